@@ -1,0 +1,1 @@
+"""Attacks on any fitted classifier or Pipeline, one a file."""

@@ -1,0 +1,1 @@
+"""`as_module`: fitted scikit-learn estimators and Pipelines as differentiable torch modules."""

@@ -1,0 +1,1 @@
+"""The `skrobust` command."""

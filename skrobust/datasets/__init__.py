@@ -1,0 +1,1 @@
+"""Readers for the image sets that users already have."""

@@ -1,0 +1,1 @@
+"""Robust accuracy, told honestly: scorers, reports, displays."""

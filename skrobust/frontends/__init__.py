@@ -1,0 +1,1 @@
+"""Front ends: images to cleaner images of the same shape."""

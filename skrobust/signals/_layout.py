@@ -1,0 +1,115 @@
+"""Where the samples, pixels and channels of X lie, and the way back."""
+
+import math
+from dataclasses import dataclass
+from numbers import Integral
+
+
+@dataclass(frozen=True)
+class SignalLayout:
+    """The grid of one sample and its channels.
+
+    Parameters
+    ----------
+    grid : tuple of int
+        ``(length,)`` for 1-D signals, ``(height, width)`` for images.
+    n_channels : int, default=1
+        Values at each place of the grid, stored last.
+
+    Examples
+    --------
+    >>> from skrobust.signals import SignalLayout
+    >>> SignalLayout.infer((784,), image_shape=(28, 28))
+    SignalLayout(grid=(28, 28), n_channels=1)
+    >>> SignalLayout.infer((32, 32, 3)).n_features
+    3072
+    """
+
+    grid: tuple
+    n_channels: int = 1
+
+    @classmethod
+    def infer(cls, sample_shape, image_shape=None):
+        """Layout of samples of shape `sample_shape`; flat samples are images where `image_shape` says so.
+
+        Raises
+        ------
+        ValueError
+            If the two disagree, naming both.
+        """
+        sample_shape = tuple(sample_shape)
+        if image_shape is not None:
+            image_shape = _checked_image_shape(image_shape)
+            if len(sample_shape) == 1 and sample_shape[0] != math.prod(image_shape):
+                raise ValueError(
+                    f"image_shape={image_shape} holds {math.prod(image_shape)} values, but X has "
+                    f"{sample_shape[0]} features a sample. Set image_shape to the images' height, width and channels."
+                )
+            if len(sample_shape) > 1 and sample_shape != image_shape:
+                raise ValueError(
+                    f"image_shape={image_shape} disagrees with X, whose samples have shape {sample_shape}. "
+                    "Leave image_shape=None for X of shape (n_samples, height, width[, n_channels])."
+                )
+            sample_shape = image_shape
+        if not 1 <= len(sample_shape) <= 3:
+            raise ValueError(
+                f"Found array with dim {len(sample_shape) + 1}, but signals have dim 2, (n_samples, n_features), or "
+                f"images dim 3 or 4, (n_samples, height, width[, n_channels]). Samples here have shape {sample_shape}."
+            )
+        if len(sample_shape) == 3:
+            return cls(sample_shape[:2], sample_shape[2])
+        return cls(sample_shape)
+
+    @property
+    def n_features(self):
+        """Values a sample."""
+        return math.prod(self.grid) * self.n_channels
+
+    @property
+    def canonical_shape(self):
+        """``(*grid, n_channels)``."""
+        return (*self.grid, self.n_channels)
+
+    def admits(self, sample_shape):
+        """Whether samples of this shape, flat or as images, can be laid out so."""
+        sample_shape = tuple(sample_shape)
+        whole = [(self.n_features,), self.canonical_shape]
+        if self.n_channels == 1:
+            whole.append(tuple(self.grid))
+        return sample_shape in whole
+
+    def place(self, X):
+        """`X` (ndarray or tensor, any admitted layout) as `Signals` of shape ``(n_samples, *grid, n_channels)``."""
+        return Signals(X.reshape((X.shape[0], *self.canonical_shape)), tuple(X.shape[1:]))
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Samples on their grid, and the shape in which the user gave them.
+
+    Attributes
+    ----------
+    values : ndarray or Tensor of shape (n_samples, *grid, n_channels)
+    sample_shape : tuple of int
+        Shape of one sample in the user's layout.
+    """
+
+    values: object
+    sample_shape: tuple
+
+    def restore(self, values):
+        """`values` of shape ``(n_samples, *grid, n_channels)`` in the user's layout."""
+        return values.reshape((values.shape[0], *self.sample_shape))
+
+
+def _checked_image_shape(image_shape):
+    try:
+        sizes = tuple(image_shape)
+    except TypeError:
+        sizes = ()
+    if len(sizes) not in (2, 3) or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+        raise ValueError(
+            f"image_shape must be None, (height, width) or (height, width, n_channels) of integers >= 1, "
+            f"got {image_shape!r}."
+        )
+    return tuple(int(size) for size in sizes)

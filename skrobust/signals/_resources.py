@@ -1,0 +1,68 @@
+"""Memory and threads that a computation may use."""
+
+from contextlib import contextmanager
+from numbers import Integral
+
+from sklearn.utils import gen_batches, get_chunk_n_rows
+
+
+def batch_slices(n_samples, bytes_per_sample, batch_size=None):
+    """Slices over samples whose working memory stays within scikit-learn's ``working_memory`` (1 GiB by default).
+
+    Parameters
+    ----------
+    n_samples : int
+    bytes_per_sample : int
+        Working memory of one sample, beyond input and output.
+    batch_size : int or None, default=None
+        Upper bound asked for by the user.
+
+    Yields
+    ------
+    slice
+
+    Examples
+    --------
+    >>> from skrobust.signals import batch_slices
+    >>> [(s.start, s.stop) for s in batch_slices(5, 8, batch_size=2)]
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    most = get_chunk_n_rows(max(1, int(bytes_per_sample)), max_n_rows=max(1, n_samples))
+    if batch_size is not None:
+        most = min(most, batch_size)
+    yield from gen_batches(n_samples, most)
+
+
+@contextmanager
+def kernel_threads(n_jobs=None):
+    """Bound the threads of the numba kernels and of BLAS within them.
+
+    Parameters
+    ----------
+    n_jobs : int or None, default=None
+        None: what the environment allows (``NUMBA_NUM_THREADS``, which joblib lowers in its workers); negative
+        numbers count from the end, as in joblib (-1: all).
+
+    Raises
+    ------
+    ValueError
+        If `n_jobs` is 0.
+    """
+    import numba
+    from threadpoolctl import threadpool_limits
+
+    allowed = numba.config.NUMBA_NUM_THREADS
+    before = numba.get_num_threads()
+    if n_jobs is None:
+        wanted = before
+    elif not isinstance(n_jobs, Integral) or n_jobs == 0:
+        raise ValueError(f"n_jobs must be None or an integer other than 0, got {n_jobs!r}.")
+    else:
+        wanted = n_jobs if n_jobs > 0 else max(1, allowed + 1 + n_jobs)
+    numba.set_num_threads(min(int(wanted), allowed))
+    try:
+        # BLAS workers spin after a product and starve the kernel's own threads: one BLAS thread inside kernels.
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        numba.set_num_threads(before)
