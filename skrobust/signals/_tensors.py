@@ -28,9 +28,13 @@ def check_tensor(X, *, name):
             f"Expected 2D array, got {X.ndim}D tensor instead for {name}. Reshape a single sample with X.reshape(1, -1)."
         )
     if X.shape[0] == 0:
-        raise ValueError(f"Found array with 0 sample(s) (shape={tuple(X.shape)}) while a minimum of 1 is required by {name}.")
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={tuple(X.shape)}) while a minimum of 1 is required by {name}."
+        )
     if X[0].numel() == 0:
-        raise ValueError(f"Found array with 0 feature(s) (shape={tuple(X.shape)}) while a minimum of 1 is required by {name}.")
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={tuple(X.shape)}) while a minimum of 1 is required by {name}."
+        )
     if X.dtype != torch.float32:
         X = X.to(torch.float64)
     if not bool(torch.isfinite(X).all()):
