@@ -25,7 +25,7 @@ def check_tensor(X, *, name):
         raise ValueError(f"Complex data not supported: {name} got a tensor of dtype {X.dtype}.")
     if X.ndim < 2:
         raise ValueError(
-            f"Expected 2D array, got {X.ndim}D tensor instead for {name}. Reshape a single sample with X.reshape(1, -1)."
+            f"Expected 2D array, got {X.ndim}D tensor instead for {name}. Reshape one sample with X.reshape(1, -1)."
         )
     if X.shape[0] == 0:
         raise ValueError(
