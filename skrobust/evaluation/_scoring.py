@@ -1,0 +1,256 @@
+"""Robust accuracy of one model, and scorers that let scikit-learn's searches tune for it."""
+
+from numbers import Real
+
+import numpy as np
+
+
+def survivors(model, X, y, attack):
+    """For each image, whether `model` names it rightly, clean and after `attack`.
+
+    An attacker may also leave the image alone, so an image that is wrong without any attack does not survive one.
+    A corruption is no attacker: its images are judged as they are.
+
+    Parameters
+    ----------
+    model : fitted classifier
+    X : array-like of shape (n_samples, ...)
+    y : array-like of shape (n_samples,)
+    attack : attack or Corruption
+        Anything with ``perturb(model, X, y)``.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_samples,)
+    """
+    labels = np.asarray(y)
+    right = predicted_labels(model, attack.perturb(model, X, y)) == labels
+    if is_adversary(attack):
+        right &= predicted_labels(model, X) == labels
+    return right
+
+
+def predicted_labels(model, X):
+    """What the model that users call answers, as an ndarray."""
+    return np.asarray(model.predict(X))
+
+
+def is_adversary(attack):
+    """Whether `attack` works against the classifier, as opposed to a corruption that knows nothing of it."""
+    return getattr(attack, "threat_model", "white box") != "corruption"
+
+
+def robust_accuracy(model, X, y, attack, *, reduce="worst"):
+    """Share of images that `model` still gets right under attack.
+
+    The images are perturbed by the attack and judged by the model's own ``predict``. With several attacks, an image
+    counts only if it survives all of them: the mean over images of the minimum over attacks, not the other way round.
+
+    Parameters
+    ----------
+    model : fitted classifier or Pipeline
+    X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+    y : array-like of shape (n_samples,)
+        True labels.
+    attack : attack, Corruption or list of them
+        Anything with ``perturb(model, X, y)``.
+    reduce : {"worst", "mean"}, default="worst"
+        How several attacks combine. "mean" is the mean accuracy over the list, as it is usual for corruptions.
+
+    Returns
+    -------
+    float in [0, 1]
+
+    Raises
+    ------
+    ValueError
+        If the list is empty or `reduce` is unknown.
+    TypeError
+        If an entry is no attack.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skrobust.evaluation import Corruption, robust_accuracy
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = LogisticRegression(max_iter=500).fit(X[:900] / 16, y[:900])
+    >>> noise = Corruption("gaussian_noise", severity=5, random_state=0)
+    >>> robust_accuracy(model, X[900:] / 16, y[900:], noise) > 0.5
+    True
+    """
+    attacks = checked_attacks(attack)
+    _check_reduce(reduce)
+    right = np.stack([survivors(model, X, y, one) for one in attacks])
+    return float(np.mean(right.all(axis=0) if reduce == "worst" else right))
+
+
+class RobustScorer:
+    """A scorer in scikit-learn's sense, ``scorer(estimator, X, y)``; made by `make_robust_scorer`.
+
+    Plain attributes only, so that it travels to joblib's workers.
+    """
+
+    def __init__(self, attacks, reduce="worst", max_samples=None):
+        self.attacks = attacks
+        self.reduce = reduce
+        self.max_samples = max_samples
+
+    def __call__(self, estimator, X, y):
+        """Robust accuracy of the fitted `estimator` on `X`, `y`."""
+        if self.max_samples is not None:
+            chosen = evenly_spread(len(y), self.max_samples)
+            X, y = _rows(X, chosen), np.asarray(y)[chosen]
+        return robust_accuracy(estimator, X, y, self.attacks, reduce=self.reduce)
+
+    def __repr__(self):
+        attacks = self.attacks[0] if len(self.attacks) == 1 else self.attacks
+        settings = [repr(attacks)]
+        if self.reduce != "worst":
+            settings.append(f"reduce={self.reduce!r}")
+        if self.max_samples is not None:
+            settings.append(f"max_samples={self.max_samples}")
+        return f"make_robust_scorer({', '.join(settings)})"
+
+
+def make_robust_scorer(attack, *, reduce="worst", max_samples=None):
+    """Scorer for `GridSearchCV` and `cross_validate` that returns the accuracy under attack.
+
+    Parameters
+    ----------
+    attack : attack, Corruption or list of them
+        An image counts if it survives all of them (see `reduce`). Give attacks a `random_state`, so that all
+        candidates of a search meet the same attack.
+    reduce : {"worst", "mean"}, default="worst"
+        How several attacks combine.
+    max_samples : int or None, default=None
+        Attack at most so many of the images that scikit-learn hands over, spread evenly; None: all of them.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y)``, picklable, for ``scoring=``; also as an entry of a dict.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `attack` is no attack, the list is empty, or another parameter is out of range.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from skrobust.evaluation import Corruption, TradeOff, make_robust_scorer
+    >>> X, y = load_digits(return_X_y=True)
+    >>> noisy = make_robust_scorer(Corruption("gaussian_noise", severity=5, random_state=0))
+    >>> search = GridSearchCV(
+    ...     LogisticRegression(max_iter=500),
+    ...     {"C": [0.1, 1.0]},
+    ...     scoring={"clean": "accuracy", "noisy": noisy},
+    ...     refit=TradeOff({"clean": 1, "noisy": 2}),
+    ...     cv=3,
+    ... )
+    >>> sorted(search.fit(X[:300] / 16, y[:300]).best_params_)
+    ['C']
+    """
+    _check_reduce(reduce)
+    if max_samples is not None and max_samples < 1:
+        raise ValueError(f"max_samples must be None or at least 1, got {max_samples!r}.")
+    return RobustScorer(checked_attacks(attack), reduce, max_samples)
+
+
+class TradeOff:
+    """Choice of a search's winner by several scores at once, for ``GridSearchCV(..., refit=TradeOff(...))``.
+
+    Among the candidates that keep every floor of `at_least`, the one with the largest weighted mean of its
+    cross-validated scores wins; the first of equals. If none keeps the floors, the search stops with an error
+    rather than returning a model that breaks them.
+
+    Parameters
+    ----------
+    weights : dict of str to float
+        Weight of each score, by its name in ``scoring``; not negative, not all zero.
+    at_least : dict of str to float or None, default=None
+        Smallest mean score that a candidate may have.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.evaluation import TradeOff
+    >>> results = {"mean_test_clean": np.array([0.99, 0.97, 0.80]), "mean_test_robust": np.array([0.1, 0.6, 0.7])}
+    >>> int(TradeOff({"clean": 1, "robust": 1})(results))
+    1
+    >>> int(TradeOff({"robust": 1}, at_least={"clean": 0.9})(results))
+    1
+    """
+
+    def __init__(self, weights, at_least=None):
+        self.weights = weights
+        self.at_least = at_least
+
+    def __call__(self, cv_results):
+        """Index of the winner in ``cv_results_``."""
+        weights = self._checked_weights()
+        mean = sum(w * self._scores(cv_results, name) for name, w in weights.items()) / sum(weights.values())
+        admitted = ~np.isnan(mean)
+        for name, floor in (self.at_least or {}).items():
+            admitted &= self._scores(cv_results, name) >= floor
+        if not admitted.any():
+            raise ValueError(
+                f"No candidate keeps at_least={self.at_least!r}. Best reached: "
+                + ", ".join(
+                    f"{name} {np.nanmax(self._scores(cv_results, name)):.4f}" for name in self.at_least or weights
+                )
+                + ". Lower the floor or widen the grid."
+            )
+        return int(np.argmax(np.where(admitted, mean, -np.inf)))
+
+    def __repr__(self):
+        floors = f", at_least={self.at_least!r}" if self.at_least else ""
+        return f"TradeOff({self.weights!r}{floors})"
+
+    def _checked_weights(self):
+        weights = self.weights
+        if not isinstance(weights, dict) or not weights:
+            raise ValueError(f"weights must be a dict of score name to weight, got {weights!r}.")
+        if any(not isinstance(w, Real) or not w >= 0 for w in weights.values()) or sum(weights.values()) == 0:
+            raise ValueError(f"weights must be numbers >= 0, not all zero, got {weights!r}.")
+        return weights
+
+    @staticmethod
+    def _scores(cv_results, name):
+        key = f"mean_test_{name}"
+        if key not in cv_results:
+            known = sorted(k.removeprefix("mean_test_") for k in cv_results if k.startswith("mean_test_"))
+            raise ValueError(f"The search has no score named {name!r}; its scoring= names {known}.")
+        return np.asarray(cv_results[key], dtype=float)
+
+
+def checked_attacks(attack):
+    """`attack` as a non-empty list of objects that can perturb."""
+    attacks = list(attack) if isinstance(attack, list | tuple) else [attack]
+    if not attacks:
+        raise ValueError("attack is an empty list; give at least one attack or Corruption.")
+    for one in attacks:
+        if isinstance(one, type) or not callable(getattr(one, "perturb", None)):
+            hint = " Make an instance of it, with parentheses." if isinstance(one, type) else ""
+            raise TypeError(
+                f"Every attack needs a method perturb(model, X, y), as skrobust.attacks.PGD and "
+                f"skrobust.evaluation.Corruption have; got {one!r}.{hint}"
+            )
+    return attacks
+
+
+def evenly_spread(n, wanted):
+    """At most `wanted` of the indices 0..n-1, spread evenly, ascending."""
+    return np.unique(np.linspace(0, n - 1, min(n, wanted)).round().astype(int))
+
+
+def _rows(X, chosen):
+    return X.iloc[chosen] if hasattr(X, "iloc") else X[chosen]
+
+
+def _check_reduce(reduce):
+    if reduce not in ("worst", "mean"):
+        raise ValueError(f"reduce must be 'worst' or 'mean', got {reduce!r}.")
