@@ -1,0 +1,54 @@
+"""Backward passes that differ from the forward pass."""
+
+import torch
+
+
+class _WithBackward(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value, surrogate):
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None, grad
+
+
+def with_backward(value, surrogate):
+    """Return `value`, bit for bit, with the gradient of `surrogate`.
+
+    With ``surrogate=X`` this is the straight-through estimator (backward pass differentiable approximation).
+
+    Parameters
+    ----------
+    value : Tensor
+        Result of the forward pass; no gradient flows into it.
+    surrogate : Tensor of the same shape
+        What the backward pass differentiates.
+
+    Returns
+    -------
+    Tensor
+
+    References
+    ----------
+    A. Athalye, N. Carlini, D. Wagner, "Obfuscated gradients give a false sense of security", ICML 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skrobust.bridge import with_backward
+    >>> X = torch.tensor([0.4, 1.7], requires_grad=True)
+    >>> rounded = with_backward(X.round(), X)
+    >>> rounded.sum().backward()
+    >>> rounded.detach(), X.grad
+    (tensor([0., 2.]), tensor([1., 1.]))
+    """
+    if value.shape != surrogate.shape:
+        raise ValueError(f"value has shape {tuple(value.shape)}, but surrogate has shape {tuple(surrogate.shape)}.")
+    return _WithBackward.apply(value.detach(), surrogate.to(value.dtype))

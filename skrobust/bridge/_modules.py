@@ -1,0 +1,235 @@
+"""The modules that `as_module` returns, and what every converted classifier offers inside them."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from sklearn.utils.metaestimators import available_if
+from torch import nn
+
+
+class ClassifierStep(nn.Module):
+    """A converted classifier: scores, decision function, probabilities, predictions.
+
+    A subclass defines `forward` or `decision_function`, and `predict_proba` or `predict_log_proba` where its
+    estimator has them.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Labels, in the order of the scores.
+    """
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes_ = classes
+
+    @property
+    def n_classes(self):
+        return len(self.classes_)
+
+    def forward(self, X):
+        """Class scores of shape (n_samples, n_classes)."""
+        decision = self.decision_function(X)
+        return two_columns(decision) if decision.ndim == 1 else decision
+
+    def decision_function(self, X):
+        """Decision function in scikit-learn's shape: (n_samples,) for two classes."""
+        scores = self(X)
+        return scores[:, 1] - scores[:, 0] if self.n_classes == 2 else scores
+
+    def predict_log_proba(self, X):
+        """Logarithm of `predict_proba`, finite: underflowing probabilities count as the smallest normal number."""
+        proba = self.predict_proba(X)
+        return proba.clamp_min(torch.finfo(proba.dtype).tiny).log()
+
+    def predict_indices(self, X):
+        """Positions in ``classes_`` of the predictions, an ndarray."""
+        # NumPy's argmax: of equal scores the first one wins, as in scikit-learn.
+        return np.argmax(self(X).detach().cpu().numpy(), axis=1)
+
+
+class ProbabilityStep(ClassifierStep):
+    """A classifier without decision function of its own: its scores are log-probabilities."""
+
+    def forward(self, X):
+        return self.predict_log_proba(X)
+
+    def predict_indices(self, X):
+        return np.argmax(self.predict_proba(X).detach().cpu().numpy(), axis=1)
+
+
+class ScoresStep(ClassifierStep):
+    """A third-party module that maps X to class scores."""
+
+    def __init__(self, module, classes):
+        super().__init__(classes)
+        self.module = module
+
+    def forward(self, X):
+        return self.module(X)
+
+    @available_if(lambda self: hasattr(self.module, "predict_proba"))
+    def predict_proba(self, X):
+        return self.module.predict_proba(X)
+
+
+def two_columns(decision):
+    """Class scores (-d / 2, d / 2) of a binary decision function d."""
+    half = decision / 2
+    return torch.stack((-half, half), dim=1)
+
+
+def binary_proba(positive):
+    """The two columns of a binary probability."""
+    return torch.stack((1 - positive, positive), dim=1)
+
+
+class _EstimatorModule(nn.Module):
+    """Common to the modules that users get: tensors are checked and brought to the module's dtype and device."""
+
+    def __init__(self, step, estimator, like):
+        super().__init__()
+        self.step = step
+        self._name = type(estimator).__name__
+        self._n_features = getattr(estimator, "n_features_in_", None)
+        # Follows module.to(...), so that input is always brought to where and in what the module computes.
+        self.register_buffer("_like", like, persistent=False)
+
+    def _read(self, X):
+        if not isinstance(X, torch.Tensor):
+            raise TypeError(
+                f"The module of {self._name} takes tensors, got {type(X).__name__}. Convert it: torch.as_tensor(X)."
+            )
+        if X.ndim < 2:
+            raise ValueError(
+                f"Expected 2D array, got {X.ndim}D tensor instead. Reshape one sample with X.reshape(1, -1)."
+            )
+        if X.ndim == 2 and self._n_features is not None and X.shape[1] != self._n_features:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {self._name} is expecting {self._n_features} features as input."
+            )
+        return X.to(self._like)
+
+    def forward(self, X):
+        return self.step(self._read(X))
+
+
+class TransformerModule(_EstimatorModule):
+    """The module of a transformer: X to ``transform(X)``."""
+
+
+class ClassifierModule(_EstimatorModule):
+    """The module of a classifier or of a Pipeline that ends in one.
+
+    Its forward pass returns class scores of shape (n_samples, n_classes); their argmax is the prediction.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels, in the order of the scores.
+    """
+
+    @property
+    def classes_(self):
+        return self.step.classes_
+
+    def decision_function(self, X):
+        """Decision function in scikit-learn's own shape.
+
+        Where the estimator has none, it follows from the class scores: their difference for two classes, else the
+        scores themselves.
+        """
+        return self.step.decision_function(self._read(X))
+
+    @available_if(lambda self: hasattr(self.step, "predict_proba"))
+    def predict_proba(self, X):
+        """Class probabilities, a tensor of shape (n_samples, n_classes)."""
+        return self.step.predict_proba(self._read(X))
+
+    def predict(self, X):
+        """Predicted labels, an ndarray of shape (n_samples,)."""
+        with torch.no_grad():
+            indices = self.step.predict_indices(self._read(X))
+        return self.classes_[indices]
+
+    def label_indices(self, y):
+        """Positions in ``classes_`` of the labels `y`, an int64 tensor on the module's device.
+
+        Raises
+        ------
+        ValueError
+            For labels that the classifier does not know.
+        """
+        labels = y.tolist() if hasattr(y, "tolist") else list(y)
+        index_of = {label: index for index, label in enumerate(self.classes_.tolist())}
+        unknown = sorted({repr(label) for label in labels if label not in index_of})
+        if unknown:
+            raise ValueError(f"y contains labels unknown to {self._name}: {', '.join(unknown[:5])}.")
+        return torch.tensor([index_of[label] for label in labels], dtype=torch.int64, device=self._like.device)
+
+
+class NetworkModule(ClassifierModule):
+    """A torch network in the place of a classifier, used as it is: shared, not copied, never changed.
+
+    The number of classes is known after the first forward pass.
+    """
+
+    def __init__(self, network):
+        super().__init__(NetworkStep(network), network, torch.zeros(0))
+
+    def _read(self, X):
+        if isinstance(X, torch.Tensor):
+            network = self.step.network
+            floats = (t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point())
+            like = next(floats, X if X.is_floating_point() else X.to(torch.float64))
+            self._like = torch.empty(0, dtype=like.dtype, device=like.device)
+        return super()._read(X)
+
+
+class NetworkStep(ClassifierStep):
+    """A torch network whose outputs are class scores, shared with the user.
+
+    It runs in eval mode whatever its training flags, which are as before afterwards: a network can be attacked while
+    it is being trained.
+    """
+
+    def __init__(self, network):
+        nn.Module.__init__(self)
+        self.network = network
+        self.training = False
+        self._n_classes = None
+
+    @property
+    def classes_(self):
+        if self._n_classes is None:
+            raise AttributeError("The classes of a torch network are known after its first forward pass.")
+        return np.arange(self._n_classes)
+
+    def train(self, mode=True):
+        """Leave the user's network alone."""
+        return self
+
+    def forward(self, X):
+        with evaluating(self.network):
+            scores = self.network(X)
+        if scores.ndim != 2 or scores.shape[1] < 2:
+            raise ValueError(
+                f"{type(self.network).__name__} returned shape {tuple(scores.shape)}; a classifier returns scores "
+                "of shape (n_samples, n_classes) with at least two classes. Stack (-d / 2, d / 2) for a binary score d."
+            )
+        self._n_classes = scores.shape[1]
+        return scores
+
+
+@contextmanager
+def evaluating(network):
+    """Run `network` in eval mode and restore each of its modules' training flags."""
+    modules = list(network.modules())
+    before = [module.training for module in modules]
+    network.eval()
+    try:
+        yield network
+    finally:
+        for module, training in zip(modules, before, strict=True):
+            module.training = training
