@@ -1,0 +1,75 @@
+"""From raw pixels and labels to what a loader returns."""
+
+import os
+
+import numpy as np
+from sklearn.utils import Bunch
+from sklearn.utils._param_validation import InvalidParameterError, StrOptions
+
+# The parameters that the loaders share, for scikit-learn's validate_params; `dtype` is checked by `pixel_dtype`.
+COMMON_PARAMETERS = {
+    "data_home": [str, os.PathLike, None],
+    "split": [StrOptions({"train", "test", "all"})],
+    "dtype": "no_validation",
+    "return_X_y": ["boolean"],
+    "verify": ["boolean"],
+    "download": ["boolean"],
+}
+SPLITS = {"train": ("train",), "test": ("test",), "all": ("train", "test")}
+
+
+def only(*names):
+    """The constraints of the named parameters."""
+    return {name: COMMON_PARAMETERS[name] for name in names}
+
+
+def pixel_dtype(dtype):
+    """Check the parameter `dtype` before any file is read."""
+    try:
+        checked = np.dtype(dtype)
+    except TypeError:
+        checked = None
+    if dtype is None or checked not in (np.float32, np.float64, np.uint8):
+        raise InvalidParameterError(
+            "The 'dtype' parameter must be 'float32' or 'float64' (pixels scaled to [0, 1]) or 'uint8' (as stored). "
+            f"Got {dtype!r} instead."
+        )
+    return checked
+
+
+def numbered(n_classes):
+    """Class names for a set that brings none."""
+    return [str(label) for label in range(n_classes)]
+
+
+def make_bunch(raw, labels, *, target_names, dtype, return_X_y, title, descr, white=255, **fields):
+    """Scale the pixels and put everything in scikit-learn's form.
+
+    Parameters
+    ----------
+    raw : ndarray of shape (n, height, width[, channels]), uint8
+    labels : ndarray of shape (n,)
+    white : int
+        The stored value that stands for 1.0.
+    **fields
+        Further entries of the Bunch.
+    """
+    dtype = pixel_dtype(dtype)
+    # A true division: multiplying by a rounded 1 / 255 would not map 255 to exactly 1 in every precision.
+    images = raw if dtype == np.uint8 else np.divide(raw, white, dtype=dtype)
+    data = images.reshape(len(images), -1)
+    target = labels.astype(np.int64, copy=False)
+    if return_X_y:
+        return data, target
+    scale = f"0 to {white}, as stored" if dtype == np.uint8 else "[0, 1]"
+    shape = " x ".join(str(size) for size in images.shape[1:])
+    head = f"{title}: {len(images)} images of {shape}, {len(target_names)} classes, pixels {dtype.name} in {scale}."
+    return Bunch(
+        data=data,
+        images=images,
+        target=target,
+        target_names=np.asarray(target_names, dtype=str),
+        image_shape=tuple(images.shape[1:]),
+        DESCR=f"{head}\n{descr}".strip(),
+        **fields,
+    )
