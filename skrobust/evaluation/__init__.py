@@ -1,17 +1,27 @@
 """Robust accuracy, told honestly: scorers, reports, displays, corruptions."""
 
+from ._confusion_display import ConfusionUnderAttackDisplay
 from ._corruptions import CORRUPTIONS, Corruption, corrupt
+from ._curve_display import RobustnessCurveDisplay
+from ._gallery_display import PerturbationGalleryDisplay
 from ._intervals import paired_difference_interval, wilson_interval
+from ._report import RobustnessReport
+from ._reporting import robustness_report
 from ._scoring import RobustScorer, TradeOff, make_robust_scorer, robust_accuracy
 
 __all__ = [
     "CORRUPTIONS",
+    "ConfusionUnderAttackDisplay",
     "Corruption",
+    "PerturbationGalleryDisplay",
     "RobustScorer",
+    "RobustnessCurveDisplay",
+    "RobustnessReport",
     "TradeOff",
     "corrupt",
     "make_robust_scorer",
     "paired_difference_interval",
     "robust_accuracy",
+    "robustness_report",
     "wilson_interval",
 ]

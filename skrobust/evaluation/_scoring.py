@@ -31,8 +31,16 @@ def survivors(model, X, y, attack):
 
 
 def predicted_labels(model, X):
-    """What the model that users call answers, as an ndarray."""
-    return np.asarray(model.predict(X))
+    """What the model that users call answers, as an ndarray; a torch network answers with its largest score."""
+    if hasattr(model, "predict"):
+        return np.asarray(model.predict(X))
+    import torch
+
+    from skrobust.bridge import as_module
+
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a fitted classifier with predict, or a torch.nn.Module; got {model!r}.")
+    return as_module(model).predict(torch.as_tensor(X))
 
 
 def is_adversary(attack):

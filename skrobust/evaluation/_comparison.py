@@ -1,0 +1,42 @@
+"""What the figures say of a model beside its baseline, in one plain sentence."""
+
+from ._curve_display import norm_symbol
+
+
+def comparison_sentence(report, model, eps):
+    """Compare `model` with the report's baseline at one eps.
+
+    The words follow from the paired confidence interval: only an interval that excludes 0 makes a difference.
+
+    Parameters
+    ----------
+    report : RobustnessReport
+        With a baseline.
+    model : str
+    eps : float
+        In the report's grid, or 0.
+
+    Returns
+    -------
+    str
+    """
+    other = report.baseline
+    difference, low, high = report.compare(model, other, eps)
+    mine, theirs = accuracy_at(report, model, eps), accuracy_at(report, other, eps)
+    where = "without attack" if eps == 0 else f"at eps = {eps:.4g} ({norm_symbol(report.norm)})"
+    figures = (
+        f"{100 * mine:.1f} % against {100 * theirs:.1f} %, a difference of {100 * difference:+.1f} points "
+        f"({100 * report.confidence:.0f} % interval {100 * low:+.1f} to {100 * high:+.1f}, n = {report.n_samples})"
+    )
+    if low > 0:
+        return f"“{model}” is better than “{other}” {where}: {figures}."
+    if high < 0:
+        return f"“{model}” is worse than “{other}” {where}: {figures}."
+    return f"“{model}” is no better than “{other}” {where}, as far as these images can tell: {figures}."
+
+
+def accuracy_at(report, model, eps):
+    """Accuracy under the worst attack at `eps`."""
+    if eps == 0:
+        return float(report.clean_right(model).mean())
+    return float(report.worst_right(model)[report.index_of(eps)].mean())

@@ -1,0 +1,81 @@
+"""The attacks of a report whose user names none."""
+
+from sklearn.base import BaseEstimator, clone
+
+
+def default_attacks(norm="linf", *, clip=(0, 1), random_state=0):
+    """Attacks that a report runs by default, the fastest first.
+
+    One step and many, with every backward pass of the front ends; the locally linear attacks of the front-end paper,
+    that know the front end or do not; and noise, which no honest defence minds more than an attack.
+
+    Parameters
+    ----------
+    norm : {"linf", "l2", "l1"}, default="linf"
+    clip : pair or None, default=(0, 1)
+        Range of valid values.
+    random_state : int, RandomState instance or None, default=0
+
+    Returns
+    -------
+    list of attack
+    """
+    from skrobust import attacks as room
+
+    words = {"norm": norm, "clip": clip, "random_state": random_state}
+    return [
+        room.RandomNoise(**words),
+        room.SemiWhiteBox(**words),
+        room.FGSM(gradient="worst", **words),
+        room.WhiteBox(**words),
+        room.PGD(n_iter=40, n_restarts=2, gradient="worst", **words),
+    ]
+
+
+def gradient_free(attacks):
+    """Those of `attacks` that ask the model for answers only."""
+    return [attack for attack in attacks if attack.threat_model == "black box"]
+
+
+class Transferred(BaseEstimator):
+    """An attack made on one model and tried on another.
+
+    Parameters
+    ----------
+    attack : attack
+    source : fitted classifier
+        The model that the attacker has.
+    source_name : str
+    eps : float or None, default=None
+        Replaces the attack's.
+    """
+
+    threat_model = "transfer"
+
+    def __init__(self, attack, source, source_name, eps=None):
+        self.attack = attack
+        self.source = source
+        self.source_name = source_name
+        self.eps = eps
+
+    @property
+    def norm(self):
+        return self.attack.norm
+
+    @property
+    def clip(self):
+        return self.attack.clip
+
+    def perturb(self, model, X, y):
+        """`X` attacked for the source; `model` is not looked at."""
+        attack = self.attack if self.eps is None else clone(self.attack).set_params(eps=self.eps)
+        return attack.perturb(self.source, X, y)
+
+    def __sklearn_clone__(self):
+        # The source stays fitted.
+        return Transferred(clone(self.attack), self.source, self.source_name, self.eps)
+
+    def describe(self):
+        """The attack's settings, its threat model and source."""
+        settings = self.attack.describe()
+        return {**settings, "name": f"{settings['name']} on {self.source_name}", "threat_model": self.threat_model}

@@ -1,0 +1,100 @@
+"""Images out of samples: their shape, what the front ends make of them, how far they moved."""
+
+import math
+
+import numpy as np
+
+from skrobust.signals import SignalLayout, SignalTransformer
+
+
+def image_layout(model, sample_shape, image_shape=None):
+    """The layout in which samples can be looked at, or None where they are no images.
+
+    Parameters
+    ----------
+    model : classifier or Pipeline
+        Asked for `image_shape` where the caller gives none.
+    sample_shape : tuple of int
+    image_shape : tuple of int or None
+
+    Returns
+    -------
+    SignalLayout or None
+    """
+    if image_shape is None and len(sample_shape) == 1:
+        image_shape = next((s for s in _image_shapes(model) if math.prod(s) == sample_shape[0]), None)
+        side = math.isqrt(sample_shape[0])
+        if image_shape is None and side * side == sample_shape[0] and side > 2:
+            image_shape = (side, side)
+    layout = SignalLayout.infer(sample_shape, image_shape)
+    return layout if len(layout.grid) == 2 and layout.n_channels in (1, 3) else None
+
+
+def as_images(X, layout):
+    """`X` as (n_samples, height, width) grey or (n_samples, height, width, 3) colour images."""
+    images = layout.place(np.asarray(X)).values
+    return images[..., 0] if layout.n_channels == 1 else images
+
+
+def restored(model, X):
+    """What the front ends at the start of a Pipeline make of `X`, or None where it has none.
+
+    A front end is one of our transformers whose output has the shape of its input: what the next step sees.
+    """
+    steps = getattr(fitted_part(model), "steps", [])
+    images, latest = X, None
+    for _, step in steps[:-1]:
+        if step is None or step == "passthrough":
+            continue
+        images = np.asarray(step.transform(images))
+        if images.shape != X.shape:
+            break
+        if isinstance(step, SignalTransformer):
+            latest = images
+    return latest
+
+
+def image_quality(clean, other, layout, data_range=1.0):
+    """Peak signal-to-noise ratio and structural similarity of `other` to `clean`, image by image.
+
+    Parameters
+    ----------
+    clean, other : ndarray of shape (n_samples, ...)
+    layout : SignalLayout
+    data_range : float, default=1.0
+        White minus black: the peak of the PSNR is its square, MAX².
+
+    Returns
+    -------
+    psnr : ndarray of shape (n_samples,)
+        In decibels; infinite for equal images.
+    ssim : ndarray of shape (n_samples,)
+        NaN for images smaller than 3 × 3. The window is 7 × 7, or as large as the image admits.
+    """
+    from skimage.metrics import structural_similarity
+
+    clean, other = as_images(clean, layout).astype(float), as_images(other, layout).astype(float)
+    squared = ((clean - other) ** 2).reshape(len(clean), -1).mean(axis=1)
+    with np.errstate(divide="ignore"):
+        psnr = 10 * np.log10(data_range**2 / squared)
+    window = min(7, *layout.grid)
+    window -= 1 - window % 2
+    if window < 3:
+        return psnr, np.full(len(clean), np.nan)
+    axis = -1 if layout.n_channels > 1 else None
+    pairs = zip(clean, other, strict=True)
+    return psnr, np.array(
+        [structural_similarity(a, b, win_size=window, data_range=data_range, channel_axis=axis) for a, b in pairs]
+    )
+
+
+def fitted_part(model):
+    """The fitted Pipeline or classifier inside a finished search."""
+    return getattr(model, "best_estimator_", model)
+
+
+def _image_shapes(model):
+    for _, step in getattr(fitted_part(model), "steps", []):
+        shape = getattr(step, "image_shape", None)
+        if shape is not None:
+            yield tuple(shape)

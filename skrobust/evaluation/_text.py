@@ -1,0 +1,62 @@
+"""The report as plain text."""
+
+from ._report import WORST
+
+
+def render_text(report):
+    """A table of all figures, one line each.
+
+    Parameters
+    ----------
+    report : RobustnessReport
+
+    Returns
+    -------
+    str
+    """
+    head = ("model", "clean", "attacked", "interval", "eps", "attack", "threat model", "steps", "gradient", "n", "seed")
+    lines = [head]
+    for row in report.rows:
+        if row["attack"] == "none":
+            continue
+        lines.append(
+            (
+                row["model"],
+                percent(row["clean_accuracy"]),
+                percent(row["accuracy"]),
+                f"{100 * row['ci_low']:.1f}–{100 * row['ci_high']:.1f}",
+                "" if row["eps"] is None else f"{row['eps']:.4g}",
+                row["attack"],
+                row["threat_model"],
+                steps(row),
+                row["gradient"] or "",
+                str(row["n"]),
+                "" if row["seed"] is None else str(row["seed"]),
+            )
+        )
+    return table(lines, right=(1, 2, 4, 9, 10))
+
+
+def percent(share):
+    """A share as per cent with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
+def steps(row):
+    """Steps and restarts of an attack, for people."""
+    if row["attack"] == WORST or row["n_iter"] is None:
+        return ""
+    return f"{row['n_iter']} × {row['n_restarts']}" if (row["n_restarts"] or 1) > 1 else str(row["n_iter"])
+
+
+def table(lines, right=()):
+    """Rows of strings in columns, the first row as head over a rule; columns `right` are flush right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    def laid_out(line):
+        cells = [
+            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([laid_out(lines[0]), "  ".join("─" * w for w in widths), *map(laid_out, lines[1:])])
