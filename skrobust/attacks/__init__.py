@@ -1,1 +1,22 @@
-"""Attacks on any fitted classifier or Pipeline, one a file."""
+"""Attacks on any fitted classifier or Pipeline, one a file; they know models only through the bridge."""
+
+from ._base import Attack, GradientAttack
+from ._fgsm import FGSM
+from ._front_end_attacks import SemiWhiteBox, WhiteBox
+from ._locally_linear import IterativeLocallyLinear, LocallyLinear
+from ._pgd import PGD, IterativeFGSM, MomentumIterativeFGSM
+from ._random_noise import RandomNoise
+
+__all__ = [
+    "FGSM",
+    "PGD",
+    "Attack",
+    "GradientAttack",
+    "IterativeFGSM",
+    "IterativeLocallyLinear",
+    "LocallyLinear",
+    "MomentumIterativeFGSM",
+    "RandomNoise",
+    "SemiWhiteBox",
+    "WhiteBox",
+]

@@ -1,0 +1,213 @@
+"""What all attacks share: their words, and the way from X to the worst X found."""
+
+import abc
+import math
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
+from tqdm import tqdm
+
+from skrobust.signals import batch_slices
+
+from ._ball import NORMS, Ball
+from ._images import give_back, read_box, read_images, read_labels
+from ._losses import LOSSES, Goal
+from ._search import Search
+from ._streams import ImageStreams
+from ._victims import ModuleVictim
+
+# The backward passes of `gradient="worst"`, most direct first: lost images leave before the next.
+_WORST = ("exact", "identity", "projection", "smooth")
+
+# Bytes a value of an image that passing it through a model and back may need: a small network's activations.
+_BYTES_PER_VALUE = 1024
+
+
+class _ThreatModel:
+    """Class attribute `threat_model`; an attack that leaves the front end out is semi-white."""
+
+    def __get__(self, attack, owner):
+        if attack is not None and getattr(attack, "gradient", None) == "skip":
+            return "semi-white box"
+        return owner._threat_model
+
+
+class Attack(BaseEstimator, metaclass=abc.ABCMeta):
+    """Base of all attacks: a subclass says how it searches one batch.
+
+    Attributes
+    ----------
+    threat_model : {"white box", "semi-white box", "black box", "transfer"}
+        What the attacker knows.
+    """
+
+    _threat_model = "white box"
+    threat_model = _ThreatModel()
+
+    _parameter_constraints = {
+        "eps": [Interval(Real, 0, None, closed="left")],
+        "norm": [StrOptions(set(NORMS))],
+        "clip": [None, tuple, list, np.ndarray],
+        "batch_size": [None, Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "device": [None, str, torch.device],
+        "verbose": ["verbose"],
+    }
+
+    def perturb(self, model, X, y, *, y_target=None):
+        """Attack each image of X.
+
+        Parameters
+        ----------
+        model : classifier, Pipeline or torch.nn.Module
+            Fitted.
+        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+            In the layout that the model takes; float32 stays float32, anything else becomes float64.
+        y : array-like of shape (n_samples,)
+            True labels. Images that the model already gets wrong are returned unchanged.
+        y_target : array-like of shape (n_samples,) or None, default=None
+            Labels that the attacker wants the model to give. None: any wrong one will do.
+
+        Returns
+        -------
+        X_adv : ndarray or Tensor of the shape of X
+            The most harmful image found for each, inside the ball and the box exactly; never less harmful than X.
+
+        Raises
+        ------
+        skrobust.bridge.NoGradientError
+            If the attack needs gradients and the model has none.
+        ValueError
+            If X lies outside `clip`, or y holds no class of the model.
+        """
+        self._validate_params()
+        x = read_images(X, name=type(self).__name__, device=self.device)
+        box = read_box(self.clip, x)
+        judge = self._judge(model, x)
+        classes = judge.classes(x)
+        true = read_labels(y, classes, len(x), what="y")
+        wanted = true if y_target is None else read_labels(y_target, classes, len(x), what="y_target")
+        if y_target is not None and (wanted < 0).any():
+            raise ValueError("y_target holds labels that are not among the model's classes_.")
+        if self._radius() == 0:
+            return give_back(x, X)
+        attackers = self._attackers(model, x, judge)
+        streams = ImageStreams(self.random_state)
+        result = x.clone()
+        known = np.flatnonzero(wanted >= 0)
+        n_passes = len(attackers) * self._n_ticks(len(classes))
+        bytes_per_sample = _BYTES_PER_VALUE * max(1, x[0].numel()) * self._n_copies(len(classes))
+        batches = list(batch_slices(len(known), bytes_per_sample, self.batch_size))
+        with tqdm(total=len(batches) * n_passes, desc=type(self).__name__, disable=not self.verbose) as progress:
+            for done, batch in enumerate(batches):
+                images = known[batch]
+                at = torch.as_tensor(images, device=x.device)
+                part = x[at]
+                goal = Goal(torch.as_tensor(wanted[images], device=x.device), targeted=y_target is not None)
+                ball = Ball(part, self._radius(), self._norm(), box)
+                search = Search(part, goal, ball, images, streams, judge, progress)
+                for attacker in attackers:
+                    self._run_against(attacker, search)
+                result[at] = search.best
+                progress.update((done + 1) * n_passes - progress.n)
+        return give_back(result, X)
+
+    def describe(self):
+        """Settings for reports.
+
+        Returns
+        -------
+        dict
+            Always with the keys name, threat_model, norm, eps, n_iter, n_restarts, gradient and random_state (None
+            where the attack has no such thing), then the attack's other settings.
+        """
+        settings = self.get_params(deep=False)
+        for word in ("batch_size", "device", "verbose"):
+            settings.pop(word, None)
+        shown = {"name": type(self).__name__, "threat_model": self.threat_model, "norm": self._norm()}
+        for word in ("eps", "n_iter", "n_restarts", "gradient", "random_state"):
+            shown[word] = settings.pop(word, getattr(self, word, None))
+        settings.pop("norm", None)
+        return {**shown, **settings}
+
+    @abc.abstractmethod
+    def _run(self, attacker, search):
+        """Search one batch: take ``search.standing()``, put candidates to ``search.offer``."""
+
+    @abc.abstractmethod
+    def _judge(self, model, x):
+        """The model that answers."""
+
+    def _attackers(self, model, x, judge):
+        """The model as the attacker sees it; several where several ways of seeing it are tried."""
+        return [judge]
+
+    def _run_against(self, attacker, search):
+        if len(search.standing()):
+            self._run(attacker, search)
+
+    def _radius(self):
+        return float(self.eps)
+
+    def _norm(self):
+        return self.norm
+
+    def _n_ticks(self, n_classes):
+        """Ticks of the progress bar for one batch and one attacker."""
+        return 1
+
+    def _n_copies(self, n_classes):
+        """How many images' worth of memory one image takes."""
+        return 1
+
+
+class GradientAttack(Attack):
+    """Base of the attacks that need gradients, which they get through `skrobust.as_module`."""
+
+    _parameter_constraints = {
+        **Attack._parameter_constraints,
+        "gradient": [StrOptions({*_WORST, "skip", "worst"})],
+        "n_eot": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def _judge(self, model, x):
+        return ModuleVictim(model, "exact", x, self.n_eot)
+
+    def _attackers(self, model, x, judge):
+        modes = _WORST if self.gradient == "worst" else (self.gradient,)
+        if isinstance(model, torch.nn.Module):
+            modes = ("exact",)  # no front end of ours inside: all backward passes are one
+        return [judge if mode == "exact" else judge.seen_with(mode) for mode in modes]
+
+    def _run_against(self, attacker, search):
+        if attacker.gradient_mode != "skip":
+            super()._run_against(attacker, search)
+            return
+        # Who does not know the front end cannot ask the defended model which of his images works best.
+        if len(search.standing()):
+            index, inner = search.rehearse(attacker)
+            self._run(attacker, inner)
+            search.offer(index, inner.best, search.judge.scores(inner.best))
+
+
+class AscentAttack(GradientAttack):
+    """Base of the attacks that climb one of the losses in steps."""
+
+    _parameter_constraints = {
+        **GradientAttack._parameter_constraints,
+        "n_iter": [Interval(Integral, 1, None, closed="left")],
+        "step_size": [None, Interval(Real, 0, None, closed="neither")],
+        "n_restarts": [Interval(Integral, 1, None, closed="left")],
+        "loss": [StrOptions(set(LOSSES))],
+    }
+
+    def _n_ticks(self, n_classes):
+        return self.n_restarts * self.n_iter
+
+
+def relative_step(eps, n_iter):
+    """The step of ``step_size=None``: the ball can be crossed once with a quarter to spare."""
+    return 2.5 * eps / n_iter if math.isfinite(eps) else 1.0

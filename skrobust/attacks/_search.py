@@ -1,0 +1,71 @@
+"""The state of an attack on one batch: the worst image found so far for each sample, and who still stands."""
+
+import torch
+
+
+class Search:
+    """Keeps, for each image, the most harmful candidate that was offered.
+
+    Candidates are judged by the margin, which is above zero exactly where the attacker's goal is reached: a success
+    beats any failure, however high the failure's loss.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_samples, ...)
+        Images at the start.
+    goal : Goal
+    ball : Ball
+    images : ndarray of shape (n_samples,)
+        Positions of the samples in X, by which their random streams are found.
+    streams : ImageStreams
+    judge : ModuleVictim or ScoreVictim
+        The model that says how harmful an image is.
+    progress : tqdm
+    leave : bool, default=True
+        Let images go once they are lost. False: go on to make them as harmful as possible, which is what carries
+        over to another model.
+    """
+
+    def __init__(self, x, goal, ball, images, streams, judge, progress, leave=True):
+        self.x = x
+        self.goal = goal
+        self.ball = ball
+        self.images = images
+        self.streams = streams
+        self.judge = judge
+        self.progress = progress
+        self.leave = leave
+        self.best = x.clone()
+        scores = judge.scores(x)
+        self.margin = goal.margin(scores)
+        self.lost = goal.reached(scores) if leave else torch.zeros_like(self.margin, dtype=torch.bool)
+
+    def standing(self):
+        """Indices of the images that are still to be attacked."""
+        return (~self.lost).nonzero().squeeze(1)
+
+    def offer(self, index, candidates, scores):
+        """Keep the candidates for the images `index` that are more harmful than what is known; `scores` are theirs.
+
+        Returns
+        -------
+        still : Tensor of bool
+            Which of `index` are still to be attacked.
+        """
+        goal = self.goal[index]
+        margin = goal.margin(scores).to(self.margin.dtype)
+        better = margin > self.margin[index]
+        self.best[index[better]] = candidates[better]
+        self.margin[index[better]] = margin[better]
+        if self.leave:
+            self.lost[index] |= goal.reached(scores)
+        return ~self.lost[index]
+
+    def rehearse(self, judge):
+        """The standing images' indices, and a search of them that another model judges.
+
+        Nobody leaves it early: an image that barely fools one model seldom fools another.
+        """
+        index = self.standing()
+        parts = (self.x[index], self.goal[index], self.ball[index], self.images[index.cpu().numpy()])
+        return index, Search(*parts, self.streams, judge, self.progress, leave=False)

@@ -1,0 +1,35 @@
+"""Random numbers that belong to an image, whatever batch it is attacked in."""
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+
+class ImageStreams:
+    """Independent random streams, one for each (image, restart, block).
+
+    Counter-based generators: image, restart and block are words of the counter, so that a stream depends on neither
+    the batch size nor on which images have already left.
+
+    Parameters
+    ----------
+    random_state : int, RandomState instance or None
+    """
+
+    def __init__(self, random_state):
+        self._key = check_random_state(random_state).randint(0, 2**31 - 1, size=2, dtype=np.int64).astype(np.uint64)
+
+    def generator(self, image, restart=0, block=0):
+        """The `numpy.random.Generator` of one image, at the start of its stream."""
+        counter = np.array([0, block, restart, image], dtype=np.uint64)
+        return np.random.Generator(np.random.Philox(key=self._key, counter=counter))
+
+    def draw(self, images, sample, *, restart=0, block=0):
+        """Stack ``sample(generator)`` over `images`.
+
+        Parameters
+        ----------
+        images : iterable of int
+        sample : callable
+            Takes a `numpy.random.Generator`, returns an array whose shape is the same for all images.
+        """
+        return np.stack([sample(self.generator(int(image), restart, block)) for image in images])

@@ -1,0 +1,256 @@
+"""What every attack keeps: ball, box, layout, dtype, labels, seeds, and never a worse image than the start."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from attacks_helpers import binary_svm, defended, digits, logistic, margins, network, norm_of, predict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils._param_validation import InvalidParameterError
+
+from skrobust import attacks
+from skrobust.bridge import NoGradientError
+
+# Few steps: the properties hold for any number.
+ATTACKS = {
+    "FGSM": attacks.FGSM(),
+    "PGD": attacks.PGD(n_iter=4, n_restarts=2, random_state=0),
+    "PGD momentum": attacks.PGD(n_iter=4, momentum=0.9, loss="dlr", random_state=0),
+    "PGD worst": attacks.PGD(n_iter=3, gradient="worst", random_state=0),
+    "PGD skip": attacks.PGD(n_iter=3, gradient="skip", random_state=0),
+    "IterativeFGSM": attacks.IterativeFGSM(n_iter=4),
+    "MomentumIterativeFGSM": attacks.MomentumIterativeFGSM(n_iter=4),
+    "LocallyLinear": attacks.LocallyLinear(),
+    "IterativeLocallyLinear": attacks.IterativeLocallyLinear(n_iter=3),
+    "IterativeLocallyLinear last": attacks.IterativeLocallyLinear(n_iter=3, keep="last"),
+    "SemiWhiteBox": attacks.SemiWhiteBox(),
+    "WhiteBox": attacks.WhiteBox(),
+    "WhiteBox paper": attacks.WhiteBox(iterated_projections="paper", n_iter=4),
+    "WhiteBox code": attacks.WhiteBox(iterated_projections="code", n_iter=4, keep="last"),
+    "RandomNoise": attacks.RandomNoise(n_restarts=3, random_state=0),
+}
+every_attack = pytest.mark.parametrize("name", ATTACKS)
+
+
+def _norms(attack):
+    return ["linf", "l2", "l1"] if "norm" in attack.get_params() else [attack._norm()]
+
+
+@every_attack
+@given(data=st.data())
+@settings(max_examples=8)
+def test_contract(name, data):
+    attack = clone(ATTACKS[name])
+    norm = data.draw(st.sampled_from(_norms(attack)), label="norm")
+    if "norm" in attack.get_params():
+        attack.set_params(norm=norm)
+    eps = data.draw(
+        st.sampled_from({"linf": [0, 1e-8, 0.05, 0.3], "l2": [0, 0.4, 3], "l1": [0, 1, 20]}[norm]), label="eps"
+    )
+    clip = data.draw(st.sampled_from([(0, 1), (-0.25, 1.5), None]), label="clip")
+    dtype = data.draw(st.sampled_from(["float64", "float32"]), label="dtype")
+    kind = data.draw(st.sampled_from(["ndarray", "fortran", "read-only", "tensor"]), label="container")
+    attack.set_params(eps=eps, clip=clip)
+    model, X, y = data.draw(st.sampled_from([binary_svm, logistic, defended, network]), label="model")()
+    n = data.draw(st.sampled_from([1, 7]), label="n_samples")
+    X, y = X[:n].astype(dtype), y[:n]
+    given_X = _container(X, kind)
+
+    X_adv = attack.perturb(model, given_X, y)
+
+    assert isinstance(X_adv, torch.Tensor if kind == "tensor" else np.ndarray)
+    assert tuple(X_adv.shape) == X.shape
+    X_adv = np.asarray(X_adv)
+    assert X_adv.dtype == X.dtype and X_adv is not given_X
+    np.testing.assert_array_equal(np.asarray(given_X), X)
+    assert np.all(norm_of(X_adv.astype(np.float64) - X.astype(np.float64), norm) <= eps)
+    if clip is not None:
+        assert X_adv.min() >= clip[0] and X_adv.max() <= clip[1]
+    if eps == 0:
+        np.testing.assert_array_equal(X_adv, X)
+    wrong = predict(model, X) != y
+    np.testing.assert_array_equal(X_adv[wrong], X[wrong])
+    assert np.all(margins(model, X_adv, y) >= margins(model, X, y) - 1e-5)
+
+    again = attack.set_params(batch_size=data.draw(st.sampled_from([1, 3]), label="batch_size")).perturb(model, X, y)
+    # The same draws whatever the batch; the arithmetic of other shapes may differ in the last digits.
+    np.testing.assert_allclose(X_adv, again, atol=1e-9 if dtype == "float64" and model is not network()[0] else 2e-4)
+
+
+def _container(X, kind):
+    if kind == "tensor":
+        return torch.tensor(X)
+    X = np.array(X, order="F" if kind == "fortran" else "C")
+    X.flags.writeable = kind != "read-only"
+    return X
+
+
+@every_attack
+def test_same_seed_same_images(name):
+    model, X, y = defended()
+    attack = clone(ATTACKS[name]).set_params(eps=0.1)
+    first, second = attack.perturb(model, X, y), pickle.loads(pickle.dumps(attack)).perturb(model, X, y)
+    np.testing.assert_array_equal(first, second)
+    other = clone(attack).set_params(random_state=1).perturb(model, X, y)
+    drawn = {"PGD", "PGD momentum", "PGD worst", "RandomNoise"}
+    assert np.array_equal(first, other) == (name not in drawn)
+
+
+@every_attack
+def test_integers_become_floats_and_labels_of_any_type_work(name):
+    X, y, X_test, y_test = digits()
+    names = np.array([f"digit {k}" for k in range(10)], dtype=object)
+    X, X_test = np.rint(X * 16).astype(np.uint8), np.rint(X_test * 16).astype(np.uint8)
+    model = LogisticRegression(max_iter=3000).fit(X, names[y])
+    attack = clone(ATTACKS[name]).set_params(eps=1.0, clip=(0, 16))
+    X_adv = attack.perturb(model, X_test[:40], names[y_test[:40]])
+    assert X_adv.dtype == np.float64
+    assert np.any(X_adv != X_test[:40])
+    shuffled = np.random.default_rng(0).permutation(40)
+    again = attack.perturb(model, X_test[:40], list(names[y_test[:40]]))
+    np.testing.assert_array_equal(X_adv, again)
+    assert X_adv[shuffled].shape == (40, 64)
+
+
+@every_attack
+def test_describe(name):
+    attack = ATTACKS[name]
+    told = attack.describe()
+    assert list(told)[:8] == ["name", "threat_model", "norm", "eps", "n_iter", "n_restarts", "gradient", "random_state"]
+    assert told["name"] == type(attack).__name__ and told["eps"] == attack.eps
+    expected = {
+        "SemiWhiteBox": "semi-white box",
+        "PGD skip": "semi-white box",
+        "RandomNoise": "black box",
+    }
+    assert told["threat_model"] == attack.threat_model == expected.get(name, "white box")
+    assert "verbose" not in told
+
+
+@every_attack
+def test_constructors_follow_scikit_learn(name):
+    attack = ATTACKS[name]
+    assert repr(clone(attack)) == repr(attack)
+    assert set(attack.get_params()) <= set(vars(attack))
+    assert type(attack)(**attack.get_params()).get_params() == attack.get_params()
+
+
+WRONG = {
+    "eps": -0.1,
+    "norm": "linfinity",
+    "n_iter": 0,
+    "step_size": 0,
+    "gradient": "none",
+    "loss": "hinge",
+    "n_restarts": 0,
+    "batch_size": 0,
+    "clip": "01",
+    "random_state": "seed",
+    "n_eot": 0,
+    "keep": "first",
+    "random_start": "often",
+    "momentum": -1,
+    "iterated_projections": "both",
+}
+
+
+@every_attack
+def test_wrong_parameters_are_named(name):
+    model, X, y = logistic()
+    for parameter in set(WRONG) & set(ATTACKS[name].get_params()):
+        attack = clone(ATTACKS[name]).set_params(**{parameter: WRONG[parameter]})
+        with pytest.raises(InvalidParameterError, match=f"The '{parameter}' parameter of {type(attack).__name__}"):
+            attack.perturb(model, X, y)
+
+
+@pytest.mark.parametrize("clip", [(1, 0), (0, 1, 2), (0, np.ones(3)), ("a", "b")])
+def test_wrong_boxes(clip):
+    model, X, y = logistic()
+    with pytest.raises(ValueError, match="clip must be"):
+        attacks.FGSM(clip=clip).perturb(model, X, y)
+
+
+def test_data_outside_the_box_are_told_apart():
+    X, y, X_test, y_test = digits()
+    scaler = StandardScaler().fit(X)
+    model = LogisticRegression(max_iter=500).fit(scaler.transform(X), y)
+    with pytest.raises(ValueError, match=r"X lies outside clip=\(0, 1\).*clip"):
+        attacks.PGD().perturb(model, scaler.transform(X_test), y_test)
+    assert attacks.PGD(clip=None, n_iter=2).perturb(model, scaler.transform(X_test), y_test).shape == X_test.shape
+
+
+def test_a_box_for_each_feature():
+    model, X, y = logistic()
+    high = np.where(np.arange(64) < 32, X.max(axis=0), 1)
+    X_adv = attacks.PGD(eps=0.2, n_iter=4, clip=(np.zeros(64), high), random_state=0).perturb(model, X, y)
+    assert np.all(X_adv <= high) and np.any(X_adv[:, :32] > X[:, :32])
+    assert np.all(X_adv[:, high == 0] == 0), "a feature that is always zero stays so"
+
+
+def test_wrong_input():
+    model, X, y = logistic()
+    attack = attacks.FGSM()
+    with pytest.raises(ValueError, match="X has 200, y has 3"):
+        attack.perturb(model, X, y[:3])
+    with pytest.raises(ValueError, match="y holds none of the model's classes"):
+        attack.perturb(model, X, y.astype(str))
+    with pytest.raises(ValueError, match="y_target"):
+        attack.perturb(model, X, y, y_target=np.full(200, 11))
+    with pytest.raises(ValueError, match="NaN"):
+        attack.perturb(model, np.where(X > 0.5, np.nan, X), y)
+    with pytest.raises(ValueError, match="NaN|infinity"):
+        attack.perturb(model, torch.tensor(X) / 0, y)
+    with pytest.raises(NotFittedError):
+        attack.perturb(LogisticRegression(), X, y)
+    with pytest.raises(NoGradientError, match="DecisionTreeClassifier"):
+        attack.perturb(DecisionTreeClassifier().fit(X, y), X, y)
+    with pytest.raises(TypeError, match="classifier"):
+        attacks.RandomNoise().perturb(StandardScaler().fit(X), X, y)
+
+
+def test_labels_that_the_model_never_saw_are_already_wrong():
+    X, y, X_test, y_test = digits()
+    model = LogisticRegression(max_iter=500).fit(X[y != 9], y[y != 9])
+    X_adv = attacks.FGSM(eps=0.1).perturb(model, X_test, y_test)
+    np.testing.assert_array_equal(X_adv[y_test == 9], X_test[y_test == 9])
+    assert np.any(X_adv[y_test != 9] != X_test[y_test != 9])
+
+
+def test_progress_bar(capsys):
+    model, X, y = logistic()
+    attacks.PGD(n_iter=3, batch_size=50, verbose=1).perturb(model, X, y)
+    shown = capsys.readouterr().err
+    assert "PGD: 100%" in shown and "12/12" in shown
+    attacks.PGD(n_iter=3).perturb(model, X, y)
+    assert capsys.readouterr().err == ""
+
+
+def test_networks_are_left_as_they_were():
+    net, X, y = network()
+    net.train()
+    before = [p.clone() for p in net.parameters()]
+    attacks.PGD(n_iter=2).perturb(net, X, y)
+    assert net.training and all(p.requires_grad and p.grad is None for p in net.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    net.eval()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every_attack
+def test_gpu_agrees(name):
+    model, X, y = defended("logistic")
+    attack = clone(ATTACKS[name]).set_params(eps=0.1)
+    here = attack.perturb(model, X, y)
+    there = attack.set_params(device="cuda").perturb(model, X, y)
+    assert isinstance(there, np.ndarray)
+    # The same draws; sums in another order may turn a sign where the gradient is all but zero.
+    assert np.mean(abs(here - there) < 1e-6) > 0.98
+    assert np.all(norm_of(there - X, attack._norm()) <= 0.1)
