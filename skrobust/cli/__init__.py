@@ -1,1 +1,5 @@
 """The `skrobust` command."""
+
+from ._main import main
+
+__all__ = ["main"]

@@ -1,6 +1,7 @@
 """What the figures say of a model beside its baseline, in one plain sentence."""
 
 from ._curve_display import norm_symbol
+from ._text import percent
 
 
 def comparison_sentence(report, model, eps):
@@ -25,8 +26,9 @@ def comparison_sentence(report, model, eps):
     mine, theirs = accuracy_at(report, model, eps), accuracy_at(report, other, eps)
     where = "without attack" if eps == 0 else f"at eps = {eps:.4g} ({norm_symbol(report.norm)})"
     figures = (
-        f"{100 * mine:.1f} % against {100 * theirs:.1f} %, a difference of {100 * difference:+.1f} points "
-        f"({100 * report.confidence:.0f} % interval {100 * low:+.1f} to {100 * high:+.1f}, n = {report.n_samples})"
+        f"{percent(mine)} against {percent(theirs)}, a difference of {points(difference)} points "
+        f"({100 * report.confidence:.0f}\N{NO-BREAK SPACE}% interval {points(low)} to {points(high)}, "
+        f"n = {report.n_samples})"
     )
     if low > 0:
         return f"“{model}” is better than “{other}” {where}: {figures}."
@@ -40,3 +42,8 @@ def accuracy_at(report, model, eps):
     if eps == 0:
         return float(report.clean_right(model).mean())
     return float(report.worst_right(model)[report.index_of(eps)].mean())
+
+
+def points(share):
+    """A difference of shares in points, with its sign."""
+    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")

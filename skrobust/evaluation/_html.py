@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from ._comparison import accuracy_at, comparison_sentence
+from ._comparison import accuracy_at, points
 from ._curve_display import RobustnessCurveDisplay, norm_symbol
 from ._gallery_display import gallery_rows
 from ._report import WORST
@@ -37,7 +37,7 @@ def render(report):
         raise ModuleNotFoundError("to_html needs Jinja2: pip install 'skrobust[plot]'.", name="jinja2") from error
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = percent
-    environment.filters["points"] = lambda share: f"{100 * share:+.1f}".replace("-", "−")
+    environment.filters["points"] = points
     environment.filters["eps"] = lambda value: f"{value:.4g}"
     template = environment.from_string((pathlib.Path(__file__).with_name("report.html")).read_text(encoding="utf-8"))
     return template.render(
@@ -47,20 +47,12 @@ def render(report):
         right=RIGHT,
         wrong=WRONG,
         n_classes=len(np.unique(report.y)),
-        sentences=_sentences(report),
+        sentences=report.conclusions(),
         curve=_inline_svg(report) if report.eps.size else None,
         summary=_summary(report),
         rows=[dict(row, steps=steps(row)) for row in report.rows if row["attack"] not in ("none", WORST)],
         gallery=_gallery(report),
     )
-
-
-def _sentences(report):
-    if report.baseline is None or not report.eps.size:
-        return []
-    middle = float(report.eps[len(report.eps) // 2])
-    others = [name for name in report.models if name != report.baseline]
-    return [comparison_sentence(report, name, middle) for name in others]
 
 
 def _summary(report):
@@ -83,7 +75,7 @@ def _inline_svg(report):
     with drawing():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(5.6, 3.7), layout="constrained")
+        figure = Figure(figsize=(5.0, 3.4), layout="constrained")
         RobustnessCurveDisplay.from_report(report, ax=figure.subplots())
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})

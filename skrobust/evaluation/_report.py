@@ -234,14 +234,43 @@ class RobustnessReport:
 
         return RobustnessCurveDisplay.from_report(self, ax=ax, **kwargs)
 
-    def to_text(self):
-        """The figures as a table in plain text."""
-        from ._text import render_text
+    def summary(self):
+        """The worst-per-image figures as a table in plain text."""
+        from ._text import summary_table
 
-        return render_text(self)
+        return summary_table(self)
+
+    def to_text(self):
+        """All figures, one line each, as a table in plain text."""
+        from ._text import full_table
+
+        return full_table(self)
+
+    def conclusions(self, eps=None):
+        """What the figures say of each model beside the baseline, one plain sentence each.
+
+        A model is called better or worse only where the paired confidence interval excludes 0.
+
+        Parameters
+        ----------
+        eps : float or None, default=None
+            One of the report, or 0; None: the middle one.
+
+        Returns
+        -------
+        list of str
+            Empty without a baseline.
+        """
+        from ._comparison import comparison_sentence
+
+        if self.baseline is None:
+            return []
+        if eps is None:
+            eps = float(self.eps[len(self.eps) // 2]) if self.eps.size else 0.0
+        return [comparison_sentence(self, name, eps) for name in self.models if name != self.baseline]
 
     def __str__(self):
-        return self.to_text()
+        return self.summary()
 
     def __repr__(self):
         return (

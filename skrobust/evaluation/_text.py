@@ -3,8 +3,28 @@
 from ._report import WORST
 
 
-def render_text(report):
-    """A table of all figures, one line each.
+def summary_table(report):
+    """What survives the worst of all attacks, a line for each model and eps.
+
+    Parameters
+    ----------
+    report : RobustnessReport
+
+    Returns
+    -------
+    str
+    """
+    lines = [("model", "clean", "attacked", "interval", "eps", "attack", "threat model", "n", "seed")]
+    for row in report.rows:
+        if row["attack"] == WORST:
+            count = len(report.trials[row["model"]])
+            attack = f"worst of {count} per image" if count > 1 else report.trials[row["model"]][0].name
+            lines.append((*_figures(row), attack, row["threat_model"], str(row["n"]), _text(row["seed"])))
+    return table(lines, right=(1, 2, 3, 4, 7, 8))
+
+
+def full_table(report):
+    """All figures, one line each.
 
     Parameters
     ----------
@@ -17,29 +37,25 @@ def render_text(report):
     head = ("model", "clean", "attacked", "interval", "eps", "attack", "threat model", "steps", "gradient", "n", "seed")
     lines = [head]
     for row in report.rows:
-        if row["attack"] == "none":
-            continue
-        lines.append(
-            (
-                row["model"],
-                percent(row["clean_accuracy"]),
-                percent(row["accuracy"]),
-                f"{100 * row['ci_low']:.1f}–{100 * row['ci_high']:.1f}",
-                "" if row["eps"] is None else f"{row['eps']:.4g}",
-                row["attack"],
-                row["threat_model"],
-                steps(row),
-                row["gradient"] or "",
-                str(row["n"]),
-                "" if row["seed"] is None else str(row["seed"]),
-            )
-        )
-    return table(lines, right=(1, 2, 4, 9, 10))
+        if row["attack"] != "none":
+            how = (row["attack"], row["threat_model"], steps(row), _text(row["gradient"]))
+            lines.append((*_figures(row), *how, str(row["n"]), _text(row["seed"])))
+    return table(lines, right=(1, 2, 3, 4, 9, 10))
+
+
+def _figures(row):
+    interval = f"{100 * row['ci_low']:.1f}–{100 * row['ci_high']:.1f}"
+    eps = "" if row["eps"] is None else f"{row['eps']:.4g}"
+    return row["model"], percent(row["clean_accuracy"]), percent(row["accuracy"]), interval, eps
+
+
+def _text(value):
+    return "" if value is None else str(value)
 
 
 def percent(share):
     """A share as per cent with one decimal."""
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def steps(row):

@@ -1,0 +1,101 @@
+"""What the demo tries: the front ends, and for each data set the sizes, radii and grids."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the demo treats one data set.
+
+    Attributes
+    ----------
+    eps : tuple of float
+        l-infinity radii to attack at.
+    tune_eps : float
+        The radius at which all models are tuned.
+    n_train, n_test : int or None
+        Images used; None: all.
+    fractions : tuple of float
+        Sparsities K/N that front ends try.
+    """
+
+    eps: tuple
+    tune_eps: float
+    n_train: int | None
+    n_test: int | None
+    fractions: tuple
+
+
+RECIPES = {
+    "digits": Recipe((0.05, 0.1, 0.15, 0.2), 0.1, None, None, (0.1, 0.2, 0.3, 0.5, 0.8)),
+    "mnist": Recipe((0.05, 0.1, 0.15, 0.2), 0.1, 4000, 500, (0.02, 0.035, 0.05, 0.1, 0.2)),
+    "fashion-mnist": Recipe((0.02, 0.05, 0.1, 0.2), 0.05, 4000, 500, (0.02, 0.05, 0.1, 0.2, 0.4)),
+    "cifar10": Recipe((1 / 255, 2 / 255, 4 / 255, 8 / 255), 2 / 255, 3000, 500, (0.02, 0.05, 0.1, 0.2, 0.4)),
+}
+
+UNDEFENDED = "undefended"
+_CS_OF_DEFENDED = (0.003, 0.03, 0.3)
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """An entry of the demo.
+
+    Attributes
+    ----------
+    name : str
+        What the report calls the defended Pipeline.
+    make : callable
+        ``make(image_shape)`` returns the unfitted front end.
+    grid : callable
+        ``grid(recipe)`` returns the values to try, by parameter of the front end.
+    """
+
+    name: str
+    make: object
+    grid: object
+
+
+def _wavelet(image_shape):
+    from skrobust import WaveletSparsifier
+
+    color_space = "ycbcr" if len(image_shape) == 3 else None
+    return WaveletSparsifier("db5", clip=(0, 1), color_space=color_space, image_shape=image_shape)
+
+
+# A further front end joins the demo by an entry here.
+FRONT_ENDS = [
+    FrontEnd("wavelet front end", _wavelet, lambda recipe: {"n_nonzero_coefs": list(recipe.fractions)}),
+]
+
+
+def classifier(seed):
+    """The classifier behind every front end, and alone."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(max_iter=300, tol=1e-3, random_state=seed)
+
+
+def candidates(image_shape, recipe, seed):
+    """Unfitted Pipelines and their grids, by the names that the report uses; the undefended one comes last.
+
+    It gets at least as many values of C as the largest grid of a defended one has settings, over a wider range.
+
+    Returns
+    -------
+    dict of str to (Pipeline, dict)
+    """
+    from sklearn.pipeline import Pipeline
+
+    found = {}
+    for entry in FRONT_ENDS:
+        pipeline = Pipeline([("frontend", entry.make(image_shape)), ("classifier", classifier(seed))])
+        grid = {f"frontend__{parameter}": values for parameter, values in entry.grid(recipe).items()}
+        found[entry.name] = (pipeline, {**grid, "classifier__C": list(_CS_OF_DEFENDED)})
+    n_settings = max(math.prod(len(values) for values in grid.values()) for _, grid in found.values())
+    strengths = np.logspace(-4, 2, n_settings).tolist()
+    found[UNDEFENDED] = (Pipeline([("classifier", classifier(seed))]), {"classifier__C": strengths})
+    return found
