@@ -147,15 +147,19 @@ class Conversion:
         Raises
         ------
         ValueError
-            If it has several outputs.
+            If it predicts several labels a sample.
         """
         classes = estimator.classes_
         if isinstance(classes, list) or np.ndim(classes) != 1:
-            raise ValueError(
-                f"{self.describe(estimator)} has several outputs; as_module takes classifiers with one label a sample. "
-                "Convert the classifier of one output at a time."
-            )
+            raise self.multilabel(estimator)
         return np.asarray(classes)
+
+    def multilabel(self, estimator):
+        """The error for classifiers with several labels a sample, to be raised by the caller."""
+        return ValueError(
+            f"{self.describe(estimator)} was fitted on multilabel targets, which as_module does not take. Fit one "
+            "classifier a label."
+        )
 
     def describe(self, estimator):
         """How messages call `estimator`: its name in the Pipeline, and its class."""

@@ -39,9 +39,8 @@ class ClassifierStep(nn.Module):
         return scores[:, 1] - scores[:, 0] if self.n_classes == 2 else scores
 
     def predict_log_proba(self, X):
-        """Logarithm of `predict_proba`, finite: underflowing probabilities count as the smallest normal number."""
-        proba = self.predict_proba(X)
-        return proba.clamp_min(torch.finfo(proba.dtype).tiny).log()
+        """Logarithm of `predict_proba`, finite."""
+        return finite_log(self.predict_proba(X))
 
     def predict_indices(self, X):
         """Positions in ``classes_`` of the predictions, an ndarray."""
@@ -78,6 +77,11 @@ def two_columns(decision):
     """Class scores (-d / 2, d / 2) of a binary decision function d."""
     half = decision / 2
     return torch.stack((-half, half), dim=1)
+
+
+def finite_log(proba):
+    """Logarithm in which probabilities that underflow count as the smallest normal number."""
+    return proba.clamp_min(torch.finfo(proba.dtype).tiny).log()
 
 
 def binary_proba(positive):
@@ -180,10 +184,8 @@ class NetworkModule(ClassifierModule):
 
     def _read(self, X):
         if isinstance(X, torch.Tensor):
-            network = self.step.network
-            floats = (t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point())
-            like = next(floats, X if X.is_floating_point() else X.to(torch.float64))
-            self._like = torch.empty(0, dtype=like.dtype, device=like.device)
+            # Whatever the network computes in, the step converts to it.
+            self._like = X.new_empty(0, dtype=X.dtype if X.is_floating_point() else torch.float64)
         return super()._read(X)
 
 
@@ -194,11 +196,11 @@ class NetworkStep(ClassifierStep):
     it is being trained.
     """
 
-    def __init__(self, network):
+    def __init__(self, network, n_classes=None):
         nn.Module.__init__(self)
         self.network = network
         self.training = False
-        self._n_classes = None
+        self._n_classes = n_classes
 
     @property
     def classes_(self):
@@ -212,7 +214,16 @@ class NetworkStep(ClassifierStep):
 
     def forward(self, X):
         with evaluating(self.network):
-            scores = self.network(X)
+            return self.check_scores(self.network(self.cast(X)))
+
+    def cast(self, X):
+        """X in the dtype and on the device of the network's first parameter or buffer."""
+        floats = (t for t in (*self.network.parameters(), *self.network.buffers()) if t.is_floating_point())
+        like = next(floats, X)
+        return X.to(dtype=like.dtype, device=like.device)
+
+    def check_scores(self, scores):
+        """`scores`, whose columns are counted as classes."""
         if scores.ndim != 2 or scores.shape[1] < 2:
             raise ValueError(
                 f"{type(self.network).__name__} returned shape {tuple(scores.shape)}; a classifier returns scores "

@@ -3,14 +3,24 @@
 import importlib
 import inspect
 
-# The package that defines a class -> our file with its converters, imported when such an estimator is first met.
+# The package that defines a class -> our files with its converters, imported when such an estimator is first met.
 _FAMILIES = {
-    "sklearn.discriminant_analysis": "_discriminant",
-    "sklearn.frozen": "_pipelines",
-    "sklearn.linear_model": "_linear",
-    "sklearn.model_selection": "_pipelines",
-    "sklearn.pipeline": "_pipelines",
-    "sklearn.preprocessing": "_scalers",
+    "sklearn.calibration": ["_calibration"],
+    "sklearn.compose": ["_compose"],
+    "sklearn.decomposition": ["_decomposition"],
+    "sklearn.discriminant_analysis": ["_discriminant"],
+    "sklearn.ensemble": ["_ensembles"],
+    "sklearn.frozen": ["_pipelines"],
+    "sklearn.linear_model": ["_linear"],
+    "sklearn.model_selection": ["_pipelines", "_thresholds"],
+    "sklearn.multiclass": ["_multiclass"],
+    "sklearn.naive_bayes": ["_naive_bayes"],
+    "sklearn.neural_network": ["_neural"],
+    "sklearn.pipeline": ["_compose", "_pipelines"],
+    "sklearn.preprocessing": ["_functions", "_scalers"],
+    "sklearn.random_projection": ["_decomposition"],
+    "sklearn.svm": ["_linear", "_svm"],
+    "skorch": ["_skorch"],
 }
 
 _METHODS = {
@@ -91,9 +101,10 @@ def find_converter(estimator, role):
     """Return the function that converts `estimator` in this `role`, or None and the reason why there is none."""
     cls = type(estimator)
     for base in cls.__mro__:
-        for package, file in _FAMILIES.items():
+        for package, files in _FAMILIES.items():
             if f"{base.__module__}.".startswith(f"{package}."):
-                importlib.import_module(f"skrobust.bridge.{file}")
+                for file in files:
+                    importlib.import_module(f"skrobust.bridge.{file}")
     for base in cls.__mro__:
         function = _converters.get((base, role))
         if function is None and role == ("classifier" if is_classifier(estimator) else "transformer"):

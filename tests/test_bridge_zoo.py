@@ -1,0 +1,364 @@
+"""Every converter against scikit-learn itself: scores, probabilities, predictions."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn import linear_model, naive_bayes, preprocessing
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA, FactorAnalysis, FastICA, IncrementalPCA, TruncatedSVD
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    HalvingGridSearchCV,
+    RandomizedSearchCV,
+    TunedThresholdClassifierCV,
+)
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
+from sklearn.svm import SVC, LinearSVC, NuSVC
+
+from skrobust.bridge import NoGradientError, as_module
+
+LR = linear_model.LogisticRegression
+LDA = LinearDiscriminantAnalysis
+SCALER = preprocessing.StandardScaler
+
+
+def NB(smoothing=1e-2):
+    # With the default smoothing, constant pixels make likelihoods of 1e9, of which no two sums agree to 1e-9.
+    return naive_bayes.GaussianNB(var_smoothing=smoothing)
+
+
+def images(n_classes):
+    X, y = load_digits(return_X_y=True)
+    X, y = X[y < n_classes][:240, 18:46] / 16, y[y < n_classes][:240]
+    return X[:160], y[:160], X[160:] + np.random.default_rng(0).normal(scale=0.2, size=X[160:].shape)
+
+
+LABELS = {
+    "int": lambda y: y * 3 - 4,
+    "str": lambda y: np.array(["dog", "cat", "eel", "bee"])[y],
+    "object": lambda y: np.array(["dog", "cat", "eel", "bee"], dtype=object)[y],
+    "bool": lambda y: y == 1,
+}
+
+CLASSIFIERS = {
+    "LinearSVC": LinearSVC(),
+    "LogisticRegression": LR(),
+    "LogisticRegressionCV": linear_model.LogisticRegressionCV(Cs=2, cv=2, l1_ratios=(0,), use_legacy_attributes=False),
+    "SGD hinge": linear_model.SGDClassifier(random_state=0),
+    "SGD log": linear_model.SGDClassifier(loss="log_loss", random_state=0),
+    "SGD huber": linear_model.SGDClassifier(loss="modified_huber", random_state=0),
+    "SGD sparse": linear_model.SGDClassifier(penalty="l1", random_state=0),
+    "Ridge": linear_model.RidgeClassifier(),
+    "RidgeCV": linear_model.RidgeClassifierCV(),
+    "Perceptron": linear_model.Perceptron(random_state=0),
+    "PassiveAggressive": linear_model.PassiveAggressiveClassifier(random_state=0),
+    "LDA svd": LDA(),
+    "LDA lsqr": LDA(solver="lsqr", shrinkage="auto"),
+    "LDA as a step": make_pipeline(LDA(), SVC()),
+    "LDA eigen as a step": make_pipeline(LDA(solver="eigen", n_components=1, shrinkage=0.1), LR()),
+    "QDA": QuadraticDiscriminantAnalysis(reg_param=0.1),
+    "GaussianNB": NB(),
+    "MultinomialNB": make_pipeline(preprocessing.MinMaxScaler(clip=True), naive_bayes.MultinomialNB()),
+    "ComplementNB": make_pipeline(preprocessing.MinMaxScaler(clip=True), naive_bayes.ComplementNB(norm=True)),
+    "BernoulliNB": make_pipeline(preprocessing.MinMaxScaler(), naive_bayes.BernoulliNB(binarize=None)),
+    **{
+        f"SVC {kernel} {shape}": SVC(kernel=kernel, decision_function_shape=shape, coef0=0.3, C=2.0)
+        for kernel in ("linear", "rbf", "poly", "sigmoid")
+        for shape in ("ovr", "ovo")
+    },
+    "SVC break_ties": SVC(break_ties=True, C=0.05),
+    "SVC gamma": SVC(gamma=0.7, class_weight="balanced"),
+    "SVC probability": SVC(probability=True, random_state=0),
+    "NuSVC": NuSVC(nu=0.2),
+    "NuSVC linear probability": NuSVC(nu=0.2, kernel="linear", probability=True, random_state=0),
+    **{
+        f"MLP {activation}": MLPClassifier((9, 7), activation=activation, max_iter=30, random_state=0)
+        for activation in ("identity", "logistic", "tanh", "relu")
+    },
+    "OvR decision": OneVsRestClassifier(LinearSVC()),
+    "OvR proba": OneVsRestClassifier(NB()),
+    "OvR both": OneVsRestClassifier(LR()),
+    "OvO decision": OneVsOneClassifier(LinearSVC()),
+    "OvO proba": OneVsOneClassifier(NB()),
+    "OutputCode": OutputCodeClassifier(LR(), code_size=3, random_state=0),
+    "OutputCode proba": OutputCodeClassifier(NB(), code_size=3, random_state=0),
+    "Calibrated sigmoid": CalibratedClassifierCV(LinearSVC(), cv=3),
+    "Calibrated sigmoid proba": CalibratedClassifierCV(NB(), cv=3, ensemble=False),
+    "Calibrated isotonic": CalibratedClassifierCV(LinearSVC(), method="isotonic", cv=3),
+    "Calibrated isotonic proba": CalibratedClassifierCV(NB(5.0), method="isotonic", cv=3),
+    "Calibrated temperature": CalibratedClassifierCV(LinearSVC(), method="temperature", cv=3),
+    "Calibrated temperature proba": CalibratedClassifierCV(NB(), method="temperature", cv=3),
+    "Voting": VotingClassifier([("lr", LR()), ("out", "drop"), ("nb", NB())], voting="soft", weights=[2, 5, 1]),
+    "Voting as a step": make_pipeline(VotingClassifier([("lr", LR()), ("lda", LDA())], voting="soft"), LinearSVC()),
+    "Stacking": StackingClassifier([("svc", LinearSVC()), ("nb", NB())], cv=3),
+    "Stacking passthrough": StackingClassifier(
+        [("lr", LR()), ("out", "drop"), ("svc", SVC())], final_estimator=LinearSVC(), passthrough=True, cv=3
+    ),
+    "Stacking as a step": make_pipeline(StackingClassifier([("lr", LR())], cv=3), LR()),
+    "Bagging": BaggingClassifier(LR(), n_estimators=4, max_features=0.5, bootstrap_features=True, random_state=0),
+    "Bagging proba only": BaggingClassifier(NB(), n_estimators=3, random_state=0),
+    "GridSearch": GridSearchCV(make_pipeline(SCALER(), LinearSVC()), {"linearsvc__C": [0.1, 1]}, cv=2),
+    "RandomizedSearch": RandomizedSearchCV(LR(), {"C": [0.1, 1]}, n_iter=1, cv=2, random_state=0),
+    "HalvingSearch": HalvingGridSearchCV(SVC(), {"C": [0.1, 1]}, cv=2, random_state=0),
+    "nested Pipeline": make_pipeline(make_pipeline(SCALER(), None), "passthrough", make_pipeline(PCA(5), SVC())),
+}
+BINARY = {
+    "FixedThreshold": FixedThresholdClassifier(LR(), threshold=0.8),
+    "FixedThreshold decision": FixedThresholdClassifier(LinearSVC(), threshold=0.3),
+    "TunedThreshold": TunedThresholdClassifierCV(LR(), cv=3),
+    "liblinear": LR(solver="liblinear"),
+}
+CASES = [(name, classes, "int") for name in CLASSIFIERS for classes in (2, 4)]
+CASES += [(name, 4, "str") for name in CLASSIFIERS] + [(name, 2, "bool") for name in BINARY]
+CASES += [(name, 2, kind) for name in ("SVC rbf ovr", "LogisticRegression", "Voting") for kind in ("object", "bool")]
+
+
+def fitted(name, n_classes, kind):
+    X, y, X_new = images(n_classes)
+    model = {**CLASSIFIERS, **BINARY}[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, LABELS[kind](y))
+    if name == "SGD sparse":
+        model.sparsify()
+    return model, X_new
+
+
+def assert_close(actual, expected, tol):
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual.detach().numpy(), expected, rtol=0, atol=tol * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize(("name", "n_classes", "kind"), CASES)
+def test_classifier_is_reproduced(name, n_classes, kind):
+    model, X = fitted(name, n_classes, kind)
+    module = as_module(model)
+    X_t = torch.tensor(X)
+    scores = module(X_t)
+    assert scores.shape == (len(X), n_classes)
+    predictions = model.predict(X)
+    np.testing.assert_array_equal(module.predict(X_t), predictions)
+    assert module.predict(X_t).dtype == predictions.dtype
+    np.testing.assert_array_equal(module.classes_, model.classes_)
+    assert hasattr(module, "predict_proba") == hasattr(model, "predict_proba")
+    if hasattr(model, "predict_proba"):
+        assert_close(module.predict_proba(X_t), model.predict_proba(X), 1e-9)
+    if hasattr(model, "decision_function"):
+        assert_close(module.decision_function(X_t), model.decision_function(X), 1e-9)
+    votes_tie = isinstance(getattr(model, "_final_estimator", model), (SVC, NuSVC, HalvingGridSearchCV))
+    if not (votes_tie and n_classes > 2):
+        np.testing.assert_array_equal(model.classes_[scores.argmax(1)], predictions)
+
+    single = as_module(model, dtype="float32")
+    if hasattr(model, "predict_proba"):
+        assert_close(single.predict_proba(X_t), model.predict_proba(X), 1e-4)
+    elif hasattr(model, "decision_function") and "SVC" not in name:  # a vote may change sides in float32
+        assert_close(single.decision_function(X_t), model.decision_function(X), 1e-4)
+    np.testing.assert_allclose(np.mean(single.predict(X_t) == predictions), 1, atol=0.05)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_gradient_is_the_derivative(name):
+    """Against central differences of the module itself, which equals scikit-learn by the test above."""
+    model, X = fitted(name, 4, "int")
+    module = as_module(model)
+    X_t = torch.tensor(X[:20], requires_grad=True)
+    direction = torch.tensor(np.random.default_rng(1).normal(size=X_t.shape))
+    outputs = [module]
+    if hasattr(module, "predict_proba"):
+        outputs.append(module.predict_proba)
+    for output in outputs:
+        weights = torch.tensor(np.random.default_rng(2).normal(size=(20, 4)))
+        slope = (torch.autograd.grad((output(X_t) * weights).sum(), X_t)[0] * direction).sum(dim=1)
+        with torch.no_grad():
+            h = 1e-6
+            numeric = ((output(X_t + h * direction) - output(X_t - h * direction)) * weights).sum(dim=1) / (2 * h)
+        error = (slope - numeric).abs() / (1 + numeric.abs())
+        # Kinks, votes and the stopping rule of pairwise coupling may fall between the two points of a sample.
+        assert (error < 1e-5).float().mean() >= 0.85
+        assert error.median() < 1e-6
+
+
+TRANSFORMERS = {
+    "standard": SCALER(),
+    "standard without mean": SCALER(with_mean=False),
+    "standard without std": SCALER(with_std=False),
+    "minmax": preprocessing.MinMaxScaler((-1, 2)),
+    "minmax clip": preprocessing.MinMaxScaler(clip=True),
+    "maxabs": preprocessing.MaxAbsScaler(),
+    "robust": preprocessing.RobustScaler(),
+    "robust scale only": preprocessing.RobustScaler(with_centering=False),
+    "robust center only": preprocessing.RobustScaler(with_scaling=False),
+    "l1": preprocessing.Normalizer("l1"),
+    "l2": preprocessing.Normalizer("l2"),
+    "max": preprocessing.Normalizer("max"),
+    "PCA": PCA(5),
+    "PCA whitened": PCA(0.9, whiten=True),
+    "IncrementalPCA": IncrementalPCA(3, whiten=True),
+    "TruncatedSVD": TruncatedSVD(4, random_state=0),
+    "FastICA": FastICA(4, random_state=0, whiten="unit-variance"),
+    "FactorAnalysis": FactorAnalysis(3, random_state=0),
+    "GaussianRandomProjection": GaussianRandomProjection(6, random_state=0),
+    "SparseRandomProjection": SparseRandomProjection(6, random_state=0),
+    "identity": preprocessing.FunctionTransformer(),
+    "ufunc": preprocessing.FunctionTransformer(np.square),
+    "lambda": preprocessing.FunctionTransformer(lambda X, power: X**power - X[:, :1], kw_args={"power": 3}),
+    "LDA": make_pipeline(LDA(n_components=2), "passthrough"),
+    "frozen": FrozenEstimator(SCALER().fit(images(4)[0])),
+    "Pipeline": make_pipeline(SCALER(), PCA(3)),
+    "union": FeatureUnion(
+        [("pca", PCA(3)), ("all", "passthrough"), ("none", "drop"), ("scaled", SCALER())],
+        transformer_weights={"pca": 3.0, "scaled": 0.5},
+    ),
+    "columns": ColumnTransformer(
+        [
+            ("pca", PCA(2), [3, 1, -1, 5]),
+            ("scaled", SCALER(), slice(6, 12)),
+            ("mask", preprocessing.Normalizer(), np.arange(28) % 3 == 2),
+            ("empty", SCALER(), []),
+            ("same", "passthrough", [0]),
+            ("out", "drop", [13, 14]),
+        ],
+        remainder=preprocessing.MinMaxScaler(),
+        transformer_weights={"mask": 2.0},
+    ),
+    "columns, rest dropped": ColumnTransformer([("one", SCALER(), [2])]),
+    "columns, rest kept": ColumnTransformer([("one", SCALER(), [2])], remainder="passthrough"),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_transformer_is_reproduced(name):
+    X, y, X_new = images(4)
+    X_new[0] = 0
+    transformer = TRANSFORMERS[name].fit(X, y)
+    module = as_module(transformer)
+    expected = transformer.transform(X_new)
+    assert_close(module(torch.tensor(X_new)), expected, 1e-9)
+    assert_close(as_module(transformer, dtype="float32")(torch.tensor(X_new)), expected, 1e-4)
+    X_t = torch.tensor(X_new[:3], requires_grad=True)
+    assert torch.isfinite(torch.autograd.grad(module(X_t).sum(), X_t)[0]).all()
+    if name != "max":  # not differentiable where several features share the largest magnitude
+        X_t = torch.tensor(X_new[1:3], requires_grad=True)
+        assert torch.autograd.gradcheck(module, X_t, atol=1e-6)
+
+
+def test_columns_of_dataframes():
+    pd = pytest.importorskip("pandas")
+    X, y, X_new = images(4)
+    frame = pd.DataFrame(X, columns=[f"p{i}" for i in range(28)])
+    transformer = ColumnTransformer(
+        [
+            ("names", SCALER(), ["p7", "p2"]),
+            ("slice", SCALER(with_mean=False), slice("p20", "p23")),
+            ("pattern", PCA(2), make_column_selector(pattern="p1.")),
+        ],
+        remainder="passthrough",
+    )
+    model = make_pipeline(transformer, LR()).fit(frame, y)
+    expected = model.decision_function(pd.DataFrame(X_new, columns=frame.columns))
+    assert_close(as_module(model).decision_function(torch.tensor(X_new)), expected, 1e-9)
+
+
+def hard_voting():
+    members = [("lr", LR()), ("svc", SVC(C=0.1)), ("nb", NB())]
+    return VotingClassifier(members, weights=[1, 2.5, 2])
+
+
+@pytest.mark.parametrize("model", [hard_voting(), BaggingClassifier(LinearSVC(), n_estimators=5, random_state=0)])
+def test_votes_have_a_gradient_only_where_asked(model):
+    X, y, X_new = images(4)
+    model.fit(X, LABELS["str"](y))
+    with pytest.raises(NoGradientError, match="gradient='identity'"):
+        as_module(model)
+    module = as_module(model, gradient="identity")
+    X_t = torch.tensor(X_new, requires_grad=True)
+    np.testing.assert_array_equal(module.predict(X_t), model.predict(X_new))
+    if hasattr(model, "predict_proba"):
+        assert_close(module.predict_proba(X_t), model.predict_proba(X_new), 1e-9)
+    assert (torch.autograd.grad(module(X_t)[:, 0].sum(), X_t)[0].abs().sum(1) > 0).all()
+
+
+def test_isotonic_calibration_straight_through():
+    X, y, X_new = images(4)
+    model = CalibratedClassifierCV(LinearSVC(), method="isotonic", cv=2).fit(X, y)
+    X_t = torch.tensor(X_new, requires_grad=True)
+    module = as_module(model, gradient="identity")
+    assert_close(module.predict_proba(X_t), model.predict_proba(X_new), 1e-9)
+    norms = torch.autograd.grad(module.predict_proba(X_t)[:, 0].sum(), X_t)[0].norm(dim=1)
+    assert (norms > 0).all()
+
+
+def test_bagging_members_that_miss_classes():
+    X, y, X_new = images(4)
+    keep = np.concatenate([np.flatnonzero(y == c)[: 40 if c < 2 else 2] for c in range(4)])
+    model = BaggingClassifier(make_pipeline(LR()), n_estimators=6, max_samples=0.2, random_state=1).fit(
+        X[keep], y[keep]
+    )
+    assert any(len(member.classes_) < 4 for member in model.estimators_)
+    X_t = torch.tensor(X_new)
+    assert_close(as_module(model).predict_proba(X_t), model.predict_proba(X_new), 1e-9)
+    np.testing.assert_array_equal(as_module(model).predict(X_t), model.predict(X_new))
+
+
+def test_one_vs_rest_with_a_class_in_every_sample():
+    X, y, X_new = images(4)
+    model = OneVsRestClassifier(LinearSVC()).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from sklearn.multiclass import _ConstantPredictor
+
+        model.estimators_[2] = _ConstantPredictor().fit(X, np.array([0]))
+    X_t = torch.tensor(X_new)
+    assert_close(as_module(model).decision_function(X_t), model.decision_function(X_new), 1e-9)
+    np.testing.assert_array_equal(as_module(model).predict(X_t), model.predict(X_new))
+
+
+@pytest.mark.parametrize(
+    "model", [MLPClassifier((4,), max_iter=5), OneVsRestClassifier(LinearSVC()), linear_model.RidgeClassifier()]
+)
+def test_multilabel_is_refused(model):
+    X, y, _ = images(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, np.stack([y > 0, y > 1, y % 2 == 0], axis=1).astype(int))
+    with pytest.raises(ValueError, match="multilabel"):
+        as_module(model)
+
+
+REFUSED = {
+    "its kernel is 'precomputed'": lambda X, y: SVC(kernel="precomputed").fit(X @ X.T, y),
+    "its kernel is a callable": lambda X, y: SVC(kernel=lambda A, B: A @ B.T).fit(X, y),
+    "thresholds X at binarize=0.0": lambda X, y: naive_bayes.BernoulliNB().fit(X, y),
+    "stacks the labels that 'svc'": lambda X, y: StackingClassifier(
+        [("svc", LinearSVC())], stack_method="predict", cv=2
+    ).fit(X, y),
+    "something else on tensors": lambda X, y: preprocessing.FunctionTransformer(lambda X: X - X.std()).fit(X),
+    "turned a tensor into": lambda X, y: preprocessing.FunctionTransformer(lambda X: (X, X)[0:1]).fit(X),
+    "failed on a tensor": lambda X, y: preprocessing.FunctionTransformer(lambda X: np.asarray(X) * 2).fit(X),
+    "does not depend on X": lambda X, y: preprocessing.FunctionTransformer(lambda X: (X > 0.5) * 1.0).fit(X),
+    "no transform with solver='lsqr'": lambda X, y: make_pipeline(LDA(solver="lsqr"), LR()),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_has_no_torch_form_says_why(reason):
+    X, y, _ = images(4)
+    model = REFUSED[reason](X, y)
+    if reason.startswith("no transform"):
+        model.steps[0][1].fit(X, y)
+        model.steps[1][1].fit(X, y)
+    with pytest.raises(NoGradientError, match=reason):
+        as_module(model)
