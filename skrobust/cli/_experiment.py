@@ -1,5 +1,7 @@
 """The demo's work: load, tune under attack, attack, and say what came out."""
 
+from contextlib import contextmanager
+
 import numpy as np
 
 from ._errors import UsageError
@@ -34,12 +36,21 @@ def run_experiment(arguments):
         f"{len(train.target_names)} classes, pixels 0 to 1"
     )
 
+    with _one_thread():
+        return _tune_and_attack(arguments, recipe, eps, tune_eps, train, test)
+
+
+@contextmanager
+def _one_thread():
+    """Bound BLAS and torch: on problems so small, more threads only wait for each other."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)  # small problems: more threads only get in each other's way
+    torch.set_num_threads(1)
     try:
-        return _tune_and_attack(arguments, recipe, eps, tune_eps, train, test)
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
 
