@@ -13,6 +13,9 @@ from sklearn.svm import LinearSVC
 
 from skrobust.bridge import register_module, with_backward
 
+# On models this small a second thread only waits for the first, and on a busy machine spins.
+torch.set_num_threads(1)
+
 
 @functools.cache
 def digits():

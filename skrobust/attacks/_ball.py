@@ -38,6 +38,7 @@ class Ball:
         self.x = x
         self.eps = float(eps)
         self.norm = norm
+        self.box = box
         # In every norm no feature moves by more than eps.
         high = _stored(x, torch.full_like(x, self.eps, dtype=torch.float64))
         low = _stored(x, torch.full_like(x, -self.eps, dtype=torch.float64))

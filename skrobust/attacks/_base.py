@@ -107,8 +107,8 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
                 at = torch.as_tensor(images, device=x.device)
                 part = x[at]
                 goal = Goal(torch.as_tensor(wanted[images], device=x.device), targeted=y_target is not None)
-                ball = Ball(part, self._radius(), self._norm(), box)
-                search = Search(part, goal, ball, images, streams, judge, progress)
+                ball = Ball(part, self._radius(), self._ball_norm(), box)
+                search = Search(part, goal, ball, images, streams, judge, progress, nearest=math.isinf(self._radius()))
                 for attacker in attackers:
                     self._run_against(attacker, search)
                 result[at] = search.best
@@ -127,7 +127,7 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         settings = self.get_params(deep=False)
         for word in ("batch_size", "device", "verbose"):
             settings.pop(word, None)
-        shown = {"name": type(self).__name__, "threat_model": self.threat_model, "norm": self._norm()}
+        shown = {"name": type(self).__name__, "threat_model": self.threat_model, "norm": self.norm}
         for word in ("eps", "n_iter", "n_restarts", "gradient", "random_state"):
             shown[word] = settings.pop(word, getattr(self, word, None))
         settings.pop("norm", None)
@@ -152,7 +152,7 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
     def _radius(self):
         return float(self.eps)
 
-    def _norm(self):
+    def _ball_norm(self):
         return self.norm
 
     def _n_ticks(self, n_classes):

@@ -2,6 +2,8 @@
 
 import torch
 
+from ._ball import vector_norm
+
 
 class Search:
     """Keeps, for each image, the most harmful candidate that was offered.
@@ -24,9 +26,11 @@ class Search:
     leave : bool, default=True
         Let images go once they are lost. False: go on to make them as harmful as possible, which is what carries
         over to another model.
+    nearest : bool, default=False
+        Go on after a success, for one that is nearer to the start.
     """
 
-    def __init__(self, x, goal, ball, images, streams, judge, progress, leave=True):
+    def __init__(self, x, goal, ball, images, streams, judge, progress, leave=True, nearest=False):
         self.x = x
         self.goal = goal
         self.ball = ball
@@ -34,11 +38,15 @@ class Search:
         self.streams = streams
         self.judge = judge
         self.progress = progress
-        self.leave = leave
+        self.leave = leave and not nearest
+        self.nearest = nearest
         self.best = x.clone()
         scores = judge.scores(x)
         self.margin = goal.margin(scores)
-        self.lost = goal.reached(scores) if leave else torch.zeros_like(self.margin, dtype=torch.bool)
+        reached = goal.reached(scores)
+        # Whom even a nearest success cannot improve: the start itself is one.
+        self.lost = reached if leave else torch.zeros_like(reached)
+        self.distance = torch.where(reached, 0.0, torch.inf)
 
     def standing(self):
         """Indices of the images that are still to be attacked."""
@@ -54,11 +62,17 @@ class Search:
         """
         goal = self.goal[index]
         margin = goal.margin(scores).to(self.margin.dtype)
+        reached = goal.reached(scores)
         better = margin > self.margin[index]
+        if self.nearest:
+            distance = vector_norm(candidates.double() - self.x[index].double(), self.ball.norm).to(self.distance.dtype)
+            known = self.distance[index]
+            better = torch.where(reached, distance < known, better & ~torch.isfinite(known))
+            self.distance[index[better & reached]] = distance[better & reached]
         self.best[index[better]] = candidates[better]
         self.margin[index[better]] = margin[better]
         if self.leave:
-            self.lost[index] |= goal.reached(scores)
+            self.lost[index] |= reached
         return ~self.lost[index]
 
     def rehearse(self, judge):

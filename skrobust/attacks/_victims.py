@@ -53,48 +53,28 @@ class ModuleVictim:
 
         A gradient that is not a number counts as none.
         """
+        gradients, scores, _ = self.gradients(x, [objective])
+        return gradients[0], scores
+
+    def gradients(self, x, objectives):
+        """Gradients of several objectives at `x`, the scores, and the objectives' values, one a sample each."""
         x = x.detach().requires_grad_(True)
-        total, seen = torch.zeros_like(x), 0
+        total = [torch.zeros_like(x) for _ in objectives]
+        values, seen = [0] * len(objectives), 0
         for _ in range(self._n_eot):
             with torch.enable_grad():
                 scores = self._module(x)
-                (part,) = torch.autograd.grad(objective(scores).sum(), x, allow_unused=True)
-            if part is not None:
-                total += torch.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0)
+            for k, objective in enumerate(objectives):
+                with torch.enable_grad():
+                    value = objective(scores)
+                    last = k + 1 == len(objectives)
+                    (part,) = torch.autograd.grad(value.sum(), x, retain_graph=not last, allow_unused=True)
+                if part is not None:
+                    total[k] += torch.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0)
+                values[k] = values[k] + value.detach()
             seen = seen + scores.detach()
         scores = seen / self._n_eot if self._answers else self.scores(x.detach())
-        return total / self._n_eot, scores
-
-    def value_and_gradient(self, x, objective):
-        """As `gradient`, with the values of the objective itself, one a sample, in the third place."""
-        values = []
-
-        def recording(scores):
-            value = objective(scores)
-            values.append(value.detach())
-            return value
-
-        gradient, scores = self.gradient(x, recording)
-        return gradient, scores, torch.stack(values).mean(0)
-
-    def jacobian(self, x):
-        """Gradients of all class scores, of shape (n_classes, n_samples, ...), and the scores."""
-        x = x.detach().requires_grad_(True)
-        total, seen = 0, 0
-        for _ in range(self._n_eot):
-            with torch.enable_grad():
-                scores = self._module(x)
-            n_classes = scores.shape[1]
-            rows = []
-            for k in range(n_classes):
-                (row,) = torch.autograd.grad(
-                    scores[:, k].sum(), x, retain_graph=k + 1 < n_classes, allow_unused=True, materialize_grads=True
-                )
-                rows.append(torch.nan_to_num(row, nan=0.0, posinf=0.0, neginf=0.0))
-            total = total + torch.stack(rows)
-            seen = seen + scores.detach()
-        scores = seen / self._n_eot if self._answers else self.scores(x.detach())
-        return total / self._n_eot, scores
+        return [part / self._n_eot for part in total], scores, [value / self._n_eot for value in values]
 
     def _mean(self, module, x):
         scores = module(x)
