@@ -37,7 +37,7 @@ _OPCODES = frozenset((
 class _Array:
     """Stands for an array under construction."""
 
-    __slots__ = ("shape", "dtype", "values")
+    __slots__ = ("values",)
 
     def __setstate__(self, state):
         _version, shape, dtype, fortran_order, values = state
