@@ -95,6 +95,8 @@ def settings_of(attack):
     described = dict(attack.describe()) if hasattr(attack, "describe") else {"name": type(attack).__name__}
     described.pop("eps", None)
     described.setdefault("threat_model", getattr(attack, "threat_model", "white box"))
+    if described.get("loss", "cross_entropy") != "cross_entropy":
+        described["name"] = f"{described['name']}, {described['loss']} loss"
     if "random_state" in described:
         described["seed"] = described.pop("random_state")
     return described

@@ -1,0 +1,327 @@
+"""The report: what it counts, what it refuses, its forms, and going on after a stop."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.datasets import load_digits
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+
+from skrobust.attacks import FGSM, PGD, RandomNoise
+from skrobust.evaluation import Corruption, robustness_report
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X / 16, y
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    X, y = digits
+    return LogisticRegression(C=0.05, max_iter=300).fit(X[:900], y[:900])
+
+
+@pytest.fixture(scope="module")
+def test_images(digits):
+    X, y = digits
+    return X[900:1020], y[900:1020]
+
+
+class Scripted(BaseEstimator):
+    """Zeroes chosen images at chosen eps, and counts its calls."""
+
+    threat_model = "white box"
+    calls = 0
+
+    def __init__(self, script, eps=0.1, norm="linf", clip=(0, 1), name="Scripted", random_state=None):
+        self.script = script
+        self.eps = eps
+        self.norm = norm
+        self.clip = clip
+        self.name = name
+        self.random_state = random_state
+
+    def perturb(self, model, X, y):
+        type(self).calls += 1
+        return self.script(self.eps, X, y)
+
+    def describe(self):
+        return {"name": self.name, "threat_model": self.threat_model, "norm": self.norm, "eps": self.eps}
+
+
+def test_binary_linear_curve_is_the_closed_form(digits):
+    X, y = digits
+    chosen = np.isin(y, [3, 7])
+    X, y = X[chosen], y[chosen]
+    linear = LogisticRegression(C=0.1).fit(X[:200], y[:200])
+    X, y = X[200:], y[200:]
+    grid = [0.0, 0.02, 0.05, 0.1, 0.2]
+    report = robustness_report(linear, X, y, eps=grid, attacks=FGSM(clip=None), clip=None)
+    margin = np.where(y == 7, 1, -1) * linear.decision_function(X)
+    expected = [np.mean(margin - eps * np.abs(linear.coef_).sum() > 0) for eps in grid]
+    eps, accuracy, low, high = report.curve("model")
+    np.testing.assert_allclose(eps, grid)
+    np.testing.assert_allclose(accuracy, expected)
+    assert (low <= accuracy).all() and (accuracy <= high).all()
+
+
+def test_what_breaks_at_a_smaller_eps_stays_broken(model, test_images):
+    X, y = test_images
+    X, y = X[model.predict(X) == y][:30], y[model.predict(X) == y][:30]
+    worst_class = model.predict(np.zeros((1, 64)))[0]
+
+    def only_at(small):
+        def script(eps, X, y):
+            return np.zeros_like(X) if eps == small else X.copy()
+
+        return script
+
+    # The zero image is within 1 of everything.
+    attacks = [Scripted(only_at(1.0), name="a"), Scripted(only_at(1.1), name="b")]
+    report = robustness_report(model, X, y, eps=[1.0, 1.1, 1.2], attacks=attacks)
+    survive = (y == worst_class).mean()
+    _, accuracy, _, _ = report.curve("model", attack=0)
+    np.testing.assert_allclose(accuracy, [1, survive, survive, survive])
+    _, accuracy, _, _ = report.curve("model", attack=1)
+    np.testing.assert_allclose(accuracy, [1, 1, survive, survive])
+    np.testing.assert_allclose(report.curve("model")[1], [1, survive, survive, survive])
+    assert (report.worst_predicted("model")[2] == worst_class).all()
+
+
+def test_worst_per_image_and_rows(model, test_images):
+    X, y = test_images
+    attacks = [RandomNoise(random_state=3), FGSM(), PGD(n_iter=5)]
+    report = robustness_report(
+        model, X, y, eps=[0.05, 0.15], attacks=attacks, corruptions=Corruption("shot_noise", 5), random_state=7
+    )
+    worst = report.worst_right("model")
+    for trial in report.trials["model"]:
+        assert (worst <= trial.right).all()
+    np.testing.assert_array_equal(worst, np.logical_and.reduce([t.right for t in report.trials["model"]]))
+    rows = report.rows
+    assert len(rows) == 1 + 3 * 2 + 2 + 1
+    keys = {"model", "attack", "threat_model", "norm", "eps", "accuracy", "ci_low", "ci_high", "clean_accuracy", "n"}
+    for row in rows:
+        assert keys <= set(row)
+        assert row["ci_low"] <= row["accuracy"] <= row["ci_high"] and row["n"] == len(y)
+        assert row["clean_accuracy"] == np.mean(model.predict(X) == y)
+    by_attack = {(row["attack"], row["eps"]): row for row in rows}
+    assert by_attack["RandomNoise", 0.05]["seed"] == 3 and by_attack["RandomNoise", 0.05]["threat_model"] == "black box"
+    pgd = by_attack["PGD", 0.15]
+    assert (pgd["n_iter"], pgd["n_restarts"], pgd["gradient"], pgd["seed"]) == (5, 1, "exact", 7)
+    assert by_attack["worst per image", 0.15]["threat_model"] == "white box"
+    assert by_attack["none", 0.0]["accuracy"] == by_attack["none", 0.0]["clean_accuracy"]
+    assert by_attack["shot noise, severity 5", None]["threat_model"] == "corruption"
+    frame = report.to_frame()
+    assert list(frame.columns)[:3] == ["model", "attack", "threat_model"] and len(frame) == len(rows)
+
+
+def test_default_attacks_with_a_baseline(model, digits, test_images):
+    X, y = digits
+    strong = LogisticRegression(C=0.005, max_iter=300).fit(X[:900], y[:900])
+    X, y = test_images
+    report = robustness_report({"strong": strong}, X[:60], y[:60], eps=0.1, baseline={"plain": model})
+    names = [trial.name for trial in report.trials["strong"]]
+    assert names[-1] == "PGD on plain" and report.trials["strong"][-1].settings["threat_model"] == "transfer"
+    assert [trial.name for trial in report.trials["plain"]] == names[:-1]
+    # An attack made on another model is no stronger than the one made on the model itself.
+    own, transferred = report.trials["strong"][-2], report.trials["strong"][-1]
+    assert own.right.mean() <= transferred.right.mean()
+    (sentence,) = report.conclusions(0.1)
+    difference, low, high = report.compare("strong", "plain", 0.1)
+    verb = "is better than" if low > 0 else "is worse than" if high < 0 else "is no better than"
+    assert verb in sentence and "“strong”" in sentence and "n = 60" in sentence
+    assert "without attack" in report.conclusions(0)[0]
+
+
+def test_conclusions_follow_the_interval(model, test_images):
+    X, y = test_images
+    X, y = X[model.predict(X) == y], y[model.predict(X) == y]
+
+    class Weak(LogisticRegression):
+        def predict(self, X):
+            return np.where(X[:, 0] > 0.5, -1, model.predict(X))
+
+    def mark(eps, X, y):
+        return np.where(np.arange(64) == 0, 1.0, X)
+
+    weak = Weak().fit(X, y)
+    report = robustness_report({"good": model}, X, y, eps=1, attacks=Scripted(mark), baseline={"weak": weak})
+    assert "is better than" in report.conclusions()[0]
+    report = robustness_report({"weak": weak}, X, y, eps=1, attacks=Scripted(mark), baseline={"good": model})
+    assert "is worse than" in report.conclusions()[0]
+    report = robustness_report({"twin": model}, X, y, eps=1, attacks=Scripted(mark), baseline={"good": model})
+    assert "no better than" in report.conclusions()[0]
+
+
+def test_models_without_gradients_meet_black_boxes(digits, test_images):
+    X, y = digits
+    forest = RandomForestClassifier(20, random_state=0).fit(X[:900], y[:900])
+    X, y = test_images
+    report = robustness_report(forest, X, y, eps=0.3)
+    threat_models = {trial.settings["threat_model"] for trial in report.trials["model"]}
+    assert threat_models == {"black box"}
+    assert report.curve("model")[1][1] < report.curve("model")[1][0]
+    assert "black box" in report.summary()
+
+
+@pytest.mark.parametrize("layout", ["float32", "images", "list", "strings"])
+def test_layouts_and_labels(digits, layout):
+    X, y = digits
+    if layout == "float32":
+        X = X.astype(np.float32)
+    if layout == "strings":
+        y = np.array([f"digit {label}" for label in y], dtype=object)
+    classifier = LogisticRegression(C=0.05, max_iter=300).fit(X[:500], y[:500])
+    X, y = X[500:540], y[500:540]
+    if layout == "list":
+        X, y = X.tolist(), y.tolist()
+    if layout == "images":
+        import torch
+
+        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10).double())
+        network[1].weight.data = torch.as_tensor(classifier.coef_)
+        network[1].bias.data = torch.as_tensor(classifier.intercept_)
+        flat = robustness_report(classifier, X, y, eps=0.1, attacks=FGSM())
+        report = robustness_report(network, X.reshape(-1, 8, 8), y, eps=0.1, attacks=FGSM())
+        np.testing.assert_array_equal(report.worst_right("model"), flat.worst_right("model"))
+        return
+    report = robustness_report(classifier, X, y, eps=0.1, attacks=FGSM())
+    assert report.curve("model")[1][1] < report.curve("model")[1][0]
+    json.loads(report.to_json())
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (lambda eps, X, y: np.clip(X + 2 * eps, 0, 1), r"Scripted left its ball: an image moved by 0\.2 in linf"),
+        (lambda eps, X, y: X + eps, r"Scripted left its box: clip=\(0, 1\)"),
+        (lambda eps, X, y: X[:, :5], "returned shape"),
+        (lambda eps, X, y: X * np.nan, "NaN or infinity"),
+    ],
+)
+def test_attacks_that_cheat_are_refused(model, test_images, script, message):
+    X, y = test_images
+    with pytest.raises(ValueError, match=message):
+        robustness_report(model, X, y, eps=0.1, attacks=Scripted(script))
+
+
+def test_errors(model, test_images):
+    X, y = test_images
+    with pytest.raises(ValueError, match="eps must be one or several finite numbers >= 0"):
+        robustness_report(model, X, y, eps=[-0.1])
+    with pytest.raises(ValueError, match="about one norm"):
+        robustness_report(model, X, y, eps=0.1, attacks=[FGSM(), FGSM(norm="l2")])
+    with pytest.raises(ValueError, match="is a corruption; pass it as corruptions="):
+        robustness_report(model, X, y, eps=0.1, attacks=Corruption())
+    with pytest.raises(ValueError, match="share the name 'model'"):
+        robustness_report(model, X, y, eps=0.1, baseline={"model": model})
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        robustness_report(model, X, y[:-1], eps=0.1)
+    with pytest.raises(ValueError, match="The 'norm' parameter"):
+        robustness_report(model, X, y, eps=0.1, norm="l3")
+    report = robustness_report(model, X, y, eps=0.1, attacks=FGSM())
+    with pytest.raises(ValueError, match=r"eps=0\.2 is not in the report"):
+        report.index_of(0.2)
+    with pytest.raises(ValueError, match="no model 'other'"):
+        report.clean_right("other")
+
+
+def test_json_and_html_hold_everything_and_need_nothing(model, test_images, tmp_path):
+    X, y = test_images
+    report = robustness_report({"<b>mine</b>": model}, X, y, eps=[0.05, 0.1], attacks=[FGSM(), PGD(n_iter=3)])
+    content = json.loads(report.to_json())
+    assert content["eps"] == [0.0, 0.05, 0.1] and content["n"] == len(y)
+    assert content["rows"][0]["accuracy"] == report.curve("<b>mine</b>")[1][0]
+    assert {"python", "skrobust", "torch"} <= set(content["versions"])
+    path = report.to_html(tmp_path / "report.html")
+    html = path.read_text(encoding="utf-8")
+    assert "<b>mine</b>" not in html and "&lt;b&gt;mine&lt;/b&gt;" in html
+    addresses = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"')\s>]+)", html)
+    assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
+    assert "<script" not in html and "<link" not in html and "@import" not in html
+    for row in report.rows:
+        assert f"{100 * row['accuracy']:.1f}" in html
+    assert html.count("data:image/png") == 2 * 8  # clean and attacked
+    assert report.to_html() == html  # the same report, the same bytes
+
+
+def test_files_are_whole_or_not_there(model, test_images, tmp_path, monkeypatch):
+    X, y = test_images
+    report = robustness_report(model, X, y, eps=0.1, attacks=FGSM())
+    target = tmp_path / "report.json"
+    target.write_text("before")
+
+    import os
+
+    def fails(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", fails)
+        with pytest.raises(KeyboardInterrupt):
+            report.to_json(target)
+    assert target.read_text() == "before" and list(tmp_path.iterdir()) == [target]
+    report.to_json(target)
+    assert json.loads(target.read_text())["n"] == len(y)
+    with pytest.raises(FileNotFoundError, match="does not exist. Create it first"):
+        report.to_json(tmp_path / "nowhere" / "x.json")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        report.to_html(tmp_path)
+
+
+def test_a_stopped_report_goes_on(model, test_images, tmp_path):
+    X, y = test_images
+    kept = tmp_path / "progress.npz"
+    stop = []
+
+    def darken(eps, X, y):
+        return np.maximum(X - eps, 0)
+
+    def interrupted(eps, X, y):
+        if not stop:
+            stop.append(True)
+            raise KeyboardInterrupt
+        return np.minimum(X + eps, 1)
+
+    class First(Scripted):
+        calls = 0
+
+    class Second(Scripted):
+        calls = 0
+
+    attacks = [First(darken, name="first"), Second(interrupted, name="second")]
+    words = {"eps": [0.2, 0.4], "attacks": attacks, "checkpoint": kept}
+    with pytest.raises(KeyboardInterrupt):
+        robustness_report(model, X, y, **words)
+    assert kept.exists() and First.calls == 2
+    resumed = robustness_report(model, X, y, **words)
+    assert First.calls == 2  # not run again
+    whole = robustness_report(model, X, y, **{**words, "checkpoint": None})
+    np.testing.assert_array_equal(resumed.worst_right("model"), whole.worst_right("model"))
+    np.testing.assert_array_equal(resumed.worst_predicted("model"), whole.worst_predicted("model"))
+    drop = ("seconds",)
+    for a, b in zip(resumed.rows, whole.rows, strict=True):
+        assert {k: v for k, v in a.items() if k not in drop} == {k: v for k, v in b.items() if k not in drop}
+    assert resumed.examples.clean.shape == whole.examples.clean.shape
+    np.testing.assert_array_equal(resumed.examples.views[0].attacked, whole.examples.views[0].attacked)
+    with pytest.raises(ValueError, match="belongs to other models, images or eps"):
+        robustness_report(model, X[:-1], y[:-1], **words)
+    kept.write_bytes(b"not a zip file")
+    with pytest.raises(ValueError, match="is no checkpoint"):
+        robustness_report(model, X, y, **words)
+
+
+def test_checkpoint_keeps_string_labels(digits, tmp_path):
+    X, y = digits
+    y = np.array([f"digit {label}" for label in y], dtype=object)
+    classifier = LogisticRegression(C=0.05, max_iter=300).fit(X[:500], y[:500])
+    words = {"eps": 0.1, "attacks": FGSM(), "checkpoint": tmp_path / "kept.npz"}
+    first = robustness_report(classifier, X[500:540], y[500:540], **words)
+    again = robustness_report(classifier, X[500:540], y[500:540], **words)
+    np.testing.assert_array_equal(first.worst_predicted("model"), again.worst_predicted("model"))
