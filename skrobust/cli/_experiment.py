@@ -119,7 +119,7 @@ def _tuned(train, recipe, tune_eps, arguments):
     seed = arguments.seed
     attack = [
         WhiteBox(eps=tune_eps, random_state=seed),
-        PGD(eps=tune_eps, n_iter=10, gradient="worst", random_state=seed),
+        PGD(eps=tune_eps, n_iter=10, loss="margin", gradient="worst", random_state=seed),
     ]
     scorer = make_robust_scorer(attack, max_samples=_N_SCORED)
     folds = StratifiedKFold(_N_FOLDS, shuffle=True, random_state=seed)
