@@ -9,11 +9,13 @@ from sklearn import linear_model, naive_bayes, preprocessing
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.datasets import load_digits
-from sklearn.decomposition import PCA, FactorAnalysis, FastICA, IncrementalPCA, TruncatedSVD
+from sklearn.decomposition import PCA, FactorAnalysis, FastICA, IncrementalPCA, KernelPCA, TruncatedSVD
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.feature_selection import RFE, SelectKBest, VarianceThreshold
 from sklearn.frozen import FrozenEstimator
+from sklearn.kernel_approximation import Nystroem, RBFSampler
 from sklearn.model_selection import (
     FixedThresholdClassifier,
     GridSearchCV,
@@ -99,7 +101,7 @@ CLASSIFIERS = {
     "Calibrated isotonic": CalibratedClassifierCV(LinearSVC(), method="isotonic", cv=3),
     "Calibrated isotonic proba": CalibratedClassifierCV(NB(5.0), method="isotonic", cv=3),
     "Calibrated temperature": CalibratedClassifierCV(LinearSVC(), method="temperature", cv=3),
-    "Calibrated temperature proba": CalibratedClassifierCV(NB(), method="temperature", cv=3),
+    "Calibrated temperature proba": CalibratedClassifierCV(NB(5.0), method="temperature", cv=3),
     "Voting": VotingClassifier([("lr", LR()), ("out", "drop"), ("nb", NB())], voting="soft", weights=[2, 5, 1]),
     "Voting as a step": make_pipeline(VotingClassifier([("lr", LR()), ("lda", LDA())], voting="soft"), LinearSVC()),
     "Stacking": StackingClassifier([("svc", LinearSVC()), ("nb", NB())], cv=3),
@@ -112,6 +114,8 @@ CLASSIFIERS = {
     "GridSearch": GridSearchCV(make_pipeline(SCALER(), LinearSVC()), {"linearsvc__C": [0.1, 1]}, cv=2),
     "RandomizedSearch": RandomizedSearchCV(LR(), {"C": [0.1, 1]}, n_iter=1, cv=2, random_state=0),
     "HalvingSearch": HalvingGridSearchCV(SVC(), {"C": [0.1, 1]}, cv=2, random_state=0),
+    "RFE": RFE(LR(), n_features_to_select=9),
+    "RFE as a step": make_pipeline(RFE(LR(), n_features_to_select=9), LinearSVC()),
     "nested Pipeline": make_pipeline(make_pipeline(SCALER(), None), "passthrough", make_pipeline(PCA(5), SVC())),
 }
 BINARY = {
@@ -169,6 +173,10 @@ def test_classifier_is_reproduced(name, n_classes, kind):
     np.testing.assert_allclose(np.mean(single.predict(X_t) == predictions), 1, atol=0.05)
 
 
+# Scores that count votes, or stairs: their backward pass is another function's, tested further below.
+NO_SLOPE = ["SVC", "OvO", "HalvingSearch", "nested", "LDA as a step", "isotonic", "Stacking passthrough"]
+
+
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_gradient_is_the_derivative(name):
     """Against central differences of the module itself, which equals scikit-learn by the test above."""
@@ -176,17 +184,15 @@ def test_gradient_is_the_derivative(name):
     module = as_module(model)
     X_t = torch.tensor(X[:20], requires_grad=True)
     direction = torch.tensor(np.random.default_rng(1).normal(size=X_t.shape))
-    outputs = [module]
-    if hasattr(module, "predict_proba"):
+    smooth = not any(word in name for word in NO_SLOPE) or "LinearSVC" in name
+    outputs = [module] if smooth else []
+    if hasattr(module, "predict_proba") and "isotonic" not in name and name != "Stacking passthrough":
         outputs.append(module.predict_proba)
     for output in outputs:
         weights = torch.tensor(np.random.default_rng(2).normal(size=(20, 4)))
-        slope = (torch.autograd.grad((output(X_t) * weights).sum(), X_t)[0] * direction).sum(dim=1)
-        with torch.no_grad():
-            h = 1e-6
-            numeric = ((output(X_t + h * direction) - output(X_t - h * direction)) * weights).sum(dim=1) / (2 * h)
-        error = (slope - numeric).abs() / (1 + numeric.abs())
-        # Kinks, votes and the stopping rule of pairwise coupling may fall between the two points of a sample.
+        numeric = (central_differences(output, X_t, direction) * weights).sum(1)
+        error = (along(output(X_t), X_t, direction, weights) - numeric).abs() / (1 + numeric.abs())
+        # Kinks and the stopping rule of pairwise coupling may fall between the two points of a sample.
         assert (error < 1e-5).float().mean() >= 0.85
         assert error.median() < 1e-6
 
@@ -212,6 +218,16 @@ TRANSFORMERS = {
     "FactorAnalysis": FactorAnalysis(3, random_state=0),
     "GaussianRandomProjection": GaussianRandomProjection(6, random_state=0),
     "SparseRandomProjection": SparseRandomProjection(6, random_state=0),
+    "SelectKBest": SelectKBest(k=5),
+    "VarianceThreshold": VarianceThreshold(0.02),
+    "polynomial": preprocessing.PolynomialFeatures(3),
+    "interactions": preprocessing.PolynomialFeatures((2, 2), interaction_only=True, include_bias=False),
+    "RBFSampler": RBFSampler(n_components=9, random_state=0),
+    "Nystroem": Nystroem(n_components=7, random_state=0),
+    "Nystroem poly": Nystroem("poly", gamma=0.2, degree=2, n_components=7, random_state=0),
+    "KernelPCA rbf": KernelPCA(4, kernel="rbf"),
+    "KernelPCA linear": KernelPCA(4),
+    "KernelPCA sigmoid": KernelPCA(4, kernel="sigmoid", gamma=0.05),
     "identity": preprocessing.FunctionTransformer(),
     "ufunc": preprocessing.FunctionTransformer(np.square),
     "lambda": preprocessing.FunctionTransformer(lambda X, power: X**power - X[:, :1], kw_args={"power": 3}),
@@ -272,33 +288,83 @@ def test_columns_of_dataframes():
     assert_close(as_module(model).decision_function(torch.tensor(X_new)), expected, 1e-9)
 
 
+def central_differences(function, X, direction, h=1e-6):
+    with torch.no_grad():
+        return (function(X + h * direction) - function(X - h * direction)) / (2 * h)
+
+
+def along(output, X, direction, weights):
+    """Derivative of (output * weights).sum(1) in `direction`, by the backward pass."""
+    return (torch.autograd.grad((output * weights).sum(), X)[0] * direction).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf", "poly", "sigmoid"])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_pairwise_decisions_have_their_exact_gradient(kernel, n_classes):
+    X, y, X_new = images(n_classes)
+    module = as_module(SVC(kernel=kernel, coef0=0.3, decision_function_shape="ovo").fit(X, y))
+    assert torch.autograd.gradcheck(module.decision_function, torch.tensor(X_new[:4], requires_grad=True))
+
+
+def test_votes_of_pairs_are_relaxed_in_the_backward_pass():
+    X, y, X_new = images(4)
+    model = SVC(decision_function_shape="ovo").fit(X, y)
+    module = as_module(model)
+    X_t = torch.tensor(X_new, requires_grad=True)
+    rng = np.random.default_rng(3)
+    direction, weights = torch.tensor(rng.normal(size=X_t.shape)), torch.tensor(rng.normal(size=(len(X_t), 4)))
+
+    def relaxed(X_t):
+        scores = [0] * 4
+        totals = [0] * 4
+        pairs = iter(module.decision_function(X_t).T)
+        for i in range(4):
+            for j in range(i + 1, 4):
+                d = next(pairs)
+                scores[i] = scores[i] + torch.sigmoid(4 * d)
+                scores[j] = scores[j] + torch.sigmoid(-4 * d)
+                totals[i], totals[j] = totals[i] + d, totals[j] - d
+        return torch.stack([s + t / (3 * (t.abs() + 1)) for s, t in zip(scores, totals, strict=True)], dim=1)
+
+    expected = (central_differences(relaxed, X_t, direction) * weights).sum(1)
+    np.testing.assert_allclose(along(module(X_t), X_t, direction, weights), expected, rtol=1e-5, atol=1e-7)
+
+
 def hard_voting():
     members = [("lr", LR()), ("svc", SVC(C=0.1)), ("nb", NB())]
     return VotingClassifier(members, weights=[1, 2.5, 2])
 
 
 @pytest.mark.parametrize("model", [hard_voting(), BaggingClassifier(LinearSVC(), n_estimators=5, random_state=0)])
-def test_votes_have_a_gradient_only_where_asked(model):
+def test_votes_are_counted_and_relaxed_in_the_backward_pass(model):
     X, y, X_new = images(4)
     model.fit(X, LABELS["str"](y))
-    with pytest.raises(NoGradientError, match="gradient='identity'"):
-        as_module(model)
-    module = as_module(model, gradient="identity")
+    module = as_module(model)
     X_t = torch.tensor(X_new, requires_grad=True)
     np.testing.assert_array_equal(module.predict(X_t), model.predict(X_new))
+    shares = module(X_t).detach().numpy()
     if hasattr(model, "predict_proba"):
         assert_close(module.predict_proba(X_t), model.predict_proba(X_new), 1e-9)
-    assert (torch.autograd.grad(module(X_t)[:, 0].sum(), X_t)[0].abs().sum(1) > 0).all()
+    else:
+        expected = np.zeros_like(shares)
+        for weight, votes in zip(model.weights, model.transform(X_new).T, strict=True):
+            expected[np.arange(len(votes)), votes] += weight
+        np.testing.assert_allclose(shares, expected, atol=1e-12)
+    members = [as_module(member) for member in model.estimators_]
+    weights = getattr(model, "weights", [1 / len(members)] * len(members))
+    relaxed = sum(w * torch.softmax(member(X_t), 1)[:, 0] for w, member in zip(weights, members, strict=True))
+    expected = torch.autograd.grad(relaxed.sum(), X_t)[0]
+    np.testing.assert_allclose(torch.autograd.grad(module(X_t)[:, 0].sum(), X_t)[0], expected, atol=1e-12)
 
 
-def test_isotonic_calibration_straight_through():
-    X, y, X_new = images(4)
-    model = CalibratedClassifierCV(LinearSVC(), method="isotonic", cv=2).fit(X, y)
+def test_stairs_of_isotonic_calibration_have_the_slope_of_a_line():
+    X, y, X_new = images(2)
+    model = CalibratedClassifierCV(LinearSVC(), method="isotonic", cv=2, ensemble=False).fit(X, y)
     X_t = torch.tensor(X_new, requires_grad=True)
-    module = as_module(model, gradient="identity")
-    assert_close(module.predict_proba(X_t), model.predict_proba(X_new), 1e-9)
-    norms = torch.autograd.grad(module.predict_proba(X_t)[:, 0].sum(), X_t)[0].norm(dim=1)
-    assert (norms > 0).all()
+    gradient = torch.autograd.grad(as_module(model).predict_proba(X_t)[:, 1].sum(), X_t)[0]
+    curve, svc = model.calibrated_classifiers_[0].calibrators[0], model.calibrated_classifiers_[0].estimator
+    slope = np.ptp(curve.y_thresholds_) / np.ptp(curve.X_thresholds_)
+    np.testing.assert_allclose(gradient, np.broadcast_to(slope * svc.coef_, X_t.shape), rtol=1e-9)
 
 
 def test_bagging_members_that_miss_classes():
@@ -340,6 +406,7 @@ def test_multilabel_is_refused(model):
 
 REFUSED = {
     "its kernel is 'precomputed'": lambda X, y: SVC(kernel="precomputed").fit(X @ X.T, y),
+    "kernel 'cosine'": lambda X, y: KernelPCA(2, kernel="cosine").fit(X),
     "its kernel is a callable": lambda X, y: SVC(kernel=lambda A, B: A @ B.T).fit(X, y),
     "thresholds X at binarize=0.0": lambda X, y: naive_bayes.BernoulliNB().fit(X, y),
     "stacks the labels that 'svc'": lambda X, y: StackingClassifier(

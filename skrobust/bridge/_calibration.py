@@ -16,19 +16,17 @@ from ._registry import register_module
 class Isotonic(nn.Module):
     """Linear interpolation between thresholds, constant beyond them.
 
+    Such a staircase is flat nearly everywhere: the backward pass takes the line from its first threshold to its last.
+
     Parameters
     ----------
     knots, values : Tensor of shape (n_thresholds,)
-    straight_through : bool
-        Isotonic regression is flat nearly everywhere. True: the backward pass takes the slope of the line from its
-        first threshold to its last.
     """
 
-    def __init__(self, knots, values, straight_through):
+    def __init__(self, knots, values):
         super().__init__()
         self.register_buffer("knots", knots)
         self.register_buffer("values", values)
-        self.straight_through = straight_through
 
     def forward(self, T):
         if len(self.knots) == 1:
@@ -37,11 +35,8 @@ class Isotonic(nn.Module):
         upper = torch.searchsorted(self.knots, inside.detach()).clamp(1, len(self.knots) - 1)
         lower = upper - 1
         slope = (self.values[upper] - self.values[lower]) / (self.knots[upper] - self.knots[lower])
-        result = self.values[lower] + slope * (inside - self.knots[lower])
-        if self.straight_through:
-            secant = (self.values[-1] - self.values[0]) / (self.knots[-1] - self.knots[0])
-            result = with_backward(result, secant * T)
-        return result
+        secant = (self.values[-1] - self.values[0]) / (self.knots[-1] - self.knots[0])
+        return with_backward(self.values[lower] + slope * (inside - self.knots[lower]), secant * T)
 
 
 class OneVsRestCalibration(ClassifierStep):
@@ -179,11 +174,6 @@ def _convert_member(member, classes, conversion, name):
         slopes, offsets = (conversion.tensor([getattr(curve, name) for curve in curves]) for name in ("a_", "b_"))
         return SigmoidCalibration(response, slopes, offsets, positions, classes)
     modules = [
-        Isotonic(
-            conversion.tensor(curve.X_thresholds_),
-            conversion.tensor(curve.y_thresholds_),
-            straight_through=conversion.gradient != "exact",
-        )
-        for curve in curves
+        Isotonic(conversion.tensor(curve.X_thresholds_), conversion.tensor(curve.y_thresholds_)) for curve in curves
     ]
     return OneVsRestCalibration(response, modules, positions, classes)

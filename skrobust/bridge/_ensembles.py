@@ -32,21 +32,14 @@ def embedded(values, positions, n_classes, missing):
 
 
 def votes(step, X, positions, n_classes):
-    """One-hot predictions of shape (n_samples, n_classes); the backward pass is that of the softmax of the scores."""
+    """One-hot predictions of shape (n_samples, n_classes).
+
+    They have no slope: the backward pass takes the softmax of the scores in their place.
+    """
     scores = step(X)
     one_hot = F.one_hot(torch.as_tensor(step.predict_indices(X), device=scores.device), scores.shape[1])
     shares = with_backward(one_hot.to(scores.dtype), torch.softmax(scores, dim=1))
     return embedded(shares, positions, n_classes, 0)
-
-
-def refuse_votes_without_gradient(estimator, conversion):
-    """Votes have a zero gradient; only a mode that replaces it makes an attack on them honest."""
-    if conversion.gradient == "exact":
-        raise conversion.no_gradient(
-            estimator,
-            "its members vote, and votes are constant almost everywhere. as_module(..., gradient='identity') (or "
-            "'projection', 'smooth', 'skip') keeps the votes and takes the gradient of the members' softmax instead",
-        )
 
 
 class HardVotingStep(ClassifierStep):
@@ -190,8 +183,6 @@ def convert_voting(estimator, conversion):
     weights = [
         weight for weight, (_, sub) in zip(weights, estimator.estimators, strict=True) if not isinstance(sub, str)
     ]
-    if estimator.voting == "hard":
-        refuse_votes_without_gradient(estimator, conversion)
     counted = [(n, sub, w) for n, sub, w in zip(names, estimator.estimators_, weights, strict=True) if w != 0]
     steps = [conversion(sub, name=name, role="classifier") for name, sub, _ in counted]
     kind = HardVotingStep if estimator.voting == "hard" else SoftVotingStep
@@ -237,8 +228,6 @@ def convert_stacking(estimator, conversion):
 @register_module(BaggingClassifier)
 def convert_bagging(estimator, conversion):
     voting = not all(hasattr(sub, "predict_proba") for sub in estimator.estimators_)
-    if voting:
-        refuse_votes_without_gradient(estimator, conversion)
     steps = [
         conversion(sub, name=f"estimators_[{i}]", role="classifier") for i, sub in enumerate(estimator.estimators_)
     ]

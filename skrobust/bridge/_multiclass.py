@@ -74,7 +74,7 @@ class OneVsOneStep(ClassifierStep):
         super().__init__(classes)
         self.scores = nn.ModuleList(scores)
         self.threshold = threshold
-        self.aggregation = PairAggregation(len(classes), like)
+        self.aggregation = PairAggregation(len(classes), like, threshold)
 
     def _aggregate(self, X):
         second_wins = np.stack([score.step.predict_indices(X) for score in self.scores], axis=1) == 1

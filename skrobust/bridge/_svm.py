@@ -7,56 +7,10 @@ from sklearn.utils.metaestimators import available_if
 from torch import nn
 
 from ._coupling import couple_pairs
+from ._kernels import make_kernel
 from ._modules import ClassifierStep, two_columns
 from ._one_vs_one import PairAggregation
 from ._registry import register_module
-
-
-class Kernel(nn.Module):
-    """Kernel matrix between samples and support vectors, of shape (n_samples, n_vectors)."""
-
-    def __init__(self, vectors):
-        super().__init__()
-        self.register_buffer("vectors", vectors)
-
-
-class RBFKernel(Kernel):
-    """exp(-gamma ||x - s||^2), by one matrix product: nothing of size (n_samples, n_vectors, n_features)."""
-
-    def __init__(self, vectors, gamma):
-        # Distances do not depend on the origin; around the mean vector less cancels in float32.
-        origin = vectors.mean(dim=0)
-        super().__init__(vectors - origin)
-        self.register_buffer("origin", origin)
-        self.register_buffer("squares", self.vectors.square().sum(dim=1))
-        self.gamma = gamma
-
-    def forward(self, X):
-        X = X - self.origin
-        exponent = torch.addmm(self.squares, X, self.vectors.T, alpha=-2) + X.square().sum(dim=1, keepdim=True)
-        return torch.exp(-self.gamma * exponent)
-
-
-class PolynomialKernel(Kernel):
-    """(gamma x.s + coef0)^degree."""
-
-    def __init__(self, vectors, gamma, coef0, degree):
-        super().__init__(vectors)
-        self.gamma, self.coef0, self.degree = gamma, coef0, degree
-
-    def forward(self, X):
-        return (self.gamma * (X @ self.vectors.T) + self.coef0) ** self.degree
-
-
-class SigmoidKernel(Kernel):
-    """tanh(gamma x.s + coef0)."""
-
-    def __init__(self, vectors, gamma, coef0):
-        super().__init__(vectors)
-        self.gamma, self.coef0 = gamma, coef0
-
-    def forward(self, X):
-        return torch.tanh(self.gamma * (X @ self.vectors.T) + self.coef0)
 
 
 class LinearDecisions(nn.Module):
@@ -165,7 +119,13 @@ def convert_svc(estimator, conversion):
         decisions = LinearDecisions(conversion.tensor(estimator.coef_), intercept)
     else:
         decisions = KernelDecisions(
-            _kernel(estimator, conversion.tensor(estimator.support_vectors_)),
+            make_kernel(
+                estimator.kernel,
+                conversion.tensor(estimator.support_vectors_),
+                gamma=estimator._gamma,  # what "scale" and "auto" stood for in fit
+                coef0=estimator.coef0,
+                degree=estimator.degree,
+            ),
             conversion.tensor(estimator.dual_coef_),
             intercept,
             [int(n) for n in estimator.n_support_],
@@ -180,13 +140,3 @@ def convert_svc(estimator, conversion):
         sigmoids=sigmoids,
         like=intercept,
     )
-
-
-def _kernel(estimator, vectors):
-    # The gamma that "scale" and "auto" stood for in fit.
-    gamma = float(estimator._gamma)
-    if estimator.kernel == "rbf":
-        return RBFKernel(vectors, gamma)
-    if estimator.kernel == "poly":
-        return PolynomialKernel(vectors, gamma, float(estimator.coef0), int(estimator.degree))
-    return SigmoidKernel(vectors, gamma, float(estimator.coef0))
