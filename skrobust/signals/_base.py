@@ -34,30 +34,35 @@ class SignalTransformer(TransformerMixin, BaseEstimator):
         """
         if not reset:
             check_is_fitted(self)
-        name = type(self).__name__
-        if is_tensor(X):
-            values = check_tensor(X, name=name)
-        elif getattr(X, "ndim", 2) > 2:
-            # scikit-learn's own check handles two dimensions; the features of images are counted below.
-            values = check_array(X, dtype=_DTYPES, order="C", allow_nd=True, input_name="X", estimator=self)
-            if values[0].size == 0:
-                raise ValueError(
-                    f"Found array with 0 feature(s) (shape={values.shape}) while a minimum of 1 is required by {name}."
-                )
-        else:
-            values = validate_data(self, X, dtype=_DTYPES, order="C", reset=reset)
+        values = self._checked(X)
         sample_shape = tuple(values.shape[1:])
+        # Rows have named or at least counted features, which scikit-learn keeps; images are counted by their layout.
+        has_rows = values.ndim == 2 and not is_tensor(X)
         if reset:
             layout = SignalLayout.infer(sample_shape, getattr(self, "image_shape", None))
-            if is_tensor(X) or values.ndim > 2:
-                # Names seen by an earlier fit on a DataFrame are stale now.
-                if hasattr(self, "feature_names_in_"):
-                    del self.feature_names_in_
+            if has_rows:
+                validate_data(self, X, reset=True, skip_check_array=True)
+            else:
+                vars(self).pop("feature_names_in_", None)  # of an earlier fit on named features
                 self.n_features_in_ = layout.n_features
             self._layout = layout
-        elif not self._layout.admits(sample_shape):
-            self._refuse(sample_shape)
+        else:
+            if has_rows:
+                validate_data(self, X, reset=False, skip_check_array=True)
+            if not self._layout.admits(sample_shape):
+                self._refuse(sample_shape)
         return self._layout.place(values)
+
+    def _checked(self, X):
+        name = type(self).__name__
+        if is_tensor(X):
+            return check_tensor(X, name=name)
+        values = check_array(X, dtype=_DTYPES, order="C", allow_nd=True, input_name="X", estimator=self)
+        if values[0].size == 0:
+            raise ValueError(
+                f"Found array with 0 feature(s) (shape={values.shape}) while a minimum of 1 is required by {name}."
+            )
+        return values
 
     def _refuse(self, sample_shape):
         name = type(self).__name__

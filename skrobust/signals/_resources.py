@@ -3,7 +3,8 @@
 from contextlib import contextmanager
 from numbers import Integral
 
-from sklearn.utils import gen_batches, get_chunk_n_rows
+from sklearn import get_config
+from sklearn.utils import gen_batches
 
 
 def batch_slices(n_samples, bytes_per_sample, batch_size=None):
@@ -27,7 +28,7 @@ def batch_slices(n_samples, bytes_per_sample, batch_size=None):
     >>> [(s.start, s.stop) for s in batch_slices(5, 8, batch_size=2)]
     [(0, 2), (2, 4), (4, 5)]
     """
-    most = get_chunk_n_rows(max(1, int(bytes_per_sample)), max_n_rows=max(1, n_samples))
+    most = max(1, int(get_config()["working_memory"] * 2**20 // max(1, bytes_per_sample)))
     if batch_size is not None:
         most = min(most, batch_size)
     yield from gen_batches(n_samples, most)

@@ -1,0 +1,356 @@
+"""The few vector functions of which the hot loops are made.
+
+Inside a kernel, ``v = load(a, i)`` reads `lanes(a)` consecutive values of the flat array `a` into one vector value;
+vectors are added, multiplied, compared and stored by the functions below, each of which becomes one or two machine
+instructions. They are written as LLVM vector IR, because automatic vectorisation of the same loops is two to five
+times slower and brittle; LLVM splits the vectors on narrower machines.
+
+With the environment variable ``SKROBUST_EXPLICIT_VECTORS=0`` the same kernels run on vectors of one lane, as plain
+numba; the tests compare both.
+"""
+
+import functools
+import os
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic, models, register_model
+
+EXPLICIT = os.environ.get("SKROBUST_EXPLICIT_VECTORS", "1") != "0"
+VECTOR_BYTES = 64
+
+# The cache knows a kernel by its source file: the two forms of one kernel must not share an entry.
+kernel = functools.partial(njit, cache=EXPLICIT, error_model="numpy", nogil=True)
+
+_I32 = ir.IntType(32)
+
+
+class VectorType(types.Type):
+    """A vector of `lanes` scalars, as numba sees it inside a kernel."""
+
+    def __init__(self, scalar):
+        self.scalar = scalar
+        self.lanes = VECTOR_BYTES * 8 // scalar.bitwidth if EXPLICIT else 1
+        super().__init__(name=f"vector({scalar} x {self.lanes})")
+
+
+@register_model(VectorType)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, _ir_vector(fe_type))
+
+
+def _ir_scalar(scalar):
+    return ir.FloatType() if scalar == types.float32 else ir.DoubleType()
+
+
+def _ir_bits(scalar):
+    return ir.IntType(scalar.bitwidth)
+
+
+def _ir_vector(vector):
+    return ir.VectorType(_ir_scalar(vector.scalar), vector.lanes)
+
+
+def _call(builder, name, result, args):
+    """Call an LLVM intrinsic of that full name."""
+    fn_type = ir.FunctionType(result, [arg.type for arg in args])
+    function = builder.module.globals.get(name) or ir.Function(builder.module, fn_type, name)
+    return builder.call(function, args)
+
+
+def _suffix(vector):
+    return f"v{vector.lanes}f{vector.scalar.bitwidth}"
+
+
+def _splat(builder, vector, value):
+    ir_type = _ir_vector(vector)
+    first = builder.insert_element(ir.Constant(ir_type, ir.Undefined), value, ir.Constant(_I32, 0))
+    zeros = ir.Constant(ir.VectorType(_I32, vector.lanes), [0] * vector.lanes)
+    return builder.shuffle_vector(first, ir.Constant(ir_type, ir.Undefined), zeros)
+
+
+def _address(context, builder, array_type, array, index, pointee):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), ir.PointerType(pointee))
+
+
+def _load(builder, address, vector):
+    value = builder.load(address)
+    value.align = vector.scalar.bitwidth // 8
+    return value
+
+
+def _store(builder, value, address, vector):
+    builder.store(value, address).align = vector.scalar.bitwidth // 8
+
+
+def _absolute(builder, vector, value):
+    return _call(builder, f"llvm.fabs.{_suffix(vector)}", value.type, [value])
+
+
+def _lane_mask(builder, vector, count):
+    """Mask of the first `count` lanes."""
+    wide = ir.VectorType(ir.IntType(64), vector.lanes)
+    first = builder.insert_element(ir.Constant(wide, ir.Undefined), count, ir.Constant(_I32, 0))
+    zeros = ir.Constant(ir.VectorType(_I32, vector.lanes), [0] * vector.lanes)
+    counts = builder.shuffle_vector(first, ir.Constant(wide, ir.Undefined), zeros)
+    return builder.icmp_signed("<", ir.Constant(wide, list(range(vector.lanes))), counts)
+
+
+def _count(builder, vector, mask):
+    """Set lanes of `mask` as a 64-bit integer."""
+    bits = ir.IntType(vector.lanes)
+    set_lanes = _call(builder, f"llvm.ctpop.i{vector.lanes}", bits, [builder.bitcast(mask, bits)])
+    return builder.zext(set_lanes, ir.IntType(64))
+
+
+@intrinsic
+def lanes(typingctx, array):
+    """Values in one vector of this array's dtype."""
+    count = VectorType(array.dtype).lanes
+
+    def codegen(context, builder, signature, args):
+        return context.get_constant(types.intp, count)
+
+    return types.intp(array), codegen
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """Vector of the values of the flat `array` from `index` on."""
+    vector = VectorType(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        address = _address(context, builder, signature.args[0], args[0], args[1], _ir_vector(vector))
+        return _load(builder, address, vector)
+
+    return vector(array, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, value):
+    """Write a vector into the flat `array` from `index` on."""
+
+    def codegen(context, builder, signature, args):
+        address = _address(context, builder, signature.args[0], args[0], args[1], args[2].type)
+        _store(builder, args[2], address, value)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), codegen
+
+
+@intrinsic
+def load_first(typingctx, array, index, count):
+    """Vector whose first `count` lanes are read from the flat `array` from `index` on; the others are zero."""
+    vector = VectorType(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        ir_vector = _ir_vector(vector)
+        address = _address(context, builder, signature.args[0], args[0], args[1], ir_vector)
+        align = ir.Constant(_I32, vector.scalar.bitwidth // 8)
+        mask = _lane_mask(builder, vector, args[2])
+        zeros = ir.Constant(ir_vector, None)
+        return _call(builder, f"llvm.masked.load.{_suffix(vector)}.p0", ir_vector, [address, align, mask, zeros])
+
+    return vector(array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def store_first(typingctx, array, index, value, count):
+    """Write the first `count` lanes of a vector into the flat `array` from `index` on."""
+
+    def codegen(context, builder, signature, args):
+        address = _address(context, builder, signature.args[0], args[0], args[1], args[2].type)
+        align = ir.Constant(_I32, value.scalar.bitwidth // 8)
+        mask = _lane_mask(builder, value, args[3])
+        _call(builder, f"llvm.masked.store.{_suffix(value)}.p0", ir.VoidType(), [args[2], address, align, mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value, types.int64), codegen
+
+
+@intrinsic
+def broadcast(typingctx, value):
+    """Vector whose lanes all hold the scalar `value`."""
+    vector = VectorType(value)
+
+    def codegen(context, builder, signature, args):
+        return _splat(builder, vector, args[0])
+
+    return vector(value), codegen
+
+
+@intrinsic
+def load_all(typingctx, array, index):
+    """Vector whose lanes all hold ``array[index]`` of a flat array (a negative index does not wrap)."""
+    vector = VectorType(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        address = _address(context, builder, signature.args[0], args[0], args[1], _ir_scalar(vector.scalar))
+        return _splat(builder, vector, builder.load(address))
+
+    return vector(array, types.intp), codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a * b + c, rounded once."""
+
+    def codegen(context, builder, signature, args):
+        return _call(builder, f"llvm.fma.{_suffix(a)}", args[0].type, list(args))
+
+    return a(a, b, c), codegen
+
+
+@intrinsic
+def add(typingctx, a, b):
+    """a + b."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fadd(args[0], args[1])
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def absolute(typingctx, value):
+    """Magnitudes."""
+
+    def codegen(context, builder, signature, args):
+        return _absolute(builder, value, args[0])
+
+    return value(value), codegen
+
+
+@intrinsic
+def maximum(typingctx, a, b):
+    """Larger of two, lane by lane (no NaN)."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[0], args[1])
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def minimum(typingctx, a, b):
+    """Smaller of two, lane by lane (no NaN)."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered("<", args[0], args[1]), args[0], args[1])
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def largest(typingctx, value):
+    """Largest lane (no NaN)."""
+
+    def codegen(context, builder, signature, args):
+        name = f"llvm.vector.reduce.fmax.{_suffix(value)}"
+        return _call(builder, name, _ir_scalar(value.scalar), [args[0]])
+
+    return value.scalar(value), codegen
+
+
+@intrinsic
+def count_at_least(typingctx, value, threshold):
+    """How many lanes have a magnitude >= `threshold`."""
+
+    def codegen(context, builder, signature, args):
+        kept = builder.fcmp_ordered(">=", _absolute(builder, value, args[0]), _splat(builder, value, args[1]))
+        return _count(builder, value, kept)
+
+    return types.int64(value, value.scalar), codegen
+
+
+@intrinsic
+def keep_at_least(typingctx, value, threshold):
+    """Lanes whose magnitude is >= `threshold`; zeros elsewhere."""
+
+    def codegen(context, builder, signature, args):
+        kept = builder.fcmp_ordered(">=", _absolute(builder, value, args[0]), _splat(builder, value, args[1]))
+        return builder.select(kept, args[0], ir.Constant(args[0].type, None))
+
+    return value(value, value.scalar), codegen
+
+
+@intrinsic
+def pack_at_least(typingctx, array, index, value, threshold):
+    """Append the magnitudes >= `threshold` of a vector to `array` at `index`; return the index behind them.
+
+    A whole vector is written: `array` needs room for one more than it will keep.
+    """
+
+    def codegen(context, builder, signature, args):
+        magnitudes = _absolute(builder, value, args[2])
+        kept = builder.fcmp_ordered(">=", magnitudes, _splat(builder, value, args[3]))
+        if value.lanes > 1:
+            name = f"llvm.experimental.vector.compress.{_suffix(value)}"
+            packed = _call(
+                builder, name, magnitudes.type, [magnitudes, kept, ir.Constant(magnitudes.type, ir.Undefined)]
+            )
+        else:
+            packed = magnitudes
+        _store(builder, packed, _address(context, builder, signature.args[0], args[0], args[1], packed.type), value)
+        return builder.add(args[1], _count(builder, value, kept))
+
+    return types.int64(array, types.int64, value, value.scalar), codegen
+
+
+@intrinsic
+def transpose_block(typingctx, source, start, stride, target, target_start, target_stride):
+    """Write the transpose of the `lanes` x `lanes` block of `source` at `start` into `target`.
+
+    Rows of the blocks lie `stride` and `target_stride` values apart.
+    """
+    vector = VectorType(source.dtype)
+
+    def codegen(context, builder, signature, args):
+        ir_vector = _ir_vector(vector)
+        row, rows = args[1], []
+        for _ in range(vector.lanes):
+            rows.append(_load(builder, _address(context, builder, signature.args[0], args[0], row, ir_vector), vector))
+            row = builder.add(row, args[2])
+        # log2(lanes) rounds, each of which interleaves row i with row i + lanes / 2: together a transpose.
+        half = vector.lanes // 2
+        low = [lane for i in range(half) for lane in (i, vector.lanes + i)]
+        high = [lane for i in range(half, vector.lanes) for lane in (i, vector.lanes + i)]
+        for _ in range(vector.lanes.bit_length() - 1):
+            woven = []
+            for i in range(half):
+                for order in (low, high):
+                    shuffle = ir.Constant(ir.VectorType(_I32, vector.lanes), order)
+                    woven.append(builder.shuffle_vector(rows[i], rows[i + half], shuffle))
+            rows = woven
+        row = args[4]
+        for value in rows:
+            _store(builder, value, _address(context, builder, signature.args[3], args[3], row, ir_vector), vector)
+            row = builder.add(row, args[5])
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(source, index, index, target, index, index), codegen
+
+
+@intrinsic
+def to_bits(typingctx, value):
+    """Bits of a scalar as an integer; for magnitudes their order is the order of the numbers."""
+
+    def codegen(context, builder, signature, args):
+        bits = builder.bitcast(args[0], _ir_bits(value))
+        return builder.zext(bits, ir.IntType(64)) if value.bitwidth == 32 else bits
+
+    return types.int64(value), codegen
+
+
+@intrinsic
+def from_bits(typingctx, bits, like):
+    """Scalar of the dtype of `like` with these bits."""
+
+    def codegen(context, builder, signature, args):
+        narrow = builder.trunc(args[0], _ir_bits(like)) if like.bitwidth == 32 else args[0]
+        return builder.bitcast(narrow, _ir_scalar(like))
+
+    return like(types.int64, like), codegen

@@ -1,0 +1,139 @@
+"""Filters, sizes and places of a periodized orthogonal wavelet transform."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pywt
+
+
+@dataclass(frozen=True)
+class WaveletPlan:
+    """All that a kernel must know of one transform.
+
+    Attributes
+    ----------
+    taps : ndarray of shape (2, n_taps)
+        Low-pass and high-pass filter g with ``band[i] = sum_t g[t] x[(2 i + t - n_taps / 2 + 1) mod n]``.
+    sizes : tuple of tuple of int
+        For each axis, the size before level 1, 2, … and after the last.
+    starts : tuple of tuple of int
+        For each axis and level, where its high band begins among the coefficients (PyWavelets' array order).
+    shape : tuple of int
+        Shape of the coefficients.
+    is_orthonormal : bool
+        Whether all sizes halve exactly.
+    """
+
+    taps: np.ndarray
+    sizes: tuple
+    starts: tuple
+    shape: tuple
+    is_orthonormal: bool
+
+    @property
+    def n_levels(self):
+        return len(self.starts[0])
+
+    def analysis_matrix(self, axis, level):
+        """Matrix from the samples before a level (0-based) to its coefficients, at their places; zeros between."""
+        return self._at_their_places(axis, level, self._orthonormal(axis, level, repeat_last=True))
+
+    def synthesis_matrix(self, axis, level):
+        """Matrix that takes the coefficients of a level (0-based) back to the samples before it."""
+        n = self.sizes[axis][level]
+        return self._at_their_places(axis, level, self._orthonormal(axis, level)[:, :n]).T
+
+    def _orthonormal(self, axis, level, repeat_last=False):
+        """One level on an even number of samples; `repeat_last` adds the column of a repeated last sample."""
+        n = self.sizes[axis][level]
+        even = n + n % 2
+        n_taps = self.taps.shape[1]
+        matrix = np.zeros((even, even))
+        for band, taps in enumerate(self.taps):
+            for i in range(even // 2):
+                np.add.at(matrix[band * (even // 2) + i], (2 * i + 1 - n_taps // 2 + np.arange(n_taps)) % even, taps)
+        if repeat_last and n % 2:
+            matrix[:, n - 1] += matrix[:, n]
+            matrix = matrix[:, :n]
+        return matrix
+
+    def _at_their_places(self, axis, level, matrix):
+        half, start = self.sizes[axis][level + 1], self.starts[axis][level]
+        placed = np.zeros((start + half, matrix.shape[1]))
+        placed[:half], placed[start:] = matrix[:half], matrix[half:]
+        return placed
+
+
+def most_levels(grid):
+    """Levels after which the smallest axis has one sample left.
+
+    Examples
+    --------
+    >>> most_levels((28, 28)), most_levels((1,))
+    (5, 0)
+    """
+    return int(min(grid) - 1).bit_length()
+
+
+def plan_wavelet(wavelet, grid, level):
+    """Plan the transform of signals on `grid`.
+
+    Raises
+    ------
+    ValueError
+        If `wavelet` is unknown or not orthogonal, naming the families that are.
+    """
+    filters = orthogonal_wavelet(wavelet)
+    taps = np.array([filters.dec_lo[::-1], filters.dec_hi[::-1]])
+    sizes, starts, shape = [], [], []
+    for size in grid:
+        before = [size]
+        for _ in range(level):
+            before.append(-(-before[-1] // 2))
+        # From the coarsest level up, each high band follows all that is coarser.
+        start, begins = before[-1], []
+        for half in reversed(before[1:]):
+            begins.append(start)
+            start += half
+        sizes.append(tuple(before))
+        starts.append(tuple(reversed(begins)))
+        shape.append(start)
+    exact = all(size % 2 == 0 for axis in sizes for size in axis[:-1])
+    return WaveletPlan(taps, tuple(sizes), tuple(starts), tuple(shape), exact and _is_orthonormal(taps))
+
+
+def _is_orthonormal(taps):
+    """Whether the filters are orthonormal to rounding: "dmey", a truncated filter, is so to 1e-3 only."""
+    n = taps.shape[1]
+    for shift in range(0, n, 2):
+        gram = taps[:, shift:] @ taps[:, : n - shift].T
+        if not np.allclose(gram, np.eye(2) * (shift == 0), rtol=0, atol=1e-9):
+            return False
+    return True
+
+
+def orthogonal_wavelet(name):
+    """The orthogonal `pywt.Wavelet` of that name, or a ValueError that names the orthogonal families."""
+    if isinstance(name, pywt.Wavelet):
+        wavelet = name
+    else:
+        if name not in pywt.wavelist(kind="discrete"):
+            raise ValueError(
+                f"wavelet={name!r} is not a discrete wavelet of PyWavelets. Orthogonal ones: {_orthogonal_families()}."
+            )
+        wavelet = pywt.Wavelet(name)
+    if not wavelet.orthogonal:
+        raise ValueError(
+            f"wavelet={wavelet.name!r} is not orthogonal, so its largest coefficients are not the best approximation. "
+            f"Orthogonal ones: {_orthogonal_families()}."
+        )
+    return wavelet
+
+
+def _orthogonal_families():
+    described = []
+    for family in pywt.families():
+        names = [name for name in pywt.wavelist(family) if name in pywt.wavelist(kind="discrete")]
+        if names and pywt.Wavelet(names[0]).orthogonal:
+            described.append(names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}")
+    return ", ".join(described)

@@ -1,0 +1,159 @@
+"""The signals room: layouts, checked input, batches, threads."""
+
+import numba
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import config_context
+from sklearn.exceptions import NotFittedError
+
+from skrobust.signals import SignalLayout, SignalTransformer, batch_slices, is_tensor, kernel_threads
+
+
+class Identity(SignalTransformer):
+    def __init__(self, image_shape=None):
+        self.image_shape = image_shape
+
+    def fit(self, X, y=None):
+        self._read_signals(X, reset=True)
+        return self
+
+    def transform(self, X):
+        signals = self._read_signals(X, reset=False)
+        self.seen_ = signals.values
+        return signals.restore(signals.values)
+
+
+sizes = st.integers(1, 5)
+
+
+@given(grid=st.one_of(st.tuples(sizes), st.tuples(sizes, sizes)), n_channels=sizes)
+def test_layout_round_trip(grid, n_channels):
+    layout = SignalLayout(grid, n_channels)
+    X = np.arange(2 * layout.n_features).reshape(2, -1)
+    signals = layout.place(X)
+    assert signals.values.shape == (2, *grid, n_channels)
+    np.testing.assert_array_equal(signals.restore(signals.values), X)
+
+
+@pytest.mark.parametrize(
+    ("sample_shape", "image_shape", "expected"),
+    [
+        ((12,), None, ((12,), 1)),
+        ((12,), (3, 4), ((3, 4), 1)),
+        ((12,), [2, 2, 3], ((2, 2), 3)),
+        ((3, 4), None, ((3, 4), 1)),
+        ((3, 4, 2), None, ((3, 4), 2)),
+        ((3, 4), (3, 4), ((3, 4), 1)),
+    ],
+)
+def test_layout_is_inferred(sample_shape, image_shape, expected):
+    layout = SignalLayout.infer(sample_shape, image_shape)
+    assert (layout.grid, layout.n_channels) == expected
+
+
+@pytest.mark.parametrize(
+    ("sample_shape", "image_shape", "message"),
+    [
+        ((12,), (3, 5), r"image_shape=\(3, 5\) holds 15 values, but X has 12 features"),
+        ((3, 4), (4, 3), r"image_shape=\(4, 3\) disagrees with X, whose samples have shape \(3, 4\)"),
+        ((2, 3, 4, 5), None, "Found array with dim 5"),
+        ((12,), 12, "image_shape must be None"),
+        ((12,), (12,), "image_shape must be None"),
+        ((12,), (3, -4), "image_shape must be None"),
+        ((12,), (3.0, 4.0), "image_shape must be None"),
+    ],
+)
+def test_layout_refuses(sample_shape, image_shape, message):
+    with pytest.raises(ValueError, match=message):
+        SignalLayout.infer(sample_shape, image_shape)
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (6, 4, 4), (6, 4, 4, 3)])
+def test_layout_in_is_layout_out(shape):
+    X = np.random.default_rng(0).normal(size=shape)
+    model = Identity().fit(X)
+    assert model.n_features_in_ == np.prod(shape[1:])
+    np.testing.assert_array_equal(model.transform(X), X)
+    flat = X.reshape(6, -1)
+    assert model.transform(flat).shape == flat.shape
+
+
+@pytest.mark.parametrize("given_dtype", [np.float32, np.float64, np.float16, np.uint8, np.int64, bool])
+@pytest.mark.parametrize("shape", [(3, 8), (3, 4, 4)])
+def test_dtypes(given_dtype, shape):
+    X = np.ones(shape, dtype=given_dtype)
+    out = Identity().fit(X).transform(X)
+    assert out.dtype == (np.float32 if given_dtype is np.float32 else np.float64)
+    np.testing.assert_array_equal(out, X)  # converted, never rescaled
+
+
+@pytest.mark.parametrize("shape", [(5, 12), (5, 3, 4), (5, 3, 2, 2)])
+def test_memory_orders(shape, tmp_path):
+    X = np.random.default_rng(0).normal(size=shape)
+    path = tmp_path / "x.npy"
+    np.save(path, X)
+    wide = np.repeat(X, 2, axis=0)[::2]
+    for other in (np.asfortranarray(X), wide, np.load(path, mmap_mode="r"), X.tolist()):
+        np.testing.assert_array_equal(Identity().fit(other).transform(other), X)
+
+
+def test_tensors_stay_tensors():
+    X = torch.ones((3, 4, 4), dtype=torch.float32, requires_grad=True)
+    model = Identity().fit(X)
+    out = model.transform(X)
+    assert is_tensor(out)
+    assert out.dtype == torch.float32
+    out.sum().backward()
+    assert X.grad.shape == X.shape
+    assert model.transform(torch.ones((3, 16), dtype=torch.int64)).dtype == torch.float64
+    assert isinstance(model.transform(np.ones((3, 16))), np.ndarray)
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
+def test_bad_input(make):
+    good = np.ones((3, 4, 4))
+    model = Identity().fit(make(good))
+    cases = {
+        "NaN": np.where(np.arange(48).reshape(3, 4, 4) == 5, np.nan, 1.0),
+        "infinity": np.where(np.arange(48).reshape(3, 4, 4) == 5, np.inf, 1.0),
+        r"0 sample\(s\)": np.ones((0, 4, 4)),
+        r"0 feature\(s\)": np.ones((3, 0, 4)),
+        "expecting 16 features|features": np.ones((3, 15)),
+        r"samples of shape \(2, 8\)": np.ones((3, 2, 8)),
+        "Complex data": np.ones((3, 16), dtype=complex),
+        "Expected 2D array|1D": np.ones(16),
+    }
+    for message, X in cases.items():
+        with pytest.raises(ValueError, match=message):
+            model.transform(make(X))
+    with pytest.raises(NotFittedError):
+        Identity().transform(make(good))
+
+
+def test_a_refused_fit_leaves_the_estimator_unfitted():
+    model = Identity(image_shape=(3, 3))
+    for X in (np.ones((2, 3, 4)), np.ones((2, 12))):
+        with pytest.raises(ValueError, match="image_shape"):
+            model.fit(X)
+        assert not hasattr(model, "n_features_in_")
+
+
+def test_batches_stay_within_memory():
+    with config_context(working_memory=1):
+        slices = list(batch_slices(10, 2**18))
+    assert [s.stop - s.start for s in slices] == [4, 4, 2]
+    assert [s.stop - s.start for s in batch_slices(5, 2**40)] == [1] * 5
+
+
+def test_threads_are_bounded_and_restored():
+    before = numba.get_num_threads()
+    with kernel_threads(1):
+        assert numba.get_num_threads() == 1
+    with kernel_threads(-1):
+        assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
+    assert numba.get_num_threads() == before
+    with pytest.raises(ValueError, match="n_jobs must be None or an integer other than 0, got 0"), kernel_threads(0):
+        pass
