@@ -57,9 +57,11 @@ def test_every_orthogonal_wavelet_matches_pywavelets(wavelet, dtype):
         for i, x in enumerate(X[..., 0].astype(np.float64)):
             expected, _ = _reference_coefficients(x, wavelet, basis.level)
             scale = max(1, np.abs(expected).max())
-            np.testing.assert_allclose(coefficients[i, 0], expected, atol=TOLERANCE[dtype] * scale)
-            expected = _reference_sparsify(x, wavelet, basis.level, k)
-            np.testing.assert_allclose(cleaned[i, ..., 0], expected, atol=TOLERANCE[dtype] * scale)
+            tolerance = TOLERANCE[dtype] * scale
+            np.testing.assert_allclose(coefficients[i, 0], expected, atol=tolerance)
+            expected = _reference_sparsify(x, wavelet, basis.level, k, gap=tolerance)
+            if expected is not None:
+                np.testing.assert_allclose(cleaned[i, ..., 0], expected, atol=tolerance)
 
 
 @pytest.mark.parametrize("size", range(2, 258))
