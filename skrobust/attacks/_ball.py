@@ -47,9 +47,10 @@ class Ball:
         # Data a rounding error outside the box stay where they are.
         empty = low > high
         self.low, self.high = torch.where(empty, x, low), torch.where(empty, x, high)
-        # A sum over n features may be rounded by n units in the last place, in whatever order it is taken.
+        # The norm to aim at. A sum over n features may be rounded by n units in the last place, in whatever order it
+        # is taken: so far below eps, it is at most eps in any.
         n_features = max(1, x[0].numel())
-        self._reach = self.eps * (1 - n_features * 2.3e-16)
+        self.reach = self.eps * (1 - n_features * 2.3e-16)
 
     def __getitem__(self, index):
         """The ball of some of the samples."""
@@ -66,14 +67,14 @@ class Ball:
         magnitude = wanted.abs()
         capped = torch.minimum(magnitude, cap)
         order = 2 if self.norm == "l2" else 1
-        outside = torch.linalg.vector_norm(capped, ord=order, dim=1) > self._reach
+        outside = torch.linalg.vector_norm(capped, ord=order, dim=1) > self.reach
         if bool(outside.any()):
             far, room = magnitude[outside], cap[outside]
             if self.norm == "l2":
-                scale = capped_scale(far, room, self._reach).clamp_max(1)
+                scale = capped_scale(far, room, self.reach).clamp_max(1)
                 capped[outside] = torch.minimum(far * scale[:, None], room)
             else:
-                shift = capped_shift(far, room, self._reach)
+                shift = capped_shift(far, room, self.reach)
                 capped[outside] = torch.minimum((far - shift[:, None]).clamp_min(0), room)
         return self._land(capped, wanted)
 
@@ -86,14 +87,14 @@ class Ball:
         wanted, cap = self._wanted(gradient / _column(peak, gradient))
         magnitude = wanted.abs()
         if self.norm == "l2":
-            scale = capped_scale(magnitude, cap, self._reach)
+            scale = capped_scale(magnitude, cap, self.reach)
             # 0 * inf where a feature has no gradient and the caps of the others bind.
             capped = torch.minimum(torch.nan_to_num(magnitude * scale[:, None], nan=0.0), cap)
         else:
             order = magnitude.argsort(dim=1, descending=True)
             room = torch.where(magnitude > 0, cap, 0).gather(1, order)
             spent = room.cumsum(1) - room
-            filled = torch.minimum((self._reach - spent).clamp_min(0), room)
+            filled = torch.minimum((self.reach - spent).clamp_min(0), room)
             capped = torch.zeros_like(filled).scatter_(1, order, filled)
         return self._land(capped, wanted)
 

@@ -2,25 +2,9 @@
 
 from numbers import Integral
 
-import torch
 from sklearn.utils._param_validation import Interval
 
-from ._base import Attack
-from ._victims import ModuleVictim, ScoreVictim
-
-
-class BlackBoxAttack(Attack):
-    """Base of the attacks that only ask the model for its scores: any classifier will do.
-
-    scikit-learn models answer through their own methods, torch networks as they are.
-    """
-
-    _threat_model = "black box"
-
-    def _judge(self, model, x):
-        if isinstance(model, torch.nn.Module):
-            return ModuleVictim(model, "exact", x)
-        return ScoreVictim(model, x)
+from ._black_box import BlackBoxAttack
 
 
 class RandomNoise(BlackBoxAttack):

@@ -45,3 +45,27 @@ def capped_shift(magnitude, cap, eps):
     at = (total < eps).sum(1, keepdim=True).clamp_min(1) - 1
     shift = points.gather(1, at) - (eps - total.gather(1, at)) / slope.gather(1, at).clamp_min(1)
     return shift.clamp_min(0).squeeze(1)
+
+
+def capped_rate(weight, rate, cap, total):
+    """The s >= 0 with ``sum(weight * min(s * rate, cap)) = total`` for each row; infinity where the caps forbid it.
+
+    Parameters
+    ----------
+    weight, rate, cap : Tensor of shape (n_samples, n_features)
+        Not negative.
+    total : Tensor of shape (n_samples,)
+        Not negative.
+    """
+    ratio = torch.where(rate > 0, cap / rate.clamp_min(torch.finfo(rate.dtype).tiny), torch.inf)
+    ratio, order = ratio.sort(dim=1)
+    # Features without a cap never reach it: they add to the slope alone.
+    full = torch.where(torch.isfinite(ratio), (weight * cap).gather(1, order), 0).cumsum(1)
+    slopes = (weight * rate).gather(1, order)
+    rest = torch.cat([slopes.flip(1).cumsum(1).flip(1), torch.zeros_like(slopes[:, :1])], dim=1)
+    saturated = torch.cat([torch.zeros_like(full[:, :1]), full], dim=1)
+    reached = saturated[:, 1:] + torch.where(rest[:, 1:] > 0, ratio * rest[:, 1:], 0)
+    count = ((reached <= total[:, None]) & torch.isfinite(ratio)).sum(1, keepdim=True)
+    free = rest.gather(1, count)
+    missing = (total[:, None] - saturated.gather(1, count)).clamp_min(0)
+    return torch.where(free > 0, missing / free, torch.where(missing > 0, torch.inf, 0)).squeeze(1)

@@ -1,0 +1,239 @@
+"""APGD, FAB and their cascade: against slow transcriptions, exact optima and each other."""
+
+import numpy as np
+import pytest
+import torch
+from attacks_helpers import binary_svm, defended, digits, logistic, margins, network, norm_of, predict
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import optimize
+from sklearn.linear_model import LogisticRegression
+
+from skrobust.attacks import APGD, FAB, PGD, Cascade, LocallyLinear, RandomNoise, Square
+from skrobust.attacks._solvers import capped_rate
+from skrobust.attacks._streams import ImageStreams
+
+
+def _accuracy(model, attack, X, y):
+    return np.mean(predict(model, attack.perturb(model, X, y)) == y)
+
+
+def _apgd_by_the_paper(net, x, y, eps, n_iter, start):
+    """Algorithm 1 for one image and l-infinity, step by step; returns the margins of all iterates."""
+
+    def loss(z):
+        z = torch.tensor(z, requires_grad=True)
+        scores = net(z[None].float()).double()
+        value = torch.nn.functional.cross_entropy(scores, torch.tensor([y]))
+        (gradient,) = torch.autograd.grad(value, z)
+        others = scores[0].detach().clone()
+        others[y] = -torch.inf
+        return float(value.detach()), gradient.numpy(), float(others.max() - scores[0, y].detach())
+
+    def project(z):
+        return np.clip(np.clip(z, x - eps, x + eps), 0, 1)
+
+    points, eta = [project(start)], 2 * eps
+    value, gradient, margin = loss(points[0])
+    values, seen = [value], [margin]
+    best, best_value, best_gradient = points[0], value, gradient
+    period, shortest = int(0.22 * n_iter), int(0.06 * n_iter)
+    checkpoint, last_eta, last_best = 0, None, value
+    current = points[0]
+    for k in range(n_iter):
+        ahead = project(current + eta * np.sign(gradient))
+        share = 1 if k == 0 else 0.75
+        previous = points[-2] if k else current
+        new = project(current + share * (ahead - current) + (1 - share) * (current - previous))
+        value, new_gradient, margin = loss(new)
+        values.append(value)
+        seen.append(margin)
+        points.append(new)
+        current, gradient = new, new_gradient
+        if value > best_value:
+            best, best_value, best_gradient = new, value, new_gradient
+        if k + 1 - checkpoint == period:
+            rises = sum(values[j + 1] > values[j] for j in range(checkpoint, k + 1))
+            few = rises <= 0.75 * period
+            unchanged = last_eta == eta and best_value <= last_best
+            last_eta, last_best = eta, best_value
+            if few or unchanged:
+                eta /= 2
+                current, gradient = best, best_gradient
+            checkpoint, period = k + 1, max(period - int(0.03 * n_iter), shortest)
+    return seen
+
+
+def test_apgd_follows_the_paper():
+    """Images that are never lost see the same iterates as the transcription."""
+    net, X, y = network()
+    eps, n_iter = 0.06, 50
+    attack = APGD(eps=eps, n_iter=n_iter, random_state=3)
+    right = np.flatnonzero(predict(net, X) == y)
+    X_adv = attack.perturb(net, X[right].astype(np.float64), y[right])
+    standing = np.flatnonzero(predict(net, X_adv) == y[right])[:8]
+    found = margins(net, X_adv, y[right])
+    streams = ImageStreams(3)
+    for i in standing:
+        delta = streams.generator(int(i)).uniform(-1, 1, size=(8, 8))
+        x = X[right[i]].astype(np.float64)
+        seen = _apgd_by_the_paper(net, x, y[right[i]], eps, n_iter, x + eps * delta / np.abs(delta).max())
+        assert len(seen) == n_iter + 1
+        # In float32 a loss that only just rose may have fallen here: paths may part, their ends hardly.
+        assert found[i] == pytest.approx(max(seen), abs=0.05)
+
+
+@pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.5)])
+def test_apgd_needs_no_step_size(norm, eps):
+    """At least as good as PGD at its best step size, within a point."""
+    net, X, y = network()
+    best = min(
+        _accuracy(net, PGD(eps=eps, norm=norm, n_iter=50, step_size=step * eps, random_state=0), X, y)
+        for step in (0.02, 0.1, 0.5)
+    )
+    assert _accuracy(net, APGD(eps=eps, norm=norm, n_iter=50, random_state=0), X, y) <= best + 0.01
+    targeted = APGD(eps=eps, norm=norm, n_iter=50, loss="targeted_dlr", random_state=0)
+    assert _accuracy(net, targeted, X, y) <= best + 0.005
+
+
+def test_dlr_survives_scaling():
+    net, X, y = network()
+
+    class Louder(torch.nn.Module):
+        def forward(self, scores):
+            return 1e4 * scores
+
+    loud = torch.nn.Sequential(net, Louder())
+    quiet = _accuracy(net, APGD(eps=0.1, loss="dlr", n_iter=30, random_state=0), X, y)
+    assert _accuracy(loud, APGD(eps=0.1, loss="dlr", n_iter=30, random_state=0), X, y) == pytest.approx(quiet, abs=0.01)
+
+
+@given(seed=st.integers(0, 2**31 - 1), n=st.integers(1, 12), share=st.floats(0, 1.2), infinite=st.booleans())
+def test_capped_rate_solves_its_equation(seed, n, share, infinite):
+    rng = np.random.default_rng(seed)
+    weight, rate, cap = rng.uniform(0.01, 2, size=(3, n))
+    rate[rng.random(n) < 0.2] = 0
+    if infinite:
+        cap[rng.random(n) < 0.3] = np.inf
+    most = np.sum(np.where(rate > 0, weight * np.minimum(cap, 1e3), 0))
+    total = share * most
+    s = float(capped_rate(*(torch.tensor(v[None]) for v in (weight, rate, cap)), torch.tensor([total])))
+
+    def reached(s):
+        return np.sum(weight * np.minimum(s * rate, cap))
+
+    if np.isinf(s):
+        assert total >= reached(1e12) * (1 - 1e-12)
+    else:
+        assert reached(s) == pytest.approx(total, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("seed", range(5))
+def test_shortest_way_to_a_hyperplane(norm, seed):
+    """Against a linear program (linf, l1) or a general solver (l2), in the box."""
+    rng = np.random.default_rng(seed)
+    x, w = rng.uniform(0, 1, size=6), rng.normal(size=6)
+    reach = np.where(w > 0, 1 - x, -x) @ w
+    b = -(w @ x + (0.6 if seed % 2 else -0.5) * (reach if seed % 2 else np.where(w > 0, x, x - 1) @ w))
+    box = torch.tensor(0.0), torch.tensor(1.0)
+    way = FAB(norm=norm)._to_hyperplane(
+        box, torch.tensor(x[None]), torch.tensor(w[None]), torch.tensor([b], dtype=torch.float64)
+    )
+    way = way.numpy().ravel()
+    assert w @ (x + way) + b == pytest.approx(0, abs=1e-9)
+    assert np.all(x + way >= -1e-12) and np.all(x + way <= 1 + 1e-12)
+    length = norm_of(way[None], norm)[0]
+    target = -b - w @ x
+    if norm == "l2":
+        result = optimize.minimize(
+            lambda d: d @ d,
+            way * 1.01,
+            bounds=[(-v, 1 - v) for v in x],
+            constraints=[{"type": "eq", "fun": lambda d: w @ d - target}],
+            tol=1e-14,
+        )
+        expected = np.sqrt(result.fun)
+    elif norm == "l1":
+        room = [(0, 1 - v) for v in x] + [(0, v) for v in x]
+        expected = optimize.linprog(np.ones(12), A_eq=[np.concatenate([w, -w])], b_eq=[target], bounds=room).fun
+    else:
+        room = [(-v, 1 - v) for v in x] + [(0, None)]
+        sides = np.vstack([np.hstack([np.eye(6), -np.ones((6, 1))]), np.hstack([-np.eye(6), -np.ones((6, 1))])])
+        expected = optimize.linprog(
+            [0] * 6 + [1], A_ub=sides, b_ub=np.zeros(12), A_eq=[[*w, 0]], b_eq=[target], bounds=room
+        ).fun
+    assert length == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("norm, dual", [("linf", 1), ("l2", 2), ("l1", np.inf)])
+def test_fab_finds_the_distance_to_a_linear_boundary(norm, dual):
+    model, X, y = binary_svm()
+    right = model.predict(X) == y
+    X, y = X[right], y[right]
+    X_adv = FAB(eps=np.inf, norm=norm, clip=None, n_iter=30).perturb(model, X, y)
+    assert np.all(model.predict(X_adv) != y)
+    expected = -margins(model, X, y) / np.linalg.norm(model.coef_.ravel(), ord=dual)
+    found = norm_of(X_adv - X, norm)
+    assert np.all(found >= expected * (1 - 1e-9))
+    np.testing.assert_allclose(found, expected, rtol=0.06)
+
+
+def test_fab_agrees_with_the_exact_attack_on_ten_classes():
+    model, X, y = logistic()
+    for norm, eps in (("linf", 0.05), ("l1", 1.0)):
+        exact = _accuracy(model, LocallyLinear(eps=eps, norm=norm), X, y)
+        assert exact <= _accuracy(model, FAB(eps=eps, norm=norm), X, y) <= exact + 0.005
+
+
+def test_fab_minimises_the_distance():
+    """Its images are nearer than PGD's, at an eps where both succeed."""
+    net, X, y = network()
+    eps = 1.5
+    ours = FAB(eps=np.inf, norm="l2", n_iter=30, n_targets=3).perturb(net, X, y)
+    theirs = PGD(eps=eps, norm="l2", random_state=0).perturb(net, X, y)
+    both = (predict(net, ours) != y) & (predict(net, theirs) != y) & (predict(net, X) == y)
+    assert both.sum() > 100
+    assert norm_of(ours - X, "l2")[both].mean() < 0.5 * norm_of(theirs - X, "l2")[both].mean()
+
+
+@pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.5)])
+def test_cascade_takes_what_any_part_takes(norm, eps):
+    net, X, y = network()
+    words = {"eps": eps, "norm": norm, "random_state": 0}
+    standing = predict(net, Cascade(n_iter=15, n_queries=60, **words).perturb(net, X, y)) == y
+    parts = [
+        APGD(n_iter=15, **words),
+        APGD(n_iter=15, loss="targeted_dlr", **words),
+        FAB(n_iter=15, **words),
+        Square(n_iter=60, rescale_schedule=False, **words),
+    ]
+    alone = np.array([predict(net, part.perturb(net, X, y)) == y for part in parts])
+    # A part may lose, alone, an image that an earlier part left at another draw; none of the first part's come back.
+    assert not np.any(standing & ~alone[0])
+    assert standing.mean() <= alone.mean(axis=1).min()
+    np.testing.assert_array_equal(standing, alone.all(axis=0))
+
+
+@pytest.mark.parametrize("n_classes, eps", [(2, 0.3), (3, 0.15)])
+def test_cascade_with_few_classes(n_classes, eps):
+    X, y, X_test, y_test = digits()
+    model = LogisticRegression(C=10, max_iter=2000).fit(X[y < n_classes], y[y < n_classes])
+    X, y = X_test[y_test < n_classes], y_test[y_test < n_classes]
+    exact = _accuracy(model, LocallyLinear(eps=eps), X, y)
+    assert 0.05 < exact < 0.95
+    assert _accuracy(model, Cascade(eps=eps, n_iter=20, n_queries=20, random_state=0), X, y) == exact
+
+
+def test_cascade_of_ones_own():
+    model, X, y = defended("logistic")
+    mine = [RandomNoise(n_restarts=3), LocallyLinear(), PGD(n_iter=5)]
+    cascade = Cascade(eps=0.1, attacks=mine, gradient="worst", random_state=0)
+    told = cascade.describe()["attacks"]
+    assert [part["name"] for part in told] == ["RandomNoise", "LocallyLinear", "PGD"]
+    assert [part["gradient"] for part in told] == [None, "worst", "worst"]
+    assert mine[1].gradient == "exact", "the user's attacks are left as they were"
+    worst = _accuracy(model, cascade, X, y)
+    assert worst <= min(_accuracy(model, part.set_params(eps=0.1, random_state=0), X, y) for part in mine)
+    with pytest.raises(TypeError, match="attacks must hold attacks"):
+        Cascade(attacks=[LogisticRegression()]).perturb(model, X, y)
