@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 
 from skrobust.bridge import (
     ClassifierModule,
@@ -177,3 +177,14 @@ def test_with_backward_is_exact_forward():
     np.testing.assert_allclose(torch.autograd.grad(result.sum(), surrogate)[0], [2e-20, 6.0])
     with pytest.raises(ValueError, match="shape"):
         with_backward(value, surrogate[:1])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_device(digits):
+    X, y = digits
+    model = make_pipeline(StandardScaler(), SVC()).fit(X, y)
+    module = as_module(model, device="cuda")
+    assert module(torch.tensor(X)).device.type == "cuda"
+    np.testing.assert_allclose(module.decision_function(torch.tensor(X)).cpu(), model.decision_function(X), atol=1e-9)
+    np.testing.assert_array_equal(module.predict(torch.tensor(X)), model.predict(X))

@@ -4,7 +4,7 @@ from sklearn import linear_model
 from sklearn.svm import LinearSVC
 from sklearn.utils.metaestimators import available_if
 
-from ._links import MODIFIED_HUBER, ONE_VS_REST, SOFTMAX
+from ._links import MODIFIED_HUBER, MULTINOMIAL, ONE_VS_REST, SOFTMAX
 from ._modules import ClassifierStep
 from ._registry import register_module
 
@@ -70,9 +70,14 @@ def convert_linear_classifier(estimator, conversion):
 
 @register_module(linear_model.LogisticRegression)
 def convert_logistic_regression(estimator, conversion):
-    # Before scikit-learn 1.8 `multi_class` could ask for one-vs-rest, and liblinear always did.
-    one_vs_rest = getattr(estimator, "multi_class", None) == "ovr" or estimator.solver == "liblinear"
-    return linear_step(estimator, conversion, ONE_VS_REST if one_vs_rest else SOFTMAX)
+    # Before scikit-learn 1.8 `multi_class` could ask for another link, and liblinear always did.
+    multi_class = getattr(estimator, "multi_class", None)
+    link = SOFTMAX
+    if multi_class == "multinomial":
+        link = MULTINOMIAL
+    elif multi_class == "ovr" or estimator.solver == "liblinear":
+        link = ONE_VS_REST
+    return linear_step(estimator, conversion, link)
 
 
 @register_module(linear_model.SGDClassifier)

@@ -54,9 +54,23 @@ def _modified_huber(decision):
     return binary_proba(proba) if decision.ndim == 1 else normalized_rows(proba, 1 / decision.shape[1])
 
 
-# Multinomial; logistic for two classes.
+def _log_modified_huber(decision):
+    return finite_log(_modified_huber(decision))
+
+
+def _multinomial(decision):
+    return torch.exp(_log_multinomial(decision))
+
+
+def _log_multinomial(decision):
+    return _log_softmax(2 * decision if decision.ndim == 1 else decision)
+
+
+# Softmax; logistic for two classes.
 SOFTMAX = Link(_softmax, _log_softmax)
 # Each class against the rest, logistic, normalised.
 ONE_VS_REST = Link(_one_vs_rest, _log_one_vs_rest)
 # The decision clipped to [-1, 1] and brought to [0, 1], normalised.
-MODIFIED_HUBER = Link(_modified_huber, lambda decision: finite_log(_modified_huber(decision)))
+MODIFIED_HUBER = Link(_modified_huber, _log_modified_huber)
+# Softmax of (-d, d) for two classes.
+MULTINOMIAL = Link(_multinomial, _log_multinomial)
