@@ -42,17 +42,22 @@ def run_experiment(arguments):
 
 @contextmanager
 def _one_thread():
-    """Bound BLAS and torch: on problems so small, more threads only wait for each other."""
+    """Bound numba, BLAS and torch: on problems so small, more threads only wait for each other."""
+    import numba
     import torch
     from threadpoolctl import threadpool_limits
 
-    before = torch.get_num_threads()
+    # Numba first: its threads start at this call, and may set those of an OpenMP that torch shares.
+    kernels = numba.get_num_threads()
+    numba.set_num_threads(1)
+    networks = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1, user_api="blas"):
             yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(networks)
+        numba.set_num_threads(kernels)
 
 
 def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):

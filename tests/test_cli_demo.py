@@ -1,0 +1,142 @@
+"""The command line: help, wrong arguments, the demo from end to end, and what an interruption leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from skrobust.cli import main
+
+SMALL = ["--n-train", "150", "--n-test", "40", "--eps", "0.05", "0.1", "--quiet"]
+
+
+def test_help_names_the_commands(capsys):
+    assert main(["--help"]) == 0
+    assert "demo" in capsys.readouterr().out
+    assert main([]) == 0
+    assert "usage: skrobust" in capsys.readouterr().out
+    assert main(["demo", "--help"]) == 0
+    text = capsys.readouterr().out
+    for word in ("--dataset", "mnist", "--data-home", "--output", "examples:", "UNDER ATTACK"):
+        assert word in text
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("skrobust 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fly"], "invalid choice: 'fly'"),
+        (["demo", "--dataset", "imagenet"], "invalid choice: 'imagenet'"),
+        (["demo", "--eps", "0"], "'0' is no positive number"),
+        (["demo", "--eps", "much"], "'much' is no positive number"),
+        (["demo", "--n-test", "3"], "'3' is no integer of at least 20"),
+        (["demo", "--seed", "-1"], "'-1' is no integer of at least 0"),
+        (["demo", "--speed"], "unrecognized arguments: --speed"),
+        (["demo", "--eps", "0.1", "--tune-eps", "0.2"], "--tune-eps 0.2 is not among the radii of the report: 0.1."),
+    ],
+)
+def test_wrong_arguments(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_is_said_before_the_work(tmp_path, capsys):
+    assert main(["demo", "--output", str(tmp_path / "nowhere" / "report.html")]) == 2
+    assert "does not exist. Create it" in capsys.readouterr().err
+    assert main(["demo", "--output", str(tmp_path)]) == 2
+    assert "it is a folder" in capsys.readouterr().err
+    same = str(tmp_path / "report")
+    assert main(["demo", "--output", same, "--json", same]) == 2
+    assert "name the same file" in capsys.readouterr().err
+
+
+def test_missing_data_are_said_plainly(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("SKROBUST_DATA", raising=False)
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "home"))
+    output = str(tmp_path / "report.html")
+    assert main(["demo", "--dataset", "mnist", "--data-home", str(tmp_path), "--output", output]) == 2
+    message = capsys.readouterr().err
+    assert "MNIST was not found" in message and "--data-home DIR" in message and "Traceback" not in message
+
+
+def test_missing_packages_are_said_plainly(tmp_path, capsys, monkeypatch):
+    from skrobust.cli import _demo
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["demo", "--output", str(tmp_path / "report.html")]) == 2
+    assert "pip install 'skrobust[plot]'" in capsys.readouterr().err
+    assert _demo.NAME == "demo"
+
+
+def test_demo_from_end_to_end(tmp_path, capsys):
+    html, figures = tmp_path / "report.html", tmp_path / "figures.json"
+    assert main(["demo", *SMALL, "--seed", "1", "--output", str(html), "--json", str(figures)]) == 0
+    printed = capsys.readouterr().out
+    content = json.loads(figures.read_text(encoding="utf-8"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures.json", "report.html"]
+    for column in ("model", "clean", "attacked", "eps", "attack", "threat model", "n", "seed"):
+        assert column in printed
+    worst = [row for row in content["rows"] if row["attack"] == "worst per image"]
+    assert {row["model"] for row in worst} == {"wavelet front end", "undefended"}
+    assert len(worst) == 4 and all(row["threat_model"] == "white box" and row["n"] == 40 for row in worst)
+    for row in worst:
+        assert f"{100 * row['accuracy']:.1f}" in printed
+        assert row["accuracy"] <= row["clean_accuracy"]
+    # The conclusion's words follow from the figures.
+    by_model = {row["model"]: row["accuracy"] for row in worst if row["eps"] == 0.1}
+    sentence = next(line for line in printed.splitlines() if line.startswith("“wavelet front end” is"))
+    difference = 100 * (by_model["wavelet front end"] - by_model["undefended"])
+    assert f"difference of {difference:+.1f}".replace("-", "−") in sentence
+    assert "is better than" not in sentence or difference > 0
+    # Both were tuned with equally many settings.
+    assert "15 settings" in printed and "tuned for" in content["settings"]
+    text = html.read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>") and text.rstrip().endswith("</html>")
+    assert sentence.split(":")[0] in text
+    # The same command, the same figures.
+    assert main(["demo", *SMALL, "--seed", "1", "--output", str(html), "--json", str(figures)]) == 0
+    again = json.loads(figures.read_text(encoding="utf-8"))
+    for a, b in zip(content["rows"], again["rows"], strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
+def test_undefended_gets_as_many_fits_as_any_defence():
+    from sklearn.model_selection import ParameterGrid
+
+    from skrobust.cli._recipes import RECIPES, UNDEFENDED, candidates
+
+    for recipe in RECIPES.values():
+        plan = candidates((8, 8), recipe, 0)
+        sizes = {name: len(ParameterGrid(grid)) for name, (_, grid) in plan.items()}
+        assert list(plan)[-1] == UNDEFENDED and sizes[UNDEFENDED] == max(sizes.values()) > 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="interrupts of another process are POSIX")
+def test_ctrl_c_leaves_nothing_behind(tmp_path):
+    command = [sys.executable, "-m", "skrobust", "demo", "--output", "report.html", "--json", "figures.json"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    started = process.stdout.readline()  # the data are loaded, the work begins
+    assert started.startswith("digits")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.rstrip().endswith("Interrupted: nothing was written.") and "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("SKROBUST_DATA" not in os.environ, reason="needs MNIST: set SKROBUST_DATA")
+def test_demo_on_mnist(tmp_path, capsys):
+    arguments = ["--n-train", "1500", "--n-test", "100", "--eps", "0.1", "--quiet"]
+    assert main(["demo", "--dataset", "mnist", *arguments, "--output", str(tmp_path / "report.html")]) == 0
+    assert "28 × 28" in capsys.readouterr().out
