@@ -175,9 +175,7 @@ def test_classifier_is_reproduced(name, n_classes, kind):
         assert_close(module.predict_proba(X_t), model.predict_proba(X), 1e-9)
     if hasattr(model, "decision_function"):
         assert_close(module.decision_function(X_t), model.decision_function(X), 1e-9)
-    votes_tie = isinstance(getattr(model, "_final_estimator", model), (SVC, NuSVC, HalvingGridSearchCV))
-    if not (votes_tie and n_classes > 2):
-        np.testing.assert_array_equal(model.classes_[scores.argmax(1)], predictions)
+    np.testing.assert_array_equal(model.classes_[scores.argmax(1)], predictions)
 
     single = as_module(model, dtype="float32")
     if hasattr(model, "predict_proba"):
@@ -366,6 +364,23 @@ def test_votes_of_pairs_are_relaxed_in_the_backward_pass():
 
     expected = (central_differences(relaxed, X_t, direction) * weights).sum(1)
     np.testing.assert_allclose(along(module(X_t), X_t, direction, weights), expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("break_ties", [False, True])
+def test_scores_name_the_prediction_where_votes_tie(break_ties):
+    X, y, _ = images(4)
+    model = SVC(break_ties=break_ties).fit(X, y)
+    X_new = np.random.default_rng(0).uniform(size=(3000, 28))
+    module = as_module(model)
+    scores, decision = module(torch.tensor(X_new)).numpy(), model.decision_function(X_new)
+    predicted = model.predict(X_new)
+    tied = decision.argmax(1) != predicted
+    assert tied.any() != break_ties
+    np.testing.assert_array_equal(scores.argmax(1), predicted)
+    np.testing.assert_allclose(scores[~tied], decision[~tied], atol=1e-9)
+    changed = np.abs(scores - decision) > 1e-9
+    np.testing.assert_array_equal(changed.sum(1), tied)
+    np.testing.assert_allclose(scores[tied].max(1), decision[tied].max(1) + 1e-3, atol=1e-9)
 
 
 def hard_voting():

@@ -6,6 +6,7 @@ from sklearn.svm import SVC, NuSVC
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
+from ._autograd import with_backward
 from ._coupling import couple_pairs
 from ._kernels import make_kernel
 from ._modules import ClassifierStep, two_columns
@@ -68,7 +69,8 @@ class SVCStep(ClassifierStep):
     shape : {"ovr", "ovo"}
         That of the decision function for more than two classes; class scores are always "ovr".
     break_ties : bool
-        Whether predictions follow the decision function rather than the first of the most voted classes.
+        Whether predictions follow the decision function rather than the first of the most voted classes. If not, and
+        the two differ, the class scores set the prediction ahead by 0.001.
     sigmoids : tuple of two Tensors of shape (n_pairs,) or None
         Platt's A and B of each pair, where the estimator has probabilities.
     """
@@ -87,12 +89,27 @@ class SVCStep(ClassifierStep):
         decisions = self.decisions(X)
         if self.n_classes == 2:
             return two_columns(decisions[:, 0])
-        return self.aggregation(decisions < 0, -decisions)
+        scores = self._scores(decisions)
+        return scores if self.break_ties else with_backward(self._as_predicted(scores, decisions), scores)
 
     def decision_function(self, X):
+        decisions = self.decisions(X)
         if self.n_classes == 2:
-            return self.decisions(X)[:, 0]
-        return self.decisions(X) if self.shape == "ovo" else self(X)
+            return decisions[:, 0]
+        return decisions if self.shape == "ovo" else self._scores(decisions)
+
+    def _scores(self, decisions):
+        return self.aggregation(decisions < 0, -decisions)
+
+    def _as_predicted(self, scores, decisions):
+        """`scores` in which the prediction is ahead also where votes tie and confidence prefers another class."""
+        votes = self.aggregation.votes(decisions <= 0)
+        # Of equal votes the first counts: torch.argmax leaves open which it takes, so later classes pay a fraction.
+        later = torch.arange(self.n_classes, dtype=votes.dtype, device=votes.device) / (2 * self.n_classes)
+        predicted = (votes - later).argmax(dim=1, keepdim=True)
+        best = scores.amax(dim=1, keepdim=True)
+        own = scores.gather(1, predicted)
+        return scores.scatter(1, predicted, torch.where(own < best, best + 1e-3, own))
 
     @available_if(lambda self: self.slope is not None)
     def predict_proba(self, X):
@@ -105,7 +122,7 @@ class SVCStep(ClassifierStep):
         decisions = self.decisions(X).detach()
         if self.n_classes == 2:
             return (decisions[:, 0] >= 0).to(torch.int64).cpu().numpy()
-        scores = self(X).detach() if self.break_ties else self.aggregation.votes(decisions <= 0)
+        scores = self._scores(decisions) if self.break_ties else self.aggregation.votes(decisions <= 0)
         return np.argmax(scores.cpu().numpy(), axis=1)
 
 
