@@ -8,6 +8,7 @@ from ._intervals import paired_difference_interval, wilson_interval
 from ._report import RobustnessReport
 from ._reporting import robustness_report
 from ._scoring import RobustScorer, TradeOff, make_robust_scorer, robust_accuracy
+from .masking import Verdict, masking_checks
 
 __all__ = [
     "CORRUPTIONS",
@@ -18,8 +19,10 @@ __all__ = [
     "RobustnessCurveDisplay",
     "RobustnessReport",
     "TradeOff",
+    "Verdict",
     "corrupt",
     "make_robust_scorer",
+    "masking_checks",
     "paired_difference_interval",
     "robust_accuracy",
     "robustness_report",

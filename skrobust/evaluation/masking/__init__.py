@@ -1,0 +1,30 @@
+"""Checks for gradient masking and for attacks too weak to be believed."""
+
+from ._attack_checks import (
+    check_black_box,
+    check_identity,
+    check_one_step,
+    check_restarts,
+    check_transfer,
+    check_unbounded,
+)
+from ._gradient_checks import check_gradients, check_loss, check_randomness
+from ._probe import Probe
+from ._run import CHECKS, masking_checks
+from ._verdict import Verdict
+
+__all__ = [
+    "CHECKS",
+    "Probe",
+    "Verdict",
+    "check_black_box",
+    "check_gradients",
+    "check_identity",
+    "check_loss",
+    "check_one_step",
+    "check_randomness",
+    "check_restarts",
+    "check_transfer",
+    "check_unbounded",
+    "masking_checks",
+]

@@ -1,0 +1,90 @@
+"""What a check found, and what it found it from."""
+
+import functools
+from dataclasses import dataclass, field
+
+PASSED, WARNING, SKIPPED = "passed", "warning", "not run"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one masking check.
+
+    Attributes
+    ----------
+    check : str
+        What a warning would mean, in a few words.
+    status : {"passed", "warning", "not run"}
+    evidence : str
+        What was measured, in one sentence with its figures.
+    figures : dict
+        The same, for programs.
+    advice : str
+        What to do after a warning; empty otherwise.
+    """
+
+    check: str
+    status: str
+    evidence: str
+    figures: dict = field(default_factory=dict)
+    advice: str = ""
+
+    @property
+    def fired(self):
+        """Whether this is a warning."""
+        return self.status == WARNING
+
+    def as_dict(self):
+        """Plain values, for JSON."""
+        return {
+            "check": self.check,
+            "status": self.status,
+            "evidence": self.evidence,
+            "figures": self.figures,
+            "advice": self.advice,
+        }
+
+    def __str__(self):
+        advice = f" {self.advice}" if self.advice else ""
+        return f"{self.status}: {self.check}. {self.evidence}{advice}"
+
+
+class NotApplicable(Exception):
+    """Raised by a check that cannot be run; the message says why."""
+
+
+def masking_check(title, *, needs_gradient=True):
+    """Make a check out of a function of a `Probe`.
+
+    Parameters
+    ----------
+    title : str
+        What a warning would mean, in a few words.
+    needs_gradient : bool, default=True
+        Not run on models that have none.
+
+    Returns
+    -------
+    decorator
+        For a function that returns ``(fired, evidence, figures, advice)`` or raises `NotApplicable`; the check
+        returns a `Verdict`.
+    """
+
+    def decorator(function):
+        @functools.wraps(function)
+        def check(probe):
+            try:
+                if probe.n == 0:
+                    raise NotApplicable("The model names no image rightly.")
+                if needs_gradient and probe.module is None:
+                    raise NotApplicable("The model has no gradients, so there is no white-box attack to doubt.")
+                fired, evidence, figures, advice = function(probe)
+            except NotApplicable as reason:
+                return Verdict(title, SKIPPED, str(reason))
+            figures = {key: value.item() if hasattr(value, "item") else value for key, value in figures.items()}
+            return Verdict(title, WARNING if fired else PASSED, evidence, figures, advice if fired else "")
+
+        check.title = title
+        return check
+
+    return decorator
