@@ -121,14 +121,16 @@ def keep_largest(values, size, k, maxima, packed):
     `size` is a multiple of the lanes; `maxima` has `group_count(k)` entries, `packed` `size` + lanes.
     """
     width = lanes(values)
-    top = _overall_maximum(values, size)
-    if top == 0 or k >= size:
+    if k >= size:
+        return
+    has_groups = 2 * maxima.size <= size
+    if has_groups:
+        _group_maxima(values, size, maxima)
+    top = _overall_maximum(maxima, maxima.size) if has_groups else _overall_maximum(values, size)
+    if top == 0:
         return
     octave = 1 << (23 if values.itemsize == 4 else 52)
-    low = 0
-    if 2 * maxima.size <= size:
-        _group_maxima(values, size, maxima)
-        low = _lower_bound(maxima, k, top, octave)
+    low = _lower_bound(maxima, k, top, octave) if has_groups else 0
     threshold = from_bits(low, top)
     n_packed = 0
     for v in range(0, size, width):

@@ -21,6 +21,7 @@ VECTOR_BYTES = 64
 
 # The cache knows a kernel by its source file: the two forms of one kernel must not share an entry.
 kernel = functools.partial(njit, cache=EXPLICIT, error_model="numpy", nogil=True)
+inlined = functools.partial(kernel, forceinline=True)
 
 _I32 = ir.IntType(32)
 

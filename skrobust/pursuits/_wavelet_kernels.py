@@ -10,11 +10,14 @@ from numba import prange
 
 from ._selection import keep_largest
 from ._vectors import (
+    absolute,
     add,
     broadcast,
     fma,
+    inlined,
     kernel,
     lanes,
+    largest,
     load,
     load_all,
     load_first,
@@ -36,12 +39,12 @@ def level_table(plan):
     return np.array(table, dtype=np.int64).reshape(6, -1).T.copy()
 
 
-@kernel
+@inlined
 def _round_up(size, width):
     return -(-size // width) * width
 
 
-@kernel
+@inlined
 def _store_within(target, index, value, left):
     """Store the first `left` lanes of a vector, or all."""
     if left >= lanes(target):
@@ -50,7 +53,7 @@ def _store_within(target, index, value, left):
         store_first(target, index, value, left)
 
 
-@kernel
+@inlined
 def copy_block(source, start, stride, height, width, target, target_start, target_stride):
     """Copy a block, touching nothing beside it."""
     step = lanes(source)
@@ -63,7 +66,7 @@ def copy_block(source, start, stride, height, width, target, target_start, targe
             store_first(target, to + whole, load_first(source, at + whole, width - whole), width - whole)
 
 
-@kernel
+@inlined
 def analyze_rows(source, stride, n, width, taps, target, target_stride, high_start):
     """Filter and halve the `n` periodic rows of `source`: low band to row 0 of `target`, high band to `high_start`.
 
@@ -109,11 +112,21 @@ def analyze_rows(source, stride, n, width, taps, target, target_stride, high_sta
             _store_within(target, to_high + v, high, width - v)
 
 
-@kernel
+@inlined
+def _rows_are_zero(source, start, stride, n, width):
+    top = broadcast(source.dtype.type(0))
+    for r in range(n):
+        for v in range(start + r * stride, start + r * stride + width, lanes(source)):
+            top = maximum(top, absolute(load(source, v)))
+    return largest(top) == 0
+
+
+@inlined
 def synthesize_rows(source, stride, high_start, n, width, taps, target, target_stride):
     """Adjoint of `analyze_rows`: bands at rows 0 and `high_start` of `source` to `n` rows of `target`.
 
-    Where `n` is odd, `target` has room for one row more.
+    Where `n` is odd, `target` has room for one row more. After a sparse selection the high band is often zero; then
+    half the work is left out.
     """
     step = lanes(source)
     zero = broadcast(source.dtype.type(0))
@@ -122,22 +135,31 @@ def synthesize_rows(source, stride, high_start, n, width, taps, target, target_s
     n_half = (n + 1) // 2
     to_high = high_start * stride
     last = (n_half - 1) * stride
+    low_only = _rows_are_zero(source, to_high, stride, n_half, width)
     for q in range(n_half):
         to_even = (2 * q - lead) % (2 * n_half) * target_stride
         to_odd = (2 * q + 1 - lead) % (2 * n_half) * target_stride
         for v in range(0, width, step):
-            even, odd, even2, odd2 = zero, zero, zero, zero
+            even, odd = zero, zero
             at = q * stride
-            for t in range(0, n_taps, 2):
-                low, high = load(source, at + v), load(source, at + to_high + v)
-                even, even2 = fma(low, load_all(taps, t), even), fma(high, load_all(taps, n_taps + t), even2)
-                odd, odd2 = fma(low, load_all(taps, t + 1), odd), fma(high, load_all(taps, n_taps + t + 1), odd2)
-                at = last if at == 0 else at - stride
-            store(target, to_even + v, add(even, even2))
-            store(target, to_odd + v, add(odd, odd2))
+            if low_only:
+                for t in range(0, n_taps, 2):
+                    low = load(source, at + v)
+                    even, odd = fma(low, load_all(taps, t), even), fma(low, load_all(taps, t + 1), odd)
+                    at = last if at == 0 else at - stride
+            else:
+                even2, odd2 = zero, zero
+                for t in range(0, n_taps, 2):
+                    low, high = load(source, at + v), load(source, at + to_high + v)
+                    even, even2 = fma(low, load_all(taps, t), even), fma(high, load_all(taps, n_taps + t), even2)
+                    odd, odd2 = fma(low, load_all(taps, t + 1), odd), fma(high, load_all(taps, n_taps + t + 1), odd2)
+                    at = last if at == 0 else at - stride
+                even, odd = add(even, even2), add(odd, odd2)
+            store(target, to_even + v, even)
+            store(target, to_odd + v, odd)
 
 
-@kernel
+@inlined
 def _transpose(source, stride, height, width, target, target_stride):
     step = lanes(source)
     for i in range(0, height, step):
@@ -157,7 +179,8 @@ def _analyze_image(coefficients, stride, levels, taps, first, second):
         # Along the rows: transposed, the columns of the image are the rows of the buffer.
         _transpose(coefficients, stride, height, width, first, tall)
         analyze_rows(first, tall, width, height, taps, second, tall, column_start)
-        second[half_width * tall : column_start * tall] = 0
+        if half_width < column_start:
+            second[half_width * tall : column_start * tall] = 0
         _transpose(second, tall, total, height, first, wide)
         analyze_rows(first, wide, height, total, taps, coefficients, stride, row_start)
         for r in range(half_height, row_start):
@@ -183,7 +206,7 @@ def _synthesize_image(coefficients, stride, levels, taps, first, image, wide):
             copy_block(image, 0, _round_up(width, step), height, width, coefficients, 0, stride)
 
 
-@kernel
+@inlined
 def read_image(pixels, start, height, width, n_channels, target, stride):
     """One channel of an image, stored with the channels last, into the corner of `target`."""
     if n_channels == 1:
@@ -194,7 +217,7 @@ def read_image(pixels, start, height, width, n_channels, target, stride):
             target[r * stride + c] = pixels[start + (r * width + c) * n_channels]
 
 
-@kernel
+@inlined
 def write_clipped(source, stride, pixels, start, height, width, n_channels, lowest, highest):
     """One channel of an image, clipped to [lowest, highest], to its place among the channels."""
     if n_channels == 1:

@@ -8,7 +8,7 @@ from skrobust.signals import is_tensor, kernel_threads
 
 from ._wavelet_plan import most_levels, plan_wavelet
 
-_BLOCK_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 18
 """Pixels that a thread takes at a time: enough to hide its start, few enough to share the work evenly."""
 
 
@@ -94,7 +94,7 @@ class WaveletBasis:
         ks = np.zeros(X.shape[-1], dtype=np.int64) if ks is None else np.asarray(ks, dtype=np.int64)
         module, levels = self._kernels()
         rest = levels, self._taps(X.dtype), ks, self._groups(ks)
-        with kernel_threads(n_jobs):
+        with kernel_threads(n_jobs, uses_blas=False):
             if len(self.grid) == 1:
                 module.analyze_signals(np.ascontiguousarray(X), result, *rest)
             else:
@@ -118,7 +118,7 @@ class WaveletBasis:
         result = np.empty((C.shape[0], *self.grid, C.shape[1]), dtype=C.dtype)
         module, levels = self._kernels()
         rest = levels, self._taps(C.dtype), *_limits(None, C.dtype)
-        with kernel_threads(n_jobs):
+        with kernel_threads(n_jobs, uses_blas=False):
             if len(self.grid) == 1:
                 module.synthesize_signals(C, result, *rest)
             else:
@@ -149,7 +149,7 @@ class WaveletBasis:
         ks = np.asarray(ks, dtype=np.int64)
         module, levels = self._kernels()
         rest = levels, self._taps(X.dtype), ks, self._groups(ks), *_limits(clip, X.dtype)
-        with kernel_threads(n_jobs):
+        with kernel_threads(n_jobs, uses_blas=False):
             if len(self.grid) == 1:
                 module.sparsify_signals(X, result, self.size, *rest)
             else:

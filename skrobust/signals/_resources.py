@@ -1,6 +1,6 @@
 """Memory and threads that a computation may use."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from numbers import Integral
 
 from sklearn import get_config
@@ -35,14 +35,16 @@ def batch_slices(n_samples, bytes_per_sample, batch_size=None):
 
 
 @contextmanager
-def kernel_threads(n_jobs=None):
-    """Bound the threads of the numba kernels and of BLAS within them.
+def kernel_threads(n_jobs=None, *, uses_blas=True):
+    """Bound the threads of the numba kernels, and keep BLAS within them to one.
 
     Parameters
     ----------
     n_jobs : int or None, default=None
         None: what the environment allows (``NUMBA_NUM_THREADS``, which joblib lowers in its workers); negative
         numbers count from the end, as in joblib (-1: all).
+    uses_blas : bool, default=True
+        Whether matrix products run inside the kernels; where none do, a millisecond is saved.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def kernel_threads(n_jobs=None):
     numba.set_num_threads(min(int(wanted), allowed))
     try:
         # BLAS workers spin after a product and starve the kernel's own threads: one BLAS thread inside kernels.
-        with threadpool_limits(1, user_api="blas"):
+        with threadpool_limits(1, user_api="blas") if uses_blas else nullcontext():
             yield
     finally:
         numba.set_num_threads(before)
