@@ -150,5 +150,5 @@ def predict(model, X):
 
 def norm_of(delta, norm):
     """Norms of the samples of an array, in float64."""
-    order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
+    order = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}[norm]
     return np.linalg.norm(np.asarray(delta, dtype=np.float64).reshape(len(delta), -1), ord=order, axis=1)

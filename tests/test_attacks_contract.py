@@ -39,15 +39,30 @@ ATTACKS = {
     "APGD": attacks.APGD(n_iter=6, n_restarts=2, random_state=0),
     "APGD targeted": attacks.APGD(n_iter=5, loss="targeted_dlr", n_targets=2, random_state=0),
     "FAB": attacks.FAB(n_iter=5, n_targets=2, n_restarts=2, random_state=0),
+    "JSMA": attacks.JSMA(theta=0.4, gamma=0.1, n_targets=2),
+    "JSMA one": attacks.JSMA(theta=-0.4, gamma=0.05, n_targets=2, pairs=False),
+    "CarliniWagner": attacks.CarliniWagner(n_iter=30, learning_rate=0.1, binary_search_steps=2, initial_const=1.0),
+    "HopSkipJump": attacks.HopSkipJump(n_iter=2, n_eval_init=10, random_state=0),
+    "Transfer": attacks.Transfer(attacks.PGD(n_iter=4, random_state=0), None),
     "Cascade": attacks.Cascade(n_iter=3, n_queries=5, n_targets=2, random_state=0),
 }
 every_attack = pytest.mark.parametrize("name", ATTACKS)
 
 
+def _attack(name, model=None, **words):
+    """A copy of an attack with those of the words that it has; Transfer attacks from the model itself."""
+    attack = clone(ATTACKS[name])
+    if name == "Transfer":
+        attack = attacks.Transfer(attack.attack, model)
+    known = attack.get_params()
+    inner = {f"attack__{word}": value for word, value in words.items() if f"attack__{word}" in known}
+    return attack.set_params(**{word: value for word, value in words.items() if word in known}, **inner)
+
+
 def _norms(attack):
-    if "norm" not in attack.get_params():
+    if attack.norm == "l0" or isinstance(attack, attacks.CarliniWagner):
         return [attack.norm]
-    two = isinstance(attack, attacks.Square | attacks.APGD | attacks.Cascade)
+    two = isinstance(attack, attacks.Square | attacks.APGD | attacks.Cascade | attacks.HopSkipJump)
     return ["linf", "l2"] if two else ["linf", "l2", "l1"]
 
 
@@ -55,21 +70,17 @@ def _norms(attack):
 @given(data=st.data())
 @settings(max_examples=8)
 def test_contract(name, data):
-    attack = clone(ATTACKS[name])
-    norm = data.draw(st.sampled_from(_norms(attack)), label="norm")
-    if "norm" in attack.get_params():
-        attack.set_params(norm=norm)
-    eps = data.draw(
-        st.sampled_from({"linf": [0, 1e-8, 0.05, 0.3], "l2": [0, 0.4, 3], "l1": [0, 1, 20]}[norm]), label="eps"
-    )
+    norm = data.draw(st.sampled_from(_norms(ATTACKS[name])), label="norm")
+    radii = {"linf": [0, 1e-8, 0.05, 0.3], "l2": [0, 0.4, 3], "l1": [0, 1, 20], "l0": [6]}
+    eps = data.draw(st.sampled_from(radii[norm]), label="eps")
     clip = data.draw(st.sampled_from([(0, 1), (-0.25, 1.5), None]), label="clip")
     dtype = data.draw(st.sampled_from(["float64", "float32"]), label="dtype")
     kind = data.draw(st.sampled_from(["ndarray", "fortran", "read-only", "tensor"]), label="container")
-    attack.set_params(eps=eps, clip=clip)
     model, X, y = data.draw(st.sampled_from([binary_svm, logistic, defended, network]), label="model")()
     n = data.draw(st.sampled_from([1, 7]), label="n_samples")
     X, y = X[:n].astype(dtype), y[:n]
     given_X = _container(X, kind)
+    attack = _attack(name, model, eps=eps, norm=norm, clip=clip)
 
     X_adv = attack.perturb(model, given_X, y)
 
@@ -87,7 +98,8 @@ def test_contract(name, data):
     np.testing.assert_array_equal(X_adv[wrong], X[wrong])
     assert np.all(margins(model, X_adv, y) >= margins(model, X, y) - 1e-5)
 
-    again = attack.set_params(batch_size=data.draw(st.sampled_from([1, 3]), label="batch_size")).perturb(model, X, y)
+    batch_size = data.draw(st.sampled_from([1, 3]), label="batch_size")
+    again = _attack(name, model, eps=eps, norm=norm, clip=clip, batch_size=batch_size).perturb(model, X, y)
     # The same draws whatever the batch; the arithmetic of other shapes may differ in the last digits.
     np.testing.assert_allclose(X_adv, again, atol=1e-9 if dtype == "float64" and model is not network()[0] else 2e-4)
 
@@ -103,11 +115,21 @@ def _container(X, kind):
 @every_attack
 def test_same_seed_same_images(name):
     model, X, y = defended()
-    attack = clone(ATTACKS[name]).set_params(eps=0.1)
+    attack = _attack(name, model, eps=0.1)
     first, second = attack.perturb(model, X, y), pickle.loads(pickle.dumps(attack)).perturb(model, X, y)
     np.testing.assert_array_equal(first, second)
-    other = clone(attack).set_params(random_state=1).perturb(model, X, y)
-    drawn = {"PGD", "PGD momentum", "PGD worst", "RandomNoise", "Square", "APGD", "APGD targeted", "Cascade"}
+    other = _attack(name, model, eps=0.1, random_state=1).perturb(model, X, y)
+    drawn = {
+        "PGD",
+        "PGD momentum",
+        "PGD worst",
+        "RandomNoise",
+        "Square",
+        "APGD",
+        "APGD targeted",
+        "Cascade",
+        "HopSkipJump",
+    }
     assert not (name in drawn and np.array_equal(first, other))
 
 
@@ -117,7 +139,7 @@ def test_integers_become_floats_and_labels_of_any_type_work(name):
     names = np.array([f"digit {k}" for k in range(10)], dtype=object)
     X, X_test = np.rint(X * 16).astype(np.uint8), np.rint(X_test * 16).astype(np.uint8)
     model = LogisticRegression(max_iter=3000).fit(X, names[y])
-    attack = clone(ATTACKS[name]).set_params(eps=1.0, clip=(0, 16))
+    attack = _attack(name, model, eps=20.0 if name == "CarliniWagner" else 2.0, theta=16, clip=(0, 16))
     X_adv = attack.perturb(model, X_test[:40], names[y_test[:40]])
     assert X_adv.dtype == np.float64
     assert np.any(X_adv != X_test[:40])
@@ -129,15 +151,18 @@ def test_integers_become_floats_and_labels_of_any_type_work(name):
 
 @every_attack
 def test_describe(name):
-    attack = ATTACKS[name]
+    attack = _attack(name)
     told = attack.describe()
     assert list(told)[:8] == ["name", "threat_model", "norm", "eps", "n_iter", "n_restarts", "gradient", "random_state"]
-    assert told["name"] == type(attack).__name__ and told["eps"] == attack.eps
+    assert told["name"] == ("PGD on NoneType" if name == "Transfer" else type(attack).__name__)
+    assert told["eps"] == getattr(attack, "eps", None)
     expected = {
         "SemiWhiteBox": "semi-white box",
         "PGD skip": "semi-white box",
         "RandomNoise": "black box",
         "Square": "black box",
+        "HopSkipJump": "black box",
+        "Transfer": "transfer",
     }
     assert told["threat_model"] == attack.threat_model == expected.get(name, "white box")
     assert "verbose" not in told
@@ -147,8 +172,8 @@ def test_describe(name):
 def test_constructors_follow_scikit_learn(name):
     attack = ATTACKS[name]
     assert repr(clone(attack)) == repr(attack)
-    assert set(attack.get_params()) <= set(vars(attack))
-    assert type(attack)(**attack.get_params()).get_params() == attack.get_params()
+    assert set(attack.get_params(deep=False)) <= set(vars(attack))
+    assert type(attack)(**attack.get_params(deep=False)).get_params() == attack.get_params()
 
 
 WRONG = {
@@ -176,6 +201,18 @@ WRONG = {
     "beta": -1,
     "attacks": "all",
     "n_queries": 0,
+    "theta": "up",
+    "gamma": 0,
+    "pairs": "both",
+    "confidence": -1,
+    "learning_rate": 0,
+    "binary_search_steps": 0,
+    "initial_const": 0,
+    "abort_early": "yes please",
+    "n_eval_init": 0,
+    "n_eval_max": 0,
+    "n_init": 0,
+    "attack": "PGD",
 }
 
 
@@ -183,7 +220,7 @@ WRONG = {
 def test_wrong_parameters_are_named(name):
     model, X, y = logistic()
     for parameter in set(WRONG) & set(ATTACKS[name].get_params()):
-        attack = clone(ATTACKS[name]).set_params(**{parameter: WRONG[parameter]})
+        attack = _attack(name, **{parameter: WRONG[parameter]})
         with pytest.raises(InvalidParameterError, match=f"The '{parameter}' parameter of {type(attack).__name__}"):
             attack.perturb(model, X, y)
 
@@ -265,9 +302,9 @@ def test_networks_are_left_as_they_were():
 @every_attack
 def test_gpu_agrees(name):
     model, X, y = defended("logistic")
-    attack = clone(ATTACKS[name]).set_params(eps=0.1)
+    attack = _attack(name, model, eps=0.1)
     here = attack.perturb(model, X, y)
-    there = attack.set_params(device="cuda").perturb(model, X, y)
+    there = _attack(name, model, eps=0.1, device="cuda").perturb(model, X, y)
     assert isinstance(there, np.ndarray)
     # The same draws; sums in another order may turn a sign where the gradient is all but zero.
     assert np.mean(abs(here - there) < 1e-6) > 0.98

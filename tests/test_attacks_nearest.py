@@ -1,0 +1,245 @@
+"""Attacks that look for the nearest adversarial image, and transfer attacks."""
+
+import numpy as np
+import pytest
+import torch
+from attacks_helpers import binary_svm, defended, digits, logistic, margins, network, norm_of, predict
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+from skrobust.attacks import FGSM, PGD, CarliniWagner, HopSkipJump, LocallyLinear, Square, Transfer
+
+
+def _right(model, X, y):
+    right = predict(model, X) == y
+    return X[right], y[right]
+
+
+def _reference(net, x, y, c, n_iter, rate, confidence):
+    """Carlini and Wagner's objective through autograd and torch's own Adam, for one image; the nearest success."""
+    x = torch.tensor(x)
+    w = torch.atanh((2 * x - 1) * 0.999999).requires_grad_(True)
+    optimizer = torch.optim.Adam([w], lr=rate)
+    best = np.inf
+    for _ in range(n_iter + 1):
+        optimizer.zero_grad()
+        image = (torch.tanh(w) + 1) / 2
+        scores = net(image[None].float())[0].double()
+        others = torch.cat([scores[:y], scores[y + 1 :]]).max()
+        distance = (image - x).square().sum()
+        if float((others - scores[y]).detach()) > max(confidence, 1e-5):
+            best = min(best, float(distance.detach()) ** 0.5)
+        (distance + c * (scores[y] - others).clamp_min(-confidence)).backward()
+        optimizer.step()
+    return best
+
+
+@pytest.mark.parametrize("confidence", [0.0, 2.0])
+def test_carlini_wagner_against_autograd(confidence):
+    net, X, y = network()
+    X, y = _right(net, X, y)
+    X, y = X[:6].astype(np.float64), y[:6]
+    attack = CarliniWagner(
+        n_iter=60,
+        learning_rate=0.05,
+        initial_const=2.0,
+        binary_search_steps=1,
+        confidence=confidence,
+        abort_early=False,
+    )
+    X_adv = attack.perturb(net, X, y)
+    for x, label, found in zip(X, y, norm_of(X_adv - X, "l2"), strict=True):
+        expected = _reference(net, x, label, 2.0, 60, 0.05, confidence)
+        assert found == pytest.approx(expected if np.isfinite(expected) else 0, abs=5e-3)
+
+
+@pytest.mark.parametrize("clip", [(0, 1), None])
+def test_carlini_wagner_finds_the_distance_to_a_linear_boundary(clip):
+    model, X, y = binary_svm()
+    X, y = _right(model, X, y)
+    expected = -margins(model, X, y) / np.linalg.norm(model.coef_)
+    attack = CarliniWagner(n_iter=300, learning_rate=0.01, initial_const=0.1, binary_search_steps=8, clip=clip)
+    X_adv = attack.perturb(model, X, y)
+    assert np.all(model.predict(X_adv) != y)
+    found = norm_of(X_adv - X, "l2")
+    assert np.all(found >= expected * (1 - 1e-9))
+    if clip is None:  # in the box the way may be longer
+        np.testing.assert_allclose(found, expected, rtol=0.03)
+    else:
+        assert np.median(found / expected) < 1.5
+
+
+def test_carlini_wagner_is_nearer_than_attacks_of_fixed_size():
+    net, X, y = network()
+    X, y = _right(net, X, y)
+    X_adv = CarliniWagner(n_iter=200, learning_rate=0.05, initial_const=0.1).perturb(net, X, y)
+    fallen = predict(net, X_adv) != y
+    assert fallen.mean() > 0.99
+    found = norm_of(X_adv - X, "l2")
+    for eps in np.arange(0.2, 2, 0.2):
+        theirs = predict(net, FGSM(eps=eps, norm="l2").perturb(net, X, y)) != y
+        # Whoever falls to FGSM at eps is nearer than eps, but for an image in a local minimum.
+        assert np.mean(found < eps) >= theirs.mean() - 0.01
+    # And a radius is an attack of that size.
+    within = CarliniWagner(eps=0.5, n_iter=200, learning_rate=0.05, initial_const=0.1).perturb(net, X, y)
+    np.testing.assert_array_equal(predict(net, within) != y, found <= 0.5)
+    assert norm_of(within.astype(np.float64) - X, "l2").max() <= 0.5
+
+
+def test_more_search_is_nearer():
+    net, X, y = network()
+    X, y = _right(net, X[:40], y[:40])
+    few, many = (
+        norm_of(CarliniWagner(n_iter=80, learning_rate=0.03, binary_search_steps=n).perturb(net, X, y) - X, "l2")
+        for n in (3, 7)
+    )
+    assert np.all((many <= few + 1e-6) | (few == 0))  # zero: no success at all
+    assert np.mean(many[few > 0]) < np.mean(few[few > 0])
+
+
+def test_worst_backward_pass_of_a_nearest_attack_is_the_nearest():
+    model, X, y = defended("logistic")
+    X, y = _right(model, X[:60], y[:60])
+    words = {"n_iter": 60, "learning_rate": 0.05, "initial_const": 1.0, "binary_search_steps": 3}
+    each = []
+    for gradient in ("exact", "identity", "projection", "smooth"):
+        X_adv = CarliniWagner(gradient=gradient, **words).perturb(model, X, y)
+        each.append(np.where(model.predict(X_adv) != y, norm_of(X_adv - X, "l2"), np.inf))
+    X_adv = CarliniWagner(gradient="worst", **words).perturb(model, X, y)
+    found = np.where(model.predict(X_adv) != y, norm_of(X_adv - X, "l2"), np.inf)
+    np.testing.assert_allclose(found, np.min(each, axis=0), atol=1e-9)
+
+
+def test_targeted_carlini_wagner():
+    model, X, y = logistic()
+    X, y = _right(model, X[:30], y[:30])
+    target = (y + 5) % 10
+    attack = CarliniWagner(n_iter=150, learning_rate=0.05, initial_const=1.0)
+    X_adv = attack.perturb(model, X, y, y_target=target)
+    assert np.mean(model.predict(X_adv) == target) > 0.95
+
+
+# --- HopSkipJump ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm, dual, ratio", [("l2", 2, 1.25), ("linf", 1, 1.6)])
+def test_hop_skip_jump_nears_a_linear_boundary(norm, dual, ratio):
+    """Labels alone lead it to the distance that the formula gives."""
+    model, X, y = binary_svm()
+    X, y = _right(model, X, y)
+    X, y = X[:10], y[:10]
+    expected = -margins(model, X, y) / np.linalg.norm(model.coef_.ravel(), ord=dual)
+    words = {"eps": np.inf, "norm": norm, "clip": (-5, 5), "random_state": 0}
+    found = []
+    for n_iter in (1, 25):
+        X_adv = HopSkipJump(n_iter=n_iter, **words).perturb(model, X, y)
+        assert np.all(model.predict(X_adv) != y)
+        found.append(norm_of(X_adv - X, norm))
+    assert np.all(found[1] >= expected * (1 - 1e-9))
+    assert np.all(found[1] <= found[0])
+    assert np.median(found[1] / expected) < ratio < np.median(found[0] / expected)
+
+
+def test_hop_skip_jump_needs_labels_only():
+    X, y, X_test, y_test = digits()
+    names = np.array([f"digit {k}" for k in range(10)])
+    inner = RandomForestClassifier(20, random_state=0).fit(X, names[y])
+
+    class Oracle:
+        classes_ = inner.classes_
+        asked = 0
+
+        def predict(self, X):
+            Oracle.asked += len(X)
+            return inner.predict(X)
+
+    X, y = X_test[:20], names[y_test[:20]]
+    attack = HopSkipJump(eps=0.15, n_iter=4, n_eval_init=40, random_state=0)
+    X_adv = attack.perturb(Oracle(), X, y)
+    assert inner.score(X_adv, y) < inner.score(X, y)
+    assert norm_of(X_adv - X, "linf").max() <= 0.15
+    assert 500 < Oracle.asked < 20 * 2000
+
+
+def test_hop_skip_jump_without_a_box():
+    model, X, y = binary_svm()
+    X, y = _right(model, X[:5], y[:5])
+    X_adv = HopSkipJump(eps=np.inf, norm="l2", n_iter=3, clip=None, random_state=0).perturb(model, X, y)
+    assert np.all(model.predict(X_adv) != y)
+
+
+def test_an_image_without_a_start_is_left_alone():
+    class Stubborn:
+        classes_ = np.array([0, 1])
+
+        def predict(self, X):
+            return np.zeros(len(X), dtype=int)
+
+    X, _, _, _ = digits()
+    X_adv = HopSkipJump(eps=np.inf, n_init=3).perturb(Stubborn(), X[:4], np.zeros(4, dtype=int))
+    np.testing.assert_array_equal(X_adv, X[:4])
+
+
+# --- transfer ---------------------------------------------------------------------------------------------------
+
+
+def test_transfer_shows_the_model_one_image():
+    """The images are those of the attack on the source, at its full length, whatever the model answers."""
+    X, y, X_test, y_test = digits()
+    source = LogisticRegression(max_iter=2000).fit(X, y)
+    model = RandomForestClassifier(30, random_state=0).fit(X, y)
+    attack = FGSM(eps=0.15)
+    X_adv = Transfer(attack, source).perturb(model, X_test, y_test)
+    alone = attack.perturb(source, X_test, y_test)
+    both_right = (model.predict(X_test) == y_test) & (source.predict(X_test) == y_test)
+    shown = np.any(X_adv != X_test, axis=1)
+    same = both_right & shown
+    np.testing.assert_array_equal(X_adv[same], alone[same])
+    # What the source already gets wrong is still worth an attack on the model.
+    wrong = (model.predict(X_test) == y_test) & (source.predict(X_test) != y_test)
+    assert wrong.any() and np.any(shown & wrong)
+    assert model.score(X_adv, y_test) < model.score(X_test, y_test)
+
+
+def test_transfer_is_weaker_than_the_white_box_and_stronger_when_the_attack_runs_on():
+    X, y, X_test, y_test = digits()
+    source = LogisticRegression(max_iter=2000).fit(X, y)
+    model = LinearSVC(random_state=0).fit(X, y)
+    attack = PGD(eps=0.1, random_state=0)
+    transferred = model.score(Transfer(attack, source).perturb(model, X_test, y_test), y_test)
+    left_early = model.score(attack.perturb(source, X_test, y_test), y_test)
+    white = model.score(LocallyLinear(eps=0.1).perturb(model, X_test, y_test), y_test)
+    assert white < transferred < left_early
+
+
+def test_transfer_of_a_black_box_and_to_a_network():
+    net, X, y = network()
+    train, labels, _, _ = digits()
+    source = LogisticRegression(max_iter=2000).fit(train, labels)
+
+    class Flat(torch.nn.Module):
+        def forward(self, X):
+            return net(X.reshape(-1, 8, 8))
+
+    flat = X.reshape(len(X), -1)
+    model = Flat()
+    X_adv = Transfer(Square(eps=0.2, n_iter=100, image_shape=(8, 8), random_state=0), source).perturb(model, flat, y)
+    assert np.mean(predict(model, X_adv) == y) < np.mean(predict(model, flat) == y)
+
+
+def test_transfer_needs_the_same_classes():
+    X, y, X_test, y_test = digits()
+    source = LogisticRegression(max_iter=500).fit(X[y < 9], y[y < 9])
+    model = LogisticRegression(max_iter=500).fit(X, y)
+    with pytest.raises(ValueError, match="same classes"):
+        Transfer(FGSM(), source).perturb(model, X_test, y_test)
+
+
+def test_cloning_keeps_the_source():
+    source, _, _ = logistic()
+    attack = Transfer(PGD(), source).set_params(eps=0.3)
+    copy = clone(attack)
+    assert copy.source is source and copy.attack is not attack.attack and copy.eps == copy.attack.eps == 0.3
+    assert copy.describe()["name"] == "PGD on LogisticRegression"
