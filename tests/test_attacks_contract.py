@@ -278,6 +278,53 @@ def test_labels_that_the_model_never_saw_are_already_wrong():
     assert np.any(X_adv[y_test != 9] != X_test[y_test != 9])
 
 
+@pytest.mark.parametrize(
+    "attack", [attacks.PGD(n_iter=2, random_state=0), attacks.Square(n_iter=5, random_state=0)], ids=str
+)
+def test_data_frames(attack, recwarn):
+    pandas = pytest.importorskip("pandas")
+    X, y, X_test, y_test = digits()
+    names = [f"pixel {k}" for k in range(64)]
+    model = LogisticRegression(max_iter=2000).fit(pandas.DataFrame(X, columns=names), y)
+    frame = pandas.DataFrame(X_test[:30], columns=names, index=np.arange(30) + 7)
+    X_adv = attack.perturb(model, frame, y_test[:30])
+    assert list(X_adv.columns) == names and list(X_adv.index) == list(frame.index)
+    assert model.score(X_adv, y_test[:30]) <= model.score(frame, y_test[:30])
+    assert not [w for w in recwarn if "feature names" in str(w.message)]
+
+
+def test_randomised_models_are_seeded():
+    net, X, y = network()
+
+    class Noise(torch.nn.Module):
+        def forward(self, X):
+            return net(X + 0.2 * torch.randn_like(X))
+
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first = attacks.PGD(n_iter=3, n_eot=2, random_state=0).perturb(Noise(), X, y)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(6)
+    second = attacks.PGD(n_iter=3, n_eot=2, random_state=0).perturb(Noise(), X, y)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_one_backward_pass_where_there_is_no_front_end(monkeypatch):
+    asked = []
+    original = attacks._victims.ModuleVictim.gradients
+
+    def counting(self, x, objectives):
+        asked.append(self.gradient_mode)
+        return original(self, x, objectives)
+
+    monkeypatch.setattr(attacks._victims.ModuleVictim, "gradients", counting)
+    for model, X, y in (logistic(), defended("logistic"), network()):
+        asked.clear()
+        attacks.PGD(eps=0.02, n_iter=5, gradient="worst", random_state=0).perturb(model, X, y)
+        used = {mode for mode in asked if asked.count(mode) > 1}
+        assert used == ({"exact", "identity", "projection", "smooth"} if hasattr(model, "steps") else {"exact"})
+
+
 def test_progress_bar(capsys):
     model, X, y = logistic()
     attacks.PGD(n_iter=3, batch_size=50, verbose=1).perturb(model, X, y)

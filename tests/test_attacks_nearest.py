@@ -188,7 +188,7 @@ def test_an_image_without_a_start_is_left_alone():
 def test_transfer_shows_the_model_one_image():
     """The images are those of the attack on the source, at its full length, whatever the model answers."""
     X, y, X_test, y_test = digits()
-    source = LogisticRegression(max_iter=2000).fit(X, y)
+    source = logistic()[0]
     model = RandomForestClassifier(30, random_state=0).fit(X, y)
     attack = FGSM(eps=0.15)
     X_adv = Transfer(attack, source).perturb(model, X_test, y_test)
@@ -205,7 +205,7 @@ def test_transfer_shows_the_model_one_image():
 
 def test_transfer_is_weaker_than_the_white_box_and_stronger_when_the_attack_runs_on():
     X, y, X_test, y_test = digits()
-    source = LogisticRegression(max_iter=2000).fit(X, y)
+    source = logistic()[0]
     model = LinearSVC(random_state=0).fit(X, y)
     attack = PGD(eps=0.1, random_state=0)
     transferred = model.score(Transfer(attack, source).perturb(model, X_test, y_test), y_test)
@@ -216,8 +216,7 @@ def test_transfer_is_weaker_than_the_white_box_and_stronger_when_the_attack_runs
 
 def test_transfer_of_a_black_box_and_to_a_network():
     net, X, y = network()
-    train, labels, _, _ = digits()
-    source = LogisticRegression(max_iter=2000).fit(train, labels)
+    source = logistic()[0]
 
     class Flat(torch.nn.Module):
         def forward(self, X):

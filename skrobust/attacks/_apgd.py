@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ._base import AscentAttack
 from ._losses import LOSSES, rival_dlr
 from ._rivals import rivals_by_score
+from ._shapes import wide
 
 # Constants of the paper: first checkpoint, shortening of the periods, shortest period (shares of n_iter); momentum;
 # share of a period's steps that must raise the loss.
@@ -181,8 +182,8 @@ def _ascend(attacker, search, index, x, loss, n_iter):
         state["rises"] = now.rises + (value > now.value)
         state["value"] = value
         risen = value > now.best_value
-        state["best"] = torch.where(_wide(risen, x), x, now.best)
-        state["best_gradient"] = torch.where(_wide(risen, x), gradient, now.best_gradient)
+        state["best"] = torch.where(wide(risen, x), x, now.best)
+        state["best_gradient"] = torch.where(wide(risen, x), gradient, now.best_gradient)
         state["best_value"] = torch.where(risen, value, now.best_value)
         since += 1
         if since == period:
@@ -198,7 +199,7 @@ class _State:
 
 
 def _momentum_step(ball, now, first):
-    step = _wide(now.step, now.x)
+    step = wide(now.step, now.x)
     ahead = ball.project(now.x + step * ball.direction(now.x, now.gradient))
     share = 1.0 if first else _MOMENTUM
     return ball.project(now.x + share * (ahead - now.x) + (1 - share) * (now.x - now.previous))
@@ -212,10 +213,6 @@ def _checkpoint(state, period):
     state["halved"], state["best_value_then"] = halve, now.best_value
     state["step"] = torch.where(halve, now.step / 2, now.step)
     state["rises"] = torch.zeros_like(now.rises)
-    wide = _wide(halve, now.x)
-    state["x"] = torch.where(wide, now.best, now.x)
-    state["gradient"] = torch.where(wide, now.best_gradient, now.gradient)
-
-
-def _wide(values, like):
-    return values.reshape(-1, *[1] * (like.ndim - 1))
+    back = wide(halve, now.x)
+    state["x"] = torch.where(back, now.best, now.x)
+    state["gradient"] = torch.where(back, now.best_gradient, now.gradient)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 
+from ._shapes import wide
 from ._solvers import capped_scale, capped_shift
 
 NORMS = ("linf", "l2", "l1")
@@ -84,7 +85,7 @@ class Ball:
             return torch.where(gradient > 0, self.high, torch.where(gradient < 0, self.low, self.x))
         gradient = gradient.to(torch.float64)
         peak = gradient.flatten(1).abs().amax(1).clamp_min(torch.finfo(torch.float64).tiny)
-        wanted, cap = self._wanted(gradient / _column(peak, gradient))
+        wanted, cap = self._wanted(gradient / wide(peak, gradient))
         magnitude = wanted.abs()
         if self.norm == "l2":
             scale = capped_scale(magnitude, cap, self.reach)
@@ -135,10 +136,6 @@ class Ball:
 
     def _land(self, magnitude, wanted):
         return _stored(self.x, (magnitude * wanted.sign()).reshape(self.x.shape))
-
-
-def _column(values, like):
-    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def _stored(x, delta):

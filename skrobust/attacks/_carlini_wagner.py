@@ -7,6 +7,7 @@ from sklearn.utils._param_validation import Interval
 
 from ._ball import vector_norm
 from ._base import GradientAttack
+from ._shapes import wide
 
 # Adam's constants.
 _BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-8
@@ -168,7 +169,7 @@ class CarliniWagner(GradientAttack):
                 first, second, ball = first[still], second[still], ball[still]
                 if not len(at):
                     break
-            slope = (2 * delta + _wide(const[at], delta) * gradient.double()) * space.slope(w)
+            slope = (2 * delta + wide(const[at], delta) * gradient.double()) * space.slope(w)
             first = _BETA_1 * first + (1 - _BETA_1) * slope
             second = _BETA_2 * second + (1 - _BETA_2) * slope.square()
             rise = (second / (1 - _BETA_2**step)).sqrt() + _TINY
@@ -223,7 +224,3 @@ class _Space:
     def slope(self, w):
         """∂x' / ∂w."""
         return self._half * (1 - torch.tanh(w).square()) if self._curved else torch.ones_like(w)
-
-
-def _wide(values, like):
-    return values.reshape(-1, *[1] * (like.ndim - 1))

@@ -2,6 +2,8 @@
 
 import torch
 
+from ._shapes import wide
+
 
 def climb(attacker, ball, x, loss, offer, *, n_iter, step_size, progress, momentum=0.0):
     """Ascend `loss` from `x` by projected steps.
@@ -39,7 +41,7 @@ def climb(attacker, ball, x, loss, offer, *, n_iter, step_size, progress, moment
             if not len(at):
                 return x
         if momentum:
-            size = gradient.abs().flatten(1).sum(1).reshape(-1, *[1] * (gradient.ndim - 1))
+            size = wide(gradient.abs().flatten(1).sum(1), gradient)
             gradient = gradient / torch.where(size > 0, size, 1)
             velocity = gradient if velocity is None else momentum * velocity + gradient
             gradient = velocity

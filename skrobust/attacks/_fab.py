@@ -9,6 +9,7 @@ from ._ball import vector_norm
 from ._base import GradientAttack
 from ._losses import rival_difference
 from ._rivals import rivals_by_score
+from ._shapes import wide
 from ._solvers import capped_rate
 
 
@@ -152,7 +153,7 @@ class FAB(GradientAttack):
                 still[inside] = search.offer(index[inside], x[inside], scores[inside])
             search.progress.update()
             back = start + self.beta * (x - start)
-            x = torch.where(_wide(reached, x), back, x)
+            x = torch.where(wide(reached, x), back, x)
             if not bool(still.all()):
                 index, start, x, ball = index[still], start[still], x[still], ball[still]
                 if not len(index):
@@ -164,7 +165,7 @@ class FAB(GradientAttack):
         ahead = self._to_hyperplane(box, x, gradient, offset)
         direct = self._to_hyperplane(box, start, gradient, offset)
         far, near = (vector_norm(delta, self.norm).clamp_min(1e-8) for delta in (direct, ahead))
-        alpha = _wide((near / (near + far)).clamp(0, self.alpha_max), x)
+        alpha = wide((near / (near + far)).clamp(0, self.alpha_max), x)
         found = (x + self.eta * ahead) * (1 - alpha) + (start + self.eta * direct) * alpha
         return _boxed(found, box).to(x.dtype)
 
@@ -201,7 +202,3 @@ class FAB(GradientAttack):
 
 def _boxed(x, box):
     return x if box is None else torch.minimum(torch.maximum(x, box[0].to(x.dtype)), box[1].to(x.dtype))
-
-
-def _wide(values, like):
-    return values.reshape(-1, *[1] * (like.ndim - 1))

@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._ball import vector_norm
 from ._black_box import BlackBoxAttack
+from ._shapes import wide
 
 # Questions asked at once, in bytes of images.
 _CHUNK_BYTES = 2**26
@@ -160,17 +161,17 @@ class HopSkipJump(BlackBoxAttack):
             mean = votes.mean()
             # All one way: the mean says where; else what differs from the mean, which has less variance.
             weights = votes if bool(mean.abs() == 1) else votes - mean
-            estimates[k] = (weights.reshape(-1, *[1] * (x.ndim - 1)) * moved).mean(dim=0)
+            estimates[k] = (wide(weights, moved) * moved).mean(dim=0)
         if self.norm == "linf":
             return estimates.sign()
-        return estimates / _wide(vector_norm(estimates, "l2").clamp_min(1e-300), estimates)
+        return estimates / wide(vector_norm(estimates, "l2").clamp_min(1e-300), estimates)
 
     def _advance(self, walk, index, x, direction, distance, step):
         """The longest step along the direction, halved from distance / sqrt(t), that is still misclassified."""
         length = distance / math.sqrt(step + 1)
         result, open_ = x.clone(), torch.arange(len(index), device=index.device)
         for _ in range(40):
-            points = walk.boxed(x[open_].double() + _wide(length[open_], x) * direction[open_]).to(x.dtype)
+            points = walk.boxed(x[open_].double() + wide(length[open_], x) * direction[open_]).to(x.dtype)
             reached = walk.reached(index[open_], points)
             result[open_[reached]] = points[reached]
             open_ = open_[~reached]
@@ -226,7 +227,7 @@ class _Walk:
             points = low + (high - low) * torch.as_tensor(noise, device=index.device)
         else:
             noise = streams.draw(images, lambda generator: generator.standard_normal(shape), block=trial)
-            scale = _wide(self.spread(index) * (0.5 + 4 * share), self._search.x)
+            scale = wide(self.spread(index) * (0.5 + 4 * share), self._search.x)
             points = self._search.x[index].double() + scale * torch.as_tensor(noise, device=index.device)
         return self.boxed(points).to(self._search.x.dtype)
 
@@ -275,8 +276,8 @@ class _Walk:
 
     def _between(self, start, far, middle):
         if self._attack.norm == "l2":
-            return self.boxed(start + _wide(middle, start) * (far - start))
-        reach = _wide(middle, start)
+            return self.boxed(start + wide(middle, start) * (far - start))
+        reach = wide(middle, start)
         return self.boxed(torch.minimum(torch.maximum(far, start - reach), start + reach))
 
     def offer(self, index, x):
@@ -286,7 +287,3 @@ class _Walk:
         if bool(inside.any()):
             still[inside] = self._search.offer(index[inside], x[inside], self._attacker.scores(x[inside]))
         return index[still], x[still]
-
-
-def _wide(values, like):
-    return values.reshape(-1, *[1] * (like.ndim - 1))

@@ -18,9 +18,11 @@ def read_images(X, *, name, device=None):
 
 
 def give_back(x, X):
-    """`x` as what `X` was: a tensor on its device, or an ndarray."""
+    """`x` as what `X` was: a tensor on its device, a data frame, or an ndarray."""
     if is_tensor(X):
         return x.to(X.device)
+    if hasattr(X, "iloc"):
+        return type(X)(x.cpu().numpy(), index=X.index, columns=X.columns)
     return x.cpu().numpy()
 
 

@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skrobust.signals import SignalLayout
 
 from ._black_box import BlackBoxAttack
+from ._shapes import wide
 
 # The share of pixels halves after these of 10 000 queries.
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -131,7 +132,7 @@ class Square(BlackBoxAttack):
             scores = attacker.scores(candidates)
             found = search.goal[index].margin(scores).to(margin.dtype)
             better = found >= margin  # trees and neighbours have plateaus: wander on them
-            x = torch.where(better.reshape(-1, *[1] * (x.ndim - 1)), candidates, x)
+            x = torch.where(wide(better, x), candidates, x)
             margin = torch.where(better, found, margin)
             still = search.offer(index, candidates, scores)
             search.progress.update()
@@ -290,8 +291,8 @@ class _Pyramids:
 
     def _at_radius(self, ball, delta):
         delta = delta.reshape(ball.x.shape)
-        length = delta.flatten(1).norm(dim=1).clamp_min(1e-300).reshape(-1, *[1] * (delta.ndim - 1))
-        return ball.x.double() + ball.eps * delta / length
+        length = delta.flatten(1).norm(dim=1).clamp_min(1e-300)
+        return ball.x.double() + ball.eps * delta / wide(length, delta)
 
 
 def _pyramids(side):

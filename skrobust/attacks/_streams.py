@@ -1,6 +1,9 @@
 """Random numbers that belong to an image, whatever batch it is attacked in."""
 
+from contextlib import contextmanager
+
 import numpy as np
+import torch
 from sklearn.utils import check_random_state
 
 
@@ -33,3 +36,11 @@ class ImageStreams:
             Takes a `numpy.random.Generator`, returns an array whose shape is the same for all images.
         """
         return np.stack([sample(self.generator(int(image), restart, block)) for image in images])
+
+    @contextmanager
+    def torch_seeded(self, device):
+        """Seed torch's own generator, from which randomised models draw, and restore it afterwards."""
+        devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(int(self._key[0]))
+            yield

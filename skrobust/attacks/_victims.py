@@ -107,6 +107,7 @@ class ScoreVictim:
                 f"An attack needs a fitted classifier with predict, or a torch.nn.Module; got {type(model).__name__}."
             )
         self._model = model
+        self._names = getattr(model, "feature_names_in_", None)
         self._classes = np.asarray(model.classes_) if hasattr(model, "classes_") else None
         if self._classes is None or self._classes.ndim != 1:
             raise TypeError(
@@ -154,14 +155,22 @@ class ScoreVictim:
         return best, agreement == 1
 
     def _call(self, name, images):
-        scores = np.array(getattr(self._model, name)(images), dtype=np.float64)
+        scores = np.array(getattr(self._model, name)(self._as_fitted(images)), dtype=np.float64)
         if scores.ndim == 1:
             scores = np.stack([-scores / 2, scores / 2], axis=1)
         return scores
 
+    def _as_fitted(self, images):
+        """Columns with the names that the model was fitted with, if any."""
+        if self._names is None or images.ndim != 2:
+            return images
+        import pandas
+
+        return pandas.DataFrame(images, columns=self._names)
+
     def _answers(self, images):
         order = np.argsort(self._classes)
-        return order[np.searchsorted(self._classes, self._model.predict(images), sorter=order)]
+        return order[np.searchsorted(self._classes, self._model.predict(self._as_fitted(images)), sorter=order)]
 
 
 def _array(x):
