@@ -172,6 +172,16 @@ def store_first(typingctx, array, index, value, count):
 
 
 @intrinsic
+def blend_first(typingctx, a, b, count):
+    """The first `count` lanes of `a`, the others of `b`."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(_lane_mask(builder, a, args[2]), args[0], args[1])
+
+    return a(a, b, types.int64), codegen
+
+
+@intrinsic
 def broadcast(typingctx, value):
     """Vector whose lanes all hold the scalar `value`."""
     vector = VectorType(value)

@@ -12,6 +12,7 @@ from ._selection import keep_largest
 from ._vectors import (
     absolute,
     add,
+    blend_first,
     broadcast,
     fma,
     inlined,
@@ -46,24 +47,40 @@ def _round_up(size, width):
 
 @inlined
 def _store_within(target, index, value, left):
-    """Store the first `left` lanes of a vector, or all."""
-    if left >= lanes(target):
-        store(target, index, value)
-    else:
-        store_first(target, index, value, left)
+    """Store the first `left` lanes of a vector, or all, in a buffer of this thread.
+
+    Blended with what stands there rather than masked: a masked store delays the loads that follow it.
+    """
+    if left < lanes(target):
+        value = blend_first(value, load(target, index), left)
+    store(target, index, value)
 
 
 @inlined
-def copy_block(source, start, stride, height, width, target, target_start, target_stride):
-    """Copy a block, touching nothing beside it."""
+def _copy_padded(source, start, stride, height, width, target, target_stride):
+    """Copy rows into a buffer whose rows are whole vectors; zeros behind their ends."""
     step = lanes(source)
-    whole = width - width % step
     for r in range(height):
-        at, to = start + r * stride, target_start + r * target_stride
-        for v in range(0, whole, step):
-            store(target, to + v, load(source, at + v))
-        if whole < width:
-            store_first(target, to + whole, load_first(source, at + whole, width - whole), width - whole)
+        for v in range(0, width, step):
+            store(target, r * target_stride + v, load_first(source, start + r * stride + v, width - v))
+
+
+@inlined
+def _copy_exactly(source, stride, height, width, target, start, target_stride):
+    """Copy rows out of a buffer, touching nothing beside them: other threads write there."""
+    step = lanes(source)
+    for r in range(height):
+        for v in range(0, width, step):
+            store_first(target, start + r * target_stride + v, load(source, r * stride + v), width - v)
+
+
+@inlined
+def _copy_corner(source, stride, height, width, target, target_stride):
+    """Copy rows between two buffers of this thread, keeping what stands beside them."""
+    step = lanes(source)
+    for r in range(height):
+        for v in range(0, width, step):
+            _store_within(target, r * target_stride + v, load(source, r * stride + v), width - v)
 
 
 @inlined
@@ -178,7 +195,7 @@ def _analyze_image(coefficients, stride, levels, taps, first, second):
         wide = _round_up(total, step)
         # Along the rows: transposed, the columns of the image are the rows of the buffer.
         _transpose(coefficients, stride, height, width, first, tall)
-        analyze_rows(first, tall, width, height, taps, second, tall, column_start)
+        analyze_rows(first, tall, width, tall, taps, second, tall, column_start)
         if half_width < column_start:
             second[half_width * tall : column_start * tall] = 0
         _transpose(second, tall, total, height, first, wide)
@@ -203,14 +220,14 @@ def _synthesize_image(coefficients, stride, levels, taps, first, image, wide):
         synthesize_rows(image, tall, column_start, width, height, taps, first, tall)
         _transpose(first, tall, width, height, image, _round_up(width, step))
         if j > 0:
-            copy_block(image, 0, _round_up(width, step), height, width, coefficients, 0, stride)
+            _copy_corner(image, _round_up(width, step), height, width, coefficients, stride)
 
 
 @inlined
 def read_image(pixels, start, height, width, n_channels, target, stride):
     """One channel of an image, stored with the channels last, into the corner of `target`."""
     if n_channels == 1:
-        copy_block(pixels, start, width, height, width, target, 0, stride)
+        _copy_padded(pixels, start, width, height, width, target, stride)
         return
     for r in range(height):
         for c in range(width):
@@ -225,7 +242,7 @@ def write_clipped(source, stride, pixels, start, height, width, n_channels, lowe
         for r in range(height):
             for v in range(0, width, lanes(source)):
                 clipped = minimum(maximum(load(source, r * stride + v), low), high)
-                _store_within(pixels, start + r * width + v, clipped, width - v)
+                store_first(pixels, start + r * width + v, clipped, width - v)
         return
     for r in range(height):
         for c in range(width):
@@ -282,7 +299,7 @@ def analyze_images(images, result, levels, taps, ks, n_groups, block):
                 if ks[channel] > 0:
                     keep_largest(coefficients, shape[0] * stride, ks[channel], maxima, first)
                 to = (i * n_channels + channel) * shape[0] * shape[1]
-                copy_block(coefficients, 0, stride, shape[0], shape[1], values, to, shape[1])
+                _copy_exactly(coefficients, stride, shape[0], shape[1], values, to, shape[1])
 
 
 @kernel(parallel=True)
@@ -297,7 +314,7 @@ def synthesize_images(values, result, levels, taps, lowest, highest, block):
         for i in range(b * block, min(n, (b + 1) * block)):
             for channel in range(n_channels):
                 start = (i * n_channels + channel) * shape[0] * shape[1]
-                copy_block(flat, start, shape[1], shape[0], shape[1], coefficients, 0, stride)
+                _copy_padded(flat, start, shape[1], shape[0], shape[1], coefficients, stride)
                 _synthesize_image(coefficients, stride, levels, taps, first, second, wide)
                 to = i * height * width * n_channels + channel
                 write_clipped(second, wide, pixels, to, height, width, n_channels, lowest, highest)
