@@ -48,7 +48,7 @@ def defended(data):
 @pytest.fixture(scope="module")
 def report(data, plain, defended):
     X, y = data
-    words = {"eps": [0.05, 0.1, 0.2], "attacks": FGSM(), "n_examples": 5}
+    words = {"eps": [0.05, 0.1, 0.2], "attacks": FGSM(), "n_examples": 5, "checks": False}
     return robustness_report({"wavelet": defended}, X[500:600], y[500:600], baseline={"plain": plain}, **words)
 
 
@@ -98,7 +98,7 @@ def test_gallery_from_estimator_and_its_error(data, plain):
     X, y = data
     display = PerturbationGalleryDisplay.from_estimator(plain, X[:60], y[:60], FGSM(eps=0.2), n_examples=3)
     assert display.axes_.shape == (2, 3) and display.examples.eps == 0.2
-    empty = robustness_report(plain, X[:20], y[:20], eps=0.1, attacks=FGSM(), n_examples=0)
+    empty = robustness_report(plain, X[:20], y[:20], eps=0.1, attacks=FGSM(), n_examples=0, checks=False)
     with pytest.raises(ValueError, match="has no images"):
         PerturbationGalleryDisplay.from_report(empty)
 

@@ -77,6 +77,7 @@ def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):
         test.target,
         eps=eps,
         baseline={UNDEFENDED: models[UNDEFENDED]},
+        focus_eps=tune_eps,
         image_shape=train.image_shape,
         random_state=arguments.seed,
         verbose=not arguments.quiet,
@@ -85,7 +86,8 @@ def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):
         "data": f"{arguments.dataset}: {len(train.target)} training, {len(test.target)} test images",
         "tuned for": f"accuracy under attack at eps = {tune_eps:.4g}, {_N_FOLDS} folds, {n_settings} settings each",
     }
-    return report, ["", report.summary(), "", *report.conclusions(tune_eps)]
+    signs = [f"signs of masking in {line}" for line in report.warnings()]
+    return report, ["", report.summary(), "", *report.conclusions(), *signs]
 
 
 def _load(arguments, recipe):

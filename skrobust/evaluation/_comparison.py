@@ -37,6 +37,33 @@ def comparison_sentence(report, model, eps):
     return f"“{model}” is no better than “{other}” {where}, as far as these images can tell: {figures}."
 
 
+def overall_sentence(report, model):
+    """At which eps `model` is better than the baseline, worse, or cannot be told from it.
+
+    Parameters
+    ----------
+    report : RobustnessReport
+        With a baseline.
+    model : str
+
+    Returns
+    -------
+    str
+    """
+    groups = {"better": [], "worse": [], "no difference that these images could show": []}
+    for eps in (0.0, *report.eps.tolist()):
+        _, low, high = report.compare(model, report.baseline, eps)
+        word = "better" if low > 0 else "worse" if high < 0 else "no difference that these images could show"
+        groups[word].append(f"{eps:.4g}")
+    parts = "; ".join(f"{word} at eps = {_listed(found)}" for word, found in groups.items() if found)
+    confidence = f"paired {100 * report.confidence:.0f}\N{NO-BREAK SPACE}% intervals"
+    return f"“{model}” beside “{report.baseline}”: {parts} ({confidence})."
+
+
+def _listed(words):
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
 def accuracy_at(report, model, eps):
     """Accuracy under the worst attack at `eps`."""
     if eps == 0:

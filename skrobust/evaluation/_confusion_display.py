@@ -67,11 +67,11 @@ class ConfusionUnderAttackDisplay:
         model : str or None, default=None
             None: the first.
         eps : float or None, default=None
-            None: the middle one of the report.
+            None: the one that the report is about.
         figure : matplotlib.figure.Figure or None, default=None
         """
         model = report.models[0] if model is None else model
-        index = len(report.eps) // 2 if eps is None else report.index_of(eps)
+        index = report.index_of(report.focus_eps if eps is None else eps)
         title = f"worst attack, eps = {report.eps[index]:.4g} ({norm_symbol(report.norm)})"
         attacked = report.worst_predicted(model)[index]
         return cls._from_answers(report.y, report.clean[model], attacked, title).plot(figure=figure)

@@ -120,6 +120,7 @@ class RobustnessCurveDisplay:
                 )
             ax.set(xlabel=f"eps ({norm_symbol(self.norm)})", ylabel="accuracy under attack, %", ylim=(0, 103))
             ax.set_xlim(left=0)
+            ax.locator_params(axis="x", nbins=5)
             ax.set_axisbelow(True)
             ax.grid(axis="y", color=GRID, linewidth=0.8)
             ax.tick_params(length=0)

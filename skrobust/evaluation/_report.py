@@ -53,6 +53,8 @@ class RobustnessReport:
     checks : dict of str to list of Verdict
         Masking checks of each model.
     confidence : float
+    focus_eps : float or None
+        The eps that the conclusions and the gallery are about.
     settings, versions : dict
     """
 
@@ -67,6 +69,7 @@ class RobustnessReport:
     examples: object = None
     checks: dict = field(default_factory=dict)
     confidence: float = 0.95
+    focus_eps: float | None = None
     settings: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
 
@@ -246,28 +249,42 @@ class RobustnessReport:
 
         return full_table(self)
 
-    def conclusions(self, eps=None):
-        """What the figures say of each model beside the baseline, one plain sentence each.
+    def conclusions(self):
+        """What the figures say of each model beside the baseline, in plain sentences.
 
-        A model is called better or worse only where the paired confidence interval excludes 0.
-
-        Parameters
-        ----------
-        eps : float or None, default=None
-            One of the report, or 0; None: the middle one.
+        Two a model: the figures at `focus_eps`, and at which eps the model is better or worse. It is called so only
+        where the paired confidence interval of the difference excludes 0.
 
         Returns
         -------
         list of str
             Empty without a baseline.
         """
-        from ._comparison import comparison_sentence
+        from ._comparison import comparison_sentence, overall_sentence
 
         if self.baseline is None:
             return []
-        if eps is None:
-            eps = float(self.eps[len(self.eps) // 2]) if self.eps.size else 0.0
-        return [comparison_sentence(self, name, eps) for name in self.models if name != self.baseline]
+        sentences = []
+        for name in self.models:
+            if name != self.baseline:
+                sentences.append(comparison_sentence(self, name, self.focus_eps or 0.0))
+                sentences.append(overall_sentence(self, name))
+        return sentences
+
+    def warnings(self):
+        """What the masking checks warn of, one line a model.
+
+        Returns
+        -------
+        list of str
+            Empty if no checks were run.
+        """
+        lines = []
+        for model, verdicts in self.checks.items():
+            fired = [verdict.check for verdict in verdicts if verdict.fired]
+            run = sum(verdict.status != "not run" for verdict in verdicts)
+            lines.append(f"“{model}”: {'; '.join(fired) if fired else 'no warning'} ({run} checks)")
+        return lines
 
     def __str__(self):
         return self.summary()

@@ -18,9 +18,13 @@ from ._images import image_layout
 from ._report import RobustnessReport
 from ._scoring import checked_attacks, evenly_spread, is_adversary, predicted_labels
 from ._trials import run_trial
+from .masking import CHECKS
+from .masking._run import run_checks
 
 # Images kept of every attack: those that galleries choose from, and over which PSNR and SSIM are averaged.
 _N_WITNESSES = 100
+# Images that the masking checks look at.
+_N_CHECKED = 100
 
 
 @validate_params(
@@ -31,9 +35,11 @@ _N_WITNESSES = 100
         "eps": [Real, list, tuple, np.ndarray],
         "attacks": "no_validation",
         "baseline": "no_validation",
+        "focus_eps": [Interval(Real, 0, None, closed="left"), None],
         "norm": [StrOptions({"linf", "l2", "l1"}), None],
         "clip": [tuple, list, None],
         "corruptions": [list, tuple, Corruption, None],
+        "checks": ["boolean"],
         "confidence": [Interval(Real, 0, 1, closed="neither")],
         "n_examples": [Interval(Integral, 0, _N_WITNESSES, closed="both")],
         "image_shape": [tuple, list, None],
@@ -51,9 +57,11 @@ def robustness_report(
     eps,
     attacks=None,
     baseline=None,
+    focus_eps=None,
     norm=None,
     clip=(0, 1),
     corruptions=None,
+    checks=True,
     confidence=0.95,
     n_examples=8,
     image_shape=None,
@@ -83,12 +91,17 @@ def robustness_report(
         PGD transferred from it. On a model without gradients, those of them that need none.
     baseline : fitted classifier, dict with one, or None, default=None
         What the model is to be compared with: the same classifier undefended and tuned just as hard.
+    focus_eps : float or None, default=None
+        The one of `eps` that the gallery and the conclusions are about, best the one that models were tuned at;
+        None: the middle one.
     norm : {"linf", "l2", "l1"} or None, default=None
         None: that of `attacks`, else "linf".
     clip : (float, float) or None, default=(0, 1)
         Range of valid values, for the default attacks and the gallery.
     corruptions : Corruption, list of them or None, default=None
         Judged beside the attacks.
+    checks : bool, default=True
+        Run `masking_checks` on each model, at the eps whose attacks come nearest to breaking half of the images.
     confidence : float in (0, 1), default=0.95
         Of the intervals.
     n_examples : int, default=8
@@ -131,15 +144,18 @@ def robustness_report(
     """
     X, y = _checked_data(X, y)
     grid = _checked_eps(eps)
+    focus = _checked_focus(focus_eps, grid)
     models, baseline_name = _checked_models(model, baseline)
     plan, norm = _plan(models, baseline_name, attacks, norm, clip, random_state, X)
     corruptions = [] if corruptions is None else checked_attacks(corruptions)
     witnesses = evenly_spread(len(X), _N_WITNESSES)
     store = Checkpoint(checkpoint, (models, X, y, grid.tolist(), witnesses.tolist()))
 
-    total = sum(len(plan[name]) * len(grid) + len(corruptions) for name in models)
+    checks = checks and bool(grid.size)
+    total = sum(len(plan[name]) * len(grid) + len(corruptions) + checks * len(CHECKS) for name in models)
     clean = {name: predicted_labels(one, X) for name, one in models.items()}
-    trials, corrupted = {}, {}
+    layout = next((found for one in models.values() if (found := image_layout(one, X.shape[1:], image_shape))), None)
+    trials, corrupted, verdicts = {}, {}, {}
     with tqdm(total=total, desc="attacking", unit="run", disable=not verbose) as progress:
         for name, one in models.items():
             trials[name] = []
@@ -166,8 +182,27 @@ def robustness_report(
             for corruption in corruptions:
                 corrupted[name].append(_corruption_trial(one, X, y, corruption))
                 progress.update()
+        for name, one in models.items() if checks else ():
+            progress.set_postfix_str(f"{name}: masking checks", refresh=False)
+            right = clean[name] == y
+            at, broken = _checked_at(trials[name], right)
+            verdicts[name] = run_checks(
+                one,
+                X,
+                y,
+                right,
+                eps=grid[at],
+                broken=broken,
+                n_samples=_N_CHECKED,
+                attacks=plan[name],
+                baseline=None if name == baseline_name else models.get(baseline_name),
+                image_shape=None if layout is None else _shape(layout),
+                norm=norm,
+                clip=clip,
+                random_state=random_state,
+                on_step=progress.update,
+            )
 
-    layout = next((found for one in models.values() if (found := image_layout(one, X.shape[1:], image_shape))), None)
     examples = None
     if n_examples and layout is not None and grid.size:
         value_range = clip if clip is not None else (float(X.min()), float(X.max()))
@@ -178,7 +213,7 @@ def robustness_report(
             X,
             y,
             witnesses,
-            index=len(grid) // 2,
+            index=focus,
             layout=layout,
             n_examples=n_examples,
             value_range=value_range,
@@ -193,7 +228,9 @@ def robustness_report(
         trials=trials,
         corrupted=corrupted,
         examples=examples,
+        checks=verdicts,
         confidence=confidence,
+        focus_eps=float(grid[focus]) if grid.size else None,
         settings={
             "random_state": random_state,
             "clip": clip,
@@ -215,6 +252,16 @@ def _checked_eps(eps):
     if values.ndim != 1 or not values.size or not np.isfinite(values).all() or (values < 0).any():
         raise ValueError(f"eps must be one or several finite numbers >= 0, got {eps!r}.")
     return np.unique(values[values > 0])
+
+
+def _checked_focus(focus_eps, grid):
+    """Position of the eps that the report is about."""
+    if focus_eps is None:
+        return len(grid) // 2
+    found = np.flatnonzero(np.isclose(grid, focus_eps, rtol=1e-9, atol=0))
+    if not found.size:
+        raise ValueError(f"focus_eps={focus_eps!r} is not among the positive eps, {grid.tolist()}.")
+    return int(found[0])
 
 
 def _checked_models(model, baseline):
@@ -264,6 +311,18 @@ def _seeded(attack, random_state):
     if getattr(attack, "random_state", random_state) is None:
         return clone(attack).set_params(random_state=random_state)
     return attack
+
+
+def _checked_at(trials, right):
+    """Where the checks look: the position of an eps, and what the white-box attacks break there."""
+    worst = np.logical_and.reduce([trial.right for trial in trials])
+    at = int(np.argmin(np.abs(worst.mean(axis=1) - right.mean() / 2)))
+    white = [trial.right[at] for trial in trials if trial.settings["threat_model"] == "white box"]
+    return at, ~np.logical_and.reduce(white) if white else None
+
+
+def _shape(layout):
+    return layout.grid if layout.n_channels == 1 else layout.canonical_shape
 
 
 def _has_gradient(model):

@@ -97,9 +97,8 @@ class Probe:
         if self._broken is not None:
             return self._broken
         broken = np.zeros(self.n, dtype=bool)
-        for attack in self.attacks:
-            if attack.threat_model == "white box":
-                broken |= self.broken_by(attack)
+        for attack in [one for one in self.attacks if one.threat_model == "white box"] or [self.main_attack]:
+            broken |= self.broken_by(attack, among=~broken)
         return broken
 
     @cached_property
