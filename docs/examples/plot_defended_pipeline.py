@@ -2,8 +2,8 @@
 A defended Pipeline, attacked
 =============================
 
-A wavelet front end before a linear SVM, its sparsity chosen for accuracy *under attack*, and attacked white box, through
-the whole Pipeline. Beside it the same SVM without a front end, tuned just as hard.
+A wavelet front end before a linear SVM, its sparsity chosen for accuracy *under attack*, and attacked white box,
+through the whole Pipeline. Beside it the same SVM without a front end, tuned just as hard.
 """
 
 from sklearn.model_selection import GridSearchCV
