@@ -7,6 +7,7 @@ from skrobust import __version__
 
 from . import _demo
 from ._errors import UsageError
+from ._interrupts import persistent_interrupts
 
 # A further command joins by adding its file here: it has NAME, SUMMARY, add_arguments(parser) and run(arguments).
 _COMMANDS = (_demo,)
@@ -34,7 +35,8 @@ def main(argv=None):
         parser.print_help()
         return 0
     try:
-        return arguments.run(arguments)
+        with persistent_interrupts():
+            return arguments.run(arguments)
     except KeyboardInterrupt:
         print("\nInterrupted: nothing was written.", file=sys.stderr)
         return 130

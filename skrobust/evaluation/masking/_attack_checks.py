@@ -8,6 +8,11 @@ from ._verdict import NotApplicable, masking_check
 TOLERANCE = 0.02
 
 
+def counts(share, n):
+    """Whether a share of `n` images is more than chance lets through; a single image never is."""
+    return share * n > max(1.5, TOLERANCE * n)
+
+
 @masking_check("black box beats white box")
 def check_black_box(probe):
     """Black box beats white box: Square and noise break images that the evaluation's white-box attacks do not.
@@ -33,7 +38,7 @@ def check_black_box(probe):
         alone |= probe.broken_by(attack, among=~probe.broken_by_white_box & ~alone)
     white, share = probe.broken_by_white_box.mean(), alone.mean()
     return (
-        share > TOLERANCE,
+        counts(share, probe.n),
         f"White-box attacks break {white:.0%} of {probe.n} images at eps = {probe.eps:.4g}; "
         f"{_and_names(weaker)} break {share:.1%} that those leave.",
         {"white_box": white, "black_box_alone": share, "n": probe.n, "eps": probe.eps},
@@ -67,7 +72,7 @@ def check_one_step(probe):
     many = probe.broken_by_main_attack
     alone = probe.broken_by(step, among=~many).mean()
     return (
-        alone > TOLERANCE,
+        counts(alone, probe.n),
         f"{type(main).__name__} breaks {many.mean():.0%} of {probe.n} images; "
         f"one step breaks {alone:.1%} that it leaves.",
         {"many_steps": many.mean(), "one_step_alone": alone, "n": probe.n, "eps": probe.eps},
@@ -98,7 +103,7 @@ def check_restarts(probe):
         shares.append(broken.mean())
     gain = shares[7] - shares[3]
     return (
-        gain > TOLERANCE,
+        counts(gain, probe.n),
         f"1, 2, 4 and 8 random starts break {shares[0]:.0%}, {shares[1]:.0%}, {shares[3]:.0%} and {shares[7]:.0%} of "
         f"{probe.n} images: the last doubling adds {gain:.1%}.",
         {"restarts": [1, 2, 4, 8], "broken": [shares[k] for k in (0, 1, 3, 7)], "n": probe.n, "eps": probe.eps},
@@ -126,7 +131,7 @@ def check_transfer(probe):
     alone = probe.broken_by(probe.main_attack, among=left, source=probe.baseline).mean()
     white = probe.broken_by_white_box.mean()
     return (
-        alone > TOLERANCE,
+        counts(alone, probe.n),
         f"White-box attacks break {white:.0%} of {probe.n} images; made on the baseline, "
         f"{type(probe.main_attack).__name__} breaks {alone:.1%} that those leave.",
         {"white_box": white, "transfer_alone": alone, "n": probe.n, "eps": probe.eps},
@@ -153,7 +158,7 @@ def check_identity(probe):
     alone = probe.broken_by(probe.variant(gradient="identity"), among=~exact)
     both = (exact | alone).mean()
     return (
-        alone.mean() > TOLERANCE,
+        counts(alone.mean(), probe.n),
         f"With exact gradients {type(probe.main_attack).__name__} breaks {exact.mean():.0%} of {probe.n} images; "
         f"with the identity in the place of each front end's derivative, {alone.mean():.1%} more.",
         {"exact": exact.mean(), "identity_alone": alone.mean(), "together": both, "n": probe.n, "eps": probe.eps},

@@ -4,7 +4,7 @@ import numpy as np
 
 from skrobust.evaluation._scoring import predicted_labels
 
-from ._attack_checks import TOLERANCE
+from ._attack_checks import counts
 from ._verdict import masking_check
 
 
@@ -26,7 +26,7 @@ def check_gradients(probe):
     bad = ~np.isfinite(gradient).all(axis=1)
     zero = ~bad & (np.abs(np.nan_to_num(gradient)) == 0).all(axis=1)
     return (
-        (bad | zero).mean() > TOLERANCE,
+        counts((bad | zero).mean(), probe.n),
         f"Of the gradients of the margin at {probe.n} images, {zero.mean():.0%} are zero and {bad.mean():.0%} are not "
         "finite.",
         {"zero": zero.mean(), "not_finite": bad.mean(), "n": probe.n},

@@ -81,10 +81,17 @@ def masking_check(title, *, needs_gradient=True):
                 fired, evidence, figures, advice = function(probe)
             except NotApplicable as reason:
                 return Verdict(title, SKIPPED, str(reason))
-            figures = {key: value.item() if hasattr(value, "item") else value for key, value in figures.items()}
+            figures = {key: _plain(value) for key, value in figures.items()}
             return Verdict(title, WARNING if fired else PASSED, evidence, figures, advice if fired else "")
 
         check.title = title
         return check
 
     return decorator
+
+
+def _plain(value):
+    """Numbers of NumPy as Python's own."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.item() if hasattr(value, "item") else value

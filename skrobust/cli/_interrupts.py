@@ -1,0 +1,33 @@
+"""Ctrl-C that is not lost."""
+
+import signal
+from contextlib import contextmanager
+
+
+@contextmanager
+def persistent_interrupts():
+    """Raise `KeyboardInterrupt` again every second until it leaves this context.
+
+    Python drops exceptions that are raised inside callbacks of its own, such as those of weak references while modules
+    are imported; an interrupt that falls there would be lost. Without such signals (Windows, or outside the main
+    thread) interrupts are as usual.
+    """
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def interrupt(*_):
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        raise KeyboardInterrupt
+
+    try:
+        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGALRM)}
+    except ValueError:  # only the main thread may
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
