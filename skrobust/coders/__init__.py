@@ -1,0 +1,7 @@
+"""Coders: images to sparse codes."""
+
+from ._ambiguity import AmbiguousShare
+from ._polarizing import PolarizingCoder
+from ._reach import CodeBounds
+
+__all__ = ["AmbiguousShare", "CodeBounds", "PolarizingCoder"]
