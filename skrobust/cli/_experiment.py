@@ -68,7 +68,7 @@ def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):
     print(f"tuned for accuracy under attack at eps = {tune_eps:.4g}, {n_settings} settings × {_N_FOLDS} folds each:")
     width = max(map(len, searches))
     for name, search in searches.items():
-        chosen = ", ".join(f"{key.split('__')[1]} = {value:.3g}" for key, value in search.best_params_.items())
+        chosen = ", ".join(f"{key.split('__')[1]} = {_short(value)}" for key, value in search.best_params_.items())
         print(f"  {name:<{width}}  {chosen}")
     models = {name: search.best_estimator_ for name, search in searches.items()}
     report = robustness_report(
@@ -145,6 +145,10 @@ def _tuned(train, recipe, tune_eps, arguments):
             search = GridSearchCV(pipeline, grid, scoring=score, cv=folds, error_score="raise")
             found[name] = search.fit(train.data, train.target)
     return found
+
+
+def _short(value):
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _listed(values):
