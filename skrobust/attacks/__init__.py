@@ -1,5 +1,6 @@
 """Attacks on any fitted classifier or Pipeline, one a file; they know models only through the bridge."""
 
+from ._adapters import FromART, FromFoolbox, FromTorchattacks
 from ._apgd import APGD
 from ._base import Attack, GradientAttack
 from ._black_box import BlackBoxAttack
@@ -27,6 +28,9 @@ __all__ = [
     "JSMA",
     "PGD",
     "Attack",
+    "FromART",
+    "FromFoolbox",
+    "FromTorchattacks",
     "GradientAttack",
     "IterativeFGSM",
     "IterativeLocallyLinear",

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from skrobust.bridge import as_module
+from skrobust.bridge import as_module, with_backward
 
 # Gradient modes whose forward pass is the model's own.
 _EXACT_FORWARD = ("exact", "identity", "projection")
@@ -47,6 +47,11 @@ class ModuleVictim:
     def scores(self, x):
         """Class scores of shape (n_samples, n_classes)."""
         return self._mean(self._judge, x)
+
+    def differentiable_scores(self, x):
+        """What `scores` returns, with a backward pass to `x` as in `gradients`."""
+        scores = self._mean(self._module, x)
+        return scores if self._answers else with_backward(self.scores(x.detach()), scores)
 
     def gradient(self, x, objective):
         """Gradient of ``objective(scores).sum()`` at `x`, and the scores that `scores` would return there.
