@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from skrobust.attacks import FGSM, PGD, RandomNoise
+from skrobust.attacks import FGSM, JSMA, PGD, RandomNoise
 from skrobust.evaluation import Corruption
 from skrobust.evaluation import robustness_report as report_with_checks
 
@@ -240,6 +240,8 @@ def test_errors(model, test_images):
         robustness_report(model, X, y, eps=0.1, attacks=[FGSM(), FGSM(norm="l2")])
     with pytest.raises(ValueError, match="is a corruption; pass it as corruptions="):
         robustness_report(model, X, y, eps=0.1, attacks=Corruption())
+    with pytest.raises(TypeError, match="A report varies eps, but JSMA has no ball"):
+        robustness_report(model, X, y, eps=0.1, attacks=JSMA())
     with pytest.raises(ValueError, match="share the name 'model'"):
         robustness_report(model, X, y, eps=0.1, baseline={"model": model})
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):

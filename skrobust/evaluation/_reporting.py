@@ -139,7 +139,7 @@ def robustness_report(
     >>> model = LogisticRegression(max_iter=500).fit(X[:1000], y[:1000])
     >>> report = robustness_report(model, X[1000:1200], y[1000:1200], eps=[0.05, 0.1], attacks=FGSM())
     >>> eps, accuracy, low, high = report.curve("model")
-    >>> eps.tolist(), bool(accuracy[0] > 0.9 > accuracy[1] > accuracy[2])
+    >>> eps.tolist(), bool(accuracy[0] > accuracy[1] > accuracy[2])
     ([0.0, 0.05, 0.1], True)
     """
     X, y = _checked_data(X, y)
@@ -298,6 +298,11 @@ def _plan(models, baseline, attacks, norm, clip, random_state, X):
     for attack in given:
         if not is_adversary(attack):
             raise ValueError(f"{attack!r} is a corruption; pass it as corruptions=.")
+        if "eps" not in attack.get_params() or getattr(attack, "norm", None) not in ("linf", "l2", "l1"):
+            raise TypeError(
+                f"A report varies eps, but {type(attack).__name__} has no ball of radius eps in linf, l2 or l1. "
+                "Judge it with robust_accuracy."
+            )
     norms = {attack.norm for attack in given}
     if len(norms) > 1 or (norm is not None and norms != {norm}):
         raise ValueError(
