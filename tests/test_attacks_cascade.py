@@ -186,6 +186,23 @@ def test_fab_agrees_with_the_exact_attack_on_ten_classes():
         assert exact <= _accuracy(model, FAB(eps=eps, norm=norm), X, y) <= exact + 0.005
 
 
+def test_fab_turns_back_at_the_boundary_of_a_piecewise_linear_model():
+    """More steps come nearer: nobody is caught on the boundary of one linear piece, within rounding of it."""
+    net, X, y = network()
+    right = predict(net, X) == y
+    X, y = X[right], y[right]
+    first, few, many = (
+        FAB(eps=np.inf, n_iter=n, n_targets=3).perturb(net, X, y).astype(np.float64) for n in (1, 10, 40)
+    )
+    first, few, many = (
+        np.where(predict(net, X_adv) != y, norm_of(X_adv - X, "linf"), np.inf) for X_adv in (first, few, many)
+    )
+    assert np.all(few <= first) and np.all(many <= few)
+    assert np.mean(many < few) > 0.9 and np.isfinite(few).all()
+    by_rows = PGD(eps=np.median(many), n_restarts=5, random_state=0)
+    assert abs(np.mean(predict(net, by_rows.perturb(net, X, y)) != y) - 0.5) < 0.03
+
+
 def test_fab_minimises_the_distance():
     """Its images are nearer than PGD's, at an eps where both succeed."""
     net, X, y = network()

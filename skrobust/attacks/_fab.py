@@ -145,15 +145,17 @@ class FAB(GradientAttack):
             (gradient,), _, (value,) = attacker.gradients(x, [difference])
             x = self._step(ball.box, start, x, gradient, value)
             scores = attacker.scores(x)
-            reached = search.goal[index].reached(scores)
             distance = vector_norm(x.double() - start.double(), self.norm)
-            inside = reached & (distance <= ball.reach)
-            still = torch.ones_like(reached)
+            inside = search.goal[index].reached(scores) & (distance <= ball.reach)
+            # On a piecewise linear model the iterates close in on the boundary: whoever waited for a margin beyond
+            # rounding would never turn back.
+            crossed = search.goal[index].margin(scores) > 0
+            still = torch.ones_like(crossed)
             if bool(inside.any()):
                 still[inside] = search.offer(index[inside], x[inside], scores[inside])
             search.progress.update()
             back = start + self.beta * (x - start)
-            x = torch.where(wide(reached, x), back, x)
+            x = torch.where(wide(crossed, x), back, x)
             if not bool(still.all()):
                 index, start, x, ball = index[still], start[still], x[still], ball[still]
                 if not len(index):
