@@ -33,7 +33,7 @@ def _correlate(pixels, start, geometry, weights, n_filters, responses, target):
                     for i in range(taps_high):
                         x = at + i * width
                         w = i * run * padded + g
-                        for q in range(run):
+                        for _ in range(run):
                             tap = load(weights, w)
                             a0 = fma(load_all(pixels, x), tap, a0)
                             a1 = fma(load_all(pixels, x + column_step), tap, a1)
@@ -51,7 +51,7 @@ def _correlate(pixels, start, geometry, weights, n_filters, responses, target):
                     for i in range(taps_high):
                         x = at + i * width
                         w = i * run * padded + g
-                        for q in range(run):
+                        for _ in range(run):
                             a0 = fma(load_all(pixels, x), load(weights, w), a0)
                             x += 1
                             w += padded

@@ -41,8 +41,8 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     threshold : "auto", float or array-like, default="auto"
         A number; one per group of atoms or one per atom; or an array of shape ``(n_groups, n_thresholds)`` or
         ``(n_atoms, n_thresholds)``. A group is a channel, filter or wavelet band. "auto" chooses `n_thresholds` of
-        them so that the share of training responses within `eps` is smallest, with `min_share` of the responses on
-        either side.
+        them so that the share of training responses within `eps` is smallest, relative to the share of pairs of
+        signals that the threshold tells apart, with `min_share` of the responses on either side.
     n_thresholds : int, default=1
         Thresholds of each atom if they are chosen; a code has one entry for each (a thermometer).
     levels : {"binary", "ternary"}, default="binary"
@@ -50,8 +50,8 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     eps : float, default=0.1
         The perturbation, in the units of X, for which thresholds are chosen.
     min_share : float in [0, 0.5], default=0.05
-        The least share of an atom's training responses on either side of a chosen threshold. Where no threshold has
-        as much, half of the most that one can have.
+        The least share of an atom's training responses on either side of a chosen threshold. Dropped where half of
+        what such thresholds tell apart could be changed.
     share_thresholds : bool, default=True
         Choose one set of thresholds a group rather than an atom.
     kernel_size : int or tuple of int, default=3
@@ -239,8 +239,9 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         table = np.sort(given[:, None] if given.ndim == 1 else given, axis=-1)
         if table.ndim != 2 or table.shape[0] not in (atoms.n_groups, atoms.n_atoms) or table.shape[1] == 0:
             raise ValueError(
-                f"threshold of shape {given.shape} fits neither the {atoms.n_groups} groups of atoms (channels, filters "
-                f"or bands) nor the {atoms.n_atoms} atoms: give one number, one per group or atom, or as many rows."
+                f"threshold of shape {given.shape} fits neither the {atoms.n_groups} groups of atoms (channels, "
+                f"filters or bands) nor the {atoms.n_atoms} atoms: give one number, one per group or atom, or as many "
+                "rows."
             )
         return table, atoms.groups if table.shape[0] == atoms.n_groups else each
 

@@ -6,6 +6,13 @@ from skrobust.signals import batch_slices
 
 _MOST_COUNTERS = 1 << 22
 
+_SPREADS = (2, 1, 0.5, 0.25, 0)
+"""Distances between thresholds that are tried, in units of eps."""
+
+_PATIENCE = 2
+_USELESS = 0.5
+"""Share of what a threshold tells apart that can be changed."""
+
 
 class Histograms:
     """How often each group of atoms responds how strongly to the training signals.
@@ -33,7 +40,7 @@ class Histograms:
         if magnitudes:
             low, high = 0.0, max(high, -low)
         if not high > low:
-            low, high = low - 0.5, low + 0.5
+            low, high = (low, low + 1) if magnitudes else (low - 0.5, low + 0.5)
         n_groups = int(groups.max()) + 1
         n_bins = int(np.clip(_MOST_COUNTERS // n_groups, 64, 2048))
         self.edges = np.linspace(low, high, n_bins + 1)
@@ -64,9 +71,9 @@ def choose_thresholds(histograms, eps, n_thresholds, min_share):
 
     Minimises the share of responses within `eps` of a threshold over the share of pairs of signals that it tells
     apart, 2 p (1 - p) with p the share above it: the share alone is smallest where nearly nothing responds. On either
-    side there are at least `min_share` of the responses, or half the most that any threshold could have. Several lie
-    at least ``2 * eps`` apart where the range has room. Among equals, the ones far from any response win, then the
-    middle.
+    side there are at least `min_share` of the responses, unless all such thresholds are useless. Several lie
+    ``2 * eps`` apart, or as much less as it takes to cost no more than twice as many copies of the best one would.
+    Among equals, the middle one.
 
     Parameters
     ----------
@@ -88,24 +95,26 @@ def choose_thresholds(histograms, eps, n_thresholds, min_share):
 def _choose(counts, edges, reach, n_thresholds, min_share):
     below = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
     inner = np.arange(1, len(counts))
-    balance = np.minimum(below, 1 - below)[inner]
-    least = min(min_share, balance.max() / 2)
-    allowed = balance >= least
-    # What is near counts first; what is somewhat farther away decides between equals.
-    cost = sum(weight * _share_within(below, inner, factor * reach) for factor, weight in _WEIGHTS)
-    told = (2 * below * (1 - below))[inner]
-    cost = np.where(allowed, cost / np.maximum(told, np.finfo(float).tiny), np.inf) if least > 0 else cost
+    above = 1 - below[inner]
+    told = 2 * above * (1 - above)
+    near = _share_within(below, inner, reach)
+    if n_thresholds > 1:  # what is somewhat farther away decides between equals
+        near = near + 1e-2 * _share_within(below, inner, 1.5 * reach) + 1e-3 * _share_within(below, inner, 2 * reach)
+    cost = near / np.where(told > 0, told, np.inf) if told.any() else near
+    cost = np.where((told > 0) | ~told.any(), cost, np.inf)
+    balanced = np.minimum(above, 1 - above) >= min_share
+    if balanced.any() and cost[balanced].min() < _USELESS:
+        cost = np.where(balanced, cost, np.inf)
     if n_thresholds == 1:
         return edges[inner[[_middle_of_minimum(cost)]]]
-    first, last = np.flatnonzero(allowed)[[0, -1]]
-    room = (last - first) // max(1, n_thresholds - 1)
-    chosen = _spaced_minima(cost, n_thresholds, min(max(1, int(np.ceil(2 * reach))), max(1, room)))
-    if chosen is None:  # fewer admissible edges than thresholds
-        chosen = np.linspace(first, last, n_thresholds).round().astype(int)
-    return edges[inner[chosen]]
-
-
-_WEIGHTS = ((1, 1), (1.5, 1e-2), (2, 1e-3), (4, 1e-5))
+    cheapest = n_thresholds * cost.min()
+    for spread in _SPREADS:
+        chosen = _spaced_minima(cost, n_thresholds, max(1, int(np.ceil(spread * reach))))
+        if chosen is not None and cost[chosen].sum() <= _PATIENCE * cheapest + 1e-12:
+            return edges[inner[chosen]]
+    # No room for that: evenly over what is allowed.
+    places = np.flatnonzero(np.isfinite(cost))
+    return edges[inner[places[np.linspace(0, len(places) - 1, n_thresholds).round().astype(int)]]]
 
 
 def _share_within(below, at, reach):
@@ -116,8 +125,8 @@ def _share_within(below, at, reach):
 
 
 def _middle_of_minimum(cost):
-    """Middle of the longest run of the smallest cost."""
-    equal = np.flatnonzero(cost <= cost.min() + 1e-12)
+    """Middle of the longest run of costs that differ from the smallest by next to nothing."""
+    equal = np.flatnonzero(cost <= cost.min() * 1.02 + 1e-3)
     runs = np.split(equal, np.flatnonzero(np.diff(equal) > 1) + 1)
     run = max(runs, key=len)
     return run[len(run) // 2]

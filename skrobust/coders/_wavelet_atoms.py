@@ -8,7 +8,7 @@ from scipy import sparse
 from skrobust.pursuits import WaveletBasis
 from skrobust.signals import batch_slices
 
-from ._atoms import DUAL_ORDERS, Atoms
+from ._atoms import Atoms
 from ._rounding import gamma, round_up
 
 
@@ -32,7 +32,9 @@ class WaveletAtoms(Atoms):
         self.positions, self.n_filters = self.basis.shape, layout.n_channels
         bands = _bands(self.basis.plan)
         self.groups = (bands.ravel()[:, None] * self.n_filters + np.arange(self.n_filters)).ravel()
-        self.scale = self.dual_norms("linf")
+        norms = np.asarray(abs(self.analysis()).sum(axis=1)).ravel()
+        # Where the last sample of an odd size is repeated, some atoms vanish.
+        self.scale = np.repeat(np.where(norms > 1e-9, norms, 1.0), self.n_filters)
 
     def responses(self, values, *, n_jobs=None):
         """Coefficients, of shape (n_samples, n_atoms)."""
