@@ -12,6 +12,7 @@ numba; the tests compare both.
 import functools
 import os
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, models, register_model
@@ -92,10 +93,10 @@ def _absolute(builder, vector, value):
 
 def _lane_mask(builder, vector, count):
     """Mask of the first `count` lanes."""
-    wide = ir.VectorType(ir.IntType(64), vector.lanes)
-    first = builder.insert_element(ir.Constant(wide, ir.Undefined), count, ir.Constant(_I32, 0))
-    zeros = ir.Constant(ir.VectorType(_I32, vector.lanes), [0] * vector.lanes)
-    counts = builder.shuffle_vector(first, ir.Constant(wide, ir.Undefined), zeros)
+    wide = ir.VectorType(_I32, vector.lanes)
+    narrow = builder.trunc(count, _I32)
+    first = builder.insert_element(ir.Constant(wide, ir.Undefined), narrow, ir.Constant(_I32, 0))
+    counts = builder.shuffle_vector(first, ir.Constant(wide, ir.Undefined), ir.Constant(wide, [0] * vector.lanes))
     return builder.icmp_signed("<", ir.Constant(wide, list(range(vector.lanes))), counts)
 
 
@@ -266,6 +267,30 @@ def largest(typingctx, value):
 
 
 @intrinsic
+def either(typingctx, a, b):
+    """Bitwise or: zero (of either sign) where both are zero; what else it is has no meaning."""
+
+    def codegen(context, builder, signature, args):
+        bits = ir.VectorType(_ir_bits(a.scalar), a.lanes)
+        united = builder.or_(builder.bitcast(args[0], bits), builder.bitcast(args[1], bits))
+        return builder.bitcast(united, args[0].type)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def is_zero(typingctx, value):
+    """Whether all lanes are zero."""
+
+    def codegen(context, builder, signature, args):
+        mask = builder.fcmp_unordered("!=", args[0], ir.Constant(args[0].type, None))
+        bits = ir.IntType(value.lanes)
+        return builder.icmp_unsigned("==", builder.bitcast(mask, bits), ir.Constant(bits, 0))
+
+    return types.boolean(value), codegen
+
+
+@intrinsic
 def count_at_least(typingctx, value, threshold):
     """How many lanes have a magnitude >= `threshold`."""
 
@@ -365,3 +390,132 @@ def from_bits(typingctx, bits, like):
         return builder.bitcast(narrow, _ir_scalar(like))
 
     return like(types.int64, like), codegen
+
+
+@intrinsic
+def multiply(typingctx, a, b):
+    """a * b."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fmul(args[0], args[1])
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def where_greater(typingctx, a, b, x, y):
+    """Lanes of `x` where a > b, of `y` elsewhere and where either is NaN."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
+
+    return x(a, b, x, y), codegen
+
+
+@intrinsic
+def lane_numbers(typingctx, array):
+    """0, 1, 2, ... as a vector of this array's dtype."""
+    vector = VectorType(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(_ir_vector(vector), [float(lane) for lane in range(vector.lanes)])
+
+    return vector(array), codegen
+
+
+@intrinsic
+def total(typingctx, value):
+    """Sum of the lanes, in any order."""
+
+    def codegen(context, builder, signature, args):
+        scalar = _ir_scalar(value.scalar)
+        name = f"llvm.vector.reduce.fadd.{_suffix(value)}"
+        result = _call(builder, name, scalar, [ir.Constant(scalar, 0.0), args[0]])
+        result.fastmath.add("reassoc")
+        return result
+
+    return value.scalar(value), codegen
+
+
+@intrinsic
+def first_largest(typingctx, value, position):
+    """Largest lane of `value`, and the smallest of the `position` lanes that go with it, as an integer (no NaN).
+
+    Positions are exact up to 2**24 in float32.
+    """
+
+    def codegen(context, builder, signature, args):
+        scalar, suffix = _ir_scalar(value.scalar), _suffix(value)
+        top = _call(builder, f"llvm.vector.reduce.fmax.{suffix}", scalar, [args[0]])
+        top.fastmath.add("nnan")
+        at_top = builder.fcmp_ordered("==", args[0], _splat(builder, value, top))
+        beyond = ir.Constant(_ir_vector(value), [3.0e38] * value.lanes)
+        candidates = builder.select(at_top, args[1], beyond)
+        first = _call(builder, f"llvm.vector.reduce.fmin.{suffix}", scalar, [candidates])
+        first.fastmath.add("nnan")
+        index = builder.fptosi(first, ir.IntType(64))
+        return context.make_tuple(builder, signature.return_type, [top, index])
+
+    return types.Tuple((value.scalar, types.int64))(value, position), codegen
+
+
+@intrinsic
+def take_number(typingctx, counter):
+    """Return ``counter[0]`` of an int64 array and raise it by one, at once for all threads: the next piece of work."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(counter), codegen
+
+
+@intrinsic
+def divide(typingctx, a, b):
+    """a / b."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fdiv(args[0], args[1])
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def fnma(typingctx, a, b, c):
+    """c - a * b, rounded once."""
+
+    def codegen(context, builder, signature, args):
+        return _call(builder, f"llvm.fma.{_suffix(a)}", args[0].type, [builder.fneg(args[0]), args[1], args[2]])
+
+    return a(a, b, c), codegen
+
+
+@kernel
+def aligned_zeros(size, like):
+    """Flat zeros of the dtype of `like` whose first value begins a cache line: vectors that cross lines cost twice."""
+    values = np.zeros(size + VECTOR_BYTES // like.itemsize, like.dtype)
+    skip = -values.ctypes.data % VECTOR_BYTES // like.itemsize
+    return values[skip : skip + size]
+
+
+@intrinsic
+def read(typingctx, array, index):
+    """``array[index]`` of a flat array, without a look at the sign of the index."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.load(builder.gep(data, [args[1]]))
+
+    return array.dtype(array, types.intp), codegen
+
+
+@intrinsic
+def write(typingctx, array, index, value):
+    """``array[index] = value`` in a flat array, without a look at the sign of the index."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        builder.store(args[2], builder.gep(data, [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), codegen

@@ -10,15 +10,15 @@ from numba import prange
 
 from ._selection import keep_largest
 from ._vectors import (
-    absolute,
     add,
     blend_first,
     broadcast,
+    either,
     fma,
     inlined,
+    is_zero,
     kernel,
     lanes,
-    largest,
     load,
     load_all,
     load_first,
@@ -97,8 +97,8 @@ def analyze_rows(source, stride, n, width, taps, target, target_stride, high_sta
             store(source, n * stride + v, load(source, (n - 1) * stride + v))
         n += 1
     end = n * stride
+    first = (1 - n_taps // 2) % n * stride  # divided once: a remainder in the loop costs as much as its filtering
     for i in range(n // 2):
-        first = (2 * i + 1 - n_taps // 2) % n * stride
         to_low, to_high = i * target_stride, (high_start + i) * target_stride
         v = 0
         while v + step < width:  # two vectors share the taps
@@ -127,15 +127,17 @@ def analyze_rows(source, stride, n, width, taps, target, target_stride, high_sta
                 at = 0 if at == end else at
             _store_within(target, to_low + v, low, width - v)
             _store_within(target, to_high + v, high, width - v)
+        first += 2 * stride
+        first = first - end if first >= end else first
 
 
 @inlined
 def _rows_are_zero(source, start, stride, n, width):
-    top = broadcast(source.dtype.type(0))
+    united = broadcast(source.dtype.type(0))
     for r in range(n):
         for v in range(start + r * stride, start + r * stride + width, lanes(source)):
-            top = maximum(top, absolute(load(source, v)))
-    return largest(top) == 0
+            united = either(united, load(source, v))
+    return is_zero(united)
 
 
 @inlined
@@ -153,9 +155,10 @@ def synthesize_rows(source, stride, high_start, n, width, taps, target, target_s
     to_high = high_start * stride
     last = (n_half - 1) * stride
     low_only = _rows_are_zero(source, to_high, stride, n_half, width)
+    end = 2 * n_half * target_stride
+    to_even = -lead % (2 * n_half) * target_stride
+    to_odd = (1 - lead) % (2 * n_half) * target_stride
     for q in range(n_half):
-        to_even = (2 * q - lead) % (2 * n_half) * target_stride
-        to_odd = (2 * q + 1 - lead) % (2 * n_half) * target_stride
         for v in range(0, width, step):
             even, odd = zero, zero
             at = q * stride
@@ -174,53 +177,26 @@ def synthesize_rows(source, stride, high_start, n, width, taps, target, target_s
                 even, odd = add(even, even2), add(odd, odd2)
             store(target, to_even + v, even)
             store(target, to_odd + v, odd)
+        to_even += 2 * target_stride
+        to_even = to_even - end if to_even >= end else to_even
+        to_odd += 2 * target_stride
+        to_odd = to_odd - end if to_odd >= end else to_odd
 
 
 @inlined
-def _transpose(source, stride, height, width, target, target_stride):
+def _clear(buffer, start, stop):
+    """Zero whole vectors."""
+    zero = broadcast(buffer.dtype.type(0))
+    for v in range(start, stop, lanes(buffer)):
+        store(buffer, v, zero)
+
+
+@inlined
+def _transpose(source, start, stride, height, width, target, target_stride):
     step = lanes(source)
     for i in range(0, height, step):
         for j in range(0, width, step):
-            transpose_block(source, i * stride + j, stride, target, j * target_stride + i, target_stride)
-
-
-@kernel
-def _analyze_image(coefficients, stride, levels, taps, first, second):
-    """Transform the image in the corner of `coefficients` in place."""
-    step = lanes(coefficients)
-    for j in range(levels.shape[0]):
-        height, width, half_height, half_width, row_start, column_start = levels[j]
-        tall = _round_up(height, step)
-        total = column_start + half_width
-        wide = _round_up(total, step)
-        # Along the rows: transposed, the columns of the image are the rows of the buffer.
-        _transpose(coefficients, stride, height, width, first, tall)
-        analyze_rows(first, tall, width, tall, taps, second, tall, column_start)
-        if half_width < column_start:
-            second[half_width * tall : column_start * tall] = 0
-        _transpose(second, tall, total, height, first, wide)
-        analyze_rows(first, wide, height, total, taps, coefficients, stride, row_start)
-        for r in range(half_height, row_start):
-            coefficients[r * stride : r * stride + total] = 0
-
-
-@kernel
-def _synthesize_image(coefficients, stride, levels, taps, first, image, wide):
-    """Invert `_analyze_image`: into `image`, its rows `wide` apart. Overwrites the coefficients."""
-    step = lanes(coefficients)
-    if levels.shape[0] == 0:
-        image[: coefficients.size] = coefficients
-    for j in range(levels.shape[0] - 1, -1, -1):
-        height, width, _, half_width, row_start, column_start = levels[j]
-        tall = _round_up(height, step)
-        total = column_start + half_width
-        broad = _round_up(total, step)
-        synthesize_rows(coefficients, stride, row_start, height, total, taps, first, broad)
-        _transpose(first, broad, height, total, image, tall)
-        synthesize_rows(image, tall, column_start, width, height, taps, first, tall)
-        _transpose(first, tall, width, height, image, _round_up(width, step))
-        if j > 0:
-            _copy_corner(image, _round_up(width, step), height, width, coefficients, stride)
+            transpose_block(source, start + i * stride + j, stride, target, j * target_stride + i, target_stride)
 
 
 @inlined
@@ -232,6 +208,56 @@ def read_image(pixels, start, height, width, n_channels, target, stride):
     for r in range(height):
         for c in range(width):
             target[r * stride + c] = pixels[start + (r * width + c) * n_channels]
+
+
+@kernel
+def _analyze_image(pixels, start, height, width, n_channels, coefficients, stride, levels, taps, first, second):
+    """Coefficients of one channel of an image that starts at `start` among the pixels."""
+    step = lanes(coefficients)
+    # Blocks are whole vectors; where what they read beyond the image is still among the pixels, they read in place.
+    end = start + (_round_up(height, step) + 1) * width + step
+    in_place = n_channels == 1 and levels.shape[0] > 0 and end <= pixels.size
+    if not in_place:
+        read_image(pixels, start, height, width, n_channels, coefficients, stride)
+    for j in range(levels.shape[0]):
+        height, width, half_height, half_width = levels[j, 0], levels[j, 1], levels[j, 2], levels[j, 3]
+        row_start, column_start = levels[j, 4], levels[j, 5]
+        tall = _round_up(height, step)
+        total = column_start + half_width
+        wide = _round_up(total, step)
+        # Along the rows: transposed, the columns of the image are the rows of the buffer.
+        if j == 0 and in_place:
+            _transpose(pixels, start, width, height, width, first, tall)
+        else:
+            _transpose(coefficients, 0, stride, height, width, first, tall)
+        analyze_rows(first, tall, width, tall, taps, second, tall, column_start)
+        _clear(second, half_width * tall, column_start * tall)
+        _clear(second, total * tall, wide * tall)
+        _transpose(second, 0, tall, total, height, first, wide)
+        # At the finest level nothing stands beside the coefficients but zeros, which may be written again.
+        analyze_rows(first, wide, height, wide if j == 0 else total, taps, coefficients, stride, row_start)
+        for r in range(half_height, row_start):
+            coefficients[r * stride : r * stride + total] = 0
+
+
+@kernel
+def _synthesize_image(coefficients, stride, levels, taps, first, image, wide):
+    """Invert `_analyze_image`: into `image`, its rows `wide` apart. Overwrites the coefficients."""
+    step = lanes(coefficients)
+    if levels.shape[0] == 0:
+        image[: coefficients.size] = coefficients
+    for j in range(levels.shape[0] - 1, -1, -1):
+        height, width, half_width = levels[j, 0], levels[j, 1], levels[j, 3]
+        row_start, column_start = levels[j, 4], levels[j, 5]
+        tall = _round_up(height, step)
+        total = column_start + half_width
+        broad = _round_up(total, step)
+        synthesize_rows(coefficients, stride, row_start, height, total, taps, first, broad)
+        _transpose(first, 0, broad, height, total, image, tall)
+        synthesize_rows(image, tall, column_start, width, height, taps, first, tall)
+        _transpose(first, 0, tall, width, height, image, _round_up(width, step))
+        if j > 0:
+            _copy_corner(image, _round_up(width, step), height, width, coefficients, stride)
 
 
 @inlined
@@ -275,8 +301,9 @@ def sparsify_images(images, result, shape, levels, taps, ks, n_groups, lowest, h
         for i in range(b * block, min(n, (b + 1) * block)):
             for channel in range(n_channels):
                 start = i * height * width * n_channels + channel
-                read_image(pixels, start, height, width, n_channels, coefficients, stride)
-                _analyze_image(coefficients, stride, levels, taps, first, second)
+                _analyze_image(
+                    pixels, start, height, width, n_channels, coefficients, stride, levels, taps, first, second
+                )
                 keep_largest(coefficients, shape[0] * stride, ks[channel], maxima, first)
                 _synthesize_image(coefficients, stride, levels, taps, first, second, wide)
                 write_clipped(second, wide, cleaned, start, height, width, n_channels, lowest, highest)
@@ -294,8 +321,9 @@ def analyze_images(images, result, levels, taps, ks, n_groups, block):
         for i in range(b * block, min(n, (b + 1) * block)):
             for channel in range(n_channels):
                 start = i * height * width * n_channels + channel
-                read_image(pixels, start, height, width, n_channels, coefficients, stride)
-                _analyze_image(coefficients, stride, levels, taps, first, second)
+                _analyze_image(
+                    pixels, start, height, width, n_channels, coefficients, stride, levels, taps, first, second
+                )
                 if ks[channel] > 0:
                     keep_largest(coefficients, shape[0] * stride, ks[channel], maxima, first)
                 to = (i * n_channels + channel) * shape[0] * shape[1]
