@@ -122,18 +122,18 @@ class Square(BlackBoxAttack):
     def _restart(self, attacker, search, index, proposals, restart):
         draws = _Draws(search, restart, proposals)
         ball = search.ball[index]
-        x = ball.project(proposals.start(ball, draws.start(index)))
+        x = proposals.start(ball, draws.start(index))
         margin = torch.full_like(search.margin[index], -torch.inf)
-        candidates = x
+        candidates = x.clone()
         for query in range(self.n_iter):
             if query:
                 side = proposals.side(self._share(query - 1))
-                candidates = ball.project(proposals.change(ball, x, side, draws.at(index, query)))
+                candidates = proposals.change(ball, x, side, draws.at(index, query))
             scores = attacker.scores(candidates)
             found = search.goal[index].margin(scores).to(margin.dtype)
             better = found >= margin  # trees and neighbours have plateaus: wander on them
-            x = torch.where(wide(better, x), candidates, x)
-            margin = torch.where(better, found, margin)
+            moved = better.nonzero().squeeze(1)
+            x[moved], margin[moved] = candidates[moved], found[moved]
             still = search.offer(index, candidates, scores)
             search.progress.update()
             if not bool(still.all()):
@@ -190,12 +190,32 @@ def _corner(numbers, most):
     return (numbers * (most + 1)).long().clamp_max(most)
 
 
-class _Squares:
-    """l-infinity: stripes to start from, then squares at the ends of the ball; one sign a channel."""
+class _Proposals:
+    """Changes of square windows of images of shape (height, width, n_channels), stored in any layout."""
 
     def __init__(self, grid, n_channels):
         self.height, self.width = grid
         self.n_channels = n_channels
+
+    def _pixels(self, x):
+        """`x` as (n_samples, height * width, n_channels)."""
+        return x.reshape(len(x), self.height * self.width, self.n_channels)
+
+    def _window(self, row_numbers, column_numbers, side):
+        """Pixels of a random window of each image, (n_samples, window's height * width, n_channels)."""
+        top = _corner(row_numbers, self.height - side[0])
+        left = _corner(column_numbers, self.width - side[1])
+        rows = top[:, None] + torch.arange(side[0], device=top.device)
+        columns = left[:, None] + torch.arange(side[1], device=top.device)
+        pixels = (rows[:, :, None] * self.width + columns[:, None, :]).flatten(1)
+        return pixels[..., None].expand(-1, -1, self.n_channels)
+
+
+class _Squares(_Proposals):
+    """l-infinity: stripes to start from, then squares at the ends of the ball; one sign a channel."""
+
+    def __init__(self, grid, n_channels):
+        super().__init__(grid, n_channels)
         self.start_shape = (1, self.width, n_channels)
         self.n_draws = 2 + n_channels
 
@@ -210,30 +230,21 @@ class _Squares:
         return side, side
 
     def start(self, ball, numbers):
-        signs = _signs(numbers).expand(-1, self.height, -1, -1)
-        return self._ends(ball, signs)
+        up = (numbers < 0.5).expand(-1, self.height, -1, -1).reshape(ball.x.shape)
+        return torch.where(up, ball.high, ball.low)
 
     def change(self, ball, x, side, numbers):
-        top = _corner(numbers[:, 0], self.height - side[0])
-        left = _corner(numbers[:, 1], self.width - side[1])
-        rows = torch.arange(self.height, device=x.device)
-        columns = torch.arange(self.width, device=x.device)
-        inside_rows = (rows >= top[:, None]) & (rows < top[:, None] + side[0])
-        inside_columns = (columns >= left[:, None]) & (columns < left[:, None] + side[1])
-        inside = (inside_rows[:, :, None] & inside_columns[:, None, :])[..., None].expand(-1, -1, -1, self.n_channels)
-        signs = _signs(numbers[:, 2:])[:, None, None, :].expand(inside.shape)
-        return torch.where(inside.reshape(x.shape), self._ends(ball, signs), x)
-
-    def _ends(self, ball, signs):
-        return torch.where(signs.reshape(ball.x.shape) > 0, ball.high, ball.low)
+        window = self._window(numbers[:, 0], numbers[:, 1], side)
+        up = (numbers[:, 2:] < 0.5)[:, None, :]
+        ends = torch.where(up, self._pixels(ball.high).gather(1, window), self._pixels(ball.low).gather(1, window))
+        return self._pixels(x).scatter(1, window, ends).reshape(x.shape)
 
 
-class _Pyramids:
+class _Pyramids(_Proposals):
     """l2: a mosaic of pyramids to start from; then the norm of one window moves, as a pyramid, to another."""
 
     def __init__(self, grid, n_channels):
-        self.height, self.width = grid
-        self.n_channels = n_channels
+        super().__init__(grid, n_channels)
         self._tile = max(1, self.height // 5), max(1, self.width // 5)
         self._tiles = self.height // self._tile[0], self.width // self._tile[1]
         self.start_shape = (*self._tiles, 1 + n_channels)
@@ -258,18 +269,13 @@ class _Pyramids:
         return self._at_radius(ball, delta)
 
     def change(self, ball, x, side, numbers):
-        delta = (x.double() - ball.x.double()).reshape(len(x), self.height * self.width, self.n_channels)
+        delta = self._pixels(x.double() - ball.x.double())
         gains = self._window(numbers[:, 0], numbers[:, 1], side)
         losses = self._window(numbers[:, 2], numbers[:, 3], side)
-        channels = (len(x), -1, self.n_channels)
-
-        def at(window, values):
-            return values.gather(1, window[..., None].expand(channels))
-
         square = delta.square().sum(1)  # of each channel
-        both = torch.zeros_like(delta[..., 0]).scatter_(1, gains, 1.0).scatter_(1, losses, 1.0)
-        square_windows = (delta.square() * both[..., None]).sum(1)
-        old = at(gains, delta)
+        both = torch.zeros_like(delta).scatter_(1, gains, 1.0).scatter_(1, losses, 1.0)
+        square_windows = (delta.square() * both).sum(1)
+        old = delta.gather(1, gains)
         old = old / (old.square().sum(1, keepdim=True).sqrt() + 1e-10)
         upright, flat = (torch.as_tensor(t, device=x.device).flatten() for t in _pyramids(side))
         pyramid = torch.where((numbers[:, 4] < 0.5)[:, None], upright, flat)
@@ -277,22 +283,12 @@ class _Pyramids:
         length = new.square().sum(1, keepdim=True).sqrt()
         unused = (ball.eps**2 - square.sum(1, keepdim=True)).clamp_min(0) / self.n_channels
         new = new / length.clamp_min(1e-10) * (unused + square_windows).sqrt()[:, None, :]
-        delta = delta.scatter(1, losses[..., None].expand(channels), 0.0)
-        delta = delta.scatter(1, gains[..., None].expand(channels), new)
-        return self._at_radius(ball, delta)
-
-    def _window(self, row_numbers, column_numbers, side):
-        """Positions of the pixels of a random window, of shape (n_samples, height * width of the window)."""
-        top = _corner(row_numbers, self.height - side[0])
-        left = _corner(column_numbers, self.width - side[1])
-        rows = top[:, None] + torch.arange(side[0], device=top.device)
-        columns = left[:, None] + torch.arange(side[1], device=top.device)
-        return (rows[:, :, None] * self.width + columns[:, None, :]).flatten(1)
+        return self._at_radius(ball, delta.scatter(1, losses, 0.0).scatter(1, gains, new))
 
     def _at_radius(self, ball, delta):
         delta = delta.reshape(ball.x.shape)
         length = delta.flatten(1).norm(dim=1).clamp_min(1e-300)
-        return ball.x.double() + ball.eps * delta / wide(length, delta)
+        return ball.project(ball.x.double() + ball.eps * delta / wide(length, delta))
 
 
 def _pyramids(side):
