@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 
+from skrobust import WaveletSparsifier
 from skrobust.signals import SignalLayout, SignalTransformer, batch_slices, is_tensor, kernel_threads
 
 
@@ -155,5 +156,9 @@ def test_threads_are_bounded_and_restored():
     with kernel_threads(-1):
         assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
     assert numba.get_num_threads() == before
+    of_torch = torch.get_num_threads()
+    with kernel_threads(2):
+        WaveletSparsifier(n_jobs=2).fit_transform(np.ones((3, 8)))
+    assert torch.get_num_threads() == of_torch
     with pytest.raises(ValueError, match="n_jobs must be None or an integer other than 0, got 0"), kernel_threads(0):
         pass

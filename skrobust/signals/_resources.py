@@ -1,5 +1,6 @@
 """Memory and threads that a computation may use."""
 
+import sys
 from contextlib import contextmanager, nullcontext
 from numbers import Integral
 
@@ -54,6 +55,9 @@ def kernel_threads(n_jobs=None, *, uses_blas=True):
     import numba
     from threadpoolctl import threadpool_limits
 
+    # Where numba and torch share an OpenMP library, numba's thread count becomes torch's too: give torch's back.
+    torch = sys.modules.get("torch")
+    of_torch = torch.get_num_threads() if torch else None
     allowed = numba.config.NUMBA_NUM_THREADS
     before = numba.get_num_threads()
     if n_jobs is None:
@@ -69,3 +73,5 @@ def kernel_threads(n_jobs=None, *, uses_blas=True):
             yield
     finally:
         numba.set_num_threads(before)
+        if torch and torch.get_num_threads() != of_torch:
+            torch.set_num_threads(of_torch)
