@@ -176,21 +176,22 @@ def test_colour_and_one_dimensional_signals():
         Square(image_shape=(5, 5)).perturb(model.inner_, X.reshape(60, -1), y)
 
 
-@pytest.mark.parametrize("norm, eps, gap", [("linf", 0.1, 0.06), ("l2", 0.5, 0.2)])
+@pytest.mark.parametrize("norm, eps, gap", [("linf", 0.1, 0.08), ("l2", 0.5, 0.25)])
 def test_square_comes_near_the_white_box(norm, eps, gap):
     net, X, y = network()
     white = np.mean(predict(net, PGD(eps=eps, norm=norm, n_restarts=2, random_state=0).perturb(net, X, y)) == y)
-    black = np.mean(predict(net, Square(eps=eps, norm=norm, n_iter=1000, random_state=0).perturb(net, X, y)) == y)
+    black = np.mean(predict(net, Square(eps=eps, norm=norm, n_iter=500, random_state=0).perturb(net, X, y)) == y)
     noise = np.mean(
-        predict(net, RandomNoise(eps=eps, norm=norm, n_restarts=100, random_state=0).perturb(net, X, y)) == y
+        predict(net, RandomNoise(eps=eps, norm=norm, n_restarts=50, random_state=0).perturb(net, X, y)) == y
     )
     assert white <= black <= white + gap < noise
 
 
 def test_square_sees_through_a_front_end_without_gradients():
     model, X, y = defended("logistic")
-    found = model.score(Square(eps=0.1, n_iter=300, image_shape=(8, 8), random_state=0).perturb(model, X, y), y)
-    assert found < model.score(RandomNoise(eps=0.1, n_restarts=300, random_state=0).perturb(model, X, y), y)
+    X, y = X[:80], y[:80]
+    found = model.score(Square(eps=0.1, n_iter=200, image_shape=(8, 8), random_state=0).perturb(model, X, y), y)
+    assert found < model.score(RandomNoise(eps=0.1, n_restarts=200, random_state=0).perturb(model, X, y), y)
 
 
 def test_targeted_square():

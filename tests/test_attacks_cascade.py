@@ -181,9 +181,10 @@ def test_fab_finds_the_distance_to_a_linear_boundary(norm, dual):
 
 def test_fab_agrees_with_the_exact_attack_on_ten_classes():
     model, X, y = logistic()
+    X, y = X[:100], y[:100]
     for norm, eps in (("linf", 0.05), ("l1", 1.0)):
         exact = _accuracy(model, LocallyLinear(eps=eps, norm=norm), X, y)
-        assert exact <= _accuracy(model, FAB(eps=eps, norm=norm), X, y) <= exact + 0.005
+        assert exact <= _accuracy(model, FAB(eps=eps, norm=norm, n_iter=40), X, y) <= exact + 0.01
 
 
 def test_fab_turns_back_at_the_boundary_of_a_piecewise_linear_model():

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from attacks_helpers import binary_svm, defended, digits, logistic, margins, network, norm_of, predict
+from attacks_helpers import binary_svm, defended, digits, logistic, margins, network, norm_of, predict, raw_logistic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -135,18 +135,13 @@ def test_same_seed_same_images(name):
 
 @every_attack
 def test_integers_become_floats_and_labels_of_any_type_work(name):
-    X, y, X_test, y_test = digits()
-    names = np.array([f"digit {k}" for k in range(10)], dtype=object)
-    X, X_test = np.rint(X * 16).astype(np.uint8), np.rint(X_test * 16).astype(np.uint8)
-    model = LogisticRegression(max_iter=3000).fit(X, names[y])
+    model, X, y = raw_logistic()
+    X, y = X[:40], y[:40]
     attack = _attack(name, model, eps=20.0 if name == "CarliniWagner" else 2.0, theta=16, clip=(0, 16))
-    X_adv = attack.perturb(model, X_test[:40], names[y_test[:40]])
+    X_adv = attack.perturb(model, X, y)
     assert X_adv.dtype == np.float64
-    assert np.any(X_adv != X_test[:40])
-    shuffled = np.random.default_rng(0).permutation(40)
-    again = attack.perturb(model, X_test[:40], list(names[y_test[:40]]))
-    np.testing.assert_array_equal(X_adv, again)
-    assert X_adv[shuffled].shape == (40, 64)
+    assert np.any(X_adv != X)
+    np.testing.assert_array_equal(attack.perturb(model, X, list(y)), X_adv)
 
 
 @every_attack

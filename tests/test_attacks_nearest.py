@@ -74,7 +74,7 @@ def test_carlini_wagner_finds_the_distance_to_a_linear_boundary(clip):
 def test_carlini_wagner_is_nearer_than_attacks_of_fixed_size():
     net, X, y = network()
     X, y = _right(net, X, y)
-    X_adv = CarliniWagner(n_iter=200, learning_rate=0.05, initial_const=0.1).perturb(net, X, y)
+    X_adv = CarliniWagner(n_iter=100, learning_rate=0.05, initial_const=0.1).perturb(net, X, y)
     fallen = predict(net, X_adv) != y
     assert fallen.mean() > 0.99
     found = norm_of(X_adv - X, "l2")
@@ -83,7 +83,7 @@ def test_carlini_wagner_is_nearer_than_attacks_of_fixed_size():
         # Whoever falls to FGSM at eps is nearer than eps, but for an image in a local minimum.
         assert np.mean(found < eps) >= theirs.mean() - 0.01
     # And a radius is an attack of that size.
-    within = CarliniWagner(eps=0.5, n_iter=200, learning_rate=0.05, initial_const=0.1).perturb(net, X, y)
+    within = CarliniWagner(eps=0.5, n_iter=100, learning_rate=0.05, initial_const=0.1).perturb(net, X, y)
     np.testing.assert_array_equal(predict(net, within) != y, found <= 0.5)
     assert norm_of(within.astype(np.float64) - X, "l2").max() <= 0.5
 
