@@ -1,0 +1,127 @@
+"""Certificates of linear classifiers on polarized codes."""
+
+import numpy as np
+from scipy import sparse
+
+from skrobust.coders._rounding import gamma
+from skrobust.signals import batch_slices
+
+from ._proofs import Proof
+
+
+class CodeBoxProof(Proof):
+    """Worst case over the box of the codes that a perturbation can reach, entry by entry.
+
+    Exact for pixels in linf: each entry is moved by a value of its own.
+
+    Parameters
+    ----------
+    coder : PolarizingCoder
+    """
+
+    def __init__(self, coder, values, rivals, norm, clip):
+        super().__init__(values, rivals, norm, clip)
+        self.switches = coder._switches
+        self.n_jobs = coder.n_jobs
+        self.codes = self.switches.encode(values, n_jobs=coder.n_jobs).astype(np.float64)
+        # Codes are at most 1, so that rounding is the same for all images; ours adds up to three terms an entry.
+        ones = np.ones(self.codes.shape[1])
+        self.errors = rivals.errors(ones, values.dtype) + 2 * rivals.errors(ones, np.dtype(np.float64))
+
+    @property
+    def is_exact(self):
+        atoms, n = self.switches.atoms, self.switches.n_thresholds
+        return self.norm == "linf" and atoms.is_exact and n == 1
+
+    @property
+    def method(self):
+        return f"polarized code: worst case over the box of codes ({'exact' if self.is_exact else 'sound'})"
+
+    def holds(self, eps, index):
+        bounds = self.switches.bounds(self.values[index], eps, self.norm, self.clip, n_jobs=self.n_jobs)
+        codes = self.codes[index]
+        fall, rise = sparse.csr_array(codes - bounds.lower), sparse.csr_array(bounds.upper - codes)
+        margins = self.rivals[index].margins(fall, rise, codes)
+        return (margins > self.errors[index]).all(axis=1)
+
+
+class CodeBudgetProof(Proof):
+    """l2 and l1: what a perturbation spends on one entry it cannot spend on others.
+
+    Switches that change together need responses to move by their gaps g_j, and ``sum_j g_j^p <= mass eps^p`` (p = 2
+    or 1). The worst case over all such sets is bounded by that of their fractions: the entries that cost the
+    attacker least for what they bring come first. The better of this and the box counts.
+    """
+
+    def __init__(self, coder, values, rivals, norm, clip):
+        super().__init__(values, rivals, norm, clip)
+        self.switches, self.n_jobs = coder._switches, coder.n_jobs
+        self.power = 2 if norm == "l2" else 1
+        self.method = "polarized code: worst case over what the budget of a perturbation can change (sound)"
+        self._radii = None
+
+    def holds(self, eps, index):
+        return self.radii()[index] >= eps
+
+    def radii(self):
+        if self._radii is None:
+            self._radii = np.zeros(len(self.values))
+            n_entries = len(self.switches.thresholds) * (2 if self.switches.ternary else 1)
+            for batch in batch_slices(len(self.values), 64 * n_entries):
+                self._radii[batch] = self._batch(batch)
+        return self._radii
+
+    def _batch(self, batch):
+        values, rivals = self.values[batch], self.rivals[batch]
+        switches, atoms = self.switches, self.switches.atoms
+        codes = switches.encode(values, n_jobs=self.n_jobs).astype(np.float64)
+        on, distance = switches.flip_distances(values, self.norm, self.clip, n_jobs=self.n_jobs)
+        sides = (1, -1) if switches.ternary else (1,)
+        per_code = np.repeat(atoms.dual_norms(self.norm), switches.n_thresholds)
+        cost = (distance * np.tile(per_code, len(sides)) * (1 - 1e-12)) ** self.power
+        mass = atoms.mass(self.norm) * switches.n_thresholds * len(sides)
+        margins = rivals.margins(np.zeros_like(codes), np.zeros_like(codes), codes)
+        margins -= rivals.errors(np.ones(codes.shape[1]), values.dtype)
+        radii = np.where((margins > 0).all(axis=1), np.inf, 0.0)
+        slack = 1 + gamma(cost.shape[1] + 2, np.float64)
+        for label, members, weights, _ in rivals.groups():
+            for rival in range(len(weights)):
+                if rival == label:
+                    continue
+                effect = np.concatenate([side * weights[rival] for side in sides])
+                harm = np.maximum(np.where(on[members], effect, -effect), 0) * slack
+                room = margins[members, rival]
+                by_box = _first_crossing(distance[members], harm, room)
+                spent = _least_budget(cost[members], harm, room)
+                by_budget = (spent / (mass * slack)) ** (1 / self.power) * (1 - 1e-12)
+                radii[members] = np.minimum(radii[members], np.maximum(by_box, by_budget))
+        return np.where(radii > 0, np.nextafter(radii, 0), 0.0)
+
+
+def _first_crossing(distance, harm, room):
+    """Smallest distance up to which all harm together reaches the room; infinity where it never does."""
+    order = np.argsort(distance, axis=1)
+    reached = np.cumsum(np.take_along_axis(harm, order, axis=1), axis=1) >= room[:, None]
+    reached &= np.isfinite(np.take_along_axis(distance, order, axis=1))
+    first = np.argmax(reached, axis=1)
+    found = np.take_along_axis(distance, np.take_along_axis(order, first[:, None], axis=1), axis=1)[:, 0]
+    return np.where(reached.any(axis=1), found, np.inf)
+
+
+def _least_budget(cost, harm, room):
+    """Smallest sum of costs, of fractions too, for which harm reaches the room; infinity where none does."""
+    useful = np.isfinite(cost) & (harm > 0)
+    price = np.where(useful, cost / np.where(harm > 0, harm, 1), np.inf)
+    order = np.argsort(price, axis=1)
+    harm = np.take_along_axis(np.where(useful, harm, 0), order, axis=1)
+    cost = np.take_along_axis(np.where(useful, cost, 0), order, axis=1)
+    price = np.take_along_axis(price, order, axis=1)
+    total = np.cumsum(harm, axis=1)
+    reached = total >= room[:, None]
+    first = np.argmax(reached, axis=1)[:, None]
+    before = np.take_along_axis(np.cumsum(cost, axis=1) - cost, first, axis=1)[:, 0]
+    missing = room - np.take_along_axis(total - harm, first, axis=1)[:, 0]
+    last = np.maximum(missing, 0) * np.take_along_axis(price, first, axis=1)[:, 0]
+    with np.errstate(invalid="ignore"):
+        budget = before + last
+    return np.where(reached.any(axis=1), budget * (1 - gamma(2 * cost.shape[1] + 4, np.float64)), np.inf)

@@ -1,0 +1,66 @@
+"""Smallest differences between the score of the true class and that of each rival."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """The pairs of classes that decide whether images stay in their class.
+
+    Attributes
+    ----------
+    head : LinearHead
+    true : ndarray of int of shape (n_samples,)
+        Positions of the true classes; -1 for labels that the model does not know.
+    """
+
+    head: object
+    true: np.ndarray
+
+    def __getitem__(self, index):
+        return Rivals(self.head, self.true[index])
+
+    def groups(self):
+        """For each true class: its samples, and weights and offsets of the score differences to all classes."""
+        for label in range(len(self.head.classes)):
+            index = np.flatnonzero(self.true == label)
+            if len(index):
+                yield label, index, self.head.coef[label] - self.head.coef, self._offset(label)
+
+    def weights(self):
+        """Weights (n_samples, n_classes, n_inputs) and offsets (n_samples, n_classes) of all score differences."""
+        true = np.maximum(self.true, 0)
+        coef, intercept = self.head.coef, self.head.intercept
+        return coef[true][:, None] - coef, intercept[true][:, None] - intercept
+
+    def margins(self, fall, rise, centre):
+        """Smallest score differences where each input may fall and rise by so much, of shape (n_samples, n_classes).
+
+        The column of the true class is infinite, the row of an unknown label minus infinite.
+
+        Parameters
+        ----------
+        fall, rise : ndarray or sparse array of shape (n_samples, n_inputs)
+        centre : ndarray or sparse array of shape (n_samples, n_inputs)
+        """
+        result = self.unknown()
+        for label, index, weights, offset in self.groups():
+            differences = centre[index] @ weights.T + offset
+            differences = differences - fall[index] @ np.maximum(weights, 0).T - rise[index] @ np.maximum(-weights, 0).T
+            differences[:, label] = np.inf
+            result[index] = differences
+        return result
+
+    def errors(self, size, dtype):
+        """Bound on the rounding of the differences, of shape (n_samples, n_classes); `size` as for `LinearHead`."""
+        errors = np.broadcast_to(self.head.error(size, dtype), (len(self.true), len(self.head.classes)))
+        return errors + np.take_along_axis(errors, np.maximum(self.true, 0)[:, None], axis=1)
+
+    def unknown(self):
+        """Differences before anything is known of them."""
+        return np.full((len(self.true), len(self.head.classes)), -np.inf)
+
+    def _offset(self, label):
+        return self.head.intercept[label] - self.head.intercept

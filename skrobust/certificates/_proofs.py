@@ -1,0 +1,57 @@
+"""What every kind of certificate shares: a verdict for given radii, and the search for the largest."""
+
+import abc
+
+import numpy as np
+
+_MOST = 16.0
+"""Without bounds on the images, radii are sought up to this."""
+
+_N_BISECTIONS = 24
+
+
+class Proof(abc.ABC):
+    """A way to prove that no image of a ball leaves its class.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples, ...)
+        Images, in the dtype in which the model computes.
+    rivals : Rivals
+    norm : {"linf", "l2", "l1"}
+    clip : tuple of float or None
+    """
+
+    method = ""
+    is_exact = False
+
+    def __init__(self, values, rivals, norm, clip):
+        self.values, self.rivals, self.norm, self.clip = values, rivals, norm, clip
+
+    @abc.abstractmethod
+    def holds(self, eps, index):
+        """Whether the balls of radii `eps` around the images `index` are proved to stay in their class."""
+
+    def radii(self):
+        """Largest radius that was proved for each image; zero where not even the image itself is.
+
+        Infinite where no image within `clip` leaves the class.
+        """
+        n = len(self.values)
+        everything = np.arange(n)
+        # The diameter of the box: a ball of that radius holds all of it.
+        scale = _MOST if self.clip is None else float(self.clip[1] - self.clip[0])
+        scale *= self.values[0].size ** {"linf": 0, "l2": 0.5, "l1": 1}[self.norm] * (1 + 1e-9)
+        low, high = np.zeros(n), np.full(n, scale)
+        beyond = self.holds(high, everything)
+        low[beyond] = scale if self.clip is None else np.inf
+        open_ = np.flatnonzero(~beyond & self.holds(np.zeros(n), everything))
+        low_open, high_open = np.zeros(len(open_)), high[open_]
+        for _ in range(_N_BISECTIONS):
+            if not len(open_):
+                break
+            middle = (low_open + high_open) / 2
+            held = self.holds(middle, open_)
+            low_open, high_open = np.where(held, middle, low_open), np.where(held, high_open, middle)
+        low[open_] = low_open
+        return low
