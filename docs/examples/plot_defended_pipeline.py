@@ -20,7 +20,7 @@ X_test, y_test = load_dataset("digits", split="test", return_X_y=True)
 
 # %%
 # Both are tuned by the same scorer: accuracy under a white-box PGD attack.
-scorer = make_robust_scorer(PGD(eps=0.1, n_iter=10, random_state=0))
+scorer = make_robust_scorer(PGD(eps=0.1, n_iter=10, loss="margin", random_state=0))
 front_end = WaveletSparsifier("haar", clip=(0, 1), image_shape=(8, 8))
 defended = GridSearchCV(
     make_pipeline(front_end, LinearSVC(C=0.1)),
@@ -35,8 +35,8 @@ print(defended.best_params_, undefended.best_params_)
 # The report attacks both with the default suite and keeps, for each image, the most harmful of all attacks.
 report = robustness_report(
     defended.best_estimator_,
-    X_test[:200],
-    y_test[:200],
+    X_test[:100],
+    y_test[:100],
     eps=[0.05, 0.1, 0.15],
     baseline=undefended.best_estimator_,
     random_state=0,
@@ -46,5 +46,5 @@ report.plot()
 # %%
 # What the attack does to the images, and what the front end makes of them.
 PerturbationGalleryDisplay.from_estimator(
-    defended.best_estimator_, X_test[:200], y_test[:200], attack=PGD(eps=0.15, random_state=0)
+    defended.best_estimator_, X_test[:100], y_test[:100], attack=PGD(eps=0.15, random_state=0)
 )
