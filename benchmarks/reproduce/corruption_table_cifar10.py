@@ -104,7 +104,8 @@ def page(content, half_width):
         "# CIFAR-10 under common corruptions",
         "",
         "Made by `python benchmarks/reproduce/corruption_table_cifar10.py`. Accuracy in %, "
-        f"n = {content['n_test']} test images (95 % intervals up to ± {100 * half_width:.1f} points), seed {content['seed']}.",
+        f"n = {content['n_test']} test images (95 % intervals up to ± {100 * half_width:.1f} points), "
+        f"seed {content['seed']}.",
         f"Classifier: {content['classifier']}, fitted on images as the front end leaves them. The corruptions have",
         "CIFAR-10-C's constants; they are random, not adversarial.",
         "",
