@@ -27,8 +27,8 @@ def smallest_above(a, b, *, strictly):
     Examples
     --------
     >>> from skrobust.coders._rounding import smallest_above
-    >>> float(smallest_above(0.3, 0.1, strictly=False)), 0.3 - 0.1  # exactly 0.19999999999999998057...
-    (0.2, 0.19999999999999998)
+    >>> float(smallest_above(0.3, 0.1, strictly=False)), float(smallest_above(0.3, 0.1, strictly=True))
+    (0.19999999999999998, 0.2)
     """
     difference, error = _exact_difference(a, b)
     too_small = error >= 0 if strictly else error > 0
