@@ -1,0 +1,149 @@
+"""Greedy discrete search among the corners of the ball, for models that are constant nearly everywhere."""
+
+import functools
+from numbers import Integral
+
+import torch
+from sklearn.utils._param_validation import Interval
+
+from ._base import GradientAttack
+from ._losses import rival_difference
+from ._rivals import rivals_by_score
+
+
+class CornerSearch(GradientAttack):
+    """Greedy search among the corners of the l-infinity ball: flip what ranks highest, keep what hurts.
+
+    Codes made by hard thresholds are constant nearly everywhere: no small step changes anything, and the gradient of a
+    relaxed threshold is a ranking rather than a slope. The attack therefore moves values to the ends of their ranges.
+    It starts at the corner to which the gradient points. Then, again and again, it ranks the values whose other end
+    the gradient at the present corner prefers by ``|gradient| * range``, and flips the first of them, in blocks that
+    halve whenever a block does not raise the model's own margin.
+
+    Each of the `n_targets` strongest rival classes is aimed at in turn.
+
+    Parameters
+    ----------
+    eps : float, default=0.1
+        Radius of the l-infinity ball, in the units of X.
+    n_iter : int, default=30
+        Gradients and blocks of flips, for each rival.
+    n_targets : int, default=3
+        Rival classes, the highest score first. A targeted attack aims at its target alone.
+    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="smooth"
+        Backward pass of front ends, see `PGD`.
+    n_eot : int, default=1
+        Passes over which a randomised model is averaged.
+    clip : pair or None, default=(0, 1)
+        Range of valid values. None: no bounds.
+    batch_size : int or None, default=None
+    random_state : int, RandomState instance or None, default=None
+        Not used: nothing is drawn.
+    device : str, torch.device or None, default=None
+    verbose : int, default=0
+
+    Notes
+    -----
+    Against a linear classifier on thresholded pixels the first corner is the optimum: there every value that can cross
+    the threshold is a free bit.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skrobust import PolarizingCoder
+    >>> from skrobust.attacks import CornerSearch
+    >>> from skrobust.certificates import certify
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = make_pipeline(PolarizingCoder(), LogisticRegression(max_iter=500)).fit(X[:1300] / 16, y[:1300])
+    >>> X, y = X[1300:1400] / 16, y[1300:1400]
+    >>> X_adv = CornerSearch(eps=0.1, n_targets=9).perturb(model, X, y)
+    >>> bool(model.score(X_adv, y) == certify(model, X, y, 0.1).certified_accuracy)
+    True
+    """
+
+    norm = "linf"
+
+    _parameter_constraints = {
+        **GradientAttack._parameter_constraints,
+        "n_iter": [Interval(Integral, 1, None, closed="left")],
+        "n_targets": [Interval(Integral, 1, None, closed="left")],
+    }
+    del _parameter_constraints["norm"]
+
+    def __init__(
+        self,
+        eps=0.1,
+        *,
+        n_iter=30,
+        n_targets=3,
+        gradient="smooth",
+        n_eot=1,
+        clip=(0, 1),
+        batch_size=None,
+        random_state=None,
+        device=None,
+        verbose=0,
+    ):
+        self.eps = eps
+        self.n_iter = n_iter
+        self.n_targets = n_targets
+        self.gradient = gradient
+        self.n_eot = n_eot
+        self.clip = clip
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def _run(self, attacker, search):
+        targeted = search.goal.targeted
+        first = search.standing()
+        if targeted:
+            rivals = search.goal.label[first][:, None]
+        else:
+            rivals = rivals_by_score(attacker.scores(search.x[first]), search.goal.label[first], self.n_targets)
+        for column in range(rivals.shape[1]):
+            still = ~search.lost[first]
+            if bool(still.any()):
+                self._aim(attacker, search, first[still], rivals[still, column])
+
+    def _aim(self, attacker, search, index, rival):
+        """Search the corners of the images `index` for the class `rival`."""
+        ball, goal = search.ball[index], search.goal[index]
+        x = ball.x
+        margin = self._margin(attacker.scores(x), goal, rival)
+        share = torch.ones_like(margin)  # of the values that the gradient would flip
+        n_values = x[0].numel()
+        for _ in range(self.n_iter):
+            gradient, _ = attacker.gradient(x, functools.partial(self._margin, goal=goal, rival=rival))
+            wanted = ball.farthest(gradient)
+            gain = (gradient * (wanted - x)).flatten(1)
+            count = torch.ceil(share * (gain > 0).sum(1)).clamp_min(1)
+            rank = gain.argsort(dim=1, descending=True).argsort(dim=1)
+            flipped = ((rank < count[:, None]) & (gain > 0)).reshape(x.shape)
+            candidates = torch.where(flipped, wanted, x)
+            scores = attacker.scores(candidates)
+            found = self._margin(scores, goal, rival)
+            better = found > margin
+            x = torch.where(better.reshape(-1, *[1] * (x.ndim - 1)), candidates, x)
+            margin = torch.where(better, found, margin)
+            # A block that brought nothing is halved; when not even the best single value helps, the search is over.
+            over = ~better & (count <= 1)
+            share = torch.where(better, (2 * share).clamp_max(1), share / 2).clamp_min(0.5 / n_values)
+            still = search.offer(index, candidates, scores) & ~over
+            search.progress.update()
+            if not bool(still.all()):
+                index, x, margin, share, rival = index[still], x[still], margin[still], share[still], rival[still]
+                ball, goal = ball[still], goal[still]
+                if not len(index):
+                    return
+
+    @staticmethod
+    def _margin(scores, goal, rival):
+        """How far the rival is ahead of the true class, or a target of the best other class."""
+        return goal.margin(scores) if goal.targeted else rival_difference(scores, goal.label, rival)
+
+    def _n_ticks(self, n_classes):
+        return min(self.n_targets, n_classes - 1) * self.n_iter

@@ -1,0 +1,75 @@
+"""A scorer that counts only what is proved."""
+
+from numbers import Real
+
+import numpy as np
+
+
+class CertifiedScorer:
+    """A scorer in scikit-learn's sense, ``scorer(estimator, X, y)``; made by `make_certified_scorer`.
+
+    Plain attributes only, so that it travels to joblib's workers.
+    """
+
+    def __init__(self, eps, norm="linf", clip=(0, 1)):
+        self.eps = eps
+        self.norm = norm
+        self.clip = clip
+
+    def __call__(self, estimator, X, y):
+        """Certified accuracy of the fitted `estimator` on `X`, `y`."""
+        from skrobust.certificates import certify
+
+        return certify(estimator, X, y, self.eps, norm=self.norm, clip=self.clip, radius=False).certified_accuracy
+
+    def __repr__(self):
+        settings = [f"eps={self.eps:g}"]
+        if self.norm != "linf":
+            settings.append(f"norm={self.norm!r}")
+        if self.clip is None or tuple(self.clip) != (0, 1):
+            settings.append(f"clip={self.clip!r}")
+        return f"make_certified_scorer({', '.join(settings)})"
+
+
+def make_certified_scorer(eps, *, norm="linf", clip=(0, 1)):
+    """Scorer for `GridSearchCV` and `cross_validate` that returns the certified accuracy.
+
+    The share of images that `skrobust.certificates.certify` proves to be answered rightly under every perturbation of
+    norm at most `eps`: no attack is run, and none can do worse.
+
+    Parameters
+    ----------
+    eps : float
+        Largest perturbation, in the units of X.
+    norm : {"linf", "l2", "l1"}, default="linf"
+    clip : pair of float or None, default=(0, 1)
+        Range in which perturbed images stay. None: no bounds.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y)``, picklable, for ``scoring=``; also as an entry of a dict.
+
+    Raises
+    ------
+    ValueError
+        If `eps` is no number >= 0.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skrobust import PolarizingCoder
+    >>> from skrobust.evaluation import make_certified_scorer
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = make_pipeline(PolarizingCoder(), LogisticRegression(max_iter=500))
+    >>> grid = {"logisticregression__C": [0.01, 100.0]}
+    >>> search = GridSearchCV(model, grid, scoring=make_certified_scorer(0.1), cv=3).fit(X[:600] / 16, y[:600])
+    >>> search.best_params_
+    {'logisticregression__C': 0.01}
+    """
+    if not isinstance(eps, Real) or not np.isfinite(eps) or eps < 0:
+        raise ValueError(f"eps must be a finite number >= 0, got {eps!r}.")
+    return CertifiedScorer(float(eps), norm, clip)
