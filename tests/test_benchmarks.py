@@ -28,15 +28,6 @@ def test_corruption_table(tmp_path):
 
 
 @pytest.mark.slow
-def test_linear_svm(tmp_path):
-    _run("sparsifying_frontend_svm.py", "--output", tmp_path)
-    content = json.loads((tmp_path / "sparsifying_frontend_svm.json").read_text())
-    rows = content["as_published"]["models"]
-    assert rows["undefended"]["white box"]["accuracy"] <= rows["undefended"]["clean"]["accuracy"]
-    assert (tmp_path / "sparsifying_frontend_svm.png").stat().st_size > 10_000
-
-
-@pytest.mark.slow
 def test_three_scores(tmp_path):
     printed = _run("three_scores_mnist.py", "--output", tmp_path)
     assert "trade-off" in printed

@@ -6,6 +6,7 @@ from ._base import Attack, GradientAttack
 from ._black_box import BlackBoxAttack
 from ._carlini_wagner import CarliniWagner
 from ._cascade import Cascade
+from ._corner_search import CornerSearch
 from ._fab import FAB
 from ._fgsm import FGSM
 from ._front_end_attacks import SemiWhiteBox, WhiteBox
@@ -23,6 +24,7 @@ __all__ = [
     "BlackBoxAttack",
     "CarliniWagner",
     "Cascade",
+    "CornerSearch",
     "HopSkipJump",
     "FGSM",
     "JSMA",

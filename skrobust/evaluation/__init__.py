@@ -1,5 +1,7 @@
 """Robust accuracy, told honestly: scorers, reports, displays, corruptions."""
 
+from ._ambiguity_display import AmbiguityDisplay
+from ._certified import make_certified_scorer
 from ._confusion_display import ConfusionUnderAttackDisplay
 from ._corruptions import CORRUPTIONS, Corruption, corrupt
 from ._curve_display import RobustnessCurveDisplay
@@ -11,6 +13,7 @@ from ._scoring import RobustScorer, TradeOff, make_robust_scorer, robust_accurac
 from .masking import Verdict, masking_checks
 
 __all__ = [
+    "AmbiguityDisplay",
     "CORRUPTIONS",
     "ConfusionUnderAttackDisplay",
     "Corruption",
@@ -21,6 +24,7 @@ __all__ = [
     "TradeOff",
     "Verdict",
     "corrupt",
+    "make_certified_scorer",
     "make_robust_scorer",
     "masking_checks",
     "paired_difference_interval",

@@ -66,9 +66,11 @@ def make_certified_scorer(eps, *, norm="linf", clip=(0, 1)):
     >>> X, y = load_digits(return_X_y=True)
     >>> model = make_pipeline(PolarizingCoder(), LogisticRegression(max_iter=500))
     >>> grid = {"logisticregression__C": [0.01, 100.0]}
-    >>> search = GridSearchCV(model, grid, scoring=make_certified_scorer(0.1), cv=3).fit(X[:600] / 16, y[:600])
-    >>> search.best_params_
-    {'logisticregression__C': 0.01}
+    >>> scoring = {"clean": "accuracy", "certified": make_certified_scorer(0.1)}
+    >>> search = GridSearchCV(model, grid, scoring=scoring, refit="certified", cv=3).fit(X[:600] / 16, y[:600])
+    >>> results = search.cv_results_
+    >>> bool((results["mean_test_certified"] <= results["mean_test_clean"]).all())
+    True
     """
     if not isinstance(eps, Real) or not np.isfinite(eps) or eps < 0:
         raise ValueError(f"eps must be a finite number >= 0, got {eps!r}.")
