@@ -81,32 +81,37 @@ def compare(certified, margins, exact=True):
     eps=st.sampled_from([0.0, 0.05, 0.125, 0.2, 0.25, 0.4]),
     scaled=st.booleans(),
     clip=st.sampled_from([None, (0, 1)]),
+    cuts=st.sampled_from([[0.5], [0.3], [0.25, 0.5], [0.2, 0.3, 0.9]]),
 )
-def test_codes_against_enumeration(seed, levels, n_classes, eps, scaled, clip):
+def test_codes_against_enumeration(seed, levels, n_classes, eps, scaled, clip, cuts):
     rng = np.random.default_rng(seed)
-    X, y = tiny_images(rng, n=8, n_features=5, n_classes=n_classes)
+    X, y = tiny_images(rng, n=8, n_features=4, n_classes=n_classes)
     # Any fitted head will do; a real one is seldom near a tie.
-    head = LogisticRegression().fit(rng.normal(size=(30, 5)), np.arange(30) % n_classes)
+    n_codes = 4 * len(cuts)
+    head = LogisticRegression().fit(rng.normal(size=(30, n_codes)), np.arange(30) % n_classes)
     head.coef_ = rng.integers(-4, 5, size=head.coef_.shape) / 4 + (0.1 if seed % 2 else 0)
     head.intercept_ = rng.integers(-3, 4, size=head.intercept_.shape) / 2
-    coder = PolarizingCoder(threshold=0.5 if seed % 3 else 0.3, levels=levels).fit(X)
+    coder = PolarizingCoder(threshold=[cuts], levels=levels).fit(X)
     steps = [StandardScaler().fit(coder.transform(X))] if scaled else []
     pipeline = make_pipeline(coder, *steps, head)
     certificate = certify(pipeline, X, y, eps, clip=clip)
-    threshold = Fraction(float(coder.thresholds_.item()))
+    cuts = [Fraction(t) for t in coder.thresholds_[0]]
 
     def code(value):
-        return int(value > threshold) - int(levels == "ternary" and -value > threshold)
+        return tuple(int(value > t) - int(levels == "ternary" and -value > t) for t in cuts)
 
     margins = []
     for x, label in zip(X, y, strict=True):
-        ranges = []
+        reachable = []
         for value in map(Fraction, x):
             low, high = value - Fraction(eps), value + Fraction(eps)
             if clip is not None:
                 low, high = max(low, 0), min(high, 1)
-            ranges.append(range(code(low), code(high) + 1))
-        codes = [[Fraction(v) for v in z] for z in itertools.product(*ranges)]
+            # A code changes at thresholds only: between and beyond them one value stands for all.
+            ends = sorted([t for cut in cuts for t in (cut, -cut) if low <= t <= high] + [low, high])
+            middles = [(a + b) / 2 for a, b in itertools.pairwise(ends)]
+            reachable.append(sorted({code(v) for v in (*ends, *middles)}))
+        codes = [[Fraction(v) for entries in z for v in entries] for z in itertools.product(*reachable)]
         margins.append(worst_margin(make_pipeline(*steps, head), codes, label))
     assert certificate.is_exact
     compare(certificate.certified, margins)

@@ -1,7 +1,6 @@
 """Certificates of linear classifiers on polarized codes."""
 
 import numpy as np
-from scipy import sparse
 
 from skrobust.coders._rounding import gamma
 from skrobust.signals import batch_slices
@@ -10,9 +9,10 @@ from ._proofs import Proof
 
 
 class CodeBoxProof(Proof):
-    """Worst case over the box of the codes that a perturbation can reach, entry by entry.
+    """Worst case over the levels that each atom can reach, atom by atom.
 
-    Exact for pixels in linf: each entry is moved by a value of its own.
+    An atom's entries move together: its response passes one threshold after the other. Exact for pixels in linf,
+    each of which is moved by a value of its own; other atoms are assumed to reach their worst levels together.
 
     Parameters
     ----------
@@ -23,26 +23,56 @@ class CodeBoxProof(Proof):
         super().__init__(values, rivals, norm, clip)
         self.switches = coder._switches
         self.n_jobs = coder.n_jobs
-        self.codes = self.switches.encode(values, n_jobs=coder.n_jobs).astype(np.float64)
+        self.scores = self._level_scores(rivals.head.coef)
         # Codes are at most 1, so that rounding is the same for all images; ours adds up to three terms an entry.
-        ones = np.ones(self.codes.shape[1])
+        ones = np.ones(len(self.switches.thresholds))
         self.errors = rivals.errors(ones, values.dtype) + 2 * rivals.errors(ones, np.dtype(np.float64))
 
     @property
     def is_exact(self):
-        atoms, n = self.switches.atoms, self.switches.n_thresholds
-        return self.norm == "linf" and atoms.is_exact and n == 1
+        return self.norm == "linf" and self.switches.atoms.is_exact
 
     @property
     def method(self):
-        return f"polarized code: worst case over the box of codes ({'exact' if self.is_exact else 'sound'})"
+        return f"polarized code: worst case over the levels of each atom ({'exact' if self.is_exact else 'sound'})"
 
     def holds(self, eps, index):
-        bounds = self.switches.bounds(self.values[index], eps, self.norm, self.clip, n_jobs=self.n_jobs)
-        codes = self.codes[index]
-        fall, rise = sparse.csr_array(codes - bounds.lower), sparse.csr_array(bounds.upper - codes)
-        margins = self.rivals[index].margins(fall, rise, codes)
+        result = np.zeros(len(index), dtype=bool)
+        n_classes, n_atoms, n_levels = self.scores.shape
+        for batch in batch_slices(len(index), 16 * n_classes * n_atoms * n_levels):
+            result[batch] = self._batch(eps[batch], index[batch])
+        return result
+
+    def _batch(self, eps, index):
+        values, rivals = self.values[index], self.rivals[index]
+        codes = self.switches.encode(values, n_jobs=self.n_jobs).astype(np.float64)
+        bounds = self.switches.bounds(values, eps, self.norm, self.clip, n_jobs=self.n_jobs)
+        level, low, high = map(self._levels, (codes, bounds.lower, bounds.upper))
+        margins = rivals.margins(codes)
+        sample, atom = np.nonzero(low != high)
+        place = np.arange(self.scores.shape[2])
+        for label, members, _, _ in rivals.groups():
+            pairs = np.flatnonzero(np.isin(sample, members))
+            at = sample[pairs], atom[pairs]
+            found = self.scores[label, at[1]] - self.scores[:, at[1]]  # (n_classes, n_pairs, n_levels)
+            reachable = (place >= low[at][:, None]) & (place <= high[at][:, None])
+            now = np.take_along_axis(found, level[at][None, :, None], axis=2)[..., 0]
+            loss = now - np.where(reachable, found, np.inf).min(axis=2)
+            for rival in range(len(loss)):
+                if rival != label:
+                    margins[:, rival] -= np.bincount(at[0], loss[rival], minlength=len(margins))
         return (margins > self.errors[index]).all(axis=1)
+
+    def _levels(self, codes):
+        """How many thresholds each atom has passed, from below minus the largest one on in ternary codes."""
+        n, m = len(codes), self.switches.n_thresholds
+        return codes.reshape(n, -1, m).sum(axis=2).astype(np.int64) + (m if self.switches.ternary else 0)
+
+    def _level_scores(self, coef):
+        """What an atom at each level adds to each score, of shape (n_classes, n_atoms, n_levels)."""
+        steps = coef.reshape(len(coef), -1, self.switches.n_thresholds)
+        upward = np.concatenate([np.zeros_like(steps[..., :1]), np.cumsum(steps, axis=2)], axis=2)
+        return np.concatenate([-upward[..., :0:-1], upward], axis=2) if self.switches.ternary else upward
 
 
 class CodeBudgetProof(Proof):
@@ -80,7 +110,7 @@ class CodeBudgetProof(Proof):
         per_code = np.repeat(atoms.dual_norms(self.norm), switches.n_thresholds)
         cost = (distance * np.tile(per_code, len(sides)) * (1 - 1e-12)) ** self.power
         mass = atoms.mass(self.norm) * switches.n_thresholds * len(sides)
-        margins = rivals.margins(np.zeros_like(codes), np.zeros_like(codes), codes)
+        margins = rivals.margins(codes)
         margins -= rivals.errors(np.ones(codes.shape[1]), values.dtype)
         radii = np.where((margins > 0).all(axis=1), np.inf, 0.0)
         slack = 1 + gamma(cost.shape[1] + 2, np.float64)

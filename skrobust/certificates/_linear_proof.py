@@ -24,9 +24,9 @@ class LinearProof(Proof):
             fall = rise = np.broadcast_to(radius, x.shape)
             if self.clip is not None:
                 fall, rise = np.minimum(radius, x - self.clip[0]), np.minimum(radius, self.clip[1] - x)
-            margins = rivals.margins(fall, rise, x)
+            margins = rivals.margins(x, fall, rise)
         else:
-            margins = rivals.margins(np.zeros_like(x), np.zeros_like(x), x)
+            margins = rivals.margins(x)
             for _, members, weights, _ in rivals.groups():
                 dual = np.linalg.norm(weights, ord=DUAL_ORDERS[self.norm], axis=1)
                 dual = dual * (1 + gamma(x.shape[1] + 4, np.float64))

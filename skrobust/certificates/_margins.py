@@ -35,20 +35,25 @@ class Rivals:
         coef, intercept = self.head.coef, self.head.intercept
         return coef[true][:, None] - coef, intercept[true][:, None] - intercept
 
-    def margins(self, fall, rise, centre):
-        """Smallest score differences where each input may fall and rise by so much, of shape (n_samples, n_classes).
+    def margins(self, centre, fall=None, rise=None):
+        """Score differences, or the smallest of them where each input may fall and rise by so much.
 
         The column of the true class is infinite, the row of an unknown label minus infinite.
 
         Parameters
         ----------
-        fall, rise : ndarray or sparse array of shape (n_samples, n_inputs)
-        centre : ndarray or sparse array of shape (n_samples, n_inputs)
+        centre : ndarray of shape (n_samples, n_inputs)
+        fall, rise : ndarray of that shape or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
         """
-        result = self.unknown()
+        result = np.full((len(self.true), len(self.head.classes)), -np.inf)
         for label, index, weights, offset in self.groups():
             differences = centre[index] @ weights.T + offset
-            differences = differences - fall[index] @ np.maximum(weights, 0).T - rise[index] @ np.maximum(-weights, 0).T
+            if fall is not None:
+                differences -= fall[index] @ np.maximum(weights, 0).T + rise[index] @ np.maximum(-weights, 0).T
             differences[:, label] = np.inf
             result[index] = differences
         return result
@@ -57,10 +62,6 @@ class Rivals:
         """Bound on the rounding of the differences, of shape (n_samples, n_classes); `size` as for `LinearHead`."""
         errors = np.broadcast_to(self.head.error(size, dtype), (len(self.true), len(self.head.classes)))
         return errors + np.take_along_axis(errors, np.maximum(self.true, 0)[:, None], axis=1)
-
-    def unknown(self):
-        """Differences before anything is known of them."""
-        return np.full((len(self.true), len(self.head.classes)), -np.inf)
 
     def _offset(self, label):
         return self.head.intercept[label] - self.head.intercept
