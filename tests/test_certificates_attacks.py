@@ -117,7 +117,10 @@ def test_certified_scorer(pixel):
     search.fit(DIGITS[:400], LABELS[:400])
     assert search.best_params_["polarizingcoder__threshold"] == 0.5
     assert (search.cv_results_["mean_test_certified"] <= search.cv_results_["mean_test_clean"]).all()
-    for bad in (-0.1, "0.1", np.nan):
+    several = make_certified_scorer((0.05, 0.1))
+    assert several(pixel, X, y) == pytest.approx(np.mean([make_certified_scorer(e)(pixel, X, y) for e in (0.05, 0.1)]))
+    assert repr(several) == "make_certified_scorer(eps=[0.05, 0.1])"
+    for bad in (-0.1, "0.1", np.nan, [], [0.1, -1]):
         with pytest.raises(ValueError, match="eps must be a finite number"):
             make_certified_scorer(bad)
 

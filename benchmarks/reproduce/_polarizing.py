@@ -38,7 +38,7 @@ def fit_with_dropout(coder, X, y, *, share, n_copies, C, max_iter):
 
 
 def certified_search(model, grid, X, y, *, eps, n_jobs):
-    """`GridSearchCV` for certified accuracy at `eps`, on training images only."""
+    """`GridSearchCV` for mean certified accuracy at the radii `eps`, on training images only."""
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     search = GridSearchCV(model, grid, scoring=make_certified_scorer(eps), cv=folds, n_jobs=n_jobs)
     started = time.perf_counter()

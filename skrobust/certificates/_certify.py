@@ -126,10 +126,11 @@ def certify(model, X, y, eps, *, norm="linf", clip=(0, 1), radius=True):
 
     Notes
     -----
-    *Polarized code, linf.* Each atom reaches a range of levels (`PolarizingCoder.code_bounds`); the score difference
-    to each rival class is smallest where every atom is at its worst one. For pixels this is exact; other atoms are
-    assumed to be there together even where they cannot. *l2, l1.* Changing a set of entries costs the attacker at least the sum of the squares (absolute values) of what their responses must move by, up to a constant
-    of the dictionary; the fractional knapsack of what can be changed is an upper bound of the harm.
+    *Polarized code, linf.* Each atom reaches a range of levels (`PolarizingCoder.code_bounds`); the score
+    difference to each rival class is smallest where every atom is at its worst one. For pixels this is exact; other
+    atoms are assumed to be there together even where they cannot. *l2, l1.* Changing a set of entries costs the
+    attacker at least the sum of the squares (absolute values) of what their responses must move by, up to a
+    constant of the dictionary; the fractional knapsack of what can be changed is an upper bound of the harm.
 
     *Wavelets.* The gap between the K-th and the next coefficient must exceed what the two can move by. It replaces the
     SNR condition of [1]_, whose proof covers exactly K-sparse images only.

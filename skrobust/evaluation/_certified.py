@@ -20,10 +20,11 @@ class CertifiedScorer:
         """Certified accuracy of the fitted `estimator` on `X`, `y`."""
         from skrobust.certificates import certify
 
-        return certify(estimator, X, y, self.eps, norm=self.norm, clip=self.clip, radius=False).certified_accuracy
+        words = {"norm": self.norm, "clip": self.clip, "radius": False}
+        return float(np.mean([certify(estimator, X, y, eps, **words).certified_accuracy for eps in np.ravel(self.eps)]))
 
     def __repr__(self):
-        settings = [f"eps={self.eps:g}"]
+        settings = [f"eps={self.eps!r}"]
         if self.norm != "linf":
             settings.append(f"norm={self.norm!r}")
         if self.clip is None or tuple(self.clip) != (0, 1):
@@ -39,8 +40,8 @@ def make_certified_scorer(eps, *, norm="linf", clip=(0, 1)):
 
     Parameters
     ----------
-    eps : float
-        Largest perturbation, in the units of X.
+    eps : float or sequence of float
+        Largest perturbation, in the units of X. Of several, the mean of the certified accuracies counts.
     norm : {"linf", "l2", "l1"}, default="linf"
     clip : pair of float or None, default=(0, 1)
         Range in which perturbed images stay. None: no bounds.
@@ -53,7 +54,7 @@ def make_certified_scorer(eps, *, norm="linf", clip=(0, 1)):
     Raises
     ------
     ValueError
-        If `eps` is no number >= 0.
+        If `eps` is no number >= 0, nor a sequence of such.
 
     Examples
     --------
@@ -72,6 +73,8 @@ def make_certified_scorer(eps, *, norm="linf", clip=(0, 1)):
     >>> bool((results["mean_test_certified"] <= results["mean_test_clean"]).all())
     True
     """
-    if not isinstance(eps, Real) or not np.isfinite(eps) or eps < 0:
-        raise ValueError(f"eps must be a finite number >= 0, got {eps!r}.")
-    return CertifiedScorer(float(eps), norm, clip)
+    several = list(eps) if isinstance(eps, list | tuple | np.ndarray) else [eps]
+    if not several or not all(isinstance(e, Real) and np.isfinite(e) and e >= 0 for e in several):
+        raise ValueError(f"eps must be a finite number >= 0, or several in a list, got {eps!r}.")
+    several = [float(e) for e in several]
+    return CertifiedScorer(several if isinstance(eps, list | tuple | np.ndarray) else several[0], norm, clip)
