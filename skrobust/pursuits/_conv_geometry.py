@@ -1,0 +1,70 @@
+"""Where the atoms of a convolutional dictionary lie on the grid of a signal."""
+
+import math
+from dataclasses import dataclass
+from numbers import Integral
+
+PADDINGS = ("same", "full", "valid", "circular")
+
+
+@dataclass(frozen=True)
+class ConvolutionGeometry:
+    """Positions of atoms along each axis of a grid.
+
+    The atom at position p begins at pixel ``p * stride - offset``. What lies beyond the grid is cut off, or wraps
+    around where `wraps` is true.
+
+    Attributes
+    ----------
+    grid, kernel_size, stride, offset, code_grid : tuple of int
+        One entry an axis.
+    wraps : bool
+    """
+
+    grid: tuple
+    kernel_size: tuple
+    stride: tuple
+    offset: tuple
+    code_grid: tuple
+    wraps: bool
+
+    @classmethod
+    def of(cls, grid, kernel_size, padding="same", stride=1):
+        """Geometry of a padding word.
+
+        Raises
+        ------
+        ValueError
+            If a kernel cannot lie on the grid, naming both.
+        """
+        grid, kernel = tuple(grid), tuple(kernel_size)
+        if padding not in PADDINGS:
+            raise ValueError(f"padding must be one of {', '.join(map(repr, PADDINGS))}, got {padding!r}.")
+        strides = (stride,) * len(grid) if isinstance(stride, Integral) else tuple(stride)
+        if len(strides) != len(grid) or not all(isinstance(s, Integral) and s >= 1 for s in strides):
+            raise ValueError(f"stride must be an integer >= 1 or {len(grid)} of them, got {stride!r}.")
+        if padding in ("valid", "circular") and any(k > n for k, n in zip(kernel, grid, strict=True)):
+            raise ValueError(
+                f"padding={padding!r} needs kernels no larger than the signal, got kernels of {kernel} on a grid of "
+                f"{grid}. Use padding='same' or 'full', or smaller kernels."
+            )
+        offset = {
+            "same": tuple((k - 1) // 2 for k in kernel),
+            "full": tuple(k - 1 for k in kernel),
+        }.get(padding, (0,) * len(grid))
+        spans = {
+            "full": tuple(n + k - 1 for n, k in zip(grid, kernel, strict=True)),
+            "valid": tuple(n - k + 1 for n, k in zip(grid, kernel, strict=True)),
+        }.get(padding, grid)
+        code_grid = tuple(math.ceil(span / s) for span, s in zip(spans, strides, strict=True))
+        return cls(grid, kernel, strides, offset, code_grid, padding == "circular")
+
+    @property
+    def reach(self):
+        """Pixels from the start of the first atom to the end of the last, along each axis."""
+        return tuple((p - 1) * s + k for p, s, k in zip(self.code_grid, self.stride, self.kernel_size, strict=True))
+
+    @property
+    def n_positions(self):
+        """Positions of one atom."""
+        return math.prod(self.code_grid)

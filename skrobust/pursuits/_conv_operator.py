@@ -1,0 +1,221 @@
+"""`ConvolutionalOperator`: signals from sparse maps by convolution with a few small atoms, and the adjoint."""
+
+import math
+
+import numpy as np
+
+from skrobust.signals import is_tensor, kernel_threads
+
+from ._conv_geometry import ConvolutionGeometry
+
+FFT_FROM = 400
+"""Values of an atom from which transforms take less time than direct convolution (measured on two machines' cores)."""
+
+
+class ConvolutionalOperator:
+    """A convolutional dictionary: every atom at every position.
+
+    The synthesis is a convolution; the atom at position p begins at pixel ``p * stride - offset``::
+
+        x[i] = sum_k sum_p D_k[i - (p * stride - offset)] z_k[p]
+
+    The analysis is its adjoint, the correlation of the signal with each shifted atom. So no atom is ever flipped: an
+    atom appears in the signal as it is stored.
+
+    Parameters
+    ----------
+    components : array-like or Tensor of shape (n_components, *kernel_size, n_channels)
+        Atoms, of any norm. A tensor may require a gradient.
+    signal_shape : tuple of int
+        ``(length, n_channels)`` or ``(height, width, n_channels)``.
+    padding : {"same", "full", "valid", "circular"}, default="same"
+        "same": a position for each pixel, offset ``(k - 1) // 2``, so that atoms are centred (for even sizes as in
+        torch); what lies beyond the edge is cut off. "full": every overlap with the signal, offset ``k - 1``.
+        "valid": only atoms that lie inside. "circular": offset 0, atoms wrap around.
+    stride : int or tuple of int, default=1
+        Pixels between positions.
+    evaluation : {"auto", "spatial", "fft"}, default="auto"
+        Direct convolution, or fast Fourier transforms (for large atoms).
+
+    Attributes
+    ----------
+    code_shape : tuple of int
+        ``(*positions, n_components)``.
+    lipschitz : float
+        Squared norm of the synthesis: the largest eigenvalue over frequencies of D(w) D(w)^H, with the aliases of a
+        stride stacked. Exact for "circular" where the stride divides the sizes; for zero padding that of the padded
+        circle, which bounds it from above.
+
+    Raises
+    ------
+    ValueError
+        If atoms, signals, padding and stride do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.pursuits import ConvolutionalOperator
+    >>> operator = ConvolutionalOperator(np.ones((1, 3, 1)), (5, 1))
+    >>> codes = np.zeros((1, 5, 1))
+    >>> codes[0, 2] = 2.0
+    >>> operator.synthesize(codes)[0, :, 0]
+    array([0., 2., 2., 2., 0.])
+    >>> operator.analyze(operator.synthesize(codes))[0, :, 0]
+    array([2., 4., 6., 4., 2.])
+    """
+
+    def __init__(self, components, signal_shape, *, padding="same", stride=1, evaluation="auto"):
+        if not is_tensor(components):
+            components = np.asarray(components)
+            if components.dtype != np.float32:
+                components = components.astype(np.float64)
+        signal_shape = tuple(int(n) for n in signal_shape)
+        if len(signal_shape) not in (2, 3) or min(signal_shape) < 1:
+            raise ValueError(
+                f"signal_shape must be (length, n_channels) or (height, width, n_channels), got {signal_shape}."
+            )
+        if components.ndim != len(signal_shape) + 1 or components.shape[-1] != signal_shape[-1]:
+            raise ValueError(
+                f"components of shape {tuple(components.shape)} do not fit signals of shape {signal_shape}: they need "
+                f"shape (n_components, *kernel_size, {signal_shape[-1]}) with {len(signal_shape) - 1} kernel sizes."
+            )
+        if math.prod(components.shape) == 0:
+            raise ValueError(f"components of shape {tuple(components.shape)} are empty.")
+        if evaluation not in ("auto", "spatial", "fft"):
+            raise ValueError(f"evaluation must be 'auto', 'spatial' or 'fft', got {evaluation!r}.")
+        self.components = components
+        self.signal_shape = signal_shape
+        self.padding = padding
+        self.stride = stride
+        self.evaluation = evaluation
+        self.geometry = ConvolutionGeometry.of(signal_shape[:-1], components.shape[1:-1], padding, stride)
+        self._tables = {}
+
+    @property
+    def code_shape(self):
+        """``(*positions, n_components)``."""
+        return (*self.geometry.code_grid, self.components.shape[0])
+
+    @property
+    def lipschitz(self):
+        """Squared norm of the synthesis, or a bound on it from above."""
+        if "lipschitz" not in self._tables:
+            from ._conv_spectrum import largest_squared_singular_value
+
+            self._tables["lipschitz"] = largest_squared_singular_value(self._as_array(np.float64), self.geometry)
+        return self._tables["lipschitz"]
+
+    def synthesize(self, codes, *, n_jobs=None):
+        """Signals of codes.
+
+        Parameters
+        ----------
+        codes : ndarray or Tensor of shape (n_samples, *code_shape)
+        n_jobs : int or None, default=None
+            Threads.
+
+        Returns
+        -------
+        ndarray or Tensor of shape (n_samples, *signal_shape)
+            float32 for float32, else float64.
+        """
+        self._check(codes, self.code_shape, "codes")
+        if is_tensor(codes):
+            return self.on_tensors(codes).synthesize(codes)
+        codes = _as_float(codes)
+        if self._by_fft():
+            return self._spectrum(codes.dtype).synthesize(codes)
+        from ._conv_kernels import synthesize_signals
+
+        plan, vectors, _ = self._layout(codes.dtype)
+        signals = np.empty((len(codes), *self.signal_shape), dtype=codes.dtype)
+        flat_codes = np.ascontiguousarray(codes).reshape(len(codes), -1)
+        with kernel_threads(n_jobs, uses_blas=False):
+            synthesize_signals(flat_codes, signals.reshape(len(codes), -1), vectors, plan)
+        return signals
+
+    def analyze(self, X, *, n_jobs=None):
+        """Correlations of signals with every shifted atom: the adjoint of `synthesize`.
+
+        Parameters
+        ----------
+        X : ndarray or Tensor of shape (n_samples, *signal_shape)
+        n_jobs : int or None, default=None
+            Threads.
+
+        Returns
+        -------
+        ndarray or Tensor of shape (n_samples, *code_shape)
+        """
+        self._check(X, self.signal_shape, "X")
+        if is_tensor(X):
+            return self.on_tensors(X).analyze(X)
+        X = _as_float(X)
+        if self._by_fft():
+            return self._spectrum(X.dtype).analyze(X)
+        from ._conv_kernels import analyze_signals
+
+        plan, _, columns = self._layout(X.dtype)
+        codes = np.empty((len(X), *self.code_shape), dtype=X.dtype)
+        flat = np.ascontiguousarray(X).reshape(len(X), -1)
+        with kernel_threads(n_jobs, uses_blas=False):
+            analyze_signals(flat, codes.reshape(len(X), -1, self.code_shape[-1]), columns, plan)
+        return codes
+
+    def on_tensors(self, like):
+        """The operator on tensors of the dtype and on the device of `like`.
+
+        Returns
+        -------
+        TorchConvolution
+            With the same `synthesize` and `analyze`; differentiable in its atoms where they are a tensor.
+        """
+        from ._conv_torch import TorchConvolution
+
+        if is_tensor(self.components):
+            return TorchConvolution(self.components.to(like), self.geometry, self.evaluation)
+        key = "tensor", like.dtype, like.device
+        if key not in self._tables:
+            self._tables[key] = like.new_tensor(self.components)
+        return TorchConvolution(self._tables[key], self.geometry, self.evaluation)
+
+    def __getstate__(self):
+        return {**self.__dict__, "_tables": {}}
+
+    def _check(self, values, shape, name):
+        if tuple(values.shape[1:]) != tuple(shape):
+            raise ValueError(f"{name} must have shape (n_samples, {', '.join(map(str, shape))}), got {values.shape}.")
+
+    def _by_fft(self):
+        if self.evaluation == "auto":
+            return math.prod(self.components.shape[1:]) >= FFT_FROM
+        return self.evaluation == "fft"
+
+    def _as_array(self, dtype):
+        if is_tensor(self.components):
+            return self.components.detach().cpu().numpy().astype(dtype)
+        return self.components.astype(dtype, copy=False)
+
+    def _spectrum(self, dtype):
+        key = "spectrum", np.dtype(dtype)
+        if key not in self._tables:
+            from ._conv_spectrum import Spectrum
+
+            self._tables[key] = Spectrum(self._as_array(dtype), self.geometry)
+        return self._tables[key]
+
+    def _layout(self, dtype):
+        """Plan of the kernels, and the atoms in their two forms."""
+        key = "layout", np.dtype(dtype)
+        if key not in self._tables:
+            from ._conv_plan import atom_columns, atom_vectors, make_plan
+
+            atoms = self._as_array(dtype)
+            plan = make_plan(self.geometry, len(atoms), atoms.shape[-1], dtype)
+            self._tables[key] = plan, atom_vectors(atoms, plan, dtype), atom_columns(atoms, plan, dtype)
+        return self._tables[key]
+
+
+def _as_float(values):
+    values = np.asarray(values)
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)

@@ -1,0 +1,114 @@
+"""How one signal and the atoms of a convolutional dictionary lie in the buffers of the kernels.
+
+A signal lies in a flat buffer with margins, its channels interleaved, so that one row of an atom meets consecutive
+values, and an atom is a handful of vectors. A second buffer of the same shape holds the weight of each value: 1 where
+it counts, 0 in the margins and where it is masked; the buffers of residuals are 0 there. On a circle, the margins
+behind the signal repeat its beginning; what is written into them is written at its beginning, too.
+"""
+
+from collections import namedtuple
+
+import numpy as np
+
+from ._vectors import VectorType
+
+BLOCK = 8
+"""Positions that are correlated at a time."""
+
+Plan = namedtuple(
+    "Plan",
+    [
+        "height",  # of the signal; 1 for one axis
+        "width",
+        "channels",
+        "kernel_height",
+        "kernel_width",
+        "stride_down",
+        "stride_right",
+        "top",  # margins before the first pixel, in rows and columns
+        "left",
+        "code_height",
+        "code_width",
+        "first_row",  # of the buffer where the atom at position 0 begins
+        "first_column",
+        "rows",
+        "pitch",  # values from row to row of the buffer
+        "wraps",
+        "atoms",
+        "padded_atoms",  # a multiple of the lanes
+        "row_vectors",  # vectors of one row of an atom
+    ],
+)
+
+
+def make_plan(geometry, n_components, n_channels, dtype):
+    """Plan of one signal for kernels on vectors of this dtype."""
+    lanes = lanes_of(dtype)
+    (height, width), (kernel_height, kernel_width) = _two(geometry.grid), _two(geometry.kernel_size)
+    stride, offset, code, reach = (
+        _two(geometry.stride),
+        _two(geometry.offset, 0),
+        _two(geometry.code_grid),
+        _two(geometry.reach),
+    )
+    row_vectors = -(-kernel_width * n_channels // lanes)
+    if geometry.wraps:
+        top, left = kernel_height - 1, kernel_width - 1
+        first_row, first_column = top, left
+        rows, columns = height + 3 * top, width + 3 * left
+    else:
+        top, left = offset
+        first_row, first_column = 0, 0
+        rows, columns = max(top + height, reach[0]), max(left + width, reach[1])
+    overrun = (BLOCK * stride[1]) * n_channels + row_vectors * lanes
+    pitch = -(-(columns * n_channels + overrun) // lanes) * lanes
+    if pitch * np.dtype(dtype).itemsize % 1024 == 0:
+        pitch += lanes  # rows a power of two apart would share their cache lines
+    return Plan(
+        height,
+        width,
+        n_channels,
+        kernel_height,
+        kernel_width,
+        *stride,
+        top,
+        left,
+        *code,
+        first_row,
+        first_column,
+        rows,
+        pitch,
+        int(geometry.wraps),
+        n_components,
+        -(-n_components // lanes) * lanes,
+        row_vectors,
+    )
+
+
+def lanes_of(dtype):
+    """Values of one vector."""
+    from numba import from_dtype
+
+    return VectorType(from_dtype(np.dtype(dtype))).lanes
+
+
+def _two(sizes, first=1):
+    """Sizes along two axes; a signal of one axis is a single row."""
+    return tuple(sizes) if len(sizes) == 2 else (first, *sizes)
+
+
+def atom_vectors(components, plan, dtype):
+    """Atoms as vectors: (padded_atoms, kernel_height * row_vectors * lanes), zeros behind each row."""
+    lanes = lanes_of(dtype)
+    rows = np.zeros((plan.padded_atoms, plan.kernel_height, plan.row_vectors * lanes), dtype=dtype)
+    rows[: plan.atoms, :, : plan.kernel_width * plan.channels] = components.reshape(
+        plan.atoms, plan.kernel_height, plan.kernel_width * plan.channels
+    )
+    return rows.ravel()
+
+
+def atom_columns(components, plan, dtype):
+    """Atoms side by side: (kernel_height * kernel_width * channels, padded_atoms)."""
+    columns = np.zeros((components[0].size, plan.padded_atoms), dtype=dtype)
+    columns[:, : plan.atoms] = components.reshape(plan.atoms, -1).T
+    return columns.ravel()

@@ -1,0 +1,105 @@
+"""Convolutional synthesis and analysis of tensors."""
+
+import math
+
+import torch
+from torch.nn import functional
+
+FFT_FROM = 1024
+"""Values of an atom from which transforms take less time than direct convolution."""
+
+
+class TorchConvolution:
+    """A convolutional dictionary on tensors: differentiable in its input and in its atoms.
+
+    Parameters
+    ----------
+    components : Tensor of shape (n_components, *kernel_size, n_channels)
+    geometry : ConvolutionGeometry
+    evaluation : {"auto", "spatial", "fft"}, default="auto"
+    """
+
+    def __init__(self, components, geometry, evaluation="auto"):
+        self.components = components
+        self.geometry = geometry
+        self.by_fft = evaluation == "fft" or (evaluation == "auto" and math.prod(components.shape[1:]) >= FFT_FROM)
+
+    def analyze(self, X):
+        """Correlations of signals ``(n_samples, *grid, n_channels)`` with all shifted atoms."""
+        values = X.movedim(-1, 1)
+        maps = self._analyze_by_fft(values) if self.by_fft else self._correlate(values)
+        return maps.movedim(1, -1)
+
+    def synthesize(self, codes):
+        """Signals of codes of shape ``(n_samples, *code_grid, n_components)``."""
+        maps = codes.movedim(-1, 1)
+        signals = self._synthesize_by_fft(maps) if self.by_fft else self._convolve(maps)
+        return signals.movedim(1, -1)
+
+    def _filters(self):
+        return self.components.movedim(-1, 1)
+
+    def _correlate(self, values):
+        g = self.geometry
+        margins = []
+        for n, o, r in zip(reversed(g.grid), reversed(g.offset), reversed(g.reach), strict=True):
+            margins += [o, r - o - n]
+        if g.wraps:
+            padded = functional.pad(values, [max(0, m) for m in margins], mode="circular")
+            padded = functional.pad(padded, [min(0, m) for m in margins])
+        else:
+            padded = functional.pad(values, margins)
+        correlate = functional.conv1d if len(g.grid) == 1 else functional.conv2d
+        return correlate(padded, self._filters(), stride=g.stride)
+
+    def _convolve(self, maps):
+        g = self.geometry
+        convolve = functional.conv_transpose1d if len(g.grid) == 1 else functional.conv_transpose2d
+        whole = convolve(maps, self._filters(), stride=g.stride)
+        for axis, (n, o, r) in enumerate(zip(g.grid, g.offset, g.reach, strict=True), start=2):
+            if g.wraps and r > n:
+                beyond = whole.narrow(axis, n, r - n)
+                whole = whole.narrow(axis, 0, n) + _extended(beyond, axis, n)
+            elif r < o + n:
+                whole = _extended(whole, axis, o + n).narrow(axis, o, n)
+            else:
+                whole = whole.narrow(axis, o, n)
+        return whole
+
+    def _sizes(self):
+        g = self.geometry
+        if g.wraps:
+            return g.grid
+        return tuple(max(n + k - 1, r - k + 1) for n, k, r in zip(g.grid, g.kernel_size, g.reach, strict=True))
+
+    def _analyze_by_fft(self, values):
+        g, sizes = self.geometry, self._sizes()
+        axes = tuple(range(2, 2 + len(sizes)))
+        margins = []
+        for n, o, size in zip(reversed(g.grid), reversed(g.offset), reversed(sizes), strict=True):
+            margins += [o, size - o - n]
+        transfer = torch.fft.rfftn(self._filters(), s=sizes, dim=axes)
+        frequencies = torch.fft.rfftn(functional.pad(values, margins), dim=axes)
+        maps = torch.fft.irfftn(torch.einsum("nc...,kc...->nk...", frequencies, transfer.conj()), s=sizes, dim=axes)
+        return maps[(..., *_lattice(g))]
+
+    def _synthesize_by_fft(self, maps):
+        g, sizes = self.geometry, self._sizes()
+        axes = tuple(range(2, 2 + len(sizes)))
+        spread = maps.new_zeros((*maps.shape[:2], *sizes))
+        spread[(..., *_lattice(g))] = maps
+        transfer = torch.fft.rfftn(self._filters(), s=sizes, dim=axes)
+        frequencies = torch.fft.rfftn(spread, dim=axes)
+        signals = torch.fft.irfftn(torch.einsum("nk...,kc...->nc...", frequencies, transfer), s=sizes, dim=axes)
+        return signals[(..., *(slice(o, o + n) for o, n in zip(g.offset, g.grid, strict=True)))]
+
+
+def _lattice(geometry):
+    return tuple(slice(0, (p - 1) * s + 1, s) for p, s in zip(geometry.code_grid, geometry.stride, strict=True))
+
+
+def _extended(values, axis, length):
+    """`values` with zeros behind, up to `length` along `axis`."""
+    margins = [0] * (2 * (values.ndim - axis))
+    margins[-1] = length - values.shape[axis]
+    return functional.pad(values, margins)
