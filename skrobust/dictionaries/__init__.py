@@ -1,0 +1,5 @@
+"""Dictionaries learned from data."""
+
+from ._ksvd import KSVD
+
+__all__ = ["KSVD"]

@@ -1,0 +1,41 @@
+"""The coding step of every learner."""
+
+import warnings
+from contextlib import contextmanager
+
+from skrobust.pursuits import orthogonal_mp
+
+GREEDY = ("omp", "ols")
+
+
+def encode(X, components, *, coding, n_nonzero_coefs, residual_tol, alpha, positive, n_jobs):
+    """Sparse codes of signals over given atoms.
+
+    Parameters
+    ----------
+    X : ndarray or Tensor of shape (n_signals, n_features)
+    components : ndarray or Tensor of shape (n_atoms, n_features)
+    coding, n_nonzero_coefs, residual_tol, alpha, n_jobs
+        As in `KSVD`.
+    positive : bool
+        Whether codes are >= 0; only with ``coding="l1"``.
+
+    Returns
+    -------
+    csr_array or sparse Tensor of shape (n_signals, n_atoms)
+    """
+    if coding in GREEDY:
+        return orthogonal_mp(
+            X, components, n_nonzero_coefs=n_nonzero_coefs, tol=residual_tol, selection=coding, n_jobs=n_jobs
+        )
+    from skrobust.pursuits import basis_pursuit
+
+    return basis_pursuit(X, components, alpha=alpha, positive=positive, n_jobs=n_jobs)
+
+
+@contextmanager
+def codes_may_end_early():
+    """While atoms are learned, some may depend on others for a while: no cause for a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended early", RuntimeWarning)
+        yield

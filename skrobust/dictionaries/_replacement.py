@@ -1,0 +1,77 @@
+"""New atoms in place of those that do nothing, or nothing that another does not do."""
+
+import numpy as np
+
+from ._initial import unit_rows
+
+DUPLICATE = 0.99
+"""Atoms of a larger correlation are taken for one, as in the authors' K-SVD."""
+
+FEW, SHARE = 3, 1 / 20
+"""An atom is dead when it serves no more signals than this, nor than this share of what atoms serve on average."""
+
+
+def idle_atoms(components, usage):
+    """Which atoms are dead, or duplicates of an atom that serves more signals.
+
+    Parameters
+    ----------
+    components : ndarray of shape (n_atoms, n_features)
+        Of unit norm.
+    usage : ndarray of shape (n_atoms,)
+
+    Returns
+    -------
+    ndarray of bool of shape (n_atoms,)
+    """
+    idle = usage <= min(FEW, int(SHARE * usage.mean()))
+    order = np.argsort(-usage, kind="stable")
+    alike = np.abs(components @ components.T)[np.ix_(order, order)] > DUPLICATE
+    for place, j in enumerate(order):
+        idle[j] |= bool(np.any(alike[place, :place] & ~idle[order[:place]]))
+    return idle
+
+
+def replace_idle_atoms(components, usage, energies, X, positive):
+    """Put the worst represented signals in place of idle atoms.
+
+    Parameters
+    ----------
+    components : ndarray of shape (n_atoms, n_features)
+        Overwritten.
+    usage : ndarray of shape (n_atoms,)
+        How many signals use each atom.
+    energies : ndarray of shape (n_signals,)
+        Squared norms of the residuals.
+    X : ndarray of shape (n_signals, n_features)
+    positive : bool
+        Whether atoms are >= 0.
+
+    Returns
+    -------
+    ndarray of int
+        The atoms that were replaced. Signals that are represented well, or like another atom, replace none.
+    """
+    idle = np.flatnonzero(idle_atoms(components, usage))
+    if len(idle) == 0:
+        return idle
+    n_candidates = min(len(X), 4 * len(idle))
+    worst = np.argpartition(-energies, n_candidates - 1)[:n_candidates]
+    worst = worst[np.argsort(-energies[worst], kind="stable")]
+    signals = np.maximum(X[worst], 0) if positive else X[worst]
+    powers = np.square(signals, dtype=np.float64).sum(axis=1)
+    worth = energies[worst] > 100 * np.finfo(X.dtype).eps * powers
+    candidates = unit_rows(signals[worth & (powers > 0)])
+    kept = np.ones(len(components), dtype=bool)
+    kept[idle] = False
+    done = []
+    for candidate in candidates:
+        if len(done) == len(idle):
+            break
+        if np.abs(components[kept] @ candidate).max(initial=0) > DUPLICATE:
+            continue
+        j = idle[len(done)]
+        components[j] = candidate
+        kept[j] = True
+        done.append(j)
+    return np.array(done, dtype=np.intp)
