@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
 
-from skrobust.attacks import APGD, FAB, PGD, Cascade, LocallyLinear, RandomNoise, Square
+from skrobust import PolarizingCoder, attacks
+from skrobust.attacks import APGD, FAB, PGD, Cascade, CornerSearch, LocallyLinear, RandomNoise, Square, Transfer
 from skrobust.attacks._solvers import capped_rate
 from skrobust.attacks._streams import ImageStreams
 
@@ -255,3 +258,48 @@ def test_cascade_of_ones_own():
     assert worst <= min(_accuracy(model, part.set_params(eps=0.1, random_state=0), X, y) for part in mine)
     with pytest.raises(TypeError, match="attacks must hold attacks"):
         Cascade(attacks=[LogisticRegression()]).perturb(model, X, y)
+
+
+@pytest.fixture(scope="module")
+def thresholded():
+    """A network over thresholded pixels: constant nearly everywhere."""
+    X, y, X_test, y_test = digits()
+    head = MLPClassifier((64,), max_iter=100, random_state=0)
+    return make_pipeline(PolarizingCoder(n_thresholds=2), head).fit(X, y), X_test, y_test
+
+
+@pytest.mark.parametrize(
+    "attack", [PGD(n_iter=5), APGD(n_iter=5), Cascade(n_iter=5, n_queries=5, n_targets=2)], ids=repr
+)
+def test_worst_searches_the_corners_where_nothing_can_be_climbed(thresholded, attack):
+    model, X, y = thresholded
+    words = {"eps": 0.1, "gradient": "worst", "random_state": 0}
+    corners = CornerSearch(eps=0.1, n_targets=9).perturb(model, X, y)
+    found = attack.set_params(**words).perturb(model, X, y)
+    lost = model.predict(corners) != y
+    assert 0.2 < lost.mean() < 0.8
+    assert np.all(model.predict(found)[lost] != y[lost])
+
+
+def test_the_cascade_searches_corners_once(thresholded, monkeypatch):
+    model, X, y = thresholded
+    calls = []
+    monkeypatch.setattr(attacks._corners.Corners, "run", lambda self, search: calls.append(len(search.standing())))
+    Cascade(n_iter=2, n_queries=2, gradient="worst", random_state=0).perturb(model, X[:20], y[:20])
+    assert len(calls) == 1
+    for model, X, y in (defended("logistic"), logistic()):
+        Cascade(n_iter=2, n_queries=2, gradient="worst", random_state=0).perturb(model, X[:20], y[:20])
+    assert len(calls) == 1, "these have gradients"
+
+
+def test_cascade_with_transfer():
+    model, X, y = logistic()
+    source = LogisticRegression(C=0.1, max_iter=2000).fit(*digits()[:2])
+    transfer = Transfer(PGD(eps=0.3, n_iter=10), source)
+    cascade = Cascade(eps=0.05, attacks=[RandomNoise(), transfer], random_state=0)
+    assert [part["eps"] for part in cascade.describe()["attacks"]] == [0.05, 0.05]
+    assert transfer.eps == 0.3, "the user's attack is left as it was"
+    X_adv = cascade.perturb(model, X, y)
+    assert np.max(norm_of(X_adv - X, "linf")) <= 0.05
+    alone = Transfer(PGD(eps=0.05, n_iter=10, random_state=0), source).perturb(model, X, y)
+    assert np.mean(model.predict(X_adv) == y) <= np.mean(model.predict(alone) == y) < 0.9

@@ -42,6 +42,7 @@ ATTACKS = {
     "JSMA": attacks.JSMA(theta=0.4, gamma=0.1, n_targets=2),
     "JSMA one": attacks.JSMA(theta=-0.4, gamma=0.05, n_targets=2, pairs=False),
     "CarliniWagner": attacks.CarliniWagner(n_iter=30, learning_rate=0.1, binary_search_steps=2, initial_const=1.0),
+    "CornerSearch": attacks.CornerSearch(n_iter=4, n_targets=2, gradient="worst"),
     "HopSkipJump": attacks.HopSkipJump(n_iter=2, n_eval_init=10, random_state=0),
     "Transfer": attacks.Transfer(attacks.PGD(n_iter=4, random_state=0), None),
     "Cascade": attacks.Cascade(n_iter=3, n_queries=5, n_targets=2, random_state=0),
@@ -60,7 +61,7 @@ def _attack(name, model=None, **words):
 
 
 def _norms(attack):
-    if attack.norm == "l0" or isinstance(attack, attacks.CarliniWagner):
+    if attack.norm == "l0" or isinstance(attack, attacks.CarliniWagner | attacks.CornerSearch):
         return [attack.norm]
     two = isinstance(attack, attacks.Square | attacks.APGD | attacks.Cascade | attacks.HopSkipJump)
     return ["linf", "l2"] if two else ["linf", "l2", "l1"]

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from skrobust.signals import batch_slices
 
 from ._ball import NORMS, Ball
+from ._corners import Corners
 from ._images import give_back, read_box, read_images, read_labels
 from ._losses import LOSSES, Goal
 from ._search import Search
@@ -212,17 +213,43 @@ class AscentAttack(GradientAttack):
         "loss": [StrOptions(set(LOSSES))],
     }
 
+    def _attackers(self, model, x, judge):
+        attackers = super()._attackers(model, x, judge)
+        # Where the model is constant nearly everywhere there is nothing to climb, whatever stands in for the slope.
+        if len(attackers) > 1 and self._ball_norm() == "linf" and _constant(attackers[0], x):
+            attackers.append(Corners(attackers[-1]))
+        return attackers
+
+    def _run_against(self, attacker, search):
+        if not isinstance(attacker, Corners):
+            super()._run_against(attacker, search)
+        elif len(search.standing()):
+            attacker.run(search)
+
     def _n_ticks(self, n_classes):
         return self.n_restarts * self.n_iter
 
 
-def _alike(victims, x):
-    """Whether the victims' gradients are the same, to the last bit, at some images and at noise between them."""
+def _probes(x):
+    """Some images, and noise between them."""
     few = x[:8]
     mixed = few.flip(0).roll(1, dims=-1)
-    points = torch.cat([few, (few + mixed) / 2, mixed])
-    first, *others = (victim.gradient(points, lambda scores: scores.amax(1))[0] for victim in victims)
+    return torch.cat([few, (few + mixed) / 2, mixed])
+
+
+def _gradient_at_probes(victim, x):
+    return victim.gradient(_probes(x), lambda scores: scores.amax(1))[0]
+
+
+def _alike(victims, x):
+    """Whether the victims' gradients are the same, to the last bit."""
+    first, *others = (_gradient_at_probes(victim, x) for victim in victims)
     return all(torch.equal(first, other) for other in others)
+
+
+def _constant(victim, x):
+    """Whether the victim has no gradient anywhere."""
+    return not bool(_gradient_at_probes(victim, x).any())
 
 
 def relative_step(eps, n_iter):

@@ -1,13 +1,13 @@
 """Several attacks in a row, each on the images that the ones before could not take."""
 
-import copy
 from numbers import Integral
 
+from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._apgd import APGD
 from ._base import Attack, GradientAttack
-from ._black_box import BlackBoxAttack
+from ._corners import Corners
 from ._fab import FAB
 from ._square import Square
 
@@ -25,8 +25,8 @@ class Cascade(GradientAttack):
         Radius of the ball, in the units of X.
     norm : {"linf", "l2"}, default="linf"
     attacks : list of attacks or None, default=None
-        In place of the four. Their `eps`, `norm`, `clip`, `random_state` and, where they have it, `gradient` and
-        `n_eot` are this cascade's.
+        In place of the four: any attacks, those of other libraries (`FromART`) and `Transfer` too. Their `eps`,
+        `norm`, `clip`, `random_state` and, where they have it, `gradient` and `n_eot` are this cascade's.
     n_iter : int, default=100
         Steps of the gradient attacks of ``attacks=None``.
     n_queries : int, default=5000
@@ -36,7 +36,8 @@ class Cascade(GradientAttack):
     image_shape : tuple or None, default=None
         For Square, see there.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
-        Backward pass of front ends, see `PGD`. "worst" runs each gradient attack through all of them.
+        Backward pass of front ends, see `PGD`. "worst" runs each gradient attack through all of them, and in
+        l-infinity `CornerSearch` on a model whose exact gradient is zero everywhere.
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
@@ -122,25 +123,29 @@ class Cascade(GradientAttack):
                 Square(n_iter=self.n_queries, rescale_schedule=False, image_shape=self.image_shape),
             ]
         else:
-            parts = [copy.copy(part) for part in self.attacks]
-        words = ("eps", "norm", "clip", "random_state", "gradient", "n_eot")
+            for part in self.attacks:
+                if not isinstance(part, Attack):
+                    raise TypeError(f"attacks must hold attacks of skrobust.attacks, got {type(part).__name__}.")
+            parts = [clone(part) for part in self.attacks]
         for part in parts:
-            if not isinstance(part, Attack):
-                raise TypeError(f"attacks must hold attacks of skrobust.attacks, got {type(part).__name__}.")
-            own = part.get_params(deep=False)
-            part.set_params(**{word: getattr(self, word) for word in words if word in own})
+            part.set_params(**self._shared_words(part))
             part._validate_params()
             if part.norm != self.norm:
                 raise ValueError(f"norm={self.norm!r}, but {type(part).__name__} is an attack in {part.norm}.")
         return parts
 
+    def _shared_words(self, part):
+        """This cascade's parameters under the names by which `part`, or the attack inside it, takes them."""
+        own = part.get_params()
+        shared = {word: getattr(self, word) for word in ("eps", "norm", "clip", "random_state", "gradient", "n_eot")}
+        names = [(f"{inside}{word}", word) for inside in ("", "attack__") for word in shared]
+        return {name: shared[word] for name, word in names if name in own}
+
     def _attackers(self, model, x, judge):
-        pairs = []
-        for part in self._parts():
-            # Scores of all kinds of access would not compare; the bridge's are those of the model.
-            seen = [judge] if isinstance(part, BlackBoxAttack) else part._attackers(model, x, judge)
-            pairs += [(part, attacker) for attacker in seen]
-        return pairs
+        # Scores of all kinds of access would not compare: black boxes too are asked through the bridge.
+        pairs = [(part, seen) for part in self._parts() for seen in part._attackers(model, x, judge)]
+        searches = [pair for pair in pairs if isinstance(pair[1], Corners)]
+        return [pair for pair in pairs if pair not in searches[1:]]  # the same for every part
 
     def _run_against(self, attacker, search):
         part, seen = attacker

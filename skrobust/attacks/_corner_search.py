@@ -1,14 +1,11 @@
 """Greedy discrete search among the corners of the ball, for models that are constant nearly everywhere."""
 
-import functools
 from numbers import Integral
 
-import torch
 from sklearn.utils._param_validation import Interval
 
 from ._base import GradientAttack
-from ._losses import rival_difference
-from ._rivals import rivals_by_score
+from ._corners import search_corners
 
 
 class CornerSearch(GradientAttack):
@@ -20,7 +17,8 @@ class CornerSearch(GradientAttack):
     the gradient at the present corner prefers by ``|gradient| * range``, and flips the first of them, in blocks that
     halve whenever a block does not raise the model's own margin.
 
-    Each of the `n_targets` strongest rival classes is aimed at in turn.
+    Each of the `n_targets` strongest rival classes is aimed at in turn. ``gradient="worst"`` of `PGD`, `APGD` and
+    `Cascade` includes this search where the model's exact gradient is zero everywhere.
 
     Parameters
     ----------
@@ -98,52 +96,7 @@ class CornerSearch(GradientAttack):
         self.verbose = verbose
 
     def _run(self, attacker, search):
-        targeted = search.goal.targeted
-        first = search.standing()
-        if targeted:
-            rivals = search.goal.label[first][:, None]
-        else:
-            rivals = rivals_by_score(attacker.scores(search.x[first]), search.goal.label[first], self.n_targets)
-        for column in range(rivals.shape[1]):
-            still = ~search.lost[first]
-            if bool(still.any()):
-                self._aim(attacker, search, first[still], rivals[still, column])
-
-    def _aim(self, attacker, search, index, rival):
-        """Search the corners of the images `index` for the class `rival`."""
-        ball, goal = search.ball[index], search.goal[index]
-        x = ball.x
-        margin = self._margin(attacker.scores(x), goal, rival)
-        share = torch.ones_like(margin)  # of the values that the gradient would flip
-        n_values = x[0].numel()
-        for _ in range(self.n_iter):
-            gradient, _ = attacker.gradient(x, functools.partial(self._margin, goal=goal, rival=rival))
-            wanted = ball.farthest(gradient)
-            gain = (gradient * (wanted - x)).flatten(1)
-            count = torch.ceil(share * (gain > 0).sum(1)).clamp_min(1)
-            rank = gain.argsort(dim=1, descending=True).argsort(dim=1)
-            flipped = ((rank < count[:, None]) & (gain > 0)).reshape(x.shape)
-            candidates = torch.where(flipped, wanted, x)
-            scores = attacker.scores(candidates)
-            found = self._margin(scores, goal, rival)
-            better = found > margin
-            x = torch.where(better.reshape(-1, *[1] * (x.ndim - 1)), candidates, x)
-            margin = torch.where(better, found, margin)
-            # A block that brought nothing is halved; when not even the best single value helps, the search is over.
-            over = ~better & (count <= 1)
-            share = torch.where(better, (2 * share).clamp_max(1), share / 2).clamp_min(0.5 / n_values)
-            still = search.offer(index, candidates, scores) & ~over
-            search.progress.update()
-            if not bool(still.all()):
-                index, x, margin, share, rival = index[still], x[still], margin[still], share[still], rival[still]
-                ball, goal = ball[still], goal[still]
-                if not len(index):
-                    return
-
-    @staticmethod
-    def _margin(scores, goal, rival):
-        """How far the rival is ahead of the true class, or a target of the best other class."""
-        return goal.margin(scores) if goal.targeted else rival_difference(scores, goal.label, rival)
+        search_corners(attacker, search, n_iter=self.n_iter, n_targets=self.n_targets, progress=search.progress.update)
 
     def _n_ticks(self, n_classes):
         return min(self.n_targets, n_classes - 1) * self.n_iter

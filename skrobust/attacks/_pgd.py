@@ -34,7 +34,9 @@ class PGD(AscentAttack):
         is invariant to the scores' scale; with two classes it is the margin.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `skrobust.as_module`. "worst" tries the first four in turn and keeps, for
-        each image, what hurts most. "skip" makes the attack semi-white: the front end is unknown to it.
+        each image, what hurts most; where the exact one is zero everywhere, as behind hard thresholds, it searches
+        the corners of an l-infinity ball as well, see `CornerSearch`. "skip" makes the attack semi-white: the front
+        end is unknown to it.
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)

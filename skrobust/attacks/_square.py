@@ -133,10 +133,15 @@ class Square(BlackBoxAttack):
             found = search.goal[index].margin(scores).to(margin.dtype)
             better = found >= margin  # trees and neighbours have plateaus: wander on them
             moved = better.nonzero().squeeze(1)
-            x[moved], margin[moved] = candidates[moved], found[moved]
-            still = search.offer(index, candidates, scores)
             search.progress.update()
-            if not bool(still.all()):
+            if not len(moved):
+                continue
+            x[moved], margin[moved] = candidates[moved], found[moved]
+            # Nobody else can be worse than what is known.
+            goes_on = search.offer(index[moved], x[moved], scores[moved])
+            if not bool(goes_on.all()):
+                still = torch.ones_like(better)
+                still[moved] = goes_on
                 index, x, margin, ball = index[still], x[still], margin[still], ball[still]
                 if not len(index):
                     return
