@@ -95,6 +95,62 @@ def test_pack_count_keep(dtype):
     np.testing.assert_array_equal(a, np.where(kept, before, 0))
 
 
+@kernel
+def _more_arithmetic(a, b, c, out):
+    x, y, z = _vectors.load(a, 0), _vectors.load(b, 0), _vectors.load(c, 0)
+    n = _vectors.lanes(a)
+    _vectors.store(out, 0, _vectors.multiply(x, y))
+    _vectors.store(out, n, _vectors.divide(x, y))
+    _vectors.store(out, 2 * n, _vectors.fnma(x, y, z))
+    _vectors.store(out, 3 * n, _vectors.where_greater(x, y, z, _vectors.lane_numbers(a)))
+    _vectors.write(out, 4 * n, _vectors.read(a, n - 1))
+    return _vectors.total(x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_more_arithmetic(dtype):
+    n = LANES[dtype]
+    a, b, c = np.random.default_rng(0).normal(size=(3, n)).astype(dtype)
+    out = np.zeros(4 * n + 1, dtype)
+    sum_of_lanes = _more_arithmetic(a, b, c, out)
+    expected = [a * b, a / b, c - a.astype(np.longdouble) * b, np.where(a > b, c, np.arange(n)), a[-1:]]
+    tolerance = 4 * np.finfo(dtype).eps
+    np.testing.assert_allclose(out, np.concatenate(expected).astype(dtype), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(sum_of_lanes, a.sum(), rtol=tolerance, atol=n * tolerance)
+
+
+@kernel
+def _first_largest(values, positions):
+    return _vectors.first_largest(_vectors.load(values, 0), _vectors.load(positions, 0))
+
+
+@given(seed=st.integers(0, 10**6), dtype=st.sampled_from(DTYPES), levels=st.sampled_from([1, 2, 5, 1000]))
+def test_first_largest(seed, dtype, levels):
+    """The largest lane; of several equal ones the smallest position, whichever lane it is in."""
+    rng = np.random.default_rng(seed)
+    n = LANES[dtype]
+    values, positions = rng.integers(-3, levels, n).astype(dtype), rng.permutation(2**24)[:n].astype(dtype)
+    top, position = _first_largest(values, positions)
+    assert top == values.max()
+    assert position == positions[values == top].min()
+
+
+@kernel
+def _draw(counter, taken):
+    number = _vectors.take_number(counter)
+    while number < taken.size:
+        taken[number] += 1
+        number = _vectors.take_number(counter)
+
+
+def test_take_number_gives_each_number_once():
+    from skrobust.pursuits._threads import on_threads
+
+    taken = np.zeros(100_000, dtype=np.int64)
+    on_threads(lambda taken, counter: _draw(counter, taken), taken)
+    np.testing.assert_array_equal(taken, 1)
+
+
 def _keep_largest_slowly(values, k):
     """The rule in words: those clearly above the k-th largest, then those equal to within rounding, in order."""
     magnitudes = np.abs(values)
@@ -146,12 +202,15 @@ def test_kernels_use_the_widest_registers():
 
 _COMPARE = """
 import numpy as np
-from skrobust.pursuits import WaveletBasis, _vectors
+from skrobust.pursuits import WaveletBasis, _vectors, orthogonal_mp
 rng = np.random.default_rng(0)
 out = [np.array([_vectors.EXPLICIT])]
 for grid, level in (((28, 27), 3), ((16, 16), 2), ((45,), 2)):
     X = rng.normal(size=(5, *grid, 2)).astype(np.float32)
     out.append(WaveletBasis("db3", grid, level).sparsify(X, [7, 30], clip=(-1, 1)))
+X, components = rng.normal(size=(40, 13)), rng.normal(size=(37, 13))
+for selection in ("omp", "ols"):
+    out.append(orthogonal_mp(X, components, n_nonzero_coefs=3, selection=selection, sparse_output=False))
 np.savez({path!r}, *out)
 """
 

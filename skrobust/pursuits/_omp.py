@@ -225,12 +225,11 @@ def orthogonal_mp_gram(
 
     if squared_norms is None and (tol is not None or return_residual):
         raise ValueError("tol and return_residual need squared_norms, the squared norms of the signals; got None.")
-    C = check_array(correlations, dtype=_DTYPES, order="C", ensure_all_finite=False, input_name="correlations")
+    C = check_array(correlations, dtype=_DTYPES, order="C", input_name="correlations")
     gram = _checked_gram(gram, C.shape[1], C.dtype)
     norms = np.zeros(0) if squared_norms is None else one_per_signal(squared_norms, len(C), "squared_norms")
 
     def refuse():
-        assert_all_finite(C, input_name="correlations")
         raise ValueError("squared_norms has values that are not finite.")
 
     pursuit = Pursuit(

@@ -7,10 +7,14 @@ from numba import types
 from sklearn import get_config
 
 from ._omp_products import gram_rows
+from ._threads import on_threads
 from ._vectors import VECTOR_BYTES, VectorType
 
 GROUP = 4
 """Vectors that a kernel takes at a time."""
+
+_ROWS = 32
+"""Rows of a Gram matrix that a thread makes at a time."""
 
 
 def padded_width(n_atoms, dtype):
@@ -55,7 +59,8 @@ class UnitAtoms:
         if given is not None:
             return padded_gram(given, self.inverse_norms)
         padded = aligned_zeros((self.n_atoms, self.columns.shape[1]), self.columns.dtype)
-        gram_rows(np.ascontiguousarray(self.columns[:, : self.n_atoms].T), self.columns, padded, 32)
+        rows = np.ascontiguousarray(self.columns[:, : self.n_atoms].T)
+        on_threads(gram_rows, rows, self.columns, padded, _ROWS, n_pieces=-(-self.n_atoms // _ROWS))
         return padded.reshape(-1)
 
     def affords_gram(self, n_selections):

@@ -12,6 +12,7 @@ from skrobust.signals import batch_slices
 from . import _omp_kernels as kernels
 from ._omp_atoms import padded_width
 from ._omp_codes import CodeRows, compressed_rows
+from ._threads import on_threads
 
 _BLOCK_BYTES = 1 << 19
 """Correlations that a thread makes at a time: they stay in its second-level cache."""
@@ -68,9 +69,10 @@ class Pursuit:
             rows = CodeRows(n, self.most, self.dtype)
             residuals = np.zeros(n if self.return_residual else 0)
             tally = np.zeros((-(-n // block), 3), dtype=np.int64)
-            kernel(
-                *(array[batch] if len(array) else array for array in per_signal), *shared, self.by_gain,
-                squared_tol[batch], rows.indices, rows.values, rows.counts, residuals, tally, block, n_threads,
+            on_threads(
+                kernel, *(array[batch] if len(array) else array for array in per_signal), *shared, self.by_gain,
+                squared_tol[batch], rows.indices, rows.values, rows.counts, residuals, tally, block,
+                n_pieces=len(tally),
             )  # fmt: skip
             yield rows, residuals, tally.sum(axis=0)
 

@@ -1,19 +1,25 @@
 """Sparse codes: from one row of room per signal to compressed rows."""
 
 import numpy as np
-from numba import prange
 from scipy import sparse
 
-from ._vectors import kernel
+from ._threads import on_threads
+from ._vectors import kernel, take_number
+
+_ROWS = 4096
+"""Codes that a thread packs at a time."""
 
 
-@kernel(parallel=True)
-def _gather(indices, values, counts, starts, packed_indices, packed_values):
-    for row in prange(counts.size):
-        start = starts[row]
-        for p in range(counts[row]):
-            packed_indices[start + p] = indices[row, p]
-            packed_values[start + p] = values[row, p]
+@kernel
+def _gather(indices, values, counts, starts, packed_indices, packed_values, next_block):
+    b = take_number(next_block)
+    while b * _ROWS < counts.size:
+        for row in range(b * _ROWS, min(counts.size, (b + 1) * _ROWS)):
+            start = starts[row]
+            for p in range(counts[row]):
+                packed_indices[start + p] = indices[row, p]
+                packed_values[start + p] = values[row, p]
+        b = take_number(next_block)
 
 
 class CodeRows:
@@ -36,7 +42,9 @@ class CodeRows:
         if len(ends) == 0 or ends[-1] == self.indices.size:
             return self.indices.reshape(-1), self.values.reshape(-1), self.counts
         indices, values = np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1], dtype=self.values.dtype)
-        _gather(self.indices, self.values, self.counts, ends - self.counts, indices, values)
+        n_pieces = -(-len(ends) // _ROWS)
+        starts = ends - self.counts
+        on_threads(_gather, self.indices, self.values, self.counts, starts, indices, values, n_pieces=n_pieces)
         return indices, values, self.counts
 
 

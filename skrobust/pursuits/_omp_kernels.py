@@ -1,11 +1,10 @@
-"""Batch orthogonal matching pursuit on the CPU: blocks of signals, one BLAS product each, then atom by atom.
+"""Batch orthogonal matching pursuit on the CPU: blocks of signals, their products with all atoms, then atom by atom.
 
 The triangular factor of the selected atoms is read from the basis rows of `_omp_steps`, not solved for; the
 coefficients follow by one back-substitution at the end, and the residual is ||x||^2 - sum_k pivot_k projection_k^2.
 """
 
 import numpy as np
-from numba import prange
 
 from ._omp_products import inner_products
 from ._omp_steps import gram_row, largest, next_by_correlation, next_by_gain
@@ -238,103 +237,97 @@ def _squared_norms(x, n_rows, energies):
                 energies[i] += np.float64(x[i, f]) ** 2
 
 
-@kernel(parallel=True)
+@kernel
 def pursue_signals(
-    X, atoms, gram, scales, by_gain, squared_tol, indices, values, counts, residuals, tally, block, n_threads
+    X, atoms, gram, scales, by_gain, squared_tol, indices, values, counts, residuals, tally, block, next_block
 ):
-    """Code signals (n_signals, n_features) by the columns of `atoms` (n_features, width).
+    """Code signals (n_signals, n_features) by the columns of `atoms` (n_features, width), block after block.
 
-    `gram` may be empty: the rows that are needed are then made when they are. `indices` and `values` have a row for
-    each signal, `tally` one for each block of signals; `squared_tol` and `residuals` may be empty.
+    Each thread calls this with the same arguments. `gram` may be empty: the rows that are needed are then made when
+    they are. `indices` and `values` have a row for each signal, `tally` one for each block of signals; `squared_tol`
+    and `residuals` may be empty.
     """
     n, d = X.shape
-    width, most = atoms.shape[1], indices.shape[1]
+    width = atoms.shape[1]
     columns = atoms.reshape(-1)
-    next_block = np.zeros(1, np.int64)
-    for _ in prange(n_threads):
-        work = _workspace(atoms, width, most)
-        products = aligned_zeros(block * width, atoms)
-        energies = np.zeros(block)
-        nothing, no_mask = np.zeros(0, atoms.dtype), np.zeros((0, 0), np.bool_)
-        column = np.zeros(d if gram.size == 0 else 0, atoms.dtype)
-        rows = gram if gram.size > 0 else aligned_zeros(width, atoms)
+    work = _workspace(atoms, width, indices.shape[1])
+    products = aligned_zeros(block * width, atoms)
+    energies = np.zeros(block)
+    nothing, no_mask = np.zeros(0, atoms.dtype), np.zeros((0, 0), np.bool_)
+    column = np.zeros(d if gram.size == 0 else 0, atoms.dtype)
+    rows = gram if gram.size > 0 else aligned_zeros(width, atoms)
+    b = take_number(next_block)
+    while b * block < n:
+        lo, hi = b * block, min(n, (b + 1) * block)
+        inner_products(X[lo:hi].reshape(-1), hi - lo, d, columns, width, products)
+        if squared_tol.size > 0 or residuals.size > 0:
+            _squared_norms(X[lo:hi], hi - lo, energies)
+        _pursue_rows(
+            products, hi - lo, width, energies, by_gain, X[lo:hi], no_mask, columns,
+            nothing, rows, column, scales, squared_tol[lo:hi],
+            indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
+        )  # fmt: skip
         b = take_number(next_block)
-        while b * block < n:
-            lo, hi = b * block, min(n, (b + 1) * block)
-            inner_products(X[lo:hi].reshape(-1), hi - lo, d, columns, width, products)
-            if squared_tol.size > 0 or residuals.size > 0:
-                _squared_norms(X[lo:hi], hi - lo, energies)
-            _pursue_rows(
-                products, hi - lo, width, energies, by_gain, X[lo:hi], no_mask, columns,
-                nothing, rows, column, scales, squared_tol[lo:hi],
-                indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
-            )  # fmt: skip
-            b = take_number(next_block)
 
 
-@kernel(parallel=True)
+@kernel
 def pursue_masked(
-    X, shown, atoms, squares, scales, by_gain, squared_tol, indices, values, counts, residuals, tally, block, n_threads
+    X, shown, atoms, squares, scales, by_gain, squared_tol, indices, values, counts, residuals, tally, block, next_block
 ):
     """The same from the features that are `shown` of each signal; `squares` are those of the atoms."""
     n, d = X.shape
-    width, most = atoms.shape[1], indices.shape[1]
+    width = atoms.shape[1]
     columns = atoms.reshape(-1)
-    next_block = np.zeros(1, np.int64)
-    for _ in prange(n_threads):
-        work = _workspace(atoms, width, most)
-        products = aligned_zeros(block * width, atoms)
-        visible = aligned_zeros(block * width, atoms)
-        seen, weights = np.zeros((block, d), atoms.dtype), np.zeros((block, d), atoms.dtype)
-        energies, column, row = np.zeros(block), np.zeros(d, atoms.dtype), aligned_zeros(width, atoms)
+    work = _workspace(atoms, width, indices.shape[1])
+    products = aligned_zeros(block * width, atoms)
+    visible = aligned_zeros(block * width, atoms)
+    seen, weights = np.zeros((block, d), atoms.dtype), np.zeros((block, d), atoms.dtype)
+    energies, column, row = np.zeros(block), np.zeros(d, atoms.dtype), aligned_zeros(width, atoms)
+    b = take_number(next_block)
+    while b * block < n:
+        lo, hi = b * block, min(n, (b + 1) * block)
+        for i in range(hi - lo):
+            for f in range(d):
+                seen[i, f] = X[lo + i, f] if shown[lo + i, f] else 0
+                weights[i, f] = 1 if shown[lo + i, f] else 0
+        inner_products(seen.reshape(-1), hi - lo, d, columns, width, products)
+        inner_products(weights.reshape(-1), hi - lo, d, squares.reshape(-1), width, visible)
+        for i in range((hi - lo) * width):
+            if visible[i] > 0:
+                visible[i] = 1 / np.sqrt(visible[i])
+            products[i] *= visible[i]
+        _squared_norms(seen, hi - lo, energies)
+        _pursue_rows(
+            products, hi - lo, width, energies, by_gain, seen, shown[lo:hi], columns,
+            visible, row, column, scales, squared_tol[lo:hi],
+            indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
+        )  # fmt: skip
         b = take_number(next_block)
-        while b * block < n:
-            lo, hi = b * block, min(n, (b + 1) * block)
-            for i in range(hi - lo):
-                for f in range(d):
-                    seen[i, f] = X[lo + i, f] if shown[lo + i, f] else 0
-                    weights[i, f] = 1 if shown[lo + i, f] else 0
-            inner_products(seen.reshape(-1), hi - lo, d, columns, width, products)
-            inner_products(weights.reshape(-1), hi - lo, d, squares.reshape(-1), width, visible)
-            for i in range((hi - lo) * width):
-                if visible[i] > 0:
-                    visible[i] = 1 / np.sqrt(visible[i])
-                products[i] *= visible[i]
-            _squared_norms(seen, hi - lo, energies)
-            _pursue_rows(
-                products, hi - lo, width, energies, by_gain, seen, shown[lo:hi], columns,
-                visible, row, column, scales, squared_tol[lo:hi],
-                indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
-            )  # fmt: skip
-            b = take_number(next_block)
 
 
-@kernel(parallel=True)
+@kernel
 def pursue_correlations(
     correlations, squared_norms, width, gram, scales, by_gain, squared_tol,
-    indices, values, counts, residuals, tally, block, n_threads,
+    indices, values, counts, residuals, tally, block, next_block,
 ):  # fmt: skip
     """The same from correlations (n_signals, n_atoms) and squared norms of signals that are not known themselves."""
     n, m = correlations.shape
-    most = indices.shape[1]
-    next_block = np.zeros(1, np.int64)
-    for _ in prange(n_threads):
-        work = _workspace(gram, width, most)
-        products = aligned_zeros(block * width, gram)
-        energies = np.zeros(block)
-        nothing, no_mask = np.zeros(0, gram.dtype), np.zeros((0, 0), np.bool_)
-        no_features = np.zeros((block, 0), gram.dtype)
+    work = _workspace(gram, width, indices.shape[1])
+    products = aligned_zeros(block * width, gram)
+    energies = np.zeros(block)
+    nothing, no_mask = np.zeros(0, gram.dtype), np.zeros((0, 0), np.bool_)
+    no_features = np.zeros((block, 0), gram.dtype)
+    b = take_number(next_block)
+    while b * block < n:
+        lo, hi = b * block, min(n, (b + 1) * block)
+        for i in range(hi - lo):
+            for j in range(m):
+                products[i * width + j] = correlations[lo + i, j] * scales[j]
+            if squared_norms.size > 0:
+                energies[i] = squared_norms[lo + i]
+        _pursue_rows(
+            products, hi - lo, width, energies, by_gain, no_features, no_mask, nothing,
+            nothing, gram, nothing, scales, squared_tol[lo:hi],
+            indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
+        )  # fmt: skip
         b = take_number(next_block)
-        while b * block < n:
-            lo, hi = b * block, min(n, (b + 1) * block)
-            for i in range(hi - lo):
-                for j in range(m):
-                    products[i * width + j] = correlations[lo + i, j] * scales[j]
-                if squared_norms.size > 0:
-                    energies[i] = squared_norms[lo + i]
-            _pursue_rows(
-                products, hi - lo, width, energies, by_gain, no_features, no_mask, nothing,
-                nothing, gram, nothing, scales, squared_tol[lo:hi],
-                indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
-            )  # fmt: skip
-            b = take_number(next_block)

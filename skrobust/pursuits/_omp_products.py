@@ -3,9 +3,7 @@
 At these sizes they come closer to the machine's peak than BLAS, whose threads would also get in the way of ours.
 """
 
-from numba import prange
-
-from ._vectors import broadcast, fma, inlined, kernel, lanes, load, load_all, store
+from ._vectors import broadcast, fma, inlined, kernel, lanes, load, load_all, store, take_number
 
 DEPTH = 96
 """Features taken at a time, so that four vectors of each stay in the first-level cache."""
@@ -71,11 +69,13 @@ def inner_products(x, n_rows, d, columns, width, products):
                 _end(products, i3 * width + j, sums3)
 
 
-@kernel(parallel=True)
-def gram_rows(rows, columns, products, block):
-    """The same for 2-D arrays, by all threads: inner products of all atoms, as `rows` and as `columns`."""
+@kernel
+def gram_rows(rows, columns, products, block, next_block):
+    """The same for 2-D arrays, block after block of rows, on every thread that calls this."""
     n, d = rows.shape
     width = columns.shape[1]
-    for b in prange(-(-n // block)):
+    b = take_number(next_block)
+    while b * block < n:
         lo, hi = b * block, min(n, (b + 1) * block)
         inner_products(rows[lo:hi].reshape(-1), hi - lo, d, columns.reshape(-1), width, products[lo:hi].reshape(-1))
+        b = take_number(next_block)

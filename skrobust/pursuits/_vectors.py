@@ -12,6 +12,7 @@ numba; the tests compare both.
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._vector_ir import (  # noqa: F401 (the settings of the kernels are part of this room's face)
@@ -378,11 +379,22 @@ def first_largest(typingctx, value, position):
         top = _call(builder, f"llvm.vector.reduce.fmax.{suffix}", scalar, [args[0]])
         top.fastmath.add("nnan")
         at_top = builder.fcmp_ordered("==", args[0], _splat(builder, value, top))
-        beyond = ir.Constant(_ir_vector(value), [3.0e38] * value.lanes)
-        candidates = builder.select(at_top, args[1], beyond)
-        first = _call(builder, f"llvm.vector.reduce.fmin.{suffix}", scalar, [candidates])
-        first.fastmath.add("nnan")
-        index = builder.fptosi(first, ir.IntType(64))
+        if value.lanes == 1:
+            first = builder.extract_element(args[1], ir.Constant(_I32, 0))
+            return context.make_tuple(builder, signature.return_type, [top, builder.fptosi(first, ir.IntType(64))])
+        # As a rule one lane is at the top: its position comes sooner from memory than from a minimum over lanes.
+        bits = builder.bitcast(at_top, ir.IntType(value.lanes))
+        places = cgutils.alloca_once_value(builder, args[1])
+        lane = _call(builder, f"llvm.cttz.i{value.lanes}", bits.type, [bits, ir.Constant(ir.IntType(1), 0)])
+        lane = builder.and_(lane, ir.Constant(bits.type, value.lanes - 1))
+        address = builder.gep(builder.bitcast(places, ir.PointerType(scalar)), [builder.zext(lane, ir.IntType(64))])
+        first = cgutils.alloca_once_value(builder, builder.load(address))
+        others = builder.and_(bits, builder.sub(bits, ir.Constant(bits.type, 1)))
+        with builder.if_then(builder.icmp_unsigned("!=", others, ir.Constant(bits.type, 0)), likely=False):
+            beyond = ir.Constant(_ir_vector(value), [3.0e38] * value.lanes)
+            candidates = builder.select(at_top, args[1], beyond)
+            builder.store(_call(builder, f"llvm.vector.reduce.fmin.{suffix}", scalar, [candidates]), first)
+        index = builder.fptosi(builder.load(first), ir.IntType(64))
         return context.make_tuple(builder, signature.return_type, [top, index])
 
     return types.Tuple((value.scalar, types.int64))(value, position), codegen
