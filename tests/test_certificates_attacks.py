@@ -19,6 +19,7 @@ from skrobust import WaveletSparsifier
 from skrobust.attacks import APGD, PGD, CornerSearch, RandomNoise, Square
 from skrobust.certificates import certify
 from skrobust.coders import PolarizingCoder
+from skrobust.coders._polarizing_torch import PolarizingModule
 from skrobust.evaluation import AmbiguityDisplay, make_certified_scorer
 
 matplotlib.use("Agg")
@@ -81,6 +82,14 @@ def test_black_box_does_not_beat_white_box(network):
     black = network.score(Square(eps=0.1, n_iter=300, image_shape=(8, 8), random_state=0).perturb(network, X, y), y)
     assert white <= black
     assert white < network.score(X, y) - 0.1
+
+
+def test_every_second_restart_is_annealed(network, monkeypatch):
+    told = []
+    monkeypatch.setattr(PolarizingModule, "anneal", lambda module, share: told.append(share))
+    attack = PGD(eps=1e-6, n_iter=4, n_restarts=3, gradient="smooth", random_state=0)
+    attack.perturb(network, DIGITS[TEST][:5], LABELS[TEST][:5])
+    assert told == [None, 0.0, 0.25, 0.5, 0.75, None, None]
 
 
 def test_corner_search_is_an_attack_like_others(pixel):

@@ -336,10 +336,11 @@ KINDS = {
 }
 
 
-def _backward(coder, gradient, X, upstream, temperature=None):
+def _backward(coder, gradient, X, upstream, temperature=None, annealed=None):
     module = as_module(coder, gradient=gradient)
     if temperature is not None:
         module.step.temperature = temperature
+    module.step.anneal(annealed)
     T = torch.tensor(X, requires_grad=True)
     out = module(T)
     out.backward(torch.tensor(upstream))
@@ -387,6 +388,10 @@ def test_gradients_are_what_they_are_called(kind, output):
         out, smooth = _backward(coder, "smooth", X, W, widths if len(widths) > 1 else widths[0])
         np.testing.assert_allclose(out, expected, atol=1e-12)
         np.testing.assert_allclose(smooth, through(total), atol=1e-10)
+    # Annealing: one width, from the widest to the narrowest; half way, their geometric mean.
+    for share, width in ((0.0, 0.32), (0.5, 0.08), (1.0, 0.02)):
+        one = _backward(coder, "smooth", X, W, [0.1, 0.02, 0.32], share)[1]
+        np.testing.assert_allclose(one, _backward(coder, "smooth", X, W, width)[1], atol=1e-10)
     out, skipped = _backward(coder, "skip", X, W)
     if output == "reconstruction":
         np.testing.assert_array_equal(out, X)

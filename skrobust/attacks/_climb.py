@@ -5,7 +5,7 @@ import torch
 from ._shapes import wide
 
 
-def climb(attacker, ball, x, loss, offer, *, n_iter, step_size, progress, momentum=0.0):
+def climb(attacker, ball, x, loss, offer, *, n_iter, step_size, progress, momentum=0.0, anneal=False):
     """Ascend `loss` from `x` by projected steps.
 
     Parameters
@@ -23,6 +23,8 @@ def climb(attacker, ball, x, loss, offer, *, n_iter, step_size, progress, moment
     progress : tqdm
     momentum : float, default=0.0
         Decay of the sum of past gradients, each divided by its l1 norm.
+    anneal : bool, default=False
+        Sharpen relaxed backward passes on the way.
 
     Returns
     -------
@@ -31,7 +33,9 @@ def climb(attacker, ball, x, loss, offer, *, n_iter, step_size, progress, moment
     """
     at = torch.arange(len(x), device=x.device)
     velocity = None
-    for _ in range(n_iter):
+    for k in range(n_iter):
+        if anneal:
+            attacker.anneal(k / n_iter)
         gradient, scores = attacker.gradient(x, lambda scores, at=at: loss(scores, at))
         still = offer(at, x, scores)
         progress.update()

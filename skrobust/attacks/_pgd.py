@@ -25,6 +25,7 @@ class PGD(AscentAttack):
     step_size : float or None, default=None
         None: ``2.5 * eps / n_iter``.
     n_restarts : int, default=1
+        Every second one sharpens the backward pass of hard thresholds on the way, where ``gradient="smooth"``.
     random_start : bool, default=True
         Start from a point drawn uniformly from the ball. False: from the image, where restarts change nothing.
     momentum : float, default=0.0
@@ -130,7 +131,9 @@ class PGD(AscentAttack):
                 step_size=step_size,
                 momentum=self.momentum,
                 progress=search.progress,
+                anneal=restart % 2 == 1,
             )
+            attacker.anneal(None)
 
 
 class IterativeFGSM(PGD):

@@ -37,6 +37,12 @@ class ModuleVictim:
         """The same model with another backward pass."""
         return ModuleVictim(self._model, gradient, self._like, self._n_eot)
 
+    def anneal(self, share):
+        """Tell front ends with a relaxed backward pass to sharpen it, from 0 to 1; None: as it was."""
+        for part in self._module.modules():
+            if hasattr(part, "anneal"):
+                part.anneal(share)
+
     def classes(self, x):
         """Labels in the order of the scores; `x` are some images."""
         with torch.no_grad():

@@ -24,14 +24,13 @@ class PolarizingModule(nn.Module):
     Attributes
     ----------
     temperature : float or sequence of float
-        Width of the logistic step in units of the response; the mean of the steps where several are given. Attacks
-        may change it as they go.
+        Width of the logistic step in units of the response; the mean of the steps where several are given.
     """
 
     def __init__(self, estimator, tensor, gradient):
         super().__init__()
         self.gradient = gradient
-        self.temperature = TEMPERATURES
+        self.temperature, self.annealed = TEMPERATURES, None
         self.layout = estimator._layout
         self.rebuilds = estimator.output == "reconstruction"
         switches = estimator._switches
@@ -47,6 +46,10 @@ class PolarizingModule(nn.Module):
             indices = torch.as_tensor(np.stack(matrix.coords), device=like.device)
             self.register_buffer("decoder", torch.sparse_coo_tensor(indices, tensor(matrix.data), matrix.shape))
             self.register_buffer("offset", tensor(offset))
+
+    def anneal(self, share):
+        """One width, from the widest of `temperature` at 0 to the narrowest at 1; None: the mean of all again."""
+        self.annealed = share
 
     def forward(self, X):
         if self.rebuilds and self.gradient == "skip":
@@ -79,6 +82,8 @@ class PolarizingModule(nn.Module):
         thresholds = self.thresholds / self.scale
         total = 0
         widths = np.atleast_1d(self.temperature).tolist()
+        if self.annealed is not None:
+            widths = [max(widths) * (min(widths) / max(widths)) ** self.annealed]
         for width in widths:
             total = total + torch.sigmoid((responses - thresholds) / width)
             if self.ternary:
