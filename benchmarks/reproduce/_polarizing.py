@@ -1,16 +1,51 @@
 """What the scripts on polarized codes share."""
 
+import argparse
+import json
+import pathlib
 import time
+import warnings
 
 import numpy as np
 from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 
+import skrobust
 from skrobust.certificates import certify
-from skrobust.evaluation import wilson_interval
-from skrobust.evaluation._certified import make_certified_scorer
+from skrobust.evaluation import make_certified_scorer, wilson_interval
+
+RESULTS = pathlib.Path(__file__).resolve().parents[1] / "results"
+
+
+def read_arguments(doc, parts):
+    """The words that these scripts take; `parts` can be run one by one."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-home", help="folder with the data; default: SKROBUST_DATA, then scikit-learn's")
+    parser.add_argument("--output", type=pathlib.Path, help=f"folder of the JSON; default: {RESULTS.name}/")
+    parser.add_argument("--quick", action="store_true", help="seconds, images that come with libraries: no result")
+    parser.add_argument("--only", nargs="+", choices=list(parts), help="parts to run; the JSON keeps the others'")
+    parser.add_argument("--n-jobs", type=int, default=2, help="processes of the grid searches")
+    arguments = parser.parse_args()
+    if arguments.output is None and not arguments.quick:
+        arguments.output = RESULTS
+    # Some solvers stop at max_iter; what they stop at is certified or attacked as it is.
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    return arguments
+
+
+def save_parts(arguments, name, head, parts):
+    """Enter `parts` into NAME.json beside those of earlier runs; `head` says what the file is."""
+    if arguments.output is None:
+        return
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / f"{name}.json"
+    known = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
+    content = {**head, "skrobust": skrobust.__version__, "parts": {**known, **parts}}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {path}", flush=True)
 
 
 def code_dropout(X, y, share, n_copies, seed=0):
