@@ -72,15 +72,15 @@ def orthogonal_mp(
     return_residual : bool, default=False
         Whether to return the norms of the residuals as well.
     n_jobs : int or None, default=None
-        Threads; the result does not depend on it. None: what the environment allows.
+        Threads; the result does not depend on it. None: what the environment allows. Tensors off the CPU use none.
 
     Returns
     -------
     codes : scipy.sparse.csr_array, ndarray or torch.Tensor of shape (n_signals, n_atoms)
         In the dtype of `X`. Of tensors: a tensor on the device of `X`, sparse in coordinate format if `sparse_output`;
-        its values are differentiable with respect to `X` and `components`, the selected atoms held fixed.
+        its values are differentiable (once) with respect to `X` and `components`, the selected atoms held fixed.
     residual : ndarray or torch.Tensor of shape (n_signals,)
-        Norms of the residuals; only if `return_residual`.
+        Norms of the residuals; only if `return_residual`. Not differentiable.
 
     Raises
     ------
