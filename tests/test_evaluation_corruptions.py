@@ -56,6 +56,7 @@ def test_speckle_noise_scales_with_the_pixel(severity):
     for level in (60, 120):
         noise = corrupt(_grey(level), "speckle_noise", severity, random_state=0) - level / 255
         assert noise.std() == pytest.approx(np.sqrt((sigma * level / 255) ** 2 + 1 / 12 / 255**2), rel=0.01)
+        assert abs(noise.mean() + 0.5 / 255) < 4 * noise.std() / np.sqrt(noise.size)
     assert not corrupt(_grey(0), "speckle_noise", severity, random_state=0).any()
 
 

@@ -336,6 +336,10 @@ def test_checks_stand_in_the_report(data, honest, quantized):
     assert "transfer from the undefended model beats white box" in fired["rounded"]
     assert not fired["plain"] & {"zero or non-finite gradients", "identity gradient beats exact gradient"}
     assert [line.startswith("“rounded”: ") for line in report.warnings()] == [True, False]
+    printed = str(report)
+    for model, verdicts in report.checks.items():
+        assert f"Signs of masking in “{model}”" in printed
+        assert all(str(verdict) in printed and verdict.evidence in printed for verdict in verdicts)
     html = report.to_html()
     assert "Signs of masking" in html and "zero or non-finite gradients" in html
     content = json.loads(report.to_json())

@@ -9,6 +9,8 @@ from sklearn.base import BaseEstimator
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skrobust.attacks import FGSM, JSMA, PGD, RandomNoise
 from skrobust.evaluation import Corruption
@@ -46,6 +48,10 @@ def model(digits):
 def test_images(digits):
     X, y = digits
     return X[900:1020], y[900:1020]
+
+
+def _same(X):
+    return X
 
 
 class Scripted(BaseEstimator):
@@ -130,6 +136,9 @@ def test_worst_per_image_and_rows(model, test_images):
     assert by_attack["RandomNoise", 0.05]["seed"] == 3 and by_attack["RandomNoise", 0.05]["threat_model"] == "black box"
     pgd = by_attack["PGD", 0.15]
     assert (pgd["n_iter"], pgd["n_restarts"], pgd["gradient"], pgd["seed"]) == (5, 1, "exact", 7)
+    assert "loss='cross_entropy'" in pgd["settings"] and "step_size=None" in pgd["settings"]
+    assert "eps" not in pgd["settings"] and "gradient" not in pgd["settings"]
+    assert all(row["seconds"] > 0 for row in rows)
     assert by_attack["worst per image", 0.15]["threat_model"] == "white box"
     assert by_attack["none", 0.0]["accuracy"] == by_attack["none", 0.0]["clean_accuracy"]
     assert by_attack["shot noise, severity 5", None]["threat_model"] == "corruption"
@@ -182,13 +191,27 @@ def test_conclusions_follow_the_interval(model, test_images):
 
 def test_models_without_gradients_meet_black_boxes(digits, test_images):
     X, y = digits
-    forest = RandomForestClassifier(20, random_state=0).fit(X[:900], y[:900])
+    forest = RandomForestClassifier(10, random_state=0).fit(X[:900], y[:900])
     X, y = test_images
-    report = robustness_report(forest, X, y, eps=0.3)
+    report = robustness_report(forest, X[:60], y[:60], eps=0.15)
     threat_models = {trial.settings["threat_model"] for trial in report.trials["model"]}
     assert threat_models == {"black box"}
-    assert report.curve("model")[1][1] < report.curve("model")[1][0]
+    assert [trial.name for trial in report.trials["model"]] == ["RandomNoise", "Square"]
+    noise, square = report.trials["model"]
+    assert square.right.mean() < noise.right.mean() < report.clean_right("model").mean()
+    assert square.settings["image_shape"] == (8, 8)
     assert "black box" in report.summary()
+    in_l1 = robustness_report(forest, X[:20], y[:20], eps=5.0, norm="l1")
+    assert [trial.name for trial in in_l1.trials["model"]] == ["RandomNoise"]
+
+
+def test_transfer_to_a_model_without_gradients(model, digits, test_images):
+    X, y = digits
+    forest = RandomForestClassifier(10, random_state=0).fit(X[:900], y[:900])
+    X, y = test_images
+    report = robustness_report({"forest": forest}, X[:20], y[:20], eps=0.2, baseline={"linear": model})
+    assert [trial.settings["threat_model"] for trial in report.trials["forest"]] == ["black box"] * 2 + ["transfer"]
+    assert "white box" in {trial.settings["threat_model"] for trial in report.trials["linear"]}
 
 
 @pytest.mark.parametrize("layout", ["float32", "images", "list", "strings"])
@@ -259,7 +282,9 @@ def test_errors(model, test_images):
 
 def test_json_and_html_hold_everything_and_need_nothing(model, test_images, tmp_path):
     X, y = test_images
-    report = robustness_report({"<b>mine</b>": model}, X, y, eps=[0.05, 0.1], attacks=[FGSM(), PGD(n_iter=3)])
+    noises = [Corruption("shot_noise", severity, random_state=0) for severity in (1, 5)]
+    words = {"attacks": [FGSM(), PGD(n_iter=3)], "corruptions": noises}
+    report = robustness_report({"<b>mine</b>": model}, X, y, eps=[0.05, 0.1], **words)
     content = json.loads(report.to_json())
     assert content["eps"] == [0.0, 0.05, 0.1] and content["n"] == len(y)
     assert content["rows"][0]["accuracy"] == report.curve("<b>mine</b>")[1][0]
@@ -273,7 +298,17 @@ def test_json_and_html_hold_everything_and_need_nothing(model, test_images, tmp_
     for row in report.rows:
         assert f"{100 * row['accuracy']:.1f}" in html
     assert html.count("data:image/png") == 2 * 8  # clean and attacked
+    assert "Corrupted images" in html and html.count("shot noise, severity 5") == 2  # its table, and every attack's
     assert report.to_html() == html  # the same report, the same bytes
+    assert "Corrupted images" not in robustness_report(model, X, y, eps=0.1, attacks=FGSM()).to_html()
+
+
+def test_settings_do_not_hold_addresses(model, test_images):
+    X, y = test_images
+    pipeline = make_pipeline(FunctionTransformer(_same), model).fit(X, y)
+    report = robustness_report(pipeline, X, y, eps=0.1, attacks=FGSM(), image_shape=(8, 8))
+    text = report.settings["models"]["model"]
+    assert "_same" in text and "0x" not in text and "\n" not in text
 
 
 def test_files_are_whole_or_not_there(model, test_images, tmp_path, monkeypatch):

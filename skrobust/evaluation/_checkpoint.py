@@ -4,6 +4,7 @@ import io
 import json
 import pathlib
 import zipfile
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -41,7 +42,9 @@ class Checkpoint:
 
     def load(self, model, attack):
         """The trial of `attack` on `model`, or None if it is still to be made."""
-        return self._trials.get(_key(model, attack)) if self.path is not None else None
+        trial = self._trials.get(_key(model, attack)) if self.path is not None else None
+        # The same settings, but as they were given: JSON knows no tuples.
+        return None if trial is None else replace(trial, settings=settings_of(attack))
 
     def save(self, model, attack, trial):
         """Keep `trial`."""

@@ -34,9 +34,27 @@ def default_attacks(norm="linf", *, clip=(0, 1), random_state=0):
     ]
 
 
-def gradient_free(attacks):
-    """Those of `attacks` that ask the model for answers only."""
-    return [attack for attack in attacks if attack.threat_model == "black box"]
+def black_box_attacks(norm="linf", *, clip=(0, 1), random_state=0, image_shape=None):
+    """Attacks that a report runs by default on models without gradients.
+
+    Parameters
+    ----------
+    norm : {"linf", "l2", "l1"}, default="linf"
+        Square has no l1 form: there, noise is alone.
+    clip : pair or None, default=(0, 1)
+    random_state : int, RandomState instance or None, default=0
+    image_shape : tuple of int or None, default=None
+        Height, width and channels of flattened images.
+
+    Returns
+    -------
+    list of attack
+    """
+    from skrobust import attacks as room
+
+    words = {"norm": norm, "clip": clip, "random_state": random_state}
+    noise = room.RandomNoise(**words)
+    return [noise] if norm == "l1" else [noise, room.Square(n_iter=1000, image_shape=image_shape, **words)]
 
 
 class Transferred(BaseEstimator):

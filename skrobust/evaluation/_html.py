@@ -50,6 +50,7 @@ def render(report):
         sentences=report.conclusions(),
         curve=_inline_svg(report) if report.eps.size else None,
         summary=_summary(report),
+        corrupted=_corrupted(report),
         rows=[dict(row, steps=steps(row)) for row in report.rows if row["attack"] not in ("none", WORST)],
         gallery=_gallery(report),
     )
@@ -69,6 +70,12 @@ def _summary(report):
             cells.append(cell)
         table.append({"eps": eps, "cells": cells})
     return table
+
+
+def _corrupted(report):
+    """For each corruption the rows of all models."""
+    rows = [row for row in report.rows if row["threat_model"] == "corruption"]
+    return list(zip(*([row for row in rows if row["model"] == model] for model in report.models), strict=True))
 
 
 def _inline_svg(report):

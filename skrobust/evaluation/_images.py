@@ -71,18 +71,17 @@ def image_quality(clean, other, layout, data_range=1.0):
     ssim : ndarray of shape (n_samples,)
         NaN for images smaller than 3 × 3. The window is 7 × 7, or as large as the image admits.
     """
-    from skimage.metrics import structural_similarity
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
     clean, other = as_images(clean, layout).astype(float), as_images(other, layout).astype(float)
-    squared = ((clean - other) ** 2).reshape(len(clean), -1).mean(axis=1)
+    pairs = list(zip(clean, other, strict=True))
     with np.errstate(divide="ignore"):
-        psnr = 10 * np.log10(data_range**2 / squared)
+        psnr = np.array([peak_signal_noise_ratio(a, b, data_range=data_range) for a, b in pairs])
     window = min(7, *layout.grid)
     window -= 1 - window % 2
     if window < 3:
         return psnr, np.full(len(clean), np.nan)
     axis = -1 if layout.n_channels > 1 else None
-    pairs = zip(clean, other, strict=True)
     return psnr, np.array(
         [structural_similarity(a, b, win_size=window, data_range=data_range, channel_axis=axis) for a, b in pairs]
     )

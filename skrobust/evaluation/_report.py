@@ -22,10 +22,13 @@ COLUMNS = (
     "n_iter",
     "n_restarts",
     "gradient",
+    "settings",
     "seed",
     "seconds",
 )
 WORST = "worst per image"
+# Words of an attack's settings that have a column of their own.
+_IN_COLUMNS = {"name", "threat_model", "norm", "n_iter", "n_restarts", "gradient", "seed"}
 
 
 @dataclass
@@ -44,6 +47,8 @@ class RobustnessReport:
     y : ndarray of shape (n_samples,)
     clean : dict of str to ndarray of shape (n_samples,)
         What each model answers without attack.
+    clean_seconds : dict of str to float
+        The time that took.
     trials : dict of str to list of Trial
         What each attack did to each model.
     corrupted : dict of str to list of (dict, ndarray of bool, float)
@@ -65,6 +70,7 @@ class RobustnessReport:
     y: np.ndarray
     clean: dict
     trials: dict
+    clean_seconds: dict = field(default_factory=dict)
     corrupted: dict = field(default_factory=dict)
     examples: object = None
     checks: dict = field(default_factory=dict)
@@ -146,7 +152,8 @@ class RobustnessReport:
         rows = []
         for model in self.models:
             clean = float(self.clean_right(model).mean())
-            rows.append(self._row(model, {"name": "none", "threat_model": "none"}, 0.0, self.clean_right(model)))
+            none = {"name": "none", "threat_model": "none"}
+            rows.append(self._row(model, none, 0.0, self.clean_right(model), self.clean_seconds.get(model, 0.0)))
             for trial in self.trials[model]:
                 for k, eps in enumerate(self.eps):
                     rows.append(self._row(model, trial.settings, eps, trial.right[k], trial.seconds[k]))
@@ -171,7 +178,7 @@ class RobustnessReport:
         -------
         pandas.DataFrame
             Columns model, attack, threat_model, norm, eps, accuracy, ci_low, ci_high, clean_accuracy, n, n_iter,
-            n_restarts, gradient, seed, seconds.
+            n_restarts, gradient, settings (whatever else the attack was told), seed, seconds.
         """
         try:
             import pandas as pd
@@ -238,7 +245,7 @@ class RobustnessReport:
         return RobustnessCurveDisplay.from_report(self, ax=ax, **kwargs)
 
     def summary(self):
-        """The worst-per-image figures as a table in plain text."""
+        """The worst-per-image figures as a table in plain text; ``print(report)`` adds the masking checks' verdicts."""
         from ._text import summary_table
 
         return summary_table(self)
@@ -287,7 +294,9 @@ class RobustnessReport:
         return lines
 
     def __str__(self):
-        return self.summary()
+        from ._text import verdict_lines
+
+        return "\n".join([self.summary(), *verdict_lines(self)])
 
     def __repr__(self):
         return (
@@ -312,8 +321,9 @@ class RobustnessReport:
             "n_iter": settings.get("n_iter"),
             "n_restarts": settings.get("n_restarts"),
             "gradient": settings.get("gradient"),
+            "settings": ", ".join(f"{key}={value!r}" for key, value in settings.items() if key not in _IN_COLUMNS),
             "seed": settings.get("seed"),
-            "seconds": round(float(seconds), 3),
+            "seconds": round(float(seconds), 6),
         }
 
     def _strongest_knowledge(self, model):

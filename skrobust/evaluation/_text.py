@@ -43,6 +43,25 @@ def full_table(report):
     return table(lines, right=(1, 2, 3, 4, 9, 10))
 
 
+def verdict_lines(report):
+    """The verdict of every masking check with its evidence, a line each; warnings come first.
+
+    Parameters
+    ----------
+    report : RobustnessReport
+
+    Returns
+    -------
+    list of str
+        Empty if no checks were run.
+    """
+    lines = []
+    for model, verdicts in report.checks.items():
+        lines += ["", f"Signs of masking in “{model}”:"]
+        lines += [f"- {verdict}" for verdict in sorted(verdicts, key=lambda verdict: not verdict.fired)]
+    return lines
+
+
 def _figures(row):
     interval = f"{100 * row['ci_low']:.1f}–{100 * row['ci_high']:.1f}"
     eps = "" if row["eps"] is None else f"{row['eps']:.4g}"
