@@ -32,3 +32,27 @@ def test_three_scores(tmp_path):
     printed = _run("three_scores_mnist.py", "--output", tmp_path)
     assert "trade-off" in printed
     assert {path.suffix for path in tmp_path.iterdir()} == {".html", ".json", ".png"}
+
+
+@pytest.mark.slow
+def test_time_of_a_report(tmp_path):
+    printed = _run("../bench_report.py", "--threads", 1, "--output", tmp_path / "time.json")
+    content = json.loads((tmp_path / "time.json").read_text())
+    assert "same figures: True" in printed and content["resumed_gives_the_same"]
+    assert content["n_images"] == 100 and len(content["checks"]) == 9
+    assert 0 < content["stopped_after"] < content["seconds"]
+
+
+@pytest.mark.slow
+def test_masking_verdicts(tmp_path):
+    _run("masking_verdicts.py", "--output", tmp_path)
+    rows = json.loads((tmp_path / "masking_verdicts.json").read_text())["rows"]
+    assert len(rows) == 6
+
+    def warned(row, evaluation):
+        return {verdict["check"] for verdict in rows[row]["verdicts"][evaluation] if verdict["status"] == "warning"}
+
+    # Codes have no gradient of their own: exact gradients alone are caught.
+    found = warned("PolarizingCoder, pixels, logistic", "PGD, exact gradients")
+    assert {"zero or non-finite gradients", "black box beats white box"} <= found
+    assert "zero or non-finite gradients" not in warned("none, SVM", "default attacks")
