@@ -31,6 +31,7 @@ LABELS = load_digits().target
         PolarizingCoder(),
         PolarizingCoder("average", n_thresholds=2, output="reconstruction"),
         PolarizingCoder("haar", levels="ternary"),
+        PolarizingCoder("learned", n_components=4, signed=True, levels="ternary", random_state=0),
     ]
 )
 def test_scikit_learn_checks(estimator, check):

@@ -99,8 +99,8 @@ def _learn(values, kernel, n_components, signed, random_state):
     patches = patches[energy > 1e-3 * max(energy.max(), np.finfo(float).tiny)]
     if len(patches) == 0:
         raise ValueError(
-            "dictionary='learned' found no patch with any structure in X: all are constant. Use dictionary='pixel', or "
-            "signed=False."
+            f"dictionary='learned' found no patch with any structure in X (n_features={values[0].size}): all are "
+            "constant. Use dictionary='pixel', or signed=False."
         )
     learner = MiniBatchDictionaryLearning(
         n_components,
