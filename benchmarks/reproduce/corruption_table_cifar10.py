@@ -25,6 +25,7 @@ from skrobust.evaluation import corrupt, wilson_interval
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "results" / "corruptions.md"
 SEED = 0
+READING = "## Read honestly"
 KINDS = (
     "gaussian_noise",
     "shot_noise",
@@ -94,7 +95,10 @@ def main():
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(content, indent=1) + "\n")
     args.page.parent.mkdir(parents=True, exist_ok=True)
-    args.page.write_text(page(content, half_width))
+    # What people wrote below the table stays; it is theirs to keep true.
+    earlier = args.page.read_text() if args.page.exists() else ""
+    reading = earlier[earlier.index(READING) :] if READING in earlier else ""
+    args.page.write_text(page(content, half_width) + ("\n" + reading if reading else ""))
 
 
 def page(content, half_width):
