@@ -1,6 +1,6 @@
 """Time of an input gradient through a multiclass RBF SVC: 10 classes, 3000 support vectors, 1000 images of 784 pixels.
 
-Run: python benchmarks/bench_bridge.py [--threads 2]
+Run: python benchmarks/bench_bridge.py [--threads 2]. Writes benchmarks/results/bench_bridge.json.
 """
 
 import argparse
@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import torch
+from _race import RESULTS, machine, write_json
 from sklearn.svm import SVC
 
 from skrobust import as_module
@@ -24,6 +25,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", default=RESULTS / "bench_bridge.json")
     settings = parser.parse_args()
     torch.set_num_threads(settings.threads)
     rng = np.random.default_rng(0)
@@ -35,6 +37,7 @@ def main():
     reference = time.perf_counter() - start
     print(f"{len(model.support_)} support vectors, {settings.threads} threads, torch {torch.__version__}")
     print(f"scikit-learn's decision_function (no gradient): {reference:.3f} s")
+    seconds = {}
     for dtype in ("float64", "float32"):
         module = as_module(model, dtype=dtype)
         error = np.abs(module.decision_function(torch.tensor(images)).numpy() - expected)
@@ -45,11 +48,26 @@ def main():
             loss = torch.nn.functional.cross_entropy(module(batch), torch.tensor(labels), reduction="sum")
             torch.autograd.grad(loss, batch)
             times.append(time.perf_counter() - start)
+        seconds[dtype] = times
         print(
             f"{dtype}: input gradient of 1000 images in {np.median(times):.3f} s (median of {settings.repeats}); "
             f"forward pass: median difference from scikit-learn {np.median(error):.1e}, "
             f"more than 0.01 (a vote on the other side) for {np.mean(error > 0.01):.2%} of the scores"
         )
+    write_json(
+        settings.output,
+        {
+            "machine": machine("torch", "scikit-learn"),
+            "threads": settings.threads,
+            "n_support": len(model.support_),
+            "n_classes": 10,
+            "n_images": len(images),
+            "n_features": images.shape[1],
+            "seed": 0,
+            "scikit_learn_decision_function_seconds": reference,
+            "input_gradient_seconds": seconds,
+        },
+    )
 
 
 if __name__ == "__main__":
