@@ -3,6 +3,8 @@
 import warnings
 from contextlib import contextmanager
 
+from sklearn import config_context
+
 from skrobust.pursuits import orthogonal_mp
 
 GREEDY = ("omp", "ols")
@@ -34,8 +36,11 @@ def encode(X, components, *, coding, n_nonzero_coefs, residual_tol, alpha, posit
 
 
 @contextmanager
-def codes_may_end_early():
-    """While atoms are learned, some may depend on others for a while: no cause for a warning."""
-    with warnings.catch_warnings():
+def many_codings():
+    """For learning: checks of what was checked are left out.
+
+    While atoms are learned, some may depend on others for a while; that is no cause for a warning.
+    """
+    with warnings.catch_warnings(), config_context(assume_finite=True, skip_parameter_validation=True):
         warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended early", RuntimeWarning)
         yield

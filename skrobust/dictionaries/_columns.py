@@ -1,11 +1,17 @@
 """Sparse codes read atom by atom, and what is summed over the signals of each atom."""
 
 import numpy as np
-from numba import prange
 
-from skrobust.pursuits._vectors import kernel
+from skrobust.pursuits._threads import on_threads
+from skrobust.pursuits._vectors import kernel, take_number
 
 from ._rows import add_scaled, dot
+
+_ROWS, _ATOMS = 2048, 8
+"""Signals and atoms that a thread takes at a time."""
+
+_WORTH_A_THREAD = 1 << 14
+"""Entries of codes for which it pays to start one more thread."""
 
 
 @kernel
@@ -19,31 +25,39 @@ def _sort_by_atom(indices, indptr, ends, signals, entries):
             entries[at] = e
 
 
-@kernel(parallel=True)
-def _residuals(X, indptr, indices, values, components, residuals, energies):
-    d = X.shape[1]
+@kernel
+def _residuals(X, indptr, indices, values, components, residuals, energies, next_piece):
+    n, d = X.shape
     atoms, target = components.reshape(-1), residuals.reshape(-1)
-    keeps = len(residuals) > 0
-    for i in prange(len(X)):
-        row = np.zeros(0 if keeps else d, X.dtype) if not keeps else target[i * d : (i + 1) * d]
-        for f in range(d):
-            row[f] = X[i, f]
-        for e in range(indptr[i], indptr[i + 1]):
-            add_scaled(row, 0, -values[e], atoms, np.int64(indices[e]) * d, d)
-        energies[i] = dot(row, 0, row, 0, d)
-
-
-@kernel(parallel=True)
-def _atom_sums(X, indptr, indices, values, starts, signals, entries, gram, products):
-    """``gram = Z.T @ Z`` and ``products = Z.T @ X`` of codes Z, atom by atom: the same for any number of threads."""
-    d = X.shape[1]
-    flat, target = X.reshape(-1), products.reshape(-1)
-    for j in prange(starts.size - 1):
-        for at in range(starts[j], starts[j + 1]):
-            i, z = np.int64(signals[at]), values[entries[at]]
-            add_scaled(target, j * d, z, flat, i * d, d)
+    kept = target.size > 0
+    row, at = np.zeros(d, X.dtype), 0
+    first = take_number(next_piece) * _ROWS
+    while first < n:
+        for i in range(first, min(n, first + _ROWS)):
+            if kept:
+                row, at = target, i * d
+            for f in range(d):
+                row[at + f] = X[i, f]
             for e in range(indptr[i], indptr[i + 1]):
-                gram[j, indices[e]] += z * values[e]
+                add_scaled(row, at, -values[e], atoms, np.int64(indices[e]) * d, d)
+            energies[i] = dot(row, at, row, at, d)
+        first = take_number(next_piece) * _ROWS
+
+
+@kernel
+def _atom_sums(X, indptr, indices, values, starts, signals, entries, gram, products, next_piece):
+    """``gram = Z.T @ Z`` and ``products = Z.T @ X`` of codes Z, atom by atom: the same for any number of threads."""
+    d, n_atoms = X.shape[1], starts.size - 1
+    flat, target = X.reshape(-1), products.reshape(-1)
+    first = take_number(next_piece) * _ATOMS
+    while first < n_atoms:
+        for j in range(first, min(n_atoms, first + _ATOMS)):
+            for at in range(starts[j], starts[j + 1]):
+                i, z = np.int64(signals[at]), values[entries[at]]
+                add_scaled(target, j * d, z, flat, i * d, d)
+                for e in range(indptr[i], indptr[i + 1]):
+                    gram[j, indices[e]] += z * values[e]
+        first = take_number(next_piece) * _ATOMS
 
 
 class AtomColumns:
@@ -76,22 +90,28 @@ class AtomColumns:
         codes, n_atoms = self.codes, self.codes.shape[1]
         gram = np.zeros((n_atoms, n_atoms), dtype=X.dtype)
         products = np.zeros((n_atoms, X.shape[1]), dtype=X.dtype)
-        _atom_sums(X, codes.indptr, codes.indices, codes.data, self.starts, self.signals, self.entries, gram, products)
+        arrays = X, codes.indptr, codes.indices, codes.data, self.starts, self.signals, self.entries, gram, products
+        on_threads(_atom_sums, *arrays, n_pieces=min(-(-n_atoms // _ATOMS), -(-codes.nnz // _WORTH_A_THREAD)))
         return gram, products
 
 
 def residuals(X, codes, components):
     """``X - codes @ components`` and its squared norms by rows."""
     left, energies = np.empty_like(X), np.empty(len(X))
-    _residuals(X, codes.indptr, codes.indices, codes.data, components, left, energies)
+    _by_rows(X, codes, components, left, energies)
     return left, energies
 
 
 def residual_energies(X, codes, components):
     """Squared norms of the rows of ``X - codes @ components``, which is never held as a whole."""
     energies = np.empty(len(X))
-    _residuals(X, codes.indptr, codes.indices, codes.data, components, np.empty((0, 0), X.dtype), energies)
+    _by_rows(X, codes, components, np.empty((0, 0), X.dtype), energies)
     return energies
+
+
+def _by_rows(X, codes, components, left, energies):
+    arrays = X, codes.indptr, codes.indices, codes.data, components, left, energies
+    on_threads(_residuals, *arrays, n_pieces=-(-len(X) // _ROWS))
 
 
 def usage(codes):

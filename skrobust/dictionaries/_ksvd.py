@@ -68,6 +68,8 @@ class KSVD(AlternatingLearner):
         What is minimised, after each pass, for the codes of that pass.
     n_iter_ : int
         Passes made.
+    patch_size_ : tuple of int
+        Grid of a signal, without channels.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only when X has feature names.

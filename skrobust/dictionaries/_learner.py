@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from skrobust.signals import SignalTransformer, is_tensor, kernel_threads
 
-from ._coding import GREEDY, codes_may_end_early, encode
+from ._coding import GREEDY, encode, many_codings
+from ._columns import usage
 from ._initial import initial_components
 from ._replacement import replace_idle_atoms
 
@@ -112,18 +113,16 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         try:
             X = self._read_rows(X, reset=True)
             progress = self._start(X, self._earlier(before))
-            known = len(progress.objective)
             with (
                 kernel_threads(self.n_jobs),
-                codes_may_end_early(),
+                many_codings(),
                 tqdm(desc=type(self).__name__, total=self.max_iter, unit="pass", disable=not self.verbose) as bar,
             ):
                 for objective in self._passes(X, progress):
                     bar.update()
                     bar.set_postfix_str(f"objective {objective:.6g}", refresh=False)
         except BaseException as error:
-            resumable = isinstance(error, KeyboardInterrupt) and self.warm_start and progress is not None
-            if resumable and self._has_advanced(progress, known):
+            if isinstance(error, KeyboardInterrupt) and self.warm_start and progress is not None:
                 self._publish(progress)
             else:
                 vars(self).clear()
@@ -149,7 +148,7 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         """Progress of a fit that begins, or goes on from the attributes of an `earlier` one."""
         self._check_constraints()
         if earlier is None:
-            return Progress(self._first_components(X))
+            return Progress(self._first_components(X, check_random_state(self.random_state)))
         return Progress(earlier["components_"].astype(X.dtype), list(earlier["objective_"]))
 
     def _check_constraints(self):
@@ -159,18 +158,14 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
                 "squares and may be negative."
             )
 
-    def _first_components(self, X):
-        return initial_components(
-            self.init, self.n_components, X, self._layout, self.positive_dict, check_random_state(self.random_state)
-        )
-
-    def _has_advanced(self, progress, known):
-        return len(progress.objective) > known
+    def _first_components(self, X, random_state):
+        return initial_components(self.init, self.n_components, X, self._layout, self.positive_dict, random_state)
 
     def _publish(self, progress):
         self.components_ = progress.components
         self.objective_ = np.array(progress.objective)
         self.n_iter_ = len(progress.objective)
+        self.patch_size_ = self._layout.grid
 
     def _encode(self, X, components):
         return encode(
@@ -223,6 +218,21 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         codes = self._encode(rows, components.astype(rows.dtype, copy=False))
         return codes if self.sparse_output else codes.toarray()
 
+    def atom_usage(self, X):
+        """How many signals of X use each atom.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_signals, n_features) or (n_signals, height, width[, n_channels])
+
+        Returns
+        -------
+        ndarray of int of shape (n_components,)
+        """
+        rows = self._read_rows(X, reset=False)
+        rows = rows.detach().cpu().numpy() if is_tensor(rows) else rows
+        return usage(self._encode(rows, self.components_.astype(rows.dtype, copy=False)))
+
     def inverse_transform(self, codes):
         """Signals of codes, ``codes @ components_``.
 
@@ -268,13 +278,12 @@ class AlternatingLearner(DictionaryLearner):
         for step in range(self.max_iter):
             components = progress.components.copy()
             codes = self._encode(X, components)
-            used = np.bincount(codes.indices, minlength=len(components))
             components, energies = self._improve(X, codes, components)
             objective = self._objective(energies, codes)
             known = progress.objective
             ends = bool(known) and abs(known[-1] - objective) <= self.tol * known[-1]
             if not ends and step + 1 < self.max_iter:
-                replace_idle_atoms(components, used, energies, X, self.positive_dict)
+                replace_idle_atoms(components, usage(codes), energies, X, self.positive_dict)
             progress.components, progress.objective = components, [*known, objective]
             yield objective
             if ends:

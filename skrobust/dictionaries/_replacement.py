@@ -25,10 +25,13 @@ def idle_atoms(components, usage):
     ndarray of bool of shape (n_atoms,)
     """
     idle = usage <= min(FEW, int(SHARE * usage.mean()))
-    order = np.argsort(-usage, kind="stable")
-    alike = np.abs(components @ components.T)[np.ix_(order, order)] > DUPLICATE
-    for place, j in enumerate(order):
-        idle[j] |= bool(np.any(alike[place, :place] & ~idle[order[:place]]))
+    alike = np.abs(components @ components.T) > DUPLICATE
+    np.fill_diagonal(alike, False)
+    twins = np.flatnonzero(alike.any(axis=1))
+    busy = np.zeros(len(components), dtype=bool)
+    for j in twins[np.argsort(-usage[twins], kind="stable")]:
+        idle[j] |= bool(np.any(alike[j] & busy))
+        busy[j] = not idle[j]
     return idle
 
 
