@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from skrobust.attacks import PGD, RandomNoise, Square
+from skrobust.attacks._ball import Ball
 from skrobust.attacks._square import _pyramid, _pyramids, _Squares
 from skrobust.attacks._victims import ScoreVictim
 
@@ -138,6 +139,20 @@ def test_square_moves_pixels_to_the_ends_of_the_ball():
     ends = (np.clip(X.astype(np.float64) - 0.05, 0, 1), np.clip(X.astype(np.float64) + 0.05, 0, 1))
     distance = np.minimum(*(abs(X_adv - end) for end in ends))
     assert distance[moved].max() < 1e-6
+
+
+@pytest.mark.parametrize("n_channels, side", [(1, (1, 1)), (3, (1, 1)), (1, (2, 2))])
+def test_every_square_changes_the_image(n_channels, side):
+    rng = np.random.default_rng(0)
+    ball = Ball(torch.tensor(rng.random((50, 6, 6, n_channels))), 0.1, "linf", (torch.tensor(0.0), torch.tensor(1.0)))
+    squares = _Squares((6, 6), n_channels)
+    x = squares.start(ball, torch.tensor(rng.random((50, *squares.start_shape))))
+    for _ in range(20):
+        changed = squares.change(ball, x, side, torch.tensor(rng.random((50, squares.n_draws))))
+        moved = (changed != x).flatten(1)
+        assert moved.any(1).all() and moved.sum(1).max() <= np.prod(side) * n_channels
+        assert bool(((changed == ball.low) | (changed == ball.high)).all())
+        x = changed
 
 
 def test_each_image_has_its_own_squares():

@@ -87,7 +87,7 @@ class Goal:
         """The loss of `LOSSES` with that name, signed so that the attacker climbs."""
         return self._sign * LOSSES[name](scores, self.label)
 
-    def reached(self, scores):
-        """Whether the goal is reached by more than the rounding of the scores."""
+    def reached(self, scores, margin=None):
+        """Whether the goal is reached by more than the rounding of the scores; `margin` is theirs, if known."""
         slack = 64 * torch.finfo(scores.dtype).eps * scores.abs().amax(1)
-        return self.margin(scores) > slack
+        return (self.margin(scores) if margin is None else margin) > slack

@@ -61,16 +61,17 @@ class Search:
             Which of `index` are still to be attacked.
         """
         goal = self.goal[index]
-        margin = goal.margin(scores).to(self.margin.dtype)
-        reached = goal.reached(scores)
+        margin = goal.margin(scores)
+        reached = goal.reached(scores, margin)
+        margin = margin.to(self.margin.dtype)
         better = margin > self.margin[index]
         if self.nearest:
             distance = vector_norm(candidates.double() - self.x[index].double(), self.ball.norm).to(self.distance.dtype)
             known = self.distance[index]
             better = torch.where(reached, distance < known, better & ~torch.isfinite(known))
             self.distance[index[better & reached]] = distance[better & reached]
-        self.best[index[better]] = candidates[better]
-        self.margin[index[better]] = margin[better]
+        chosen = index[better]
+        self.best[chosen], self.margin[chosen] = candidates[better], margin[better]
         if self.leave:
             self.lost[index] |= reached
         return ~self.lost[index]

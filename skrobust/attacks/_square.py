@@ -49,7 +49,8 @@ class Square(BlackBoxAttack):
 
     Notes
     -----
-    Unlike the authors' program, each image has its own squares, and a square may touch the last row and column.
+    As in the authors' program each image has its own squares, and none leaves it as it is (l-infinity). Unlike there, a
+    square may touch the last row and column.
 
     References
     ----------
@@ -124,25 +125,27 @@ class Square(BlackBoxAttack):
         ball = search.ball[index]
         x = proposals.start(ball, draws.start(index))
         margin = torch.full_like(search.margin[index], -torch.inf)
+        goal = search.goal[index]
         candidates = x.clone()
         for query in range(self.n_iter):
             if query:
                 side = proposals.side(self._share(query - 1))
                 candidates = proposals.change(ball, x, side, draws.at(index, query))
             scores = attacker.scores(candidates)
-            found = search.goal[index].margin(scores).to(margin.dtype)
+            found = goal.margin(scores).to(margin.dtype)
             better = found >= margin  # trees and neighbours have plateaus: wander on them
             moved = better.nonzero().squeeze(1)
             search.progress.update()
             if not len(moved):
                 continue
-            x[moved], margin[moved] = candidates[moved], found[moved]
+            gains = candidates[moved]
+            x[moved], margin[moved] = gains, found[moved]
             # Nobody else can be worse than what is known.
-            goes_on = search.offer(index[moved], x[moved], scores[moved])
+            goes_on = search.offer(index[moved], gains, scores[moved])
             if not bool(goes_on.all()):
                 still = torch.ones_like(better)
                 still[moved] = goes_on
-                index, x, margin, ball = index[still], x[still], margin[still], ball[still]
+                index, x, margin, ball, goal = index[still], x[still], margin[still], ball[still], goal[still]
                 if not len(index):
                     return
 
@@ -201,6 +204,7 @@ class _Proposals:
     def __init__(self, grid, n_channels):
         self.height, self.width = grid
         self.n_channels = n_channels
+        self._side = None
 
     def _pixels(self, x):
         """`x` as (n_samples, height * width, n_channels)."""
@@ -210,10 +214,15 @@ class _Proposals:
         """Pixels of a random window of each image, (n_samples, window's height * width, n_channels)."""
         top = _corner(row_numbers, self.height - side[0])
         left = _corner(column_numbers, self.width - side[1])
-        rows = top[:, None] + torch.arange(side[0], device=top.device)
-        columns = left[:, None] + torch.arange(side[1], device=top.device)
-        pixels = (rows[:, :, None] * self.width + columns[:, None, :]).flatten(1)
-        return pixels[..., None].expand(-1, -1, self.n_channels)
+        inside = self._inside(side, top.device)
+        return ((top * self.width + left)[:, None] + inside)[..., None].expand(-1, -1, self.n_channels)
+
+    def _inside(self, side, device):
+        """Pixels of a window whose first one is 0; many queries in a row have windows of one size."""
+        if side != self._side:
+            rows, columns = (torch.arange(n, device=device) for n in side)
+            self._side, self._pixels_inside = side, (rows[:, None] * self.width + columns).flatten()
+        return self._pixels_inside
 
 
 class _Squares(_Proposals):
@@ -240,9 +249,14 @@ class _Squares(_Proposals):
 
     def change(self, ball, x, side, numbers):
         window = self._window(numbers[:, 0], numbers[:, 1], side)
+        pixels = self._pixels(x)
+        high, low = self._pixels(ball.high).gather(1, window), self._pixels(ball.low).gather(1, window)
         up = (numbers[:, 2:] < 0.5)[:, None, :]
-        ends = torch.where(up, self._pixels(ball.high).gather(1, window), self._pixels(ball.low).gather(1, window))
-        return self._pixels(x).scatter(1, window, ends).reshape(x.shape)
+        ends = torch.where(up, high, low)
+        # A query that changes nothing tells nothing: the other ends.
+        idle = (ends == pixels.gather(1, window)).flatten(1).all(1)[:, None, None]
+        ends = torch.where(idle, torch.where(up, low, high), ends)
+        return pixels.scatter(1, window, ends).reshape(x.shape)
 
 
 class _Pyramids(_Proposals):

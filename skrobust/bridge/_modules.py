@@ -1,6 +1,7 @@
 """The modules that `as_module` returns, and what every converted classifier offers inside them."""
 
 from contextlib import contextmanager
+from itertools import chain
 
 import numpy as np
 import torch
@@ -185,7 +186,9 @@ class NetworkModule(ClassifierModule):
     def _read(self, X):
         if isinstance(X, torch.Tensor):
             # Whatever the network computes in, the step converts to it.
-            self._like = X.new_empty(0, dtype=X.dtype if X.is_floating_point() else torch.float64)
+            dtype = X.dtype if X.is_floating_point() else torch.float64
+            if (self._like.dtype, self._like.device) != (dtype, X.device):
+                self._like = X.new_empty(0, dtype=dtype)
         return super()._read(X)
 
 
@@ -218,7 +221,7 @@ class NetworkStep(ClassifierStep):
 
     def cast(self, X):
         """X in the dtype and on the device of the network's first parameter or buffer."""
-        floats = (t for t in (*self.network.parameters(), *self.network.buffers()) if t.is_floating_point())
+        floats = (t for t in chain(self.network.parameters(), self.network.buffers()) if t.is_floating_point())
         like = next(floats, X)
         return X.to(dtype=like.dtype, device=like.device)
 
@@ -236,11 +239,11 @@ class NetworkStep(ClassifierStep):
 @contextmanager
 def evaluating(network):
     """Run `network` in eval mode and restore each of its modules' training flags."""
-    modules = list(network.modules())
-    before = [module.training for module in modules]
-    network.eval()
+    training = [module for module in network.modules() if module.training]
+    if training:
+        network.eval()
     try:
         yield network
     finally:
-        for module, training in zip(modules, before, strict=True):
-            module.training = training
+        for module in training:
+            module.training = True
