@@ -118,7 +118,7 @@ def check_admissible(attack, X, attacked, eps):
     # What float32 loses when an image is handed through it is no breach.
     rounding = 1e-6 if attacked.dtype == np.float32 or X.dtype == np.float32 else 1e-9
     delta = (attacked.astype(np.float64) - X).reshape(len(X), -1)
-    order = {"linf": np.inf, "l2": 2, "l1": 1}[attack.norm]
+    order = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}[attack.norm]
     farthest = float(np.linalg.norm(delta, ord=order, axis=1).max())
     slack = rounding * (1 if order == np.inf else np.sqrt(delta.shape[1]) if order == 2 else delta.shape[1])
     if farthest > eps + slack:
