@@ -58,10 +58,7 @@ class UnitAtoms:
         """Inner products of the atoms, flat, each row padded; computed unless those of the components are given."""
         if given is not None:
             return padded_gram(given, self.inverse_norms)
-        padded = aligned_zeros((self.n_atoms, self.columns.shape[1]), self.columns.dtype)
-        rows = np.ascontiguousarray(self.columns[:, : self.n_atoms].T)
-        on_threads(gram_rows, rows, self.columns, padded, _ROWS, n_pieces=-(-self.n_atoms // _ROWS))
-        return padded.reshape(-1)
+        return gram_of(self.columns, self.n_atoms)
 
     def affords_gram(self, n_selections):
         """Whether the Gram matrix fits in the working memory, and so many selected atoms are worth computing it."""
@@ -75,6 +72,14 @@ def inverse_norms(components):
     unit = np.where(largest > 0, largest, 1).astype(components.dtype)
     norms = np.sqrt(np.square(components / unit[:, None]).sum(axis=1))
     return np.divide(1, norms * unit, out=np.zeros_like(norms), where=largest > 0)
+
+
+def gram_of(columns, n_atoms):
+    """Inner products of the atoms that are the first `n_atoms` of padded columns, flat, each row padded."""
+    padded = aligned_zeros((n_atoms, columns.shape[1]), columns.dtype)
+    rows = np.ascontiguousarray(columns[:, :n_atoms].T)
+    on_threads(gram_rows, rows, columns, padded, _ROWS, n_pieces=-(-n_atoms // _ROWS))
+    return padded.reshape(-1)
 
 
 def padded_gram(gram, scales):

@@ -21,34 +21,41 @@ def orthogonal_mp_of_tensors(X, components, *, gram, mask, n_jobs, sparse_output
     X = check_tensor(X, name="orthogonal_mp")
     components = check_tensor(torch.as_tensor(components, device=X.device), name="components").to(X.dtype)
     if is_tensor(settings["tol"]):
-        settings["tol"] = settings["tol"].detach().cpu().numpy()
+        settings["tol"] = as_array(settings["tol"])
     with torch.no_grad():
         choose = _by_kernels if X.device.type == "cpu" else by_lock_step
         atoms, values, residual = choose(X, components, gram, mask, n_jobs, settings)
     values = FixedSupport.apply(X, components, atoms, values, mask)
-    codes = _assembled(atoms, values, len(components), sparse_output)
+    codes = assembled(atoms, values, len(components), sparse_output)
     return (codes, residual) if return_residual else codes
 
 
 def _by_kernels(X, components, gram, mask, n_jobs, settings):
     codes, residual = orthogonal_mp(
         *(None if array is None else np.asarray(array) for array in (X.detach(), components.detach())),
-        gram=None if gram is None else _as_array(gram),
+        gram=None if gram is None else as_array(gram),
         mask=None if mask is None else mask.numpy(),
         return_residual=True,
         n_jobs=n_jobs,
         **settings,
     )
+    return *padded_codes(codes), torch.from_numpy(residual)
+
+
+def padded_codes(codes):
+    """Atoms (in order, ``n_atoms`` behind the last) and values of a csr_array, a row each, of one length."""
     counts = np.diff(codes.indptr)
     filled = torch.from_numpy(np.arange(max(1, counts.max())) < counts[:, None])
-    atoms = torch.full(filled.shape, len(components))
+    atoms = torch.full(filled.shape, codes.shape[1])
     atoms[filled] = torch.from_numpy(codes.indices.astype(np.int64))
-    values = torch.zeros(filled.shape, dtype=X.dtype)
-    values[filled] = torch.from_numpy(codes.data)
-    return atoms, values, torch.from_numpy(residual)
+    kept = torch.from_numpy(codes.data)
+    values = torch.zeros(filled.shape, dtype=kept.dtype)
+    values[filled] = kept
+    return atoms, values
 
 
-def _as_array(array):
+def as_array(array):
+    """A tensor, or what NumPy takes for an array, as an ndarray."""
     return array.detach().cpu().numpy() if is_tensor(array) else np.asarray(array)
 
 
@@ -270,7 +277,8 @@ class FixedSupport(torch.autograd.Function):
         return of_X, None if of_atoms is None else of_atoms.to(components.dtype), None, None, None
 
 
-def _assembled(atoms, values, n_atoms, sparse_output):
+def assembled(atoms, values, n_atoms, sparse_output):
+    """Padded codes as a sparse or dense tensor of shape (n_signals, n_atoms)."""
     filled = atoms < n_atoms
     rows = torch.nonzero(filled)[:, 0]
     places, kept = (rows, atoms[filled]), values[filled]
