@@ -1,6 +1,6 @@
 """The CNN of "Robust adversarial learning via sparsifying front ends" (arXiv 1810.10625) under adaptive attacks.
 
-    python benchmarks/reproduce/sparsifying_frontend_cnn.py --data-home data --models models    # about 20 min, one core
+    python benchmarks/reproduce/sparsifying_frontend_cnn.py --data-home data --models models    # about 15 min, one core
     python benchmarks/reproduce/sparsifying_frontend_cnn.py --data-home data --models models --quick    # 3 minutes
 
 The paper's worst figures on MNIST, PGD with 100 restarts through one backward pass, are 92.18, 61.04 and 13.15 % at
