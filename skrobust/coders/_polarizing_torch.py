@@ -44,7 +44,8 @@ class PolarizingModule(nn.Module):
             matrix, offset = estimator._decoder()
             matrix = matrix.tocoo()
             indices = torch.as_tensor(np.stack(matrix.coords), device=like.device)
-            self.register_buffer("decoder", torch.sparse_coo_tensor(indices, tensor(matrix.data), matrix.shape))
+            decoder = torch.sparse_coo_tensor(indices, tensor(matrix.data), matrix.shape, check_invariants=True)
+            self.register_buffer("decoder", decoder)
             self.register_buffer("offset", tensor(offset))
 
     def anneal(self, share):
