@@ -1,7 +1,35 @@
 """Solvers: pure functions on arrays, numba on the CPU and torch for tensors."""
 
+import importlib
+
+from ._basis_pursuit import alpha_max, basis_pursuit
+from ._conv_greedy import convolutional_omp, convolutional_thresholding
 from ._conv_operator import ConvolutionalOperator
+from ._conv_pursuit import PursuitResult, convolutional_alpha_max, convolutional_basis_pursuit
 from ._omp import orthogonal_mp, orthogonal_mp_gram
 from ._wavelets import WaveletBasis
 
-__all__ = ["ConvolutionalOperator", "WaveletBasis", "orthogonal_mp", "orthogonal_mp_gram"]
+__all__ = [
+    "ConvolutionalOperator",
+    "PursuitResult",
+    "WaveletBasis",
+    "alpha_max",
+    "basis_pursuit",
+    "convolutional_alpha_max",
+    "convolutional_basis_pursuit",
+    "convolutional_omp",
+    "convolutional_thresholding",
+    "implicit_pursuit",
+    "orthogonal_mp",
+    "orthogonal_mp_gram",
+    "unrolled_pursuit",
+]
+
+_NEED_TORCH = {"implicit_pursuit": "_conv_pursuit_torch", "unrolled_pursuit": "_conv_pursuit_torch"}
+
+
+def __getattr__(name):
+    if name in _NEED_TORCH:
+        return getattr(importlib.import_module(f"{__name__}.{_NEED_TORCH[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+

@@ -1,10 +1,7 @@
 """Direct convolutional synthesis and analysis on explicit vectors: filters in the lanes, positions in registers."""
 
-import numpy as np
-from numba import prange
-
 from ._conv_plan import BLOCK
-from ._vectors import aligned_zeros, broadcast, fma, inlined, kernel, lanes, load, load_all, store
+from ._vectors import aligned_zeros, broadcast, fma, inlined, kernel, lanes, load, load_all, store, take_number
 
 
 @kernel
@@ -174,19 +171,22 @@ def _synthesize_signal(codes, buffer, vectors, plan):
         fold_circle(buffer, plan)
 
 
-@kernel(parallel=True)
-def synthesize_signals(codes, signals, vectors, plan):
+@kernel
+def synthesize_signals(codes, signals, vectors, plan, next_signal):
     """Signals (n, height * width * channels) of codes (n, cells * atoms)."""
-    for n in prange(codes.shape[0]):
+    n = take_number(next_signal)
+    while n < codes.shape[0]:
         buffer = aligned_zeros(plan.rows * plan.pitch, vectors)
         _synthesize_signal(codes[n], buffer, vectors, plan)
         take_signal(buffer, signals[n], plan)
+        n = take_number(next_signal)
 
 
-@kernel(parallel=True)
-def analyze_signals(signals, codes, columns, plan):
+@kernel
+def analyze_signals(signals, codes, columns, plan, next_signal):
     """Correlations (n, cells, atoms) of signals (n, height * width * channels)."""
-    for n in prange(signals.shape[0]):
+    n = take_number(next_signal)
+    while n < signals.shape[0]:
         buffer = aligned_zeros(plan.rows * plan.pitch, columns)
         lay_signal(signals[n], buffer, plan)
         out = row_buffer(plan, columns)
@@ -197,12 +197,4 @@ def analyze_signals(signals, codes, columns, plan):
                 for k in range(plan.atoms):
                     codes[n, cell, k] = out[x * plan.padded_atoms + k]
                 cell += 1
-
-
-@kernel
-def inner(a, b):
-    """Inner product of flat arrays, summed in double precision."""
-    s = 0.0
-    for i in range(a.size):
-        s += np.float64(a[i]) * np.float64(b[i])
-    return s
+        n = take_number(next_signal)

@@ -7,9 +7,10 @@ import numpy as np
 from skrobust.signals import is_tensor, kernel_threads
 
 from ._conv_geometry import ConvolutionGeometry
+from ._threads import on_threads
 
 FFT_FROM = 400
-"""Values of an atom from which transforms take less time than direct convolution (measured on two machines' cores)."""
+"""Values of an atom from which transforms take less time than direct convolution ."""
 
 
 class ConvolutionalOperator:
@@ -105,6 +106,13 @@ class ConvolutionalOperator:
             self._tables["lipschitz"] = largest_squared_singular_value(self._as_array(np.float64), self.geometry)
         return self._tables["lipschitz"]
 
+    @property
+    def uses_fft(self):
+        """Whether arrays are transformed rather than convolved directly."""
+        if self.evaluation == "auto":
+            return math.prod(self.components.shape[1:]) >= FFT_FROM
+        return self.evaluation == "fft"
+
     def synthesize(self, codes, *, n_jobs=None):
         """Signals of codes.
 
@@ -123,15 +131,17 @@ class ConvolutionalOperator:
         if is_tensor(codes):
             return self.on_tensors(codes).synthesize(codes)
         codes = _as_float(codes)
-        if self._by_fft():
+        if self.uses_fft:
             return self._spectrum(codes.dtype).synthesize(codes)
         from ._conv_kernels import synthesize_signals
 
         plan, vectors, _ = self._layout(codes.dtype)
         signals = np.empty((len(codes), *self.signal_shape), dtype=codes.dtype)
-        flat_codes = np.ascontiguousarray(codes).reshape(len(codes), -1)
+        flat_codes = flat_rows(codes)
         with kernel_threads(n_jobs, uses_blas=False):
-            synthesize_signals(flat_codes, signals.reshape(len(codes), -1), vectors, plan)
+            on_threads(
+                synthesize_signals, flat_codes, signals.reshape(len(codes), -1), vectors, plan, n_pieces=len(codes)
+            )
         return signals
 
     def analyze(self, X, *, n_jobs=None):
@@ -151,15 +161,16 @@ class ConvolutionalOperator:
         if is_tensor(X):
             return self.on_tensors(X).analyze(X)
         X = _as_float(X)
-        if self._by_fft():
+        if self.uses_fft:
             return self._spectrum(X.dtype).analyze(X)
         from ._conv_kernels import analyze_signals
 
         plan, _, columns = self._layout(X.dtype)
         codes = np.empty((len(X), *self.code_shape), dtype=X.dtype)
-        flat = np.ascontiguousarray(X).reshape(len(X), -1)
+        flat = flat_rows(X)
         with kernel_threads(n_jobs, uses_blas=False):
-            analyze_signals(flat, codes.reshape(len(X), -1, self.code_shape[-1]), columns, plan)
+            maps = codes.reshape(len(X), -1, self.code_shape[-1])
+            on_threads(analyze_signals, flat, maps, columns, plan, n_pieces=len(X))
         return codes
 
     def on_tensors(self, like):
@@ -179,17 +190,24 @@ class ConvolutionalOperator:
             self._tables[key] = like.new_tensor(self.components)
         return TorchConvolution(self._tables[key], self.geometry, self.evaluation)
 
+    def descent_tables(self, weights, dtype):
+        """What coordinate descent needs: plan, atoms in their forms with their squared norms, weights and inverses."""
+        plan, vectors, columns = self._layout(dtype)
+        norms = np.zeros(plan.padded_atoms, dtype=dtype)
+        atoms = self._as_array(np.float64).reshape(plan.atoms, -1)
+        norms[: plan.atoms] = (atoms * atoms).sum(axis=1)
+        padded = np.full(plan.padded_atoms, np.inf, dtype=dtype)
+        padded[: plan.atoms] = weights
+        rates = np.zeros(plan.padded_atoms, dtype=dtype)
+        rates[: plan.atoms] = 1 / np.asarray(weights)
+        return plan, (vectors, columns, norms), padded, rates
+
     def __getstate__(self):
         return {**self.__dict__, "_tables": {}}
 
     def _check(self, values, shape, name):
         if tuple(values.shape[1:]) != tuple(shape):
             raise ValueError(f"{name} must have shape (n_samples, {', '.join(map(str, shape))}), got {values.shape}.")
-
-    def _by_fft(self):
-        if self.evaluation == "auto":
-            return math.prod(self.components.shape[1:]) >= FFT_FROM
-        return self.evaluation == "fft"
 
     def _as_array(self, dtype):
         if is_tensor(self.components):
@@ -214,6 +232,12 @@ class ConvolutionalOperator:
             plan = make_plan(self.geometry, len(atoms), atoms.shape[-1], dtype)
             self._tables[key] = plan, atom_vectors(atoms, plan, dtype), atom_columns(atoms, plan, dtype)
         return self._tables[key]
+
+
+def flat_rows(values):
+    """A row for each sample, as the kernels take them: contiguous, and writable, for they are compiled for that."""
+    rows = np.ascontiguousarray(values).reshape(len(values), -1)
+    return rows if rows.flags.writeable else rows.copy()
 
 
 def _as_float(values):

@@ -38,3 +38,25 @@ def lowest_bit(typingctx, bits):
         return _call(builder, "llvm.cttz.i64", ir.IntType(64), [args[0], not_zero])
 
     return types.int64(types.int64), codegen
+
+
+@intrinsic
+def arrive(typingctx, gate):
+    """Return ``gate[0]`` of an int64 array and raise it by one; all writes before are seen by whoever sees that."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "seq_cst")
+
+    return types.int64(gate), codegen
+
+
+@intrinsic
+def arrivals(typingctx, gate):
+    """``gate[0]`` as other threads have left it."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.load_atomic(data, "seq_cst", 8)
+
+    return types.int64(gate), codegen

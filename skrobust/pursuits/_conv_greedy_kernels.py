@@ -1,0 +1,149 @@
+"""Convolutional orthogonal matching pursuit on the CPU: one atom at a time, least squares by conjugate gradients."""
+
+import numpy as np
+
+from ._conv_candidates import kind_at, room_for_candidates
+from ._conv_kernels import correlate_row, lay_signal, row_buffer
+from ._conv_support import inner_inside, solve_on_support
+from ._conv_vectors import bits_above, lowest_bit
+from ._vectors import absolute, aligned_zeros, broadcast, kernel, lanes, load, multiply, take_number
+
+LEAST_SQUARES_STEPS = 60
+
+
+@kernel
+def _best_atom(residual, columns, plan, rates, full, out):
+    """Cell, atom and magnitude of the largest normalised correlation at a position whose stripes have room."""
+    width = lanes(residual)
+    best = residual.dtype.type(0)
+    best_cell, best_atom = -1, -1
+    cell = 0
+    for y in range(plan.code_height):
+        correlate_row(residual, y, columns, plan, out)
+        for x in range(plan.code_width):
+            if not full[y, x]:
+                for k in range(0, plan.padded_atoms, width):
+                    o = x * plan.padded_atoms + k
+                    values = absolute(multiply(load(out, o), load(rates, cell * plan.padded_atoms + k)))
+                    bits = bits_above(values, broadcast(best))
+                    while bits != 0:
+                        lane = lowest_bit(bits)
+                        bits &= bits - 1
+                        value = abs(out[o + lane] * rates[cell * plan.padded_atoms + k + lane])
+                        if value > best:
+                            best, best_cell, best_atom = value, cell, k + lane
+            cell += 1
+    return best_cell, best_atom, best
+
+
+@kernel
+def _fill_stripes(counts, full, y, x, reach, wraps, most):
+    """Count an atom at (y, x) in the stripes that hold it; close the positions whose atoms would overfill one."""
+    height, width = counts.shape
+    for dy in range(-reach[0], reach[0] + 1):
+        for dx in range(-reach[1], reach[1] + 1):
+            cy, cx = y + dy, x + dx
+            if wraps:
+                cy, cx = cy % height, cx % width
+            elif cy < 0 or cy >= height or cx < 0 or cx >= width:
+                continue
+            # On a small circle the window meets itself: each stripe counts an atom once.
+            if wraps and (abs(dy) * 2 > height or abs(dx) * 2 > width):
+                continue
+            if wraps and ((dy * 2 == -height) or (dx * 2 == -width)):
+                continue
+            counts[cy, cx] += 1
+            if counts[cy, cx] == most:
+                for ey in range(-reach[0], reach[0] + 1):
+                    for ex in range(-reach[1], reach[1] + 1):
+                        fy, fx = cy + ey, cx + ex
+                        if wraps:
+                            full[fy % height, fx % width] = True
+                        elif 0 <= fy < height and 0 <= fx < width:
+                            full[fy, fx] = True
+
+
+@kernel
+def _match(x, mask, codes, tables, plan, rates, most_atoms, stripe_most, reach, tol, report):
+    vectors, columns, _ = tables
+    has_mask = mask.size > 0
+    counts = aligned_zeros(plan.rows * plan.pitch, vectors)
+    lay_signal(mask if has_mask else np.ones(x.size, x.dtype), counts, plan)
+    residual = aligned_zeros(plan.rows * plan.pitch, vectors)
+    lay_signal(x, residual, plan)
+    residual *= counts
+    z = aligned_zeros(codes.shape[0] * plan.padded_atoms, vectors)
+    candidates = room_for_candidates(most_atoms, vectors)
+    where, places, atoms, kinds, _, _ = candidates
+    work = np.empty(most_atoms, vectors.dtype), np.empty(most_atoms, vectors.dtype), np.empty_like(residual)
+    free = np.zeros(plan.padded_atoms, vectors.dtype)
+    stripes = np.zeros((plan.code_height, plan.code_width), np.int64)
+    full = np.zeros((plan.code_height, plan.code_width), np.bool_)
+    out = row_buffer(plan, vectors)
+    eps = np.finfo(np.float32).eps if vectors.itemsize == 4 else np.finfo(np.float64).eps
+    first = vectors.dtype.type(0)
+    n = 0
+    squared = inner_inside(residual, residual, plan)
+    while n < most_atoms and squared > tol * tol:
+        cell, atom, best = _best_atom(residual, columns, plan, rates, full, out)
+        if n == 0:
+            first = best
+        if cell < 0 or best <= 16 * eps * first:
+            break
+        index = cell * plan.padded_atoms + atom
+        again = False
+        for i in range(n):
+            again = again or where[i] == index
+        if again:  # what is left of it is rounding
+            break
+        y, x_position = cell // plan.code_width, cell % plan.code_width
+        where[n], atoms[n], kinds[n] = index, atom, kind_at(y, x_position, plan, has_mask)
+        places[n] = (plan.first_row + y * plan.stride_down) * plan.pitch + (
+            plan.first_column + x_position * plan.stride_right
+        ) * plan.channels
+        n += 1
+        if stripe_most > 0:
+            _fill_stripes(stripes, full, y, x_position, reach, plan.wraps, stripe_most)
+        solve_on_support(
+            residual, counts, z, vectors, plan, free, False, candidates, n, work, LEAST_SQUARES_STEPS, 64 * eps
+        )
+        squared = inner_inside(residual, residual, plan)
+    for p in range(codes.shape[0]):
+        for k in range(plan.atoms):
+            codes[p, k] = z[p * plan.padded_atoms + k]
+    report[0], report[1] = squared, n
+
+
+@kernel
+def match_signals(X, masks, codes, tables, plan, rates, most_atoms, stripe_most, reach, tol, report, next_signal):
+    """Codes of many signals, a thread a signal.
+
+    Parameters
+    ----------
+    X, masks : ndarray
+        As for `descend_signals`.
+    rates : ndarray of shape (n or 1, n_positions * padded_atoms)
+        Inverse norm of what counts of each shifted atom; zero where nothing does.
+    stripe_most : int
+        Atoms a stripe may hold; 0: any number.
+    reach : tuple of int
+        Positions to either side whose atoms overlap.
+    report : ndarray of shape (n, 2)
+        Squared residual and atoms.
+    """
+    n = take_number(next_signal)
+    while n < X.shape[0]:
+        _match(
+            X[n],
+            masks[n],
+            codes[n],
+            tables,
+            plan,
+            rates[n % rates.shape[0]],
+            most_atoms,
+            stripe_most,
+            reach,
+            tol,
+            report[n],
+        )
+        n = take_number(next_signal)

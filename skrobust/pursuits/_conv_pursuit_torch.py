@@ -1,0 +1,185 @@
+"""Differentiable basis pursuit over convolutional dictionaries: through its iterations, or at its solution."""
+
+import warnings
+
+import torch
+
+from ._conv_fista import shrink
+from ._conv_operator import ConvolutionalOperator
+from ._conv_pursuit import convolutional_basis_pursuit
+
+CG_TOL, CG_STEPS = 1e-8, 200
+"""Relative residual and most steps of the linear system of a backward pass."""
+
+
+def unrolled_pursuit(X, operator, alpha, *, n_iter, positive=False, weights=None, step=None, momentum=True, init=None):
+    """A fixed number of (accelerated) proximal gradient steps, differentiable in X, atoms, alpha, weights and step.
+
+    Parameters
+    ----------
+    X : Tensor of shape (n_samples, *signal_shape)
+    operator : ConvolutionalOperator
+        Its components may be a tensor that requires a gradient.
+    alpha : float or Tensor that broadcasts to (n_components,)
+    n_iter : int
+    positive : bool, default=False
+    weights : Tensor of shape (n_components,) or None, default=None
+    step : float, Tensor or None, default=None
+        None: the inverse of the operator's `lipschitz`.
+    momentum : bool, default=True
+        FISTA rather than ISTA. The first step is the same, as is the second.
+    init : Tensor of shape (n_samples, *code_shape) or None, default=None
+
+    Returns
+    -------
+    Tensor of shape (n_samples, *code_shape)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from skrobust.pursuits import ConvolutionalOperator, unrolled_pursuit
+    >>> operator = ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1))
+    >>> X = torch.tensor([[[1.0], [-3.0]]], requires_grad=True)
+    >>> codes = unrolled_pursuit(X, operator, 2.0, n_iter=3)
+    >>> codes.sum().backward()
+    >>> codes.flatten().tolist(), X.grad.flatten().tolist()
+    ([0.0, -1.0], [0.0, 1.0])
+    """
+    convolution = operator.on_tensors(X)
+    step = 1 / operator.lipschitz if step is None else step
+    thresholds = alpha * step if weights is None else alpha * weights * step
+    if not isinstance(thresholds, torch.Tensor):
+        thresholds = X.new_tensor(thresholds)
+    z = X.new_zeros((len(X), *operator.code_shape)) if init is None else init
+    y, t, begins_at_zero = z, 1.0, init is None
+    for _ in range(n_iter):
+        left = X if begins_at_zero else X - convolution.synthesize(y)
+        begins_at_zero = False
+        forward = shrink(y + convolution.analyze(left) * step, thresholds, positive)
+        later = (1 + (1 + 4 * t * t) ** 0.5) / 2
+        y = forward + (t - 1) / later * (forward - z) if momentum and t > 1 else forward
+        z, t = forward, later
+    return z
+
+
+def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, tol=1e-6, max_iter=1000):
+    """Basis pursuit to a duality gap, differentiable at its solution.
+
+    On the support S of the solution ``D_S^T (x - D_S z_S) = alpha w_S sign(z_S)``; the backward pass solves that
+    system's adjoint by conjugate gradients. Its memory does not grow with the iterations of the forward pass.
+
+    Parameters
+    ----------
+    X : Tensor of shape (n_samples, *signal_shape)
+    operator : ConvolutionalOperator
+        Its components may be a tensor that requires a gradient.
+    alpha : float or Tensor of no dimension
+    positive : bool, default=False
+    weights : Tensor of shape (n_components,) or None, default=None
+    tol : float, default=1e-6
+        Relative duality gap of the forward pass.
+    max_iter : int, default=1000
+
+    Returns
+    -------
+    Tensor of shape (n_samples, *code_shape)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from skrobust.pursuits import ConvolutionalOperator, implicit_pursuit
+    >>> operator = ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1))
+    >>> X = torch.tensor([[[1.0], [-3.0]]], requires_grad=True)
+    >>> implicit_pursuit(X, operator, 2.0).sum().backward()
+    >>> X.grad.flatten().tolist()
+    [0.0, 1.0]
+    """
+    components = operator.on_tensors(X).components
+    penalties = alpha * (X.new_ones(len(components)) if weights is None else weights)
+
+    def solve(values, fixed):
+        with warnings.catch_warnings():  # as many steps as the caller grants
+            warnings.simplefilter("ignore")
+            return convolutional_basis_pursuit(
+                values,
+                fixed,
+                float(alpha),
+                positive=positive,
+                weights=None if weights is None else weights.detach().cpu().double().numpy(),
+                tol=tol,
+                max_iter=max_iter,
+            ).codes
+
+    return _Implicit.apply(X, components, penalties, operator, solve)
+
+
+def with_support_gradient(X, operator, codes):
+    """`codes`, with the derivative of least squares on their support."""
+    components = operator.on_tensors(X).components
+    return _Implicit.apply(X, components, X.new_zeros(len(components)), operator, lambda values, fixed: codes.detach())
+
+
+def _with_components(operator, components):
+    return ConvolutionalOperator(
+        components,
+        operator.signal_shape,
+        padding=operator.padding,
+        stride=operator.stride,
+        evaluation=operator.evaluation,
+    )
+
+
+class _Implicit(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, X, components, penalties, operator, solve):
+        codes = solve(X, _with_components(operator, components.detach()))
+        ctx.save_for_backward(X, components, penalties, codes)
+        ctx.operator = operator
+        return codes
+
+    @staticmethod
+    def backward(ctx, grad):
+        X, components, penalties, codes = ctx.saved_tensors
+        support, signs = (codes != 0).to(grad), codes.sign()
+        fixed = _with_components(ctx.operator, components.detach()).on_tensors(X)
+        adjoint = _solve(lambda v: support * fixed.analyze(fixed.synthesize(v)), support * grad)
+        needed = [i for i in range(3) if ctx.needs_input_grad[i]]
+        with torch.enable_grad():
+            inputs = [
+                values.detach().requires_grad_(i in needed) for i, values in enumerate((X, components, penalties))
+            ]
+            convolution = _with_components(ctx.operator, inputs[1]).on_tensors(X)
+            left = inputs[0] - convolution.synthesize(codes.detach())
+            # <adjoint, D^T (x - D z) - penalties sign(z)>, whose derivative at fixed z is the gradient sought.
+            stationarity = (convolution.synthesize(adjoint) * left).sum() - (adjoint * signs * inputs[2]).sum()
+            found = torch.autograd.grad(stationarity, [inputs[i] for i in needed])
+        gradients = [None] * 5
+        for i, value in zip(needed, found, strict=True):
+            gradients[i] = value
+        return tuple(gradients)
+
+
+def _solve(apply, right):
+    """Solutions of positive semidefinite systems, one a sample, by conjugate gradients."""
+
+    def inner(a, b):
+        return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
+
+    solution, residual = torch.zeros_like(right), right
+    direction, squares = right, inner(right, right)
+    goal = squares * CG_TOL**2
+    for _ in range(CG_STEPS):
+        if bool((squares <= goal).all()):
+            break
+        image = apply(direction)
+        curvature = inner(direction, image)
+        going = (squares > goal) & (curvature > 0)
+        length = torch.where(going, squares / torch.where(going, curvature, 1), 0)
+        solution = solution + length * direction
+        residual = residual - length * image
+        later = inner(residual, residual)
+        direction = residual + torch.where(going, later / torch.where(going, squares, 1), 0) * direction
+        squares = torch.where(going, later, squares * 0)
+    return solution

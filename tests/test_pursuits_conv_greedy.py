@@ -1,0 +1,112 @@
+"""Convolutional matching pursuit against scikit-learn's on the dense dictionary, and its local stopping rule."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import orthogonal_mp
+from test_pursuits_conv_operator import PADDINGS, dense_dictionary
+
+from skrobust.pursuits import ConvolutionalOperator, convolutional_omp, convolutional_thresholding
+
+
+def make_problem(padding="same", dtype=np.float64, shape=(9, 8, 1), kernel=(3, 3), n_atoms=5, stride=1):
+    rng = np.random.default_rng(0)
+    operator = ConvolutionalOperator(
+        rng.normal(size=(n_atoms, *kernel, shape[-1])).astype(dtype), shape, padding=padding, stride=stride
+    )
+    return operator, rng.normal(size=(3, *shape)).astype(dtype)
+
+
+@pytest.mark.parametrize("with_mask", [False, True])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_equals_scikit_learn_on_the_dense_dictionary(padding, with_mask):
+    operator, X = make_problem(padding)
+    mask = np.random.default_rng(1).random((9, 8, 1)) < 0.8 if with_mask else np.ones((9, 8, 1), dtype=bool)
+    D = dense_dictionary(operator.components, operator.signal_shape, padding, 1)[mask.ravel()]
+    norms = np.linalg.norm(D, axis=0)
+    unit = D / np.where(norms > 0, norms, 1)
+    expected = orthogonal_mp(unit, X.reshape(3, -1).T[mask.ravel()], n_nonzero_coefs=8).T
+    codes = convolutional_omp(X, operator, n_nonzero_coefs=8, mask=mask if with_mask else None).reshape(3, -1)
+    # Columns of one pixel are the same for all atoms: the approximation is unique, the code is not.
+    np.testing.assert_allclose(codes @ D.T, expected @ unit.T, atol=1e-8)
+    assert ((codes != 0).sum(axis=1) == 8).all()
+    if padding in ("valid", "circular") and not with_mask:
+        np.testing.assert_allclose(codes, expected / norms, atol=1e-8)
+
+
+def test_float32_and_threads():
+    operator, X = make_problem(dtype=np.float32)
+    exact = ConvolutionalOperator(operator.components.astype(float), operator.signal_shape)
+    codes = convolutional_omp(X, operator, n_nonzero_coefs=6, n_jobs=2)
+    assert codes.dtype == np.float32
+    np.testing.assert_allclose(codes, convolutional_omp(X.astype(float), exact, n_nonzero_coefs=6), atol=1e-4)
+    np.testing.assert_array_equal(codes, convolutional_omp(X, operator, n_nonzero_coefs=6, n_jobs=1))
+
+
+@pytest.mark.parametrize("padding", ["same", "circular"])
+@pytest.mark.parametrize("most", [1, 3])
+def test_no_stripe_holds_more_than_allowed(padding, most):
+    operator, X = make_problem(padding, shape=(14, 13, 1))
+    codes = convolutional_omp(X, operator, stripe_sparsity=most)
+    counts = (codes != 0).sum(axis=-1)
+    mode = "wrap" if padding == "circular" else "constant"
+    fullest = 0
+    for image in counts:
+        padded = np.pad(image, 2, mode=mode)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5)).sum(axis=(2, 3))
+        assert windows.max() <= most
+        fullest = max(fullest, windows.max())
+    assert fullest == most
+    assert counts.sum() > 3 * most  # many stripes hold some
+
+
+def test_stops_at_the_residual():
+    operator, X = make_problem()
+    tol = 0.5 * np.linalg.norm(X[0])
+    codes = convolutional_omp(X[:1], operator, tol=tol)
+    left = np.linalg.norm(X[:1] - operator.synthesize(codes))
+    assert left <= tol
+    fewer = convolutional_omp(X[:1], operator, n_nonzero_coefs=int((codes != 0).sum()) - 1)
+    assert np.linalg.norm(X[:1] - operator.synthesize(fewer)) > tol
+    with pytest.warns(ConvergenceWarning, match="above tol=0.01"):
+        convolutional_omp(X, operator, tol=0.01, n_nonzero_coefs=2)
+
+
+def test_recovers_planted_codes_and_zero():
+    operator, _ = make_problem("full", shape=(20, 20, 1), kernel=(4, 4))
+    codes = np.zeros((1, *operator.code_shape))
+    codes[0, 3, 4, 0], codes[0, 15, 7, 2], codes[0, 10, 18, 4] = 1, -2, 0.5
+    np.testing.assert_allclose(convolutional_omp(operator.synthesize(codes), operator, tol=1e-9), codes, atol=1e-9)
+    assert not convolutional_omp(np.zeros((1, 20, 20, 1)), operator).any()
+
+
+def test_thresholding_is_a_layer():
+    operator, X = make_problem()
+    codes = convolutional_thresholding(X, operator, 0.7)
+    correlations = operator.analyze(X)
+    np.testing.assert_allclose(codes, np.sign(correlations) * np.maximum(np.abs(correlations) - 0.7, 0), atol=1e-12)
+    weight = torch.as_tensor(operator.components).movedim(-1, 1)
+    bias = -torch.linspace(0.1, 1, 5, dtype=torch.float64)
+    layer = torch.nn.functional.conv2d(torch.as_tensor(X).movedim(-1, 1), weight, bias, padding=1).relu().movedim(1, -1)
+    np.testing.assert_allclose(convolutional_thresholding(X, operator, -bias.numpy(), positive=True), layer, atol=1e-12)
+    on_tensors = convolutional_thresholding(torch.as_tensor(X), operator, -bias, positive=True)
+    np.testing.assert_allclose(on_tensors, layer, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_nonzero_coefs": 0}, "n_nonzero_coefs must be"),
+        ({"stripe_sparsity": 0.5}, "stripe_sparsity must be"),
+        ({"tol": -1.0}, "tol must be"),
+    ],
+)
+def test_errors(change, message):
+    operator, X = make_problem()
+    with pytest.raises(ValueError, match=message):
+        convolutional_omp(X, operator, **change)
+    with pytest.raises(ValueError, match="X must have shape"):
+        convolutional_omp(X[:, 1:], operator)
+    with pytest.raises(TypeError, match="takes arrays"):
+        convolutional_omp(torch.as_tensor(X), operator)

@@ -1,0 +1,255 @@
+"""Convolutional basis pursuit against scikit-learn's LASSO on the dense dictionary, its gap, and its solvers."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Lasso
+from test_pursuits_conv_operator import PADDINGS, dense_dictionary
+
+from skrobust.pursuits import (
+    ConvolutionalOperator,
+    convolutional_alpha_max,
+    convolutional_basis_pursuit,
+    implicit_pursuit,
+    unrolled_pursuit,
+)
+
+
+def make_problem(shape=(9, 11, 2), kernel=(3, 4), n_atoms=6, padding="same", stride=1, dtype=np.float64, n=3, seed=0):
+    rng = np.random.default_rng(seed)
+    components = rng.normal(size=(n_atoms, *kernel, shape[-1])).astype(dtype)
+    operator = ConvolutionalOperator(components, shape, padding=padding, stride=stride)
+    return operator, rng.normal(size=(n, *shape)).astype(dtype)
+
+
+def objective(X, operator, codes, alpha, weights=1.0, mask=1.0):
+    exact = ConvolutionalOperator(
+        operator.components.astype(float), operator.signal_shape, padding=operator.padding, stride=operator.stride
+    )
+    codes = np.asarray(codes, dtype=float)
+    residual = mask * (X - exact.synthesize(codes))
+    axes = tuple(range(1, X.ndim))
+    return 0.5 * (residual**2).sum(axes) + alpha * (weights * np.abs(codes)).sum(axes)
+
+
+@pytest.mark.parametrize("solver", ["descent", "fista"])
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize(("padding", "stride"), [*((p, 1) for p in PADDINGS), ("same", 2), ("circular", 2)])
+def test_equals_scikit_learn_on_the_dense_dictionary(padding, stride, positive, solver):
+    operator, X = make_problem(padding=padding, stride=stride)
+    weights = np.linspace(0.5, 1.5, 6)
+    mask = np.random.default_rng(1).random((9, 11, 2)) < 0.8
+    alpha = 0.3 * convolutional_alpha_max(X, operator, positive=positive, weights=weights, mask=mask).min()
+    result = convolutional_basis_pursuit(
+        X,
+        operator,
+        alpha,
+        positive=positive,
+        weights=weights,
+        mask=mask,
+        solver=solver,
+        tol=1e-9,
+        max_iter=20000,
+    )
+    # weights by scaling the columns, the mask by dropping rows
+    D = dense_dictionary(operator.components, operator.signal_shape, padding, stride)
+    per_column = np.tile(weights, operator.geometry.n_positions)
+    kept = mask.ravel()
+    for x, codes, gap in zip(X, result.codes, result.gap, strict=True):
+        A = D[kept] / per_column
+        lasso = Lasso(alpha / len(A), positive=positive, fit_intercept=False, tol=1e-12, max_iter=100_000)
+        lasso.fit(A, x.ravel()[kept])
+        best = 0.5 * ((x.ravel()[kept] - A @ lasso.coef_) ** 2).sum() + alpha * np.abs(lasso.coef_).sum()
+        found = objective(x[None], operator, codes[None], alpha, weights, mask)[0]
+        assert found <= best * (1 + 1e-8)
+        assert found - best <= gap + 1e-9 * best
+    np.testing.assert_allclose(result.objective, objective(X, operator, result.codes, alpha, weights, mask))
+    if positive:
+        assert (result.codes >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("solver", ["descent", "fista"])
+@pytest.mark.parametrize("kind", ["noise", "smooth", "zero", "constant", "one atom"])
+def test_gap_bounds_the_suboptimality(kind, solver, dtype):
+    operator, X = make_problem((12, 10, 1), (3, 3), 8, dtype=dtype)
+    if kind == "smooth":
+        X = np.cumsum(np.cumsum(X, axis=1), axis=2) / 10
+    elif kind == "zero":
+        X = 0 * X
+    elif kind == "constant":
+        X = 0 * X + 1
+    elif kind == "one atom":
+        codes = np.zeros((3, *operator.code_shape), dtype=dtype)
+        codes[:, 5, 5, 3] = 1
+        X = operator.synthesize(codes)
+    alpha = max(0.1 * convolutional_alpha_max(X, operator).max(), 1e-3)
+    exact = ConvolutionalOperator(operator.components.astype(float), operator.signal_shape)
+    best = convolutional_basis_pursuit(X.astype(float), exact, alpha, tol=1e-12, max_iter=100_000)
+    least = best.objective - best.gap
+    for tol in (0.5, 1e-2, 1e-4):
+        result = convolutional_basis_pursuit(X, operator, alpha, solver=solver, tol=tol, max_iter=5000)
+        assert result.codes.dtype == dtype
+        found = objective(X.astype(float), operator, result.codes, alpha)
+        rounding = 0 if dtype == np.float64 else 1e-5 * found + 1e-9
+        assert (found - least <= result.gap + rounding + 1e-10 * found + 1e-15).all()
+        assert (result.gap <= tol * result.objective + 1e-12).all()
+
+
+@given(
+    height=st.integers(1, 7),
+    width=st.integers(1, 21),
+    channels=st.integers(1, 3),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 9)),
+    n_atoms=st.integers(1, 40),
+    padding=st.sampled_from(["same", "full"]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_odd_sizes(height, width, channels, kernel, n_atoms, padding, dtype):
+    operator, X = make_problem((height, width, channels), kernel, n_atoms, padding, dtype=dtype, n=2)
+    alpha = 0.3 * convolutional_alpha_max(X, operator).max()
+    descent = convolutional_basis_pursuit(X, operator, alpha, solver="descent", tol=1e-4, max_iter=10_000)
+    steps = convolutional_basis_pursuit(X, operator, alpha, solver="fista", tol=1e-4, max_iter=10_000)
+    np.testing.assert_allclose(descent.objective, steps.objective, rtol=3e-4)
+    np.testing.assert_allclose(descent.objective, objective(X, operator, descent.codes, alpha), rtol=1e-5)
+
+
+def test_one_axis_and_tensors_agree():
+    operator, X = make_problem((40, 1), (5,), 4)
+    alpha = 0.2 * convolutional_alpha_max(X, operator).min()
+    arrays = convolutional_basis_pursuit(X, operator, alpha, tol=1e-10, max_iter=20_000)
+    same = convolutional_basis_pursuit(torch.as_tensor(X), operator, alpha, tol=1e-10, max_iter=20_000)
+    np.testing.assert_array_equal(same.codes, arrays.codes)
+    tensors = convolutional_basis_pursuit(
+        torch.as_tensor(X), operator, alpha, solver="fista", tol=1e-10, max_iter=20_000
+    )
+    assert isinstance(tensors.codes, torch.Tensor)
+    np.testing.assert_allclose(tensors.codes, arrays.codes, atol=1e-4)
+    np.testing.assert_allclose(tensors.objective, arrays.objective, rtol=1e-9)
+
+
+def test_dense_codes_go_to_proximal_gradient():
+    operator, X = make_problem((8, 8, 1), (3, 3), 2)
+    alpha = 1e-3 * convolutional_alpha_max(X, operator).min()
+    chosen = convolutional_basis_pursuit(X, operator, alpha, tol=1e-3, max_iter=20_000)
+    descent = convolutional_basis_pursuit(X, operator, alpha, solver="descent", tol=1e-3, max_iter=20_000)
+    np.testing.assert_allclose(chosen.objective, descent.objective, rtol=2e-3)
+    assert (chosen.codes != 0).mean() > 0.1
+
+
+def test_warm_start_ends_at_once_and_follows_a_path():
+    operator, X = make_problem()
+    top = convolutional_alpha_max(X, operator).max()
+    codes, sweeps = None, []
+    for alpha in top * np.array([0.9, 0.5, 0.25, 0.25]):
+        result = convolutional_basis_pursuit(X, operator, alpha, init=codes, tol=1e-5)
+        codes = result.codes
+        sweeps.append(result.n_iter.max())
+    assert sweeps[-1] == 0
+    cold = convolutional_basis_pursuit(X, operator, 0.25 * top, tol=1e-5)
+    np.testing.assert_allclose(result.objective, cold.objective, rtol=1e-4)
+
+
+@pytest.mark.parametrize("solver", ["descent", "fista"])
+def test_alpha_max_is_where_codes_begin(solver):
+    operator, X = make_problem()
+    top = convolutional_alpha_max(X, operator)
+    assert not convolutional_basis_pursuit(X, operator, top.max() * 1.0001, solver=solver).codes.any()
+    codes = convolutional_basis_pursuit(X, operator, top.min() * 0.999, solver=solver, tol=1e-9, max_iter=5000).codes
+    assert codes.any(axis=(1, 2, 3)).all()
+
+
+def test_result_does_not_depend_on_threads_or_batch():
+    operator, X = make_problem(n=5)
+    alpha = 0.2 * convolutional_alpha_max(X, operator).min()
+    together = convolutional_basis_pursuit(X, operator, alpha, n_jobs=2)
+    one = convolutional_basis_pursuit(X, operator, alpha, n_jobs=1)
+    np.testing.assert_array_equal(together.codes, one.codes)
+    np.testing.assert_array_equal(convolutional_basis_pursuit(X[3:4], operator, alpha).codes[0], one.codes[3])
+
+
+@pytest.mark.parametrize(("padding", "stride"), [("same", 1), ("circular", 1), ("full", 2)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_large_signals_in_bands(padding, stride, masked):
+    operator, X = make_problem((200, 23, 1), (4, 3), 3, padding, stride, n=2)
+    mask = np.random.default_rng(1).random((200, 23)) < 0.8 if masked else None
+    alpha = 0.3 * convolutional_alpha_max(X, operator, mask=mask).min()
+    bands = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver="descent", tol=1e-6, n_jobs=2)
+    steps = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver="fista", tol=1e-6, max_iter=5000)
+    np.testing.assert_allclose(bands.objective, steps.objective, rtol=2e-6)
+    assert (bands.gap <= 1e-6 * bands.objective).all()
+    shown = 1.0 if mask is None else mask[..., None]
+    np.testing.assert_allclose(bands.objective, objective(X, operator, bands.codes, alpha, mask=shown))
+    one = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver="descent", tol=1e-6, n_jobs=1)
+    np.testing.assert_array_equal(bands.codes, one.codes)
+    again = convolutional_basis_pursuit(X, operator, alpha, mask=mask, init=bands.codes, solver="descent", tol=2e-6)
+    assert (again.n_iter == 0).all()
+
+
+def test_warns_short_of_the_gap():
+    operator, X = make_problem()
+    with pytest.warns(ConvergenceWarning, match="max_iter=2 with a relative duality gap above tol=1e-08"):
+        convolutional_basis_pursuit(X, operator, 0.1, tol=1e-8, max_iter=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alpha": 0.0}, "alpha must be a number > 0"),
+        ({"alpha": float("nan")}, "alpha must be a number > 0"),
+        ({"solver": "admm"}, "solver must be"),
+        ({"weights": [1.0]}, "weights must be 6 numbers > 0"),
+        ({"weights": [0.0] * 6}, "weights must be 6 numbers > 0"),
+        ({"mask": np.ones((3, 3))}, r"mask of shape \(3, 3\) fits neither"),
+        ({"mask": np.full((9, 11), 0.5)}, "mask must hold 0"),
+        ({"init": np.zeros((1, 9, 11, 6))}, "init must have shape"),
+        ({"max_iter": 0}, "max_iter must be"),
+    ],
+)
+def test_errors(change, message):
+    operator, X = make_problem()
+    with pytest.raises(ValueError, match=message):
+        convolutional_basis_pursuit(X, operator, **{"alpha": 0.5, **change})
+    with pytest.raises(ValueError, match="X must have shape"):
+        convolutional_basis_pursuit(X[:, :-1], operator, 0.5)
+
+
+def test_unrolled_reaches_the_solution_and_has_its_derivative():
+    operator, X = make_problem((6, 1), (3,), 3, n=2)
+    X = torch.as_tensor(X)
+    codes = unrolled_pursuit(X, operator, 0.5, n_iter=3000)
+    found = convolutional_basis_pursuit(X, operator, 0.5, tol=1e-10, max_iter=20_000)
+    torch.testing.assert_close(codes, found.codes, atol=1e-4, rtol=0)
+
+    def few_steps(values, atoms, alpha):
+        return unrolled_pursuit(values, ConvolutionalOperator(atoms, (6, 1)), alpha, n_iter=4, step=0.05)
+
+    atoms = torch.as_tensor(operator.components)
+    alpha = torch.tensor(0.3, dtype=torch.float64)
+    assert torch.autograd.gradcheck(few_steps, tuple(t.clone().requires_grad_() for t in (X, atoms, alpha)))
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_implicit_derivative(positive):
+    operator, X = make_problem((7, 1), (3,), 2, n=2, seed=3)
+
+    def solution(values, atoms, alpha, weights):
+        operator = ConvolutionalOperator(atoms, (7, 1))
+        return implicit_pursuit(
+            values, operator, alpha, positive=positive, weights=weights, tol=1e-14, max_iter=100_000
+        )
+
+    inputs = (
+        torch.as_tensor(X),
+        torch.as_tensor(operator.components),
+        torch.tensor(1.0, dtype=torch.float64),
+        torch.tensor([1.0, 1.3], dtype=torch.float64),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert torch.autograd.gradcheck(solution, tuple(t.clone().requires_grad_() for t in inputs), atol=1e-3)
