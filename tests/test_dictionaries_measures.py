@@ -1,0 +1,120 @@
+"""Measures of dictionaries and codes against dense matrices and brute force."""
+
+import itertools
+
+import numpy as np
+import pytest
+from test_pursuits_conv_operator import dense_dictionary
+
+from skrobust.dictionaries import (
+    babel_function,
+    largest_patch_norm,
+    mutual_coherence,
+    restricted_isometry_bound,
+    stripe_sparsity,
+    welch_bound,
+)
+
+SHAPES = [(3, 4, 1), (2, 3, 3, 1), (3, 3, 2, 2)]
+
+
+def dense_gram(components):
+    """Inner products of all columns on a circle so large that no column meets another twice."""
+    grid = [4 * k for k in components.shape[1:-1]]
+    D = dense_dictionary(components, (*grid, components.shape[-1]), "circular", 1)
+    D = D / np.linalg.norm(D, axis=0)
+    gram = np.abs(D.T @ D)
+    np.fill_diagonal(gram, 0)
+    return gram
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_convolutional_measures_equal_those_of_the_dense_matrix(shape):
+    components = np.random.default_rng(0).normal(size=shape)
+    gram = dense_gram(components)
+    assert mutual_coherence(components) == pytest.approx(gram.max())
+    sums = np.cumsum(np.sort(gram, axis=1)[:, ::-1], axis=1).max(axis=0)
+    babel = babel_function(components)
+    np.testing.assert_allclose(babel[1:], sums[: len(babel) - 1])
+    assert sums[-1] == pytest.approx(babel[-1])  # nothing beyond overlaps
+    np.testing.assert_allclose(babel_function(components, 3), babel[:4])
+
+
+def test_patches():
+    atoms = np.random.default_rng(1).normal(size=(6, 4))
+    unit = atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
+    gram = np.abs(unit @ unit.T) - np.eye(6)
+    assert mutual_coherence(atoms) == pytest.approx(gram.max())
+    np.testing.assert_allclose(babel_function(atoms)[-1], gram.sum(axis=1).max())
+    assert mutual_coherence([[1.0, 2.0]]) == 0.0
+
+
+def test_isometry_bound_holds_for_every_support():
+    atoms = np.random.default_rng(2).normal(size=(7, 20))
+    unit = atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
+    for k in (1, 2, 3):
+        worst = 0.0
+        for support in itertools.combinations(range(7), k):
+            eigenvalues = np.linalg.eigvalsh(unit[list(support)] @ unit[list(support)].T)
+            worst = max(worst, eigenvalues[-1] - 1, 1 - eigenvalues[0])
+        bound = restricted_isometry_bound(atoms, k)
+        assert worst <= bound + 1e-12
+        assert bound <= (k - 1) * mutual_coherence(atoms) + 1e-12
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (9, 4), (4, 3), *SHAPES, (5, 2, 2, 1), (8, 3, 2)])
+def test_welch_bound_holds(shape):
+    rng = np.random.default_rng(3)
+    assert all(mutual_coherence(rng.normal(size=shape)) >= welch_bound(shape) - 1e-12 for _ in range(20))
+
+
+def test_welch_bound_is_reached():
+    angles = np.arange(3) * 2 * np.pi / 3
+    frame = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    assert mutual_coherence(frame) == pytest.approx(welch_bound((3, 2)))
+    assert welch_bound((2, 5)) == 0.0
+
+
+@pytest.mark.parametrize("circular", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("grid", "kernel"), [((9,), (3,)), ((7, 6), (2, 3)), ((4, 5), (4, 5))])
+def test_stripe_sparsity_by_brute_force(grid, kernel, stride, circular):
+    rng = np.random.default_rng(4)
+    codes = rng.normal(size=(3, *grid, 2)) * (rng.random((3, *grid, 2)) < 0.3)
+    expected = []
+    for code in codes:
+        most = 0
+        for centre in np.ndindex(*grid):
+            count = 0
+            for position in np.ndindex(*grid):
+                gaps = [abs(a - b) for a, b in zip(centre, position, strict=True)]
+                if circular:
+                    gaps = [min(gap, n - gap) for gap, n in zip(gaps, grid, strict=True)]
+                if all(gap * stride < k for gap, k in zip(gaps, kernel, strict=True)):
+                    count += int((code[position] != 0).sum())
+            most = max(most, count)
+        expected.append(most)
+    np.testing.assert_array_equal(stripe_sparsity(codes, kernel, stride=stride, circular=circular), expected)
+
+
+def test_largest_patch_norm_by_brute_force():
+    X = np.random.default_rng(5).normal(size=(2, 6, 7, 3))
+    expected = [max(np.linalg.norm(image[y : y + 3, x : x + 2]) for y in range(4) for x in range(6)) for image in X]
+    np.testing.assert_allclose(largest_patch_norm(X, (3, 2)), expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: mutual_coherence(np.ones(3)), "components must have shape"),
+        (lambda: mutual_coherence(np.zeros((2, 3))), "Atom 0 of components is zero"),
+        (lambda: babel_function(np.ones((2, 3)), -1), "most must be"),
+        (lambda: restricted_isometry_bound(np.ones((2, 3)), 0), "k must be"),
+        (lambda: welch_bound((3,)), "components_shape must be"),
+        (lambda: stripe_sparsity(np.ones((1, 4, 4, 2)), (2, 2, 2)), "codes must have shape"),
+        (lambda: largest_patch_norm(np.ones((1, 4, 1)), (2, 2)), "does not fit X"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
