@@ -84,7 +84,10 @@ def slowly(images, components, size, *, k=None, tol=None, remove_mean=True):
             if tol is None:
                 code[:] = orthogonal_mp_gram(unit @ unit.T, unit @ row, n_nonzero_coefs=k)
             elif row @ row > tol**2:
-                code[:] = orthogonal_mp_gram(unit @ unit.T, unit @ row, tol=tol**2, norms_squared=[row @ row])
+                norms = [row @ row]
+                code[:] = orthogonal_mp_gram(
+                    unit @ unit.T, unit @ row[:, None], tol=tol**2, norms_squared=norms
+                ).ravel()
         rebuilt = (codes @ unit).reshape(len(rows), -1, means.shape[2]) + means
         cleaned.append(reconstruct_from_patches_2d(rebuilt.reshape(patches.shape), image.shape))
     return np.array(cleaned)
