@@ -1,6 +1,6 @@
 """One search for three scores on MNIST: accuracy clean, under attack and corrupted.
 
-    SKROBUST_DATA=DIR python benchmarks/reproduce/three_scores_mnist.py     # 6 minutes on 2 cores
+    SKROBUST_DATA=DIR python benchmarks/reproduce/three_scores_mnist.py     # 7 minutes on 2 cores
     python benchmarks/reproduce/three_scores_mnist.py --quick               # seconds, bundled digits
 
 `GridSearchCV` over wavelet, sparsity and the SVM's C, in two processes, with ``scoring={"clean", "robust",
@@ -191,8 +191,8 @@ def figure(searches, report, trade_off):
         # What is far below the floor would squeeze the rest.
         near = clean > floor - 15
         color = colors[name]
-        left.scatter(clean[near], mixed[near], 22, color, marker, alpha=0.55, linewidth=0, label=name)
-        left.scatter(clean[best], mixed[best], 110, "none", marker, edgecolor=color, linewidth=1.8)
+        left.scatter(clean[near], mixed[near], 22, color, marker=marker, alpha=0.55, linewidth=0, label=name)
+        left.scatter(clean[best], mixed[best], 110, "none", marker=marker, edgecolor=color, linewidth=1.8)
     left.axvline(floor, color="#8a8f98", linewidth=0.8, linestyle=(0, (3, 2)))
     left.annotate("floor ", (floor, 3), xycoords=("data", "axes points"), ha="right", fontsize=8, color="#6b727d")
     left.set(xlabel="clean accuracy, %", ylabel="mean of robust and corrupted accuracy, %")
