@@ -19,7 +19,7 @@ from sklearn.svm import SVC
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skrobust import as_module
-from skrobust.attacks import PGD, FromART, FromFoolbox, FromTorchattacks
+from skrobust.attacks import PGD, Cascade, FromART, FromFoolbox, FromTorchattacks, Square, Transfer
 
 PACKAGES = {FromART: "art", FromFoolbox: "foolbox", FromTorchattacks: "torchattacks"}
 
@@ -159,6 +159,28 @@ def test_black_box_attacks_take_any_classifier(attack):
     X_adv = attack.perturb(model, X, list(y))
     assert norm_of(X_adv - X, "linf").max() <= 0.3
     assert model.score(X_adv, y) < model.score(X, y) - 0.1
+
+
+@pytest.mark.parametrize("name", ["ART PGD", "ART Square", "foolbox LinfPGD", "torchattacks PGD"])
+def test_inside_transfer_and_cascade(name):
+    model, X, y = logistic()
+    X, y = X[:60], y[:60]
+    attack = _attack(name, eps=0.1)
+    source = LogisticRegression(C=0.1, max_iter=2000).fit(*digits()[:2])
+    transferred = Transfer(attack, source).perturb(model, X, y)
+    on_source = attack.perturb(source, X, y)
+    assert Transfer(attack, source).describe()["name"] == f"{attack.describe()['name']} on LogisticRegression"
+    # What is made on the source hurts it, and some of that carries over.
+    assert source.score(on_source, y) < source.score(X, y)
+    assert model.score(transferred, y) <= model.score(X, y)
+    assert np.any(transferred != X)
+    assert np.max(norm_of(transferred - X, "linf")) <= 0.1
+
+    parts = [attack, Square(n_iter=20, image_shape=(8, 8))]
+    cascade = Cascade(eps=0.1, attacks=parts, random_state=0)
+    assert [part["name"] for part in cascade.describe()["attacks"]] == [attack.describe()["name"], "Square"]
+    alone = [part.set_params(eps=0.1, random_state=0).perturb(model, X, y) for part in parts]
+    assert model.score(cascade.perturb(model, X, y), y) <= min(model.score(X_adv, y) for X_adv in alone)
 
 
 def test_infinite_radius_keeps_the_nearest():

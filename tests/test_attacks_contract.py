@@ -8,6 +8,7 @@ import torch
 from attacks_helpers import binary_svm, defended, digits, logistic, margins, network, norm_of, predict, raw_logistic
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -328,6 +329,23 @@ def test_progress_bar(capsys):
     assert "PGD: 100%" in shown and "12/12" in shown
     attacks.PGD(n_iter=3).perturb(model, X, y)
     assert capsys.readouterr().err == ""
+
+
+@every_attack
+def test_working_memory_bounds_the_batches(name):
+    net, X, y = network()
+    sizes = []
+
+    class Counting(torch.nn.Module):
+        def forward(self, X):
+            sizes.append(len(X))
+            return net(X)
+
+    with config_context(working_memory=1):
+        _attack(name, Counting(), eps=0.1).perturb(Counting(), X[:60], y[:60])
+    # A kilobyte a value; the few images by which backward passes are compared are always 24. HopSkipJump asks its
+    # many questions about an image together, 64 MB of them.
+    assert max(sizes) <= (2**26 / (64 * 4) if name == "HopSkipJump" else 24)
 
 
 def test_networks_are_left_as_they_were():
