@@ -1,6 +1,6 @@
 """A CNN behind polarized pixels under adaptive attacks, on MNIST, without adversarial or certified training.
 
-    SKROBUST_DATA=DIR python benchmarks/reproduce/polarizing_cnn.py --models DIR      # about two hours on one core
+    SKROBUST_DATA=DIR python benchmarks/reproduce/polarizing_cnn.py --models DIR      # about half an hour on one core
     python benchmarks/reproduce/polarizing_cnn.py --quick                             # a minute, on the bundled digits
 
 Two networks of one form, trained on the same noisy images by the same recipe: one sees 0/1 codes (pixels against one
