@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from skrobust.cli import main
@@ -95,8 +97,8 @@ def test_demo_from_end_to_end(tmp_path, capsys, few_settings):
     for column in ("model", "clean", "attacked", "eps", "attack", "threat model", "n", "seed"):
         assert column in printed
     worst = [row for row in content["rows"] if row["attack"] == "worst per image"]
-    assert {row["model"] for row in worst} == {"wavelet front end", "undefended"}
-    assert len(worst) == 4 and all(row["threat_model"] == "white box" and row["n"] == 40 for row in worst)
+    assert {row["model"] for row in worst} == {"wavelet front end", "polarizing coder", "undefended"}
+    assert len(worst) == 6 and all(row["threat_model"] == "white box" and row["n"] == 40 for row in worst)
     for row in worst:
         assert f"{100 * row['accuracy']:.1f}" in printed
         assert row["accuracy"] <= row["clean_accuracy"]
@@ -106,11 +108,26 @@ def test_demo_from_end_to_end(tmp_path, capsys, few_settings):
     difference = 100 * (by_model["wavelet front end"] - by_model["undefended"])
     assert f"difference of {difference:+.1f}".replace("-", "−") in sentence
     assert "is better than" not in sentence or difference > 0
-    # Both were tuned with equally many settings.
-    assert "2 settings" in printed and "tuned for" in content["settings"]
+    # What is proved stands beside what was found, and is never more.
+    for name in ("polarizing coder", "undefended"):
+        told = content["settings"][f"certified accuracy, {name}"]
+        assert told.endswith("(exact worst case)")
+        for row in worst:
+            if row["model"] == name:
+                certified = float(re.search(rf"([\d.]+)\s% at {row['eps']:g}", told)[1])
+                assert certified <= round(100 * row["accuracy"], 1)
+                assert re.search(
+                    rf"{name} +{row['eps']:g} +{certified:.1f}\s% +{100 * row['accuracy']:.1f}\s%", printed
+                )
+    assert "(lower bound)" in content["settings"]["certified accuracy, wavelet front end"]
+    # All were tuned with equally many settings.
+    assert "settings ×" in printed and "tuned for" in content["settings"]
     text = html.read_text(encoding="utf-8")
     assert text.startswith("<!DOCTYPE html>") and text.rstrip().endswith("</html>")
     assert sentence.split(":")[0] in text
+    # It says plainly which helped.
+    plain = [line for line in printed.splitlines() if line.startswith("At eps = 0.1, ")]
+    assert sum(line.count(f"“{name}” (") for line in plain for name in ("wavelet front end", "polarizing coder")) == 2
     # The same command, the same figures.
     assert main(["demo", *SMALL, "--seed", "1", "--output", str(html), "--json", str(figures)]) == 0
     again = json.loads(figures.read_text(encoding="utf-8"))
@@ -127,6 +144,41 @@ def test_undefended_gets_as_many_fits_as_any_defence():
         plan = candidates((8, 8), recipe, 0)
         sizes = {name: len(ParameterGrid(grid)) for name, (_, grid) in plan.items()}
         assert list(plan)[-1] == UNDEFENDED and sizes[UNDEFENDED] == max(sizes.values()) > 1
+
+
+def test_what_helped_follows_from_the_intervals():
+    from types import SimpleNamespace
+
+    from skrobust.cli._proved import Proved, bounds_table, what_helped
+
+    rng = np.random.default_rng(0)
+    right = {name: rng.random((1, 400)) < share for name, share in (("a", 0.9), ("b", 0.3), ("c", 0.6), ("o", 0.6))}
+    right["c"] = right["o"].copy()
+
+    def compare(name, other, eps):
+        difference = right[name][0].mean() - right[other][0].mean()
+        return difference, difference - 0.05, difference + 0.05
+
+    report = SimpleNamespace(
+        models=("a", "b", "c", "o"),
+        baseline="o",
+        eps=np.array([0.1]),
+        confidence=0.95,
+        compare=compare,
+        index_of=lambda eps: 0,
+        worst_right=lambda name: right[name],
+    )
+    proved = Proved({"a": right["a"], "o": right["o"] & (rng.random((1, 400)) < 0.9)}, {"a": True, "o": False})
+    helped, harmed, none, lead = what_helped(report, proved, 0.1)
+    assert helped.startswith("At eps = 0.1, “a” (+") and helped.endswith("certified) helped.")
+    assert harmed.startswith("At eps = 0.1, “b” (−") and harmed.endswith("under attack) did harm.")
+    assert "“c” (+0.0 points under attack) made no difference" in none
+    assert lead.startswith("More images are proved right for “a” than the attacks leave of “o”")
+    report.models = ("b", "o")
+    assert what_helped(report, proved, 0.1)[0] == "At eps = 0.1, nothing helped."
+    report.models = ("a", "b", "o")
+    a, b, o = bounds_table(report, proved).splitlines()[2:]
+    assert a.endswith("as certified") and b.endswith("no certificate is known") and o.endswith("between the two")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="interrupts of another process are POSIX")

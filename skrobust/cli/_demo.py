@@ -9,8 +9,9 @@ from ._errors import UsageError
 NAME = "demo"
 SUMMARY = "defend a classifier, attack it, and write an honest report"
 DESCRIPTION = """\
-Fits a classifier with and without a sparsifying front end, tunes both for accuracy UNDER ATTACK with equally many
-fits, attacks both white box at several eps, prints the figures and writes an HTML report."""
+Fits a classifier alone, behind a sparsifying front end and on polarized codes. Tunes each for accuracy UNDER ATTACK,
+the one alone with as many fits as any other. Attacks all of them white box at several eps, certifies what can be
+certified, says plainly which defence helped, and writes an HTML report."""
 EPILOG = """\
 examples:
   skrobust demo

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from ._errors import UsageError
+from ._proved import bounds_table, prove, what_helped
 from ._recipes import RECIPES, UNDEFENDED, candidates
 
 _N_FOLDS = 3
@@ -86,8 +87,11 @@ def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):
         "data": f"{arguments.dataset}: {len(train.target)} training, {len(test.target)} test images",
         "tuned for": f"accuracy under attack at eps = {tune_eps:.4g}, {_N_FOLDS} folds, {n_settings} settings each",
     }
+    proved = prove(models, test.data, test.target, eps)
+    report.settings |= proved.texts(report)
     signs = [f"signs of masking in {line}" for line in report.warnings()]
-    return report, ["", report.summary(), "", *report.conclusions(), *signs]
+    told = [report.summary(), "", "What is proved, beside what the attacks found:", bounds_table(report, proved)]
+    return report, ["", *told, "", *report.conclusions(), *signs, "", *what_helped(report, proved, tune_eps)]
 
 
 def _load(arguments, recipe):

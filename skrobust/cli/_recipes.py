@@ -49,7 +49,7 @@ class FrontEnd:
     name : str
         What the report calls the defended Pipeline.
     make : callable
-        ``make(image_shape)`` returns the unfitted front end.
+        ``make(image_shape)`` returns the unfitted front end or coder.
     grid : callable
         ``grid(recipe)`` returns the values to try, by parameter of the front end.
     """
@@ -66,9 +66,16 @@ def _wavelet(image_shape):
     return WaveletSparsifier("db5", clip=(0, 1), color_space=color_space, image_shape=image_shape)
 
 
-# A further front end joins the demo by an entry here.
+def _polarizing(image_shape):
+    from skrobust import PolarizingCoder
+
+    return PolarizingCoder(image_shape=image_shape)
+
+
+# A further front end or coder joins the demo by an entry here.
 FRONT_ENDS = [
     FrontEnd("wavelet front end", _wavelet, lambda recipe: {"n_nonzero_coefs": list(recipe.fractions)}),
+    FrontEnd("polarizing coder", _polarizing, lambda recipe: {"n_thresholds": [1, 2, 3], "eps": [recipe.tune_eps]}),
 ]
 
 
