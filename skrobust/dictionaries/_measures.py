@@ -174,7 +174,7 @@ def stripe_sparsity(codes, kernel_size, *, stride=1, circular=False):
     >>> from skrobust.dictionaries import stripe_sparsity
     >>> codes = np.array([1, 0, 0, 2, 0, 0, 0, 3]).reshape(1, 8, 1)
     >>> stripe_sparsity(codes, 3), stripe_sparsity(codes, 4), stripe_sparsity(codes, 3, circular=True)
-    (array([1]), array([2]), array([2]))
+    (array([2]), array([2]), array([3]))
     """
     counts = (np.asarray(codes) != 0).sum(axis=-1)
     n_axes = counts.ndim - 1
