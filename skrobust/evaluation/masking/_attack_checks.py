@@ -10,7 +10,9 @@ TOLERANCE = 0.02
 
 def counts(share, n):
     """Whether a share of `n` images is more than chance lets through; a single image never is."""
-    return share * n > max(1.5, TOLERANCE * n)
+    # In whole images: a difference of two shares may lie a rounding error above the tolerance.
+    found = round(share * n)
+    return found > 1 and found > round(TOLERANCE * n, 9)
 
 
 @masking_check("black box beats white box")
