@@ -4,8 +4,9 @@ import warnings
 from contextlib import contextmanager
 
 from sklearn import config_context
+from sklearn.exceptions import ConvergenceWarning
 
-from skrobust.pursuits import orthogonal_mp
+from skrobust.pursuits import basis_pursuit, orthogonal_mp
 
 GREEDY = ("omp", "ols")
 
@@ -30,8 +31,6 @@ def encode(X, components, *, coding, n_nonzero_coefs, residual_tol, alpha, posit
         return orthogonal_mp(
             X, components, n_nonzero_coefs=n_nonzero_coefs, tol=residual_tol, selection=coding, n_jobs=n_jobs
         )
-    from skrobust.pursuits import basis_pursuit
-
     return basis_pursuit(X, components, alpha=alpha, positive=positive, n_jobs=n_jobs)
 
 
@@ -39,8 +38,10 @@ def encode(X, components, *, coding, n_nonzero_coefs, residual_tol, alpha, posit
 def many_codings():
     """For learning: checks of what was checked are left out.
 
-    While atoms are learned, some may depend on others for a while; that is no cause for a warning.
+    While atoms are learned, some may depend on others for a while, and codes fall short of their accuracy: no cause
+    for a warning.
     """
     with warnings.catch_warnings(), config_context(assume_finite=True, skip_parameter_validation=True):
         warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended early", RuntimeWarning)
+        warnings.filterwarnings("ignore", category=ConvergenceWarning)
         yield

@@ -34,7 +34,7 @@ def approximate_update(X, codes, components, *, alpha, positive_code, positive_d
     alpha = X.dtype.type(alpha)
     sweep(left, components, columns.starts, columns.signals, values, alpha, positive_code, positive_dict)
     codes.data[columns.entries] = values
-    return np.einsum("ij,ij->i", left, left, dtype=np.float64)
+    return np.einsum("ij,ij->i", left, left).astype(np.float64)
 
 
 def exact_update(X, codes, components, *, alpha, positive_code, positive_dict):
@@ -58,7 +58,7 @@ def exact_update(X, codes, components, *, alpha, positive_code, positive_dict):
             atom, values = _leading_pair(errors, components[j])
         components[j], codes.data[entries] = atom, values
         left[signals] = errors - np.outer(values, atom)
-    return np.einsum("ij,ij->i", left, left, dtype=np.float64)
+    return np.einsum("ij,ij->i", left, left).astype(np.float64)
 
 
 def _leading_pair(errors, atom):
