@@ -1,6 +1,7 @@
 """The plan of the house: what loads what, and which way imports run."""
 
 import ast
+import importlib
 import pathlib
 import subprocess
 import sys
@@ -86,3 +87,14 @@ def test_public_names_resolve():
         assert getattr(skrobust, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         skrobust.nonsense  # noqa: B018
+
+
+def test_every_public_name_is_on_the_page_of_names():
+    page = (pathlib.Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf8")
+    sections = {section.split()[0]: section.split() for section in page.split(".. currentmodule:: ")[1:]}
+    missing = []
+    for room in [path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists() and path.name != "cli"]:
+        module = importlib.import_module(f"skrobust.{room}")
+        listed = {*sections["skrobust"], *sections.get(module.__name__, ())}
+        missing += [f"{module.__name__}.{name}" for name in module.__all__ if name not in listed]
+    assert not missing
