@@ -97,7 +97,8 @@ def what_helped(report, proved, eps):
         told = f"“{name}” ({points(difference)} points under attack"
         if name in proved.certified and other in proved.certified:
             mine, theirs = proved.certified[name][k], proved.certified[other][k]
-            told += f", {points(mine.mean() - theirs.mean())} certified"
+            if proved.is_exact[name]:  # lower bounds do not compare
+                told += f", {points(mine.mean() - theirs.mean())} certified"
             _, least, _ = paired_difference_interval(mine, report.worst_right(other)[k], report.confidence)
             if least > 0:
                 proofs.append(
