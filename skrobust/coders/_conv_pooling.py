@@ -1,0 +1,51 @@
+"""Pooling of convolutional codes: a few magnitudes an atom instead of one a position."""
+
+import math
+
+import numpy as np
+
+from skrobust.signals import is_tensor
+
+
+def pooled_shape(code_shape, size):
+    """Shape of pooled codes of one sample: ``(*cells, n_components)``."""
+    if size is None:
+        return (*[1] * (len(code_shape) - 1), code_shape[-1])
+    return (*(math.ceil(n / size) for n in code_shape[:-1]), code_shape[-1])
+
+
+def pool_codes(codes, kind, size):
+    """Largest magnitude or sum of magnitudes of each atom over cells of ``size`` positions along each axis.
+
+    Parameters
+    ----------
+    codes : ndarray or Tensor of shape (n_samples, *code_grid, n_components)
+    kind : {"max", "sum"}
+    size : int or None
+        None: one cell.
+
+    Returns
+    -------
+    ndarray or Tensor of shape (n_samples, *cells, n_components)
+    """
+    code_shape = tuple(codes.shape[1:])
+    cells = pooled_shape(code_shape, size)[:-1]
+    sizes = [n if size is None else size for n in code_shape[:-1]]
+    margins = [c * s - n for c, s, n in zip(cells, sizes, code_shape[:-1], strict=True)]
+    magnitudes = abs(codes)
+    if any(margins):
+        magnitudes = _extended(magnitudes, margins)
+    split = [length for pair in zip(cells, sizes, strict=True) for length in pair]
+    apart = magnitudes.reshape(len(codes), *split, code_shape[-1])
+    axes = tuple(range(2, 2 + 2 * len(cells), 2))
+    if kind == "sum":
+        return apart.sum(axes)
+    return apart.amax(axes) if is_tensor(apart) else apart.max(axis=axes)
+
+
+def _extended(values, margins):
+    if not is_tensor(values):
+        return np.pad(values, [(0, 0), *((0, m) for m in margins), (0, 0)])
+    from torch.nn.functional import pad
+
+    return pad(values, [0, 0, *(side for m in reversed(margins) for side in (0, m))])
