@@ -96,6 +96,8 @@ def _judge(signal, residual, z, plan, penalties, alpha, tol, most, candidates, c
             state[ENDING] = CONVERGED
         elif state[DONE] >= most:
             state[ENDING] = STOPPED
+        if state[ENDING] != GOING:
+            return
         turns = sweeps_after(int(state[SCANS]))
         state[SCANS] += 1
     state[TURNS] = min(turns, max(1, most - state[DONE]))
