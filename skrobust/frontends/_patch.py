@@ -12,8 +12,8 @@ from skrobust.bridge import register_module
 from skrobust.pursuits._omp_batches import most_atoms
 from skrobust.signals import SignalTransformer, batch_slices, is_tensor
 
+from ._clip import check_clip
 from ._patch_grid import PatchGrid
-from ._wavelet import _check_clip as check_clip
 
 
 class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):

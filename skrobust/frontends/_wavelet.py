@@ -12,6 +12,7 @@ from skrobust.bridge import register_module
 from skrobust.pursuits import WaveletBasis
 from skrobust.signals import SignalTransformer, batch_slices, is_tensor
 
+from ._clip import check_clip
 from ._color import color_matrices
 
 
@@ -148,7 +149,7 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
                 f"color_space={self.color_space!r} needs images of 3 channels (red, green, blue), X has {n_channels}. "
                 "Set image_shape=(height, width, 3), or color_space=None."
             )
-        _check_clip(self.clip)
+        check_clip(self.clip)
         basis = WaveletBasis(self.wavelet, grid, self.level)
         self.n_nonzero_coefs_ = _counts(self.n_nonzero_coefs, math.prod(grid), n_channels)
         self.basis_ = basis
@@ -253,13 +254,6 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
         if is_tensor(values):
             return values @ values.new_tensor(color_matrices(self.color_space, np.float64)[direction])
         return values @ color_matrices(self.color_space, values.dtype)[direction]
-
-
-def _check_clip(clip):
-    if clip is None:
-        return
-    if len(clip) != 2 or not all(isinstance(bound, Real) for bound in clip) or not clip[0] < clip[1]:
-        raise ValueError(f"clip must be None or (lowest, highest) with lowest < highest, got {clip!r}.")
 
 
 def _counts(n_nonzero_coefs, n_pixels, n_channels):
