@@ -253,3 +253,18 @@ def test_implicit_derivative(positive):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert torch.autograd.gradcheck(solution, tuple(t.clone().requires_grad_() for t in inputs), atol=1e-3)
+
+
+def test_agrees_with_sporco():
+    cbpdn = pytest.importorskip("sporco.admm.cbpdn")
+    operator, X = make_problem((16, 16, 1), (4, 4), 6, "circular", n=1)
+    alpha = 0.3 * convolutional_alpha_max(X, operator)[0]
+    ours = convolutional_basis_pursuit(X, operator, alpha, tol=1e-8, max_iter=20_000)
+    settings = {"rho": 10 * alpha, "AutoRho": {"Enabled": False}, "MaxMainIter": 2000, "RelStopTol": 1e-7}
+    options = cbpdn.ConvBPDN.Options({"Verbose": False, **settings})
+    filters = np.moveaxis(operator.components[..., 0], 0, -1)
+    theirs = cbpdn.ConvBPDN(filters, X[0, ..., 0], alpha, options, dimK=0).solve().reshape(1, 16, 16, 6)
+    reached = objective(X, operator, theirs, alpha)
+    assert (ours.objective - ours.gap <= reached).all()
+    np.testing.assert_allclose(reached, ours.objective, rtol=1e-5)
+    np.testing.assert_allclose(ours.codes, theirs, atol=1e-2 * np.abs(theirs).max())
