@@ -110,8 +110,16 @@ def race_image(rounds):
     times = {f"skrobust, {n} thread{'s' * (n > 1)}": our_times(X, operator, alpha, least, n, rounds) for n in (2, 1)}
     rivals = {
         "SPORCO ADMM, automatic rho": (admm, {"AutoRho": {"Enabled": True, "Period": 1}, "RelaxParam": 1.8}, 120),
-        "SPORCO ADMM, rho = 10 alpha": (admm, {"rho": 10 * alpha, "RelaxParam": 1.8}, 150),
-        "SPORCO ADMM, rho = 25 alpha": (admm, {"rho": 25 * alpha, "RelaxParam": 1.8}, 150),
+        "SPORCO ADMM, rho adapted from 10 alpha": (admm, {"rho": 10 * alpha, "RelaxParam": 1.8}, 150),
+        "SPORCO ADMM, rho adapted from 25 alpha": (admm, {"rho": 25 * alpha, "RelaxParam": 1.8}, 150),
+        **{
+            f"SPORCO ADMM, rho = {n} alpha": (
+                admm,
+                {"rho": n * alpha, "RelaxParam": 1.8, "AutoRho": {"Enabled": False}},
+                150,
+            )
+            for n in (10, 25)
+        },
         "SPORCO PGM, exact L": (pgm, {"L": operator.lipschitz}, 250),
     }
     for name, (module, options, most) in rivals.items():
