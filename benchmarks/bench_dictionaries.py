@@ -168,7 +168,7 @@ def spams_curves(problem, X, first, evaluate, *, clock, budget, limit):
 
     X, first = np.asfortranarray(X.T), np.asfortranarray(first.T)
     mode = {"mode": 3, "lambda1": K} if problem == "l0" else {"mode": 2, "lambda1": ALPHA}
-    settings = [(128, 0, 1.0), (256, 0, 1.0), (512, 0, 1.0), (512, 2, 0.98)]
+    settings = [(128, 0, 1.0), (256, 0, 1.0), (512, 0, 1.0), (512, 2, 0.98), (512, 2, 0.95)]
     for batch_size, how, rho in settings:
         points, n_iter, begun = [], max(1, 6400 // batch_size), time.perf_counter()
         while not points or (points[-1][0] < budget and time.perf_counter() - begun < limit):

@@ -10,6 +10,9 @@ from skrobust.pursuits import basis_pursuit, orthogonal_mp
 
 GREEDY = ("omp", "ols")
 
+_LITTLE = 1 << 25
+"""Products of inner products that one thread has done before another would have begun."""
+
 
 def encode(X, components, *, coding, n_nonzero_coefs, residual_tol, alpha, positive, n_jobs):
     """Sparse codes of signals over given atoms.
@@ -28,6 +31,8 @@ def encode(X, components, *, coding, n_nonzero_coefs, residual_tol, alpha, posit
     csr_array or sparse Tensor of shape (n_signals, n_atoms)
     """
     if coding in GREEDY:
+        if len(X) * components.shape[0] * components.shape[1] <= _LITTLE:
+            n_jobs = 1
         return orthogonal_mp(
             X, components, n_nonzero_coefs=n_nonzero_coefs, tol=residual_tol, selection=coding, n_jobs=n_jobs
         )

@@ -85,7 +85,7 @@ class OnlineDictionaryLearning(DictionaryLearner):
         Weight of the l1 norm, for ``coding="l1"``.
     batch_size : int, default=1024
         Signals coded between two updates of the atoms.
-    forgetting : float, default=5.0
+    forgetting : float, default=10.0
         How fast codes over earlier atoms lose weight: of t minibatches about the last ``t / (1 + forgetting)`` count.
         0: all count alike.
     init : {"data", "dct", "random"} or array-like of shape (n_components, n_features), default="data"
@@ -171,7 +171,7 @@ class OnlineDictionaryLearning(DictionaryLearner):
         residual_tol=None,
         alpha=0.1,
         batch_size=1024,
-        forgetting=5.0,
+        forgetting=10.0,
         init="data",
         positive_code=False,
         positive_dict=False,
