@@ -99,7 +99,7 @@ class FilterAtoms(Atoms):
 
     Parameters
     ----------
-    filters : ndarray of shape (n_filters, *kernel_size, n_channels)
+    filters : ndarray of shape ``(n_filters, *kernel_size, n_channels)``
         Divided by their l1 norms here.
     layout : SignalLayout
     stride : int, default=1

@@ -19,14 +19,14 @@ def pool_codes(codes, kind, size):
 
     Parameters
     ----------
-    codes : ndarray or Tensor of shape (n_samples, *code_grid, n_components)
+    codes : ndarray or Tensor of shape ``(n_samples, *code_grid, n_components)``
     kind : {"max", "sum"}
     size : int or None
         None: one cell.
 
     Returns
     -------
-    ndarray or Tensor of shape (n_samples, *cells, n_components)
+    ndarray or Tensor of shape ``(n_samples, *cells, n_components)``
     """
     code_shape = tuple(codes.shape[1:])
     cells = pooled_shape(code_shape, size)[:-1]

@@ -57,7 +57,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         Codes >= 0. Not for "omp".
     output : {"code", "reconstruction"}, default="code"
         "reconstruction": `transform` returns images, as a front end does.
-    dictionary : array-like of shape (n_atoms, *kernel_size[, n_channels]) or None, default=None
+    dictionary : array-like of shape ``(n_atoms, *kernel_size[, n_channels])`` or None, default=None
         Atoms to use as they are; nothing is learned then.
     init : {"data", "random"} or array-like, default="data"
         Atoms to begin learning with: patches, noise, or given.
@@ -92,7 +92,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only when X has feature names.
-    components_ : ndarray of shape (n_components, *kernel_size, n_channels)
+    components_ : ndarray of shape ``(n_components, *kernel_size, n_channels)``
         Atoms of norm 1 (as given, for `dictionary`).
     code_shape_ : tuple of int
         A code as maps: ``(*positions, n_components)``. `transform` flattens it in C order.

@@ -83,7 +83,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         Only when X has feature names.
     thresholds_ : ndarray of shape (n_groups, n_thresholds) or (n_atoms, n_thresholds)
         Ascending, for atoms of l1 norm 1.
-    components_ : ndarray of shape (n_filters, *kernel_size, n_channels)
+    components_ : ndarray of shape ``(n_filters, *kernel_size, n_channels)``
         Filters of l1 norm 1; only for filters and given atoms.
     code_shape_ : tuple of int
         A code as maps: ``(*positions, n_filters * n_thresholds)``. `transform` flattens it in C order.
@@ -304,7 +304,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
         Returns
         -------
-        ndarray of shape (n_samples, *positions, n_filters)
+        ndarray of shape ``(n_samples, *positions, n_filters)``
         """
         values = self._read_arrays(X)
         atoms = self._switches.atoms

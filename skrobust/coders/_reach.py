@@ -77,7 +77,7 @@ class Switches:
 
         Parameters
         ----------
-        values : ndarray of shape (n_samples, *grid, n_channels)
+        values : ndarray of shape ``(n_samples, *grid, n_channels)``
             Inside `clip`.
         eps : ndarray of shape (n_samples,)
         norm : {"linf", "l2", "l1"}

@@ -20,7 +20,7 @@ class Histograms:
     Parameters
     ----------
     atoms : Atoms
-    values : ndarray of shape (n_samples, *grid, n_channels)
+    values : ndarray of shape ``(n_samples, *grid, n_channels)``
     groups : ndarray of int of shape (n_atoms,)
     magnitudes : bool
         Count magnitudes, for codes that treat both signs alike.

@@ -21,7 +21,7 @@ def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", ra
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, *grid, n_channels)
+    X : ndarray of shape ``(n_samples, *grid, n_channels)``
     n_components : int
     kernel_size : tuple of int
         No larger than the grid.
@@ -31,7 +31,7 @@ def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", ra
 
     Returns
     -------
-    ndarray of shape (n_components, *kernel_size, n_channels)
+    ndarray of shape ``(n_components, *kernel_size, n_channels)``
     """
     random_state = check_random_state(random_state)
     shape = (*kernel_size, X.shape[-1])
@@ -70,7 +70,7 @@ class ConvolutionalLearner:
 
     Parameters
     ----------
-    components : ndarray of shape (n_components, *kernel_size, n_channels)
+    components : ndarray of shape ``(n_components, *kernel_size, n_channels)``
         Atoms to begin with.
     alpha : float
     padding : {"same", "full", "valid", "circular"}, default="same"

@@ -71,10 +71,10 @@ class ConvolutionalStatistics:
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, *grid, n_channels)
-        codes : ndarray of shape (n_samples, *code_grid, n_components)
+        X : ndarray of shape ``(n_samples, *grid, n_channels)``
+        codes : ndarray of shape ``(n_samples, *code_grid, n_components)``
         geometry : ConvolutionGeometry
-        mask : ndarray of shape (n_samples, *grid) or None, default=None
+        mask : ndarray of shape ``(n_samples, *grid)`` or None, default=None
             True where a pixel is known.
         n_jobs : int or None, default=None
         """
@@ -154,9 +154,9 @@ def design_matrix(codes, geometry, mask=None):
 
     Parameters
     ----------
-    codes : ndarray of shape (n_samples, *code_grid, n_components)
+    codes : ndarray of shape ``(n_samples, *code_grid, n_components)``
     geometry : ConvolutionGeometry
-    mask : ndarray of shape (n_samples, *grid) or None, default=None
+    mask : ndarray of shape ``(n_samples, *grid)`` or None, default=None
 
     Returns
     -------

@@ -14,7 +14,7 @@ def mutual_coherence(components):
 
     Parameters
     ----------
-    components : array-like of shape (n_atoms, n_features) or (n_atoms, *kernel_size, n_channels)
+    components : array-like of shape (n_atoms, n_features) or ``(n_atoms, *kernel_size, n_channels)``
         Patches, or (of three or four dimensions) the atoms of a convolutional dictionary on an unbounded grid.
 
     Returns
@@ -51,7 +51,7 @@ def babel_function(components, most=None):
 
     Parameters
     ----------
-    components : array-like of shape (n_atoms, n_features) or (n_atoms, *kernel_size, n_channels)
+    components : array-like of shape (n_atoms, n_features) or ``(n_atoms, *kernel_size, n_channels)``
         As for `mutual_coherence`.
     most : int or None, default=None
         Largest k. None: as many as there are columns that overlap an atom.
@@ -91,7 +91,7 @@ def restricted_isometry_bound(components, k):
 
     Parameters
     ----------
-    components : array-like of shape (n_atoms, n_features) or (n_atoms, *kernel_size, n_channels)
+    components : array-like of shape (n_atoms, n_features) or ``(n_atoms, *kernel_size, n_channels)``
         As for `mutual_coherence`.
     k : int
 
@@ -159,7 +159,7 @@ def stripe_sparsity(codes, kernel_size, *, stride=1, circular=False):
 
     Parameters
     ----------
-    codes : array-like of shape (n_samples, *code_grid, n_components)
+    codes : array-like of shape ``(n_samples, *code_grid, n_components)``
     kernel_size : int or tuple of int
     stride : int or tuple of int, default=1
     circular : bool, default=False
@@ -196,7 +196,7 @@ def largest_patch_norm(X, kernel_size):
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, *grid, n_channels)
+    X : array-like of shape ``(n_samples, *grid, n_channels)``
     kernel_size : int or tuple of int
 
     Returns

@@ -60,7 +60,7 @@ class MOD(AlternatingLearner):
     ----------
     components_ : ndarray of shape (n_components, n_features)
         The atoms, of unit norm.
-    objective_ : ndarray of shape (n_iter_,)
+    objective_ : ndarray of shape ``(n_iter_,)``
         What is minimised, after each pass, for the codes of that pass.
     n_iter_ : int
         Passes made.

@@ -113,7 +113,7 @@ class OnlineDictionaryLearning(DictionaryLearner):
     ----------
     components_ : ndarray of shape (n_components, n_features)
         The atoms, of unit norm.
-    objective_ : ndarray of shape (n_iter_,)
+    objective_ : ndarray of shape ``(n_iter_,)``
         Mean of what is minimised over the signals of each pass, or call of `partial_fit`, as they were met.
     n_iter_ : int
         Passes made, or calls of `partial_fit`.

@@ -98,7 +98,7 @@ class PatchGrid:
 
         Parameters
         ----------
-        values : ndarray of shape (n_samples, *grid, n_channels)
+        values : ndarray of shape ``(n_samples, *grid, n_channels)``
         chosen : ndarray of int
             Numbers of the patches: those of the first sample, row by row, then those of the next.
 

@@ -54,7 +54,7 @@ class PatchPursuit:
 
         Parameters
         ----------
-        values : ndarray of shape (n_samples, *grid, n_channels)
+        values : ndarray of shape ``(n_samples, *grid, n_channels)``
 
         Returns
         -------

@@ -209,7 +209,7 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
 
         Returns
         -------
-        ndarray of shape (n_samples, *grid, n_channels), as rows where `fit` saw rows
+        ndarray of shape ``(n_samples, *grid, n_channels)``, as rows where `fit` saw rows
         """
         dense = coefficients.toarray() if sparse.issparse(coefficients) else np.asarray(coefficients)
         n_channels = len(self.n_nonzero_coefs_)

@@ -23,7 +23,7 @@ class Problem:
 
     Parameters
     ----------
-    X : ndarray or Tensor of shape (n_samples, *signal_shape)
+    X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
         Zero where masked.
     operator : object with synthesize, analyze and lipschitz
     penalties : ndarray or Tensor that broadcasts over codes
@@ -73,7 +73,7 @@ def fista(problem, codes, *, tol, max_iter):
     Parameters
     ----------
     problem : Problem
-    codes : ndarray or Tensor of shape (n_samples, *code_shape)
+    codes : ndarray or Tensor of shape ``(n_samples, *code_shape)``
         Where to begin.
     tol : float
     max_iter : int

@@ -18,7 +18,7 @@ def convolutional_thresholding(X, operator, threshold, *, positive=False, n_jobs
 
     Parameters
     ----------
-    X : ndarray or Tensor of shape (n_samples, *signal_shape)
+    X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     operator : ConvolutionalOperator
     threshold : float, or array-like or Tensor of shape (n_components,)
         >= 0.
@@ -28,7 +28,7 @@ def convolutional_thresholding(X, operator, threshold, *, positive=False, n_jobs
 
     Returns
     -------
-    ndarray or Tensor of shape (n_samples, *code_shape)
+    ndarray or Tensor of shape ``(n_samples, *code_shape)``
         Differentiable for tensors.
 
     Examples
@@ -66,7 +66,7 @@ def convolutional_omp(
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, *signal_shape)
+    X : ndarray of shape ``(n_samples, *signal_shape)``
     operator : ConvolutionalOperator
     n_nonzero_coefs : int or None, default=None
         Most atoms of a signal. None with neither of the other rules: a tenth of the values of a signal.
@@ -80,7 +80,7 @@ def convolutional_omp(
 
     Returns
     -------
-    ndarray of shape (n_samples, *code_shape)
+    ndarray of shape ``(n_samples, *code_shape)``
 
     Raises
     ------

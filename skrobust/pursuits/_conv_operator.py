@@ -25,7 +25,7 @@ class ConvolutionalOperator:
 
     Parameters
     ----------
-    components : array-like or Tensor of shape (n_components, *kernel_size, n_channels)
+    components : array-like or Tensor of shape ``(n_components, *kernel_size, n_channels)``
         Atoms, of any norm. A tensor may require a gradient.
     signal_shape : tuple of int
         ``(length, n_channels)`` or ``(height, width, n_channels)``.
@@ -118,13 +118,13 @@ class ConvolutionalOperator:
 
         Parameters
         ----------
-        codes : ndarray or Tensor of shape (n_samples, *code_shape)
+        codes : ndarray or Tensor of shape ``(n_samples, *code_shape)``
         n_jobs : int or None, default=None
             Threads.
 
         Returns
         -------
-        ndarray or Tensor of shape (n_samples, *signal_shape)
+        ndarray or Tensor of shape ``(n_samples, *signal_shape)``
             float32 for float32, else float64.
         """
         self._check(codes, self.code_shape, "codes")
@@ -149,13 +149,13 @@ class ConvolutionalOperator:
 
         Parameters
         ----------
-        X : ndarray or Tensor of shape (n_samples, *signal_shape)
+        X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
         n_jobs : int or None, default=None
             Threads.
 
         Returns
         -------
-        ndarray or Tensor of shape (n_samples, *code_shape)
+        ndarray or Tensor of shape ``(n_samples, *code_shape)``
         """
         self._check(X, self.signal_shape, "X")
         if is_tensor(X):

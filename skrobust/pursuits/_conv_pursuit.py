@@ -24,7 +24,7 @@ class PursuitResult(NamedTuple):
 
     Attributes
     ----------
-    codes : ndarray or Tensor of shape (n_samples, *code_shape)
+    codes : ndarray or Tensor of shape ``(n_samples, *code_shape)``
     gap : ndarray of shape (n_samples,)
         Duality gap: the objective lies at most so much above its minimum, to within rounding.
     objective : ndarray of shape (n_samples,)
@@ -39,11 +39,11 @@ class PursuitResult(NamedTuple):
 
 
 def convolutional_alpha_max(X, operator, *, positive=False, weights=None, mask=None, n_jobs=None):
-    """Smallest penalty at which the code of each signal is zero: max_k |D_k^T x| / w_k.
+    """Smallest penalty at which the code of each signal is zero: ``max_k |D_k^T x| / w_k``.
 
     Parameters
     ----------
-    X : ndarray or Tensor of shape (n_samples, *signal_shape)
+    X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     operator : ConvolutionalOperator
     positive : bool, default=False
     weights : array-like of shape (n_components,) or None, default=None
@@ -102,7 +102,7 @@ def convolutional_basis_pursuit(
 
     Parameters
     ----------
-    X : ndarray or Tensor of shape (n_samples, *signal_shape)
+    X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     operator : ConvolutionalOperator
     alpha : float
         Weight of the l1 norm, > 0.
@@ -110,9 +110,9 @@ def convolutional_basis_pursuit(
         Codes >= 0.
     weights : array-like of shape (n_components,) or None, default=None
         Relative penalties of the atoms, > 0; None: 1.
-    mask : array-like of shape signal_shape, signal_shape[:-1] or (n_samples, *signal_shape), or None, default=None
+    mask : array-like of shape signal_shape, signal_shape[:-1] or ``(n_samples, *signal_shape)``, or None, default=None
         True (or 1) where a value is known, False (or 0) where it is missing.
-    init : ndarray or Tensor of shape (n_samples, *code_shape) or None, default=None
+    init : ndarray or Tensor of shape ``(n_samples, *code_shape)`` or None, default=None
         Where to begin, such as the codes at a larger alpha.
     solver : {"auto", "descent", "fista"}, default="auto"
         "descent": coordinate descent on a working set, for sparse codes, on the CPU. "fista": accelerated proximal

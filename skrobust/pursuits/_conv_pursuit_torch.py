@@ -17,7 +17,7 @@ def unrolled_pursuit(X, operator, alpha, *, n_iter, positive=False, weights=None
 
     Parameters
     ----------
-    X : Tensor of shape (n_samples, *signal_shape)
+    X : Tensor of shape ``(n_samples, *signal_shape)``
     operator : ConvolutionalOperator
         Its components may be a tensor that requires a gradient.
     alpha : float or Tensor that broadcasts to (n_components,)
@@ -28,11 +28,11 @@ def unrolled_pursuit(X, operator, alpha, *, n_iter, positive=False, weights=None
         None: the inverse of the operator's `lipschitz`.
     momentum : bool, default=True
         FISTA rather than ISTA. The first step is the same, as is the second.
-    init : Tensor of shape (n_samples, *code_shape) or None, default=None
+    init : Tensor of shape ``(n_samples, *code_shape)`` or None, default=None
 
     Returns
     -------
-    Tensor of shape (n_samples, *code_shape)
+    Tensor of shape ``(n_samples, *code_shape)``
 
     Examples
     --------
@@ -71,7 +71,7 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, tol=1e
 
     Parameters
     ----------
-    X : Tensor of shape (n_samples, *signal_shape)
+    X : Tensor of shape ``(n_samples, *signal_shape)``
     operator : ConvolutionalOperator
         Its components may be a tensor that requires a gradient.
     alpha : float or Tensor of no dimension
@@ -83,7 +83,7 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, tol=1e
 
     Returns
     -------
-    Tensor of shape (n_samples, *code_shape)
+    Tensor of shape ``(n_samples, *code_shape)``
 
     Examples
     --------

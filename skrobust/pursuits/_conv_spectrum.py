@@ -11,7 +11,7 @@ class Spectrum:
 
     Parameters
     ----------
-    components : ndarray of shape (n_components, *kernel_size, n_channels)
+    components : ndarray of shape ``(n_components, *kernel_size, n_channels)``
     geometry : ConvolutionGeometry
     """
 

@@ -14,7 +14,7 @@ class TorchConvolution:
 
     Parameters
     ----------
-    components : Tensor of shape (n_components, *kernel_size, n_channels)
+    components : Tensor of shape ``(n_components, *kernel_size, n_channels)``
     geometry : ConvolutionGeometry
     evaluation : {"auto", "spatial", "fft"}, default="auto"
     """

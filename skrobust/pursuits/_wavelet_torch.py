@@ -61,7 +61,7 @@ def largest_mask(coefficients, ks):
 
     Parameters
     ----------
-    coefficients : Tensor of shape (n_samples, n_channels, *shape)
+    coefficients : Tensor of shape ``(n_samples, n_channels, *shape)``
     ks : sequence of int
     """
     magnitudes = coefficients.detach().abs().flatten(2)
@@ -82,7 +82,7 @@ def soften_mask(coefficients, ks, temperature):
 
     Parameters
     ----------
-    coefficients : Tensor of shape (n_samples, n_channels, *shape)
+    coefficients : Tensor of shape ``(n_samples, n_channels, *shape)``
     ks : sequence of int
     temperature : float
         Width of the step as a fraction of the threshold.

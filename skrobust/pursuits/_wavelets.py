@@ -73,7 +73,7 @@ class WaveletBasis:
 
         Parameters
         ----------
-        X : ndarray or Tensor of shape (n_samples, *grid, n_channels)
+        X : ndarray or Tensor of shape ``(n_samples, *grid, n_channels)``
             float32 or float64.
         ks : sequence of int or None, default=None
             Coefficients to keep of each channel; the others are zero. Magnitudes equal to within rounding are kept in
@@ -83,7 +83,7 @@ class WaveletBasis:
 
         Returns
         -------
-        ndarray or Tensor of shape (n_samples, n_channels, *shape)
+        ndarray or Tensor of shape ``(n_samples, n_channels, *shape)``
         """
         if is_tensor(X):
             from ._wavelet_torch import largest_mask
@@ -106,11 +106,11 @@ class WaveletBasis:
 
         Parameters
         ----------
-        coefficients : ndarray or Tensor of shape (n_samples, n_channels, *shape)
+        coefficients : ndarray or Tensor of shape ``(n_samples, n_channels, *shape)``
 
         Returns
         -------
-        ndarray or Tensor of shape (n_samples, *grid, n_channels)
+        ndarray or Tensor of shape ``(n_samples, *grid, n_channels)``
         """
         if is_tensor(coefficients):
             return self.on_tensors(coefficients).synthesize(coefficients)
@@ -130,7 +130,7 @@ class WaveletBasis:
 
         Parameters
         ----------
-        X : ndarray or Tensor of shape (n_samples, *grid, n_channels)
+        X : ndarray or Tensor of shape ``(n_samples, *grid, n_channels)``
             float32 or float64.
         ks : sequence of int
         clip : tuple of float or None, default=None

@@ -89,7 +89,7 @@ class Signals:
 
     Attributes
     ----------
-    values : ndarray or Tensor of shape (n_samples, *grid, n_channels)
+    values : ndarray or Tensor of shape ``(n_samples, *grid, n_channels)``
     sample_shape : tuple of int
         Shape of one sample in the user's layout.
     """
