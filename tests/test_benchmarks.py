@@ -32,7 +32,14 @@ def test_corruption_table(tmp_path):
 @pytest.mark.slow
 def test_three_scores(tmp_path):
     printed = _run("three_scores_mnist.py", "--output", tmp_path)
-    assert "trade-off" in printed
+    content = json.loads((tmp_path / "three_scores_mnist.json").read_text())
+    assert content["trade_off"].startswith("TradeOff(") and "Signs of masking" in printed
+    front_end, undefended = content["searches"].values()
+    assert front_end["n_settings"] == undefended["n_settings"] == len(front_end["candidates"])
+    assert front_end["scoring"] == undefended["scoring"] and front_end["n_jobs"] == 2
+    for search in (front_end, undefended):
+        admitted = [c["robust"] + c["corrupted"] for c in search["candidates"] if c["clean"] >= 0.7]
+        assert search["cross_validated"]["robust"] + search["cross_validated"]["corrupted"] == max(admitted)
     assert {path.suffix for path in tmp_path.iterdir()} == {".html", ".json", ".png"}
 
 
@@ -42,7 +49,7 @@ def test_time_of_a_report(tmp_path):
     content = json.loads((tmp_path / "time.json").read_text())
     assert "same figures: True" in printed and content["resumed_gives_the_same"]
     assert content["n_images"] == 100 and len(content["checks"]) == 9
-    assert 0 < content["stopped_after"] < content["seconds"]
+    assert content["stopped_after"] > 0
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """The masking checks over our own front ends on MNIST, under a naive evaluation and under the default attacks.
 
-    SKROBUST_DATA=DIR python benchmarks/reproduce/masking_verdicts.py              # 12 minutes on one core
+    SKROBUST_DATA=DIR python benchmarks/reproduce/masking_verdicts.py              # 5 minutes of one core
     python benchmarks/reproduce/masking_verdicts.py --quick                        # seconds, bundled digits
 
 Each classifier is fitted on images as its front end leaves them (5000 training images; CNN 10 000). The checks look at
@@ -152,7 +152,7 @@ def write_page(rows):
     signs = {"passed": "passed", "warning": "**warning**", "not run": "not run"}
     lines = []
     for evaluation in (NAIVE, DEFAULT):
-        lines += ["", f"### In doubt: {evaluation}", "", "| check | " + " | ".join(rows) + " |"]
+        lines += ["", f"## In doubt: {evaluation}", "", "| check | " + " | ".join(rows) + " |"]
         lines.append("| --- |" + " --- |" * len(rows))
         for k, title in enumerate(TITLES):
             lines.append(
@@ -161,7 +161,7 @@ def write_page(rows):
                 + " |"
             )
         lines.append("| *eps* | " + " | ".join(f"{row['eps']:g}" for row in rows.values()) + " |")
-    lines += ["", "### The evidence of every warning", ""]
+    lines += ["", "## The evidence of every warning", ""]
     for name, row in rows.items():
         lines += [f"**{name}**", "", *(f"- {line}" for line in evidence(row) or ["No warning."]), ""]
     start, end = "<!-- tables -->", "<!-- end of tables -->"
