@@ -32,4 +32,3 @@ def __getattr__(name):
     if name in _NEED_TORCH:
         return getattr(importlib.import_module(f"{__name__}.{_NEED_TORCH[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-

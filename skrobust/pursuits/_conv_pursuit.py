@@ -39,7 +39,9 @@ class PursuitResult(NamedTuple):
 
 
 def convolutional_alpha_max(X, operator, *, positive=False, weights=None, mask=None, n_jobs=None):
-    """Smallest penalty at which the code of each signal is zero: ``max_k |D_k^T x| / w_k``.
+    """Smallest penalty at which the code of each signal is zero.
+
+    It is ``max_k |D_k^T x| / w_k``.
 
     Parameters
     ----------
