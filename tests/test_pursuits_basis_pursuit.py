@@ -11,7 +11,7 @@ from sklearn.linear_model import Lasso, lasso_path
 from test_pursuits_omp import problem
 
 from skrobust.pursuits import _basis_pursuit_torch
-from skrobust.pursuits._basis_pursuit import basis_pursuit, alpha_max
+from skrobust.pursuits._basis_pursuit import alpha_max, basis_pursuit
 
 DTYPES = [np.float64, np.float32]
 
