@@ -1,18 +1,32 @@
 """Differentiable basis pursuit over convolutional dictionaries: through its iterations, or at its solution."""
 
+import contextlib
+import functools
 import warnings
 
 import torch
 
-from ._conv_fista import shrink
 from ._conv_operator import ConvolutionalOperator
 from ._conv_pursuit import convolutional_basis_pursuit
+from ._fused_torch import shrink_with_momentum
 
 CG_TOL, CG_STEPS = 1e-8, 200
 """Relative residual and most steps of the linear system of a backward pass."""
 
 
-def unrolled_pursuit(X, operator, alpha, *, n_iter, positive=False, weights=None, step=None, momentum=True, init=None):
+def unrolled_pursuit(
+    X,
+    operator,
+    alpha,
+    *,
+    n_iter,
+    positive=False,
+    weights=None,
+    step=None,
+    momentum=True,
+    init=None,
+    convolution_dtype=None,
+):
     """A fixed number of (accelerated) proximal gradient steps, differentiable in X, atoms, alpha, weights and step.
 
     Parameters
@@ -29,6 +43,9 @@ def unrolled_pursuit(X, operator, alpha, *, n_iter, positive=False, weights=None
     momentum : bool, default=True
         FISTA rather than ISTA. The first step is the same, as is the second.
     init : Tensor of shape ``(n_samples, *code_shape)`` or None, default=None
+    convolution_dtype : torch.dtype or None, default=None
+        Such as ``torch.bfloat16``: the precision of direct convolutions, by autocast; residuals, codes and momentum
+        keep that of X, and so does the result. None: that of X, or of an autocast around the call.
 
     Returns
     -------
@@ -49,17 +66,20 @@ def unrolled_pursuit(X, operator, alpha, *, n_iter, positive=False, weights=None
     convolution = operator.on_tensors(X)
     step = 1 / operator.lipschitz if step is None else step
     thresholds = alpha * step if weights is None else alpha * weights * step
-    if not isinstance(thresholds, torch.Tensor):
-        thresholds = X.new_tensor(thresholds)
     z = X.new_zeros((len(X), *operator.code_shape)) if init is None else init
     y, t, begins_at_zero = z, 1.0, init is None
+    precision = contextlib.nullcontext
+    if convolution_dtype is not None:
+        precision = functools.partial(torch.autocast, X.device.type, dtype=convolution_dtype)
     for _ in range(n_iter):
-        left = X if begins_at_zero else X - convolution.synthesize(y)
+        with precision():
+            left = X if begins_at_zero else X - convolution.synthesize(y)
+            slopes = convolution.analyze(left)
         begins_at_zero = False
-        forward = shrink(y + convolution.analyze(left) * step, thresholds, positive)
         later = (1 + (1 + 4 * t * t) ** 0.5) / 2
-        y = forward + (t - 1) / later * (forward - z) if momentum and t > 1 else forward
-        z, t = forward, later
+        before = z if momentum and t > 1 else None
+        z, y = shrink_with_momentum(y, before, thresholds, (t - 1) / later, positive, slopes=slopes, step=step)
+        t = later
     return z
 
 
