@@ -1,0 +1,92 @@
+"""Holistic pursuit of the multi-layer model by projection: every layer's codes follow from the deepest."""
+
+import numpy as np
+
+from ._conv_fista import shrink
+from ._layered_pursuit import LayeredResult, layered_thresholding, per_layer
+from ._layers import analyze, sums, synthesize
+
+
+def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum=True, n_jobs=None):
+    """Codes of all layers that satisfy ``w_{j-1} = B_j w_j`` exactly, by ML-ISTA or ML-FISTA.
+
+    With ``w_j = B_{j+1} ... B_l w_l`` they come near the minimum over w_l of ::
+
+        1/2 ||x - B_1 ... B_l w_l||^2 + sum_j alpha_j ||w_j||_1 .
+
+    An iteration projects: codes of all layers are made from the deepest ones, and each layer takes one proximal
+    gradient step towards what the layer below it has become ([1]_, Algorithm 3). The fixed points of the iteration are
+    near the minimisers, not at them, the nearer the shorter the steps.
+
+    Parameters
+    ----------
+    X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
+    layers : LayeredDictionary
+        Without skip connections.
+    alpha : float or sequence
+        One for all layers, or one a layer, each a number or of shape (n_components,).
+    positive : bool, default=True
+        Codes >= 0 in each step; inner layers' final codes are syntheses, which may be negative.
+    max_iter : int, default=20
+        Without iterations the deepest codes are those of `layered_thresholding`.
+    momentum : bool, default=True
+        ML-FISTA.
+    n_jobs : int or None, default=None
+
+    Returns
+    -------
+    LayeredResult
+        Objective, of the formula above, and iterations are of shape (n_samples,).
+
+    Raises
+    ------
+    ValueError
+        If the dictionary has skip connections.
+
+    References
+    ----------
+    .. [1] J. Sulam, A. Aberdam, A. Beck, M. Elad, "On multi-layer basis pursuit, efficient algorithms and
+       convolutional neural networks", IEEE TPAMI 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, multilayer_pursuit
+    >>> first = ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1), padding="valid")
+    >>> layers = LayeredDictionary([first, ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1), padding="valid")])
+    >>> result = multilayer_pursuit(np.array([[[1.0], [0.2]]]), layers, [0.1, 0.1], max_iter=50)
+    >>> [codes.ravel().round(6).tolist() for codes in result.codes]
+    [[0.8, 0.0], [0.8, 0.0]]
+    """
+    if layers.skips:
+        raise ValueError("multilayer_pursuit knows no skip connections; use skip=None, or deep_pursuit.")
+    penalties = per_layer("alpha", alpha, layers, X)
+    steps = [float(1 / max(operator.lipschitz, np.finfo(float).tiny)) for operator in layers.operators]
+    # The slope that layer j follows is that of the Moreau envelope below it, divided by the steps taken there.
+    thresholds = [penalty * float(np.prod(steps[: j + 1])) for j, penalty in enumerate(penalties)]
+    deepest = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)[-1]
+    ahead, t = deepest, 1.0
+    for _ in range(max_iter):
+        # codes[j] is of layer j, codes[0] the signals: all from the deepest.
+        codes = [ahead]
+        for operator in reversed(layers.operators):
+            codes.insert(0, synthesize(operator, codes[0], n_jobs))
+        below = X
+        for j, operator in enumerate(layers.operators):
+            slope = analyze(operator, below - codes[j], n_jobs)
+            below = shrink(codes[j + 1] + steps[j] * slope, thresholds[j], positive)
+        later = (1 + (1 + 4 * t * t) ** 0.5) / 2
+        ahead = below + (t - 1) / later * (below - deepest) if momentum else below
+        deepest, t = below, later
+    codes = [deepest]
+    for operator in reversed(layers.operators):
+        codes.insert(0, synthesize(operator, codes[0], n_jobs))
+    left = X - codes[0]
+    objective = sums(left * left) / 2 + sum(
+        sums(abs(w) * penalty) for w, penalty in zip(codes[1:], penalties, strict=True)
+    )
+    return LayeredResult(codes[1:], None, np.asarray(_detached(objective)), np.full(len(X), max_iter))
+
+
+def _detached(values):
+    return values.detach().cpu() if hasattr(values, "detach") else values

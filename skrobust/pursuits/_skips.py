@@ -1,0 +1,98 @@
+"""Skip connections between layers of codes: a subsampled grid, and a matrix over channels."""
+
+import numpy as np
+
+from skrobust.signals import is_tensor
+
+
+class SkipConnection:
+    """The linear map by which the codes of a layer enter the target of a later one.
+
+    Position i of an axis with n places takes what lies at ``floor(i * m / n)`` of the m places that the source has
+    (zero where the source is smaller); channels are mixed by a matrix, or carried over as they are, cut or filled with
+    zeros. Without a matrix it is a partial identity: of norm 1, as the parameter-free shortcuts of residual networks.
+
+    Parameters
+    ----------
+    source_shape, target_shape : tuple of int
+        ``(*positions, n_channels)``.
+    matrix : array-like or Tensor of shape (n_target_channels, n_source_channels) or None, default=None
+        None: identity.
+
+    Raises
+    ------
+    ValueError
+        If the matrix does not fit.
+    """
+
+    def __init__(self, source_shape, target_shape, matrix=None):
+        self.source_shape, self.target_shape = tuple(source_shape), tuple(target_shape)
+        if matrix is not None:
+            matrix = matrix if is_tensor(matrix) else np.asarray(matrix, dtype=np.float64)
+            wanted = self.target_shape[-1], self.source_shape[-1]
+            if tuple(matrix.shape) != wanted:
+                raise ValueError(f"The matrix of a skip connection must have shape {wanted}, got {matrix.shape}.")
+        self.matrix = matrix
+        self._taken = [
+            np.arange(n) * m // n if m >= n else np.arange(m)
+            for m, n in zip(self.source_shape[:-1], self.target_shape[:-1], strict=True)
+        ]
+        self._is_plain = self.source_shape[:-1] == self.target_shape[:-1]
+        self._places = (slice(None), *np.ix_(*self._taken))
+
+    @property
+    def norm(self):
+        """Largest singular value."""
+        if self.matrix is None:
+            return 1.0
+        matrix = self.matrix.detach().cpu().double().numpy() if is_tensor(self.matrix) else self.matrix
+        return float(np.linalg.norm(matrix, 2))
+
+    def apply(self, codes):
+        """``C w`` of codes of shape ``(n_samples, *source_shape)``."""
+        taken = codes if self._is_plain else codes[self._places]
+        if self.matrix is None:
+            mixed = _resized(taken, self.target_shape[-1])
+        else:
+            mixed = taken @ self._like(codes).T
+        if mixed.shape[1:] == self.target_shape:
+            return mixed
+        whole = _zeros(mixed, (len(mixed), *self.target_shape))
+        whole[(slice(None), *(slice(n) for n in mixed.shape[1:-1]))] = mixed
+        return whole
+
+    def adjoint(self, targets):
+        """``C^T t`` of targets of shape ``(n_samples, *target_shape)``."""
+        inner = targets[(slice(None), *(slice(len(taken)) for taken in self._taken))]
+        if self.matrix is None:
+            mixed = _resized(inner, self.source_shape[-1])
+        else:
+            mixed = inner @ self._like(targets)
+        if self._is_plain:
+            return mixed
+        whole = _zeros(mixed, (len(mixed), *self.source_shape))
+        whole[self._places] = mixed
+        return whole
+
+    def on_arrays(self):
+        """The connection with its matrix as an array."""
+        matrix = self.matrix.detach().cpu().double().numpy() if is_tensor(self.matrix) else self.matrix
+        return SkipConnection(self.source_shape, self.target_shape, matrix)
+
+    def _like(self, values):
+        if is_tensor(values):
+            return self.matrix.to(values) if is_tensor(self.matrix) else values.new_tensor(self.matrix)
+        return self.matrix.astype(values.dtype, copy=False)
+
+
+def _resized(values, n_channels):
+    """The first channels, or all and zeros behind them."""
+    if values.shape[-1] >= n_channels:
+        return values[..., :n_channels]
+    whole = _zeros(values, (*values.shape[:-1], n_channels))
+    whole[..., : values.shape[-1]] = values
+    return whole
+
+
+def _zeros(like, shape):
+    return like.new_zeros(shape) if is_tensor(like) else np.zeros(shape, dtype=like.dtype)
