@@ -65,6 +65,11 @@ class ConvolutionGeometry:
         return tuple((p - 1) * s + k for p, s, k in zip(self.code_grid, self.stride, self.kernel_size, strict=True))
 
     @property
+    def is_dense(self):
+        """Whether every atom covers the whole grid once: the operator is a matrix product."""
+        return self.kernel_size == self.grid and self.n_positions == 1 and not any(self.offset)
+
+    @property
     def n_positions(self):
         """Positions of one atom."""
         return math.prod(self.code_grid)

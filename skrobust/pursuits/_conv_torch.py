@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 FFT_FROM = 1024
-"""Values of an atom from which transforms take less time than direct convolution."""
+"""Pixels of an atom, over those between positions, from which transforms take less time than direct convolution."""
 
 
 class TorchConvolution:
@@ -22,16 +22,22 @@ class TorchConvolution:
     def __init__(self, components, geometry, evaluation="auto"):
         self.components = components
         self.geometry = geometry
-        self.by_fft = evaluation == "fft" or (evaluation == "auto" and math.prod(components.shape[1:]) >= FFT_FROM)
+        pixels, between = math.prod(geometry.kernel_size), math.prod(geometry.stride)
+        self.by_fft = evaluation == "fft" or (evaluation == "auto" and pixels >= FFT_FROM * between)
 
     def analyze(self, X):
         """Correlations of signals ``(n_samples, *grid, n_channels)`` with all shifted atoms."""
+        if self.geometry.is_dense and not self.by_fft:
+            return (X.flatten(1) @ self.components.flatten(1).T).reshape(len(X), *self.geometry.code_grid, -1)
         values = X.movedim(-1, 1)
         maps = self._analyze_by_fft(values) if self.by_fft else self._correlate(values)
         return maps.movedim(1, -1)
 
     def synthesize(self, codes):
         """Signals of codes of shape ``(n_samples, *code_grid, n_components)``."""
+        if self.geometry.is_dense and not self.by_fft:
+            flat = codes.flatten(1) @ self.components.flatten(1)
+            return flat.reshape(len(codes), *self.geometry.grid, self.components.shape[-1])
         maps = codes.movedim(-1, 1)
         signals = self._synthesize_by_fft(maps) if self.by_fft else self._convolve(maps)
         return signals.movedim(1, -1)
