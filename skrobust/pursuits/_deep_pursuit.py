@@ -7,8 +7,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skrobust.signals import is_tensor
 
-from ._conv_fista import CHECK_EVERY, shrink
-from ._layered_pursuit import LayeredResult, layered_thresholding, per_layer
+from ._conv_fista import CHECK_EVERY
+from ._layered_pursuit import LayeredResult, layered_thresholding, per_layer, proximal_step
 from ._layers import analyze, sums, synthesize
 
 MOST_MOMENTUM = 0.9999
@@ -23,7 +23,7 @@ def deep_pursuit(
     positive=True,
     max_iter=20,
     tol=None,
-    beta=1.0,
+    step=None,
     extrapolate=True,
     init=None,
     n_jobs=None,
@@ -36,7 +36,7 @@ def deep_pursuit(
 
     the LASSO over the structured dictionary of `LayeredDictionary` (eq. 11 and 16 of [1]_). A sweep updates the layers
     in turn, each by a proximal gradient step from its extrapolation (eq. 13 to 15, with the ``+ w`` that eq. 14 lacks
-    and the threshold of eq. 13 scaled by the step), so that every layer feels those above it. With ``beta=1`` steps
+    and the threshold of eq. 13 scaled by the step), so that every layer feels those above it. With ``step=None`` steps
     are the inverses of block Lipschitz constants and the objective never rises: where extrapolation would raise it,
     the sample keeps its codes and loses its momentum.
 
@@ -51,9 +51,9 @@ def deep_pursuit(
         Sweeps; with `tol` the most. Without any the codes are those of `layered_thresholding`.
     tol : float or None, default=None
         Relative duality gap of the whole; None: exactly `max_iter` sweeps, differentiable for tensors.
-    beta : float or sequence, default=1.0
-        In (0, 1]: steps are ``1 / (beta_j L_j)``. Below 1 they are longer than is safe, and nothing watches the
-        objective.
+    step : float, sequence of one a layer, or None, default=None
+        None: the inverse of `LayeredDictionary.block_lipschitz`. Given ones, ``1 / (beta_j L_j)`` with learned beta in
+        the paper, may be longer than is safe, and nothing watches the objective then.
     extrapolate : bool, default=True
     init : list of ndarray or Tensor, or None, default=None
         Codes to begin with; None: `layered_thresholding`.
@@ -82,9 +82,10 @@ def deep_pursuit(
     True
     """
     penalties = per_layer("alpha", alpha, layers, X)
-    betas = per_layer("beta", beta, layers, X, of_components=False)
-    safe = not any(_requires_gradient(b) for b in betas) and all(float(b) >= 1 for b in betas)
-    steps = [1 / (b * layers.block_lipschitz(j)) for j, b in enumerate(betas)]
+    safe = step is None
+    steps = [1 / layers.block_lipschitz(j) for j in range(layers.n_layers)]
+    if step is not None:
+        steps = per_layer("step", step, layers, X, of_components=False)
     if init is None:
         init = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)
     state = _State(X, layers, penalties, steps, init, positive, extrapolate, safe, n_jobs)
@@ -140,7 +141,8 @@ class _State:
             left = [layers.target(m, X, codes) - syntheses[m] if m in above else None for m in range(layers.n_layers)]
             if j + 1 < layers.n_layers:
                 slope = slope - layers.feedback(j, left)
-            codes[j] = shrink(ahead + self.steps[j] * slope, self.steps[j] * self.penalties[j], self.positive)
+            thresholds = self.steps[j] * self.penalties[j]
+            codes[j], _ = proximal_step(ahead, None, slope, self.steps[j], thresholds, 0.0, self.positive)
             syntheses[j] = synthesize(operator, codes[j], self.n_jobs)
         if self.watched:
             left = [layers.target(j, X, codes) - s for j, s in enumerate(syntheses)]
@@ -242,7 +244,3 @@ def _index(rows, like):
     import torch
 
     return torch.as_tensor(rows, device=like.device)
-
-
-def _requires_gradient(value):
-    return is_tensor(value) and value.requires_grad

@@ -80,7 +80,7 @@ def layered_basis_pursuit(
     max_iter=20,
     tol=None,
     momentum=True,
-    beta=1.0,
+    step=None,
     n_jobs=None,
 ):
     """Codes of all layers by a cascade of basis pursuits, each of the codes that the one before found.
@@ -102,8 +102,8 @@ def layered_basis_pursuit(
         Relative duality gap of every layer; None: exactly `max_iter` steps, differentiable for tensors.
     momentum : bool, default=True
         Without, plain proximal gradient steps, as in the papers.
-    beta : float or sequence, default=1.0
-        Steps are ``1 / (beta L)`` with L the squared norm of the layer's dictionary; not used with `tol`.
+    step : float, sequence of one a layer, or None, default=None
+        None: the inverse of the squared norm of the layer's dictionary. Not used with `tol`.
     n_jobs : int or None, default=None
 
     Returns
@@ -127,14 +127,15 @@ def layered_basis_pursuit(
     array([0.5, 1.5, 0. , 0. ])
     """
     penalties = per_layer("alpha", alpha, layers, X)
-    betas = per_layer("beta", beta, layers, X, of_components=False)
+    if step is not None:
+        step = per_layer("step", step, layers, X, of_components=False)
     codes, gaps, objectives, counts = [], [], [], []
     for j, operator in enumerate(layers.operators):
         target = layers.target(j, X, codes)
         if tol is None:
             begin = shrink(analyze(operator, target, n_jobs), penalties[j], positive)
-            step = 1 / (operator.lipschitz * betas[j])
-            w = proximal_steps(target, operator, penalties[j], begin, step, max_iter, positive, momentum, n_jobs)
+            length = 1 / operator.lipschitz if step is None else step[j]
+            w = proximal_steps(target, operator, penalties[j], begin, length, max_iter, positive, momentum, n_jobs)
             codes.append(w)
             continue
         strength, weights = _strength_and_weights(penalties[j], operator)
@@ -170,14 +171,24 @@ def layered_basis_pursuit(
 
 def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, n_jobs=None):
     """`n_iter` (accelerated) proximal gradient steps from codes z, on arrays or tensors."""
-    thresholds, y, t = penalties * step, z, 1.0
+    thresholds, ahead, t = penalties * step, z, 1.0
     for _ in range(n_iter):
-        left = X - synthesize(operator, y, n_jobs)
-        forward = shrink(y + analyze(operator, left, n_jobs) * step, thresholds, positive)
+        slopes = analyze(operator, X - synthesize(operator, ahead, n_jobs), n_jobs)
         later = (1 + (1 + 4 * t * t) ** 0.5) / 2
-        y = forward + (t - 1) / later * (forward - z) if momentum and t > 1 else forward
-        z, t = forward, later
+        z, ahead = proximal_step(ahead, z, slopes, step, thresholds, (t - 1) / later if momentum else 0.0, positive)
+        t = later
     return z
+
+
+def proximal_step(ahead, before, slopes, step, thresholds, momentum, positive):
+    """Codes ``S(ahead + step slopes)``, and where momentum carries them from those `before`."""
+    if is_tensor(ahead):
+        from ._fused_torch import shrink_with_momentum
+
+        previous = before if momentum else None
+        return shrink_with_momentum(ahead, previous, thresholds, momentum, positive, slopes=slopes, step=step)
+    codes = shrink(ahead + step * slopes, thresholds, positive)
+    return codes, codes + momentum * (codes - before) if momentum else codes
 
 
 def per_layer(name, value, layers, X, *, of_components=True):
