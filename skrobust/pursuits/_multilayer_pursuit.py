@@ -1,5 +1,7 @@
 """Holistic pursuit of the multi-layer model by projection: every layer's codes follow from the deepest."""
 
+import math
+
 import numpy as np
 
 from ._conv_fista import shrink
@@ -7,7 +9,7 @@ from ._layered_pursuit import LayeredResult, layered_thresholding, per_layer
 from ._layers import analyze, sums, synthesize
 
 
-def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum=True, n_jobs=None):
+def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum=True, step=None, n_jobs=None):
     """Codes of all layers that satisfy ``w_{j-1} = B_j w_j`` exactly, by ML-ISTA or ML-FISTA.
 
     With ``w_j = B_{j+1} ... B_l w_l`` they come near the minimum over w_l of ::
@@ -31,6 +33,8 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
         Without iterations the deepest codes are those of `layered_thresholding`.
     momentum : bool, default=True
         ML-FISTA.
+    step : float, sequence of one a layer, or None, default=None
+        None: the inverse of the squared norm of each layer's dictionary.
     n_jobs : int or None, default=None
 
     Returns
@@ -61,9 +65,11 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
     if layers.skips:
         raise ValueError("multilayer_pursuit knows no skip connections; use skip=None, or deep_pursuit.")
     penalties = per_layer("alpha", alpha, layers, X)
-    steps = [float(1 / max(operator.lipschitz, np.finfo(float).tiny)) for operator in layers.operators]
+    if step is None:
+        step = [1 / max(operator.lipschitz, np.finfo(float).tiny) for operator in layers.operators]
+    steps = per_layer("step", step, layers, X, of_components=False)
     # The slope that layer j follows is that of the Moreau envelope below it, divided by the steps taken there.
-    thresholds = [penalty * float(np.prod(steps[: j + 1])) for j, penalty in enumerate(penalties)]
+    thresholds = [penalty * math.prod(steps[: j + 1]) for j, penalty in enumerate(penalties)]
     deepest = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)[-1]
     ahead, t = deepest, 1.0
     for _ in range(max_iter):
