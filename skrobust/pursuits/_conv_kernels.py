@@ -1,7 +1,9 @@
-"""Direct convolutional synthesis and analysis on explicit vectors: filters in the lanes, positions in registers."""
+"""Signals in their buffers, and rows of correlations on explicit vectors: filters in the lanes, positions in
+registers.
+"""
 
 from ._conv_plan import BLOCK
-from ._vectors import aligned_zeros, broadcast, fma, inlined, kernel, lanes, load, load_all, store, take_number
+from ._vectors import aligned_zeros, broadcast, fma, inlined, kernel, lanes, load, load_all, store
 
 
 @kernel
@@ -152,49 +154,3 @@ def fold_circle(buffer, plan):
         at = plan.left * plan.channels
         for i in range(at, at + row):
             buffer[y * plan.pitch + i] += buffer[r * plan.pitch + i]
-
-
-@kernel
-def _synthesize_signal(codes, buffer, vectors, plan):
-    """Add the signal of one code, (cells * atoms) flat, to an empty buffer."""
-    atom = plan.kernel_height * plan.row_vectors * lanes(buffer)
-    i = 0
-    for y in range(plan.code_height):
-        at = (plan.first_row + y * plan.stride_down) * plan.pitch + plan.first_column * plan.channels
-        for _ in range(plan.code_width):
-            for k in range(plan.atoms):
-                if codes[i] != 0:
-                    add_atom(buffer, at, vectors, k * atom, plan, codes[i])
-                i += 1
-            at += plan.stride_right * plan.channels
-    if plan.wraps:
-        fold_circle(buffer, plan)
-
-
-@kernel
-def synthesize_signals(codes, signals, vectors, plan, next_signal):
-    """Signals (n, height * width * channels) of codes (n, cells * atoms)."""
-    n = take_number(next_signal)
-    while n < codes.shape[0]:
-        buffer = aligned_zeros(plan.rows * plan.pitch, vectors)
-        _synthesize_signal(codes[n], buffer, vectors, plan)
-        take_signal(buffer, signals[n], plan)
-        n = take_number(next_signal)
-
-
-@kernel
-def analyze_signals(signals, codes, columns, plan, next_signal):
-    """Correlations (n, cells, atoms) of signals (n, height * width * channels)."""
-    n = take_number(next_signal)
-    while n < signals.shape[0]:
-        buffer = aligned_zeros(plan.rows * plan.pitch, columns)
-        lay_signal(signals[n], buffer, plan)
-        out = row_buffer(plan, columns)
-        cell = 0
-        for y in range(plan.code_height):
-            correlate_row(buffer, y, columns, plan, out)
-            for x in range(plan.code_width):
-                for k in range(plan.atoms):
-                    codes[n, cell, k] = out[x * plan.padded_atoms + k]
-                cell += 1
-        n = take_number(next_signal)

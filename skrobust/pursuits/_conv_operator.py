@@ -9,8 +9,9 @@ from skrobust.signals import is_tensor, kernel_threads
 from ._conv_geometry import ConvolutionGeometry
 from ._threads import on_threads
 
-FFT_FROM = 400
-"""Values of an atom from which transforms take less time than direct convolution ."""
+FFT_FROM = 1000
+"""Pixels of an atom, over those between positions, times the half of the harmonic mean of channels and atoms, from
+which transforms take less time than direct convolution: with many of both, few transforms serve many products."""
 
 
 class ConvolutionalOperator:
@@ -110,7 +111,9 @@ class ConvolutionalOperator:
     def uses_fft(self):
         """Whether arrays are transformed rather than convolved directly."""
         if self.evaluation == "auto":
-            return math.prod(self.components.shape[1:]) >= FFT_FROM
+            n_components, n_channels = self.components.shape[0], self.components.shape[-1]
+            pixels = math.prod(self.geometry.kernel_size) / math.prod(self.geometry.stride)
+            return pixels * n_components * n_channels / (n_components + n_channels) >= FFT_FROM
         return self.evaluation == "fft"
 
     def synthesize(self, codes, *, n_jobs=None):
@@ -133,15 +136,13 @@ class ConvolutionalOperator:
         codes = _as_float(codes)
         if self.uses_fft:
             return self._spectrum(codes.dtype).synthesize(codes)
-        from ._conv_kernels import synthesize_signals
+        from ._conv_evaluation import synthesize_signals
 
-        plan, vectors, _ = self._layout(codes.dtype)
+        plan, group, slabs, _ = self._evaluation(codes.dtype)
         signals = np.empty((len(codes), *self.signal_shape), dtype=codes.dtype)
-        flat_codes = flat_rows(codes)
+        maps = flat_rows(codes), signals.reshape(len(codes), -1)
         with kernel_threads(n_jobs, uses_blas=False):
-            on_threads(
-                synthesize_signals, flat_codes, signals.reshape(len(codes), -1), vectors, plan, n_pieces=len(codes)
-            )
+            on_threads(synthesize_signals, *maps, slabs, plan, group, n_pieces=-(-len(codes) // group))
         return signals
 
     def analyze(self, X, *, n_jobs=None):
@@ -163,14 +164,13 @@ class ConvolutionalOperator:
         X = _as_float(X)
         if self.uses_fft:
             return self._spectrum(X.dtype).analyze(X)
-        from ._conv_kernels import analyze_signals
+        from ._conv_evaluation import analyze_signals
 
-        plan, _, columns = self._layout(X.dtype)
+        plan, group, _, taps = self._evaluation(X.dtype)
         codes = np.empty((len(X), *self.code_shape), dtype=X.dtype)
-        flat = flat_rows(X)
+        maps = flat_rows(X), codes.reshape(len(X), -1, self.code_shape[-1])
         with kernel_threads(n_jobs, uses_blas=False):
-            maps = codes.reshape(len(X), -1, self.code_shape[-1])
-            on_threads(analyze_signals, flat, maps, columns, plan, n_pieces=len(X))
+            on_threads(analyze_signals, *maps, taps, plan, group, n_pieces=-(-len(X) // group))
         return codes
 
     def on_tensors(self, like):
@@ -231,6 +231,18 @@ class ConvolutionalOperator:
             atoms = self._as_array(dtype)
             plan = make_plan(self.geometry, len(atoms), atoms.shape[-1], dtype)
             self._tables[key] = plan, atom_vectors(atoms, plan, dtype), atom_columns(atoms, plan, dtype)
+        return self._tables[key]
+
+    def _evaluation(self, dtype):
+        """Plan of `analyze` and `synthesize`, signals at a time, and the atoms in their two forms."""
+        key = "evaluation", np.dtype(dtype)
+        if key not in self._tables:
+            from ._conv_plan import atom_slabs, atom_taps, make_plan, signals_at_a_time
+
+            atoms = self._as_array(dtype)
+            plan = make_plan(self.geometry, len(atoms), atoms.shape[-1], dtype, blocks=False)
+            group = signals_at_a_time(plan, dtype)
+            self._tables[key] = plan, group, atom_slabs(atoms, plan, dtype), atom_taps(atoms, plan, dtype)
         return self._tables[key]
 
 

@@ -15,6 +15,9 @@ from ._vectors import VectorType
 BLOCK = 8
 """Positions that are correlated at a time."""
 
+POSITIONS, CACHED_BYTES = 256, 1 << 19
+"""Positions over which a slice of the atoms is used while it is cached, and what their signals may take."""
+
 Plan = namedtuple(
     "Plan",
     [
@@ -41,8 +44,8 @@ Plan = namedtuple(
 )
 
 
-def make_plan(geometry, n_components, n_channels, dtype):
-    """Plan of one signal for kernels on vectors of this dtype."""
+def make_plan(geometry, n_components, n_channels, dtype, *, blocks=True):
+    """Plan of one signal for kernels on vectors of this dtype; with `blocks`, rows of positions may overrun."""
     lanes = lanes_of(dtype)
     (height, width), (kernel_height, kernel_width) = _two(geometry.grid), _two(geometry.kernel_size)
     stride, offset, code, reach = (
@@ -60,7 +63,7 @@ def make_plan(geometry, n_components, n_channels, dtype):
         top, left = offset
         first_row, first_column = 0, 0
         rows, columns = max(top + height, reach[0]), max(left + width, reach[1])
-    overrun = (BLOCK * stride[1]) * n_channels + row_vectors * lanes
+    overrun = blocks * BLOCK * stride[1] * n_channels + row_vectors * lanes
     pitch = -(-(columns * n_channels + overrun) // lanes) * lanes
     if pitch * np.dtype(dtype).itemsize % 1024 == 0:
         pitch += lanes  # rows a power of two apart would share their cache lines
@@ -112,3 +115,25 @@ def atom_columns(components, plan, dtype):
     columns = np.zeros((components[0].size, plan.padded_atoms), dtype=dtype)
     columns[:, : plan.atoms] = components.reshape(plan.atoms, -1).T
     return columns.ravel()
+
+
+def atom_taps(components, plan, dtype):
+    """As `atom_columns`, two vectors of atoms at a time: all taps of the first two, then all taps of the next."""
+    columns = atom_columns(components, plan, dtype).reshape(-1, plan.padded_atoms)
+    pair = 2 * lanes_of(dtype)
+    return np.concatenate([columns[:, k : k + pair].ravel() for k in range(0, plan.padded_atoms, pair)])
+
+
+def atom_slabs(components, plan, dtype):
+    """Atoms four vectors at a time, all atoms' first four, then all atoms' next; what is left vector by vector."""
+    lanes = lanes_of(dtype)
+    vectors = atom_vectors(components, plan, dtype).reshape(plan.padded_atoms, -1, lanes)
+    behind = vectors.shape[1] // 4 * 4
+    fours = vectors[:, :behind].reshape(plan.padded_atoms, -1, 4 * lanes).swapaxes(0, 1)
+    return np.concatenate([fours.ravel(), vectors[:, behind:].swapaxes(0, 1).ravel()])
+
+
+def signals_at_a_time(plan, dtype):
+    """Signals that are evaluated together: positions enough for each slice of the atoms, within the cache."""
+    wanted = -(-POSITIONS // (plan.code_height * plan.code_width))
+    return max(1, min(wanted, CACHED_BYTES // (plan.rows * plan.pitch * np.dtype(dtype).itemsize)))
