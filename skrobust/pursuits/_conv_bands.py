@@ -13,19 +13,21 @@ from ._conv_descent import (
     MOST_STAGES,
     STAGE_SWEEPS,
     STOPPED,
-    gap_and_objective,
     stage_count,
     sweep,
     sweeps_after,
     visiting_step,
     weighted_l1,
 )
+from ._conv_dual import LOCAL_FROM, dual_value, largest_correlation, lower_scales, scale_pixels
 from ._conv_support import subtract_candidates, subtract_code
 from ._conv_vectors import arrivals, arrive
 from ._vectors import kernel, take_number
 
-STAGE, DONE, SCANS, TURNS, ENDING, GAP, OBJECTIVE = range(7)
+STAGE, DONE, SCANS, TURNS, ENDING, GAP, OBJECTIVE, BOUND, LOCAL, ACTIVE = range(10)
 """Places in the state that all threads read and one writes."""
+
+STATE_SIZE = 10
 
 GOING = -1
 
@@ -72,9 +74,30 @@ def _first_straddler(where, n, last_row, row_size):
 
 
 @kernel
-def _judge(signal, residual, z, plan, penalties, alpha, tol, most, candidates, counts, tops, state):
-    """What the scans have found, and how to go on."""
-    top, n, overflow = tops.max(), 0, False
+def _weigh(signal, buffers, plan, positive, alpha, tol, most, candidates, counts, state, top):
+    """Gap and objective at the final penalty; a second dual point, to be looked at, where that may be worth it."""
+    residual, point, z, vectors, penalties = buffers
+    penalty = 0.0
+    for b in range(counts.size):
+        penalty += weighted_l1(z, penalties, _of_band(candidates, b), 0, counts[b])
+    value, squares = dual_value(signal, residual, plan, alpha, top)
+    state[BOUND] = max(state[BOUND], value)
+    objective = 0.5 * squares + penalty
+    gap = max(0.0, objective - state[BOUND])
+    state[GAP], state[OBJECTIVE] = gap, objective
+    state[LOCAL] = gap > tol * objective and (gap <= LOCAL_FROM * tol * objective or state[DONE] >= most)
+    if state[LOCAL]:
+        scales = np.ones((plan.height, plan.width), vectors.dtype)
+        for b in range(counts.size):
+            mine = _of_band(candidates, b)
+            lower_scales(scales, residual, vectors, plan, penalties, positive, mine, counts[b])
+        scale_pixels(residual, scales, plan, point)
+
+
+@kernel
+def _judge(alpha, tol, most, most_active, counts, top, state):
+    """How to go on after the scans, which found `top`."""
+    n, overflow = 0, False
     for b in range(counts.size):
         overflow = overflow or counts[b] < 0
         n += counts[b]
@@ -82,17 +105,12 @@ def _judge(signal, residual, z, plan, penalties, alpha, tol, most, candidates, c
     if stage > MOST_STAGES:
         state[STAGE], state[TURNS] = stage_count(top, alpha), 0
         return
-    if overflow:
+    if overflow or state[ACTIVE] > most_active:
         state[ENDING], state[GAP], state[OBJECTIVE] = DENSE, np.inf, np.inf
         return
     turns = STAGE_SWEEPS
     if stage == 0:
-        penalty = 0.0
-        for b in range(counts.size):
-            penalty += weighted_l1(z, penalties, _of_band(candidates, b), 0, counts[b])
-        gap, objective = gap_and_objective(signal, residual, plan, penalty, alpha, top)
-        state[GAP], state[OBJECTIVE] = gap, objective
-        if gap <= tol * objective or n == 0:
+        if state[GAP] <= tol * state[OBJECTIVE] or n == 0:
             state[ENDING] = CONVERGED
         elif state[DONE] >= most:
             state[ENDING] = STOPPED
@@ -107,19 +125,21 @@ def _judge(signal, residual, z, plan, penalties, alpha, tol, most, candidates, c
 
 @kernel
 def descend_in_bands(
-    signal, shown, residual, z, tables, plan, weights, rates, alpha, positive, has_mask, warm, tol, most, starts,
-    candidates, outs, counts, tops, state, gate, n_threads, next_thread,
+    signal, shown, residual, point, z, tables, plan, weights, rates, alpha, positive, has_mask, warm, tol, most, starts,
+    candidates, most_active, outs, counts, tops, state, gate, n_threads, next_thread,
 ):  # fmt: skip
     """Code of one signal, into `z`; each thread takes its share of the bands.
 
     Parameters
     ----------
-    signal, shown, residual : flat buffers
-        The signal where it is shown, what is shown of it, and room.
+    signal, shown, residual, point : flat buffers
+        The signal where it is shown, what is shown of it, and room; the last is zero.
     starts : ndarray of int
         Rows of positions at which bands begin, and the row behind the last.
     candidates : tuple of ndarray
         Room for those of each band, a row a band.
+    most_active : int
+        Coefficients other than zero that the code may have.
     outs : ndarray of shape (n_threads, ...)
         A row of correlations for each thread.
     counts, tops : ndarray of shape (n_bands,)
@@ -141,10 +161,12 @@ def descend_in_bands(
     _meet(gate, n_threads)
     while True:
         stage = int(state[STAGE])
-        if me == 0 and stage == 0 and state[DONE] > 0:
-            residual[:] = signal
-            for b in range(counts.size):
-                subtract_candidates(residual, shown, z, vectors, plan, _of_band(candidates, b), 0, counts[b])
+        if me == 0:
+            state[ACTIVE] = counts.sum()
+            if stage == 0 and state[DONE] > 0:
+                residual[:] = signal
+                for b in range(counts.size):
+                    subtract_candidates(residual, shown, z, vectors, plan, _of_band(candidates, b), 0, counts[b])
         _meet(gate, n_threads)
         penalties = weights * vectors.dtype.type(np.inf if stage > MOST_STAGES else alpha * FACTOR**stage)
         for b in range(me, counts.size, n_threads):
@@ -155,7 +177,21 @@ def descend_in_bands(
             )
         _meet(gate, n_threads)
         if me == 0:
-            _judge(signal, residual, z, plan, penalties, alpha, tol, most, candidates, counts, tops, state)
+            state[LOCAL] = 0
+            if stage == 0:
+                buffers = residual, point, z, vectors, penalties
+                _weigh(signal, buffers, plan, positive, alpha, tol, most, candidates, counts, state, tops.max())
+        _meet(gate, n_threads)
+        if state[LOCAL]:
+            for b in range(me, counts.size, n_threads):
+                rows = starts[b], starts[b + 1]
+                tops[b] = largest_correlation(point, tables[1], plan, rates, positive, rows, outs[me])
+            _meet(gate, n_threads)
+        if me == 0:
+            if state[LOCAL]:
+                state[BOUND] = max(state[BOUND], dual_value(signal, point, plan, alpha, tops.max())[0])
+                state[GAP] = max(0.0, state[OBJECTIVE] - state[BOUND])
+            _judge(alpha, tol, most, most_active, counts, tops.max(), state)
         _meet(gate, n_threads)
         if state[ENDING] != GOING:
             return

@@ -31,6 +31,13 @@ def room_for_candidates(capacity, like):
     )
 
 
+@kernel
+def room_for_steps(most, residual):
+    """Arrays of conjugate gradients: three a coefficient, and a buffer like the residual."""
+    kind = residual.dtype
+    return np.empty(most, kind), np.empty(most, kind), np.empty(most, kind), np.empty_like(residual)
+
+
 @inlined
 def kind_at(y, x, plan, has_mask):
     """Kind of the candidates at position (y, x)."""

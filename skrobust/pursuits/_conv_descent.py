@@ -9,9 +9,10 @@ import math
 
 import numpy as np
 
-from ._conv_candidates import collect, drop_zeros, room_for_candidates
+from ._conv_candidates import collect, drop_zeros, room_for_candidates, room_for_steps
+from ._conv_dual import LOCAL_FROM, dual_value, largest_correlation, lower_scales, scale_pixels
 from ._conv_kernels import lay_signal, row_buffer
-from ._conv_support import add_candidate, gradient, solve_on_support, subtract_candidates, subtract_code
+from ._conv_support import add_candidate, gradient, improve_on_support, subtract_candidates, subtract_code
 from ._vectors import aligned_zeros, inlined, kernel, lanes, take_number
 
 SPACING = 8
@@ -24,11 +25,11 @@ STAGE_SWEEPS = 2
 SWEEPS = (3, 8, 8, 4)
 """Sweeps between one scan and the next at the final penalty; the last number goes on."""
 
-REFINED_FROM, CG_STEPS, CG_RTOL, MOST_TRIES = 3, 12, 0.03, 3
+REFINED_FROM, CG_STEPS, CG_RTOL, MOST_TRIES = 3, 12, 0.03, 2
 """From that scan on, conjugate gradients on the support follow the sweeps; anew where a coefficient reaches zero."""
 
 CONVERGED, STOPPED, DENSE = 0, 1, 2
-"""How a descent ended: at its gap, at its last sweep, for too many candidates."""
+"""How a descent ended: at its gap, at its last sweep, for too many coefficients."""
 
 
 @inlined
@@ -71,28 +72,6 @@ def weighted_l1(z, penalties, candidates, first, behind):
     return total
 
 
-@kernel
-def gap_and_objective(signal, residual, plan, penalty, alpha, top):
-    """Duality gap of the code whose residual, penalty and largest correlation these are, and its objective.
-
-    The dual point is the residual, scaled to be feasible and, within that, best.
-    """
-    row = plan.width * plan.channels
-    squares = products = 0.0
-    for y in range(plan.height):
-        at = (y + plan.top) * plan.pitch + plan.left * plan.channels
-        for i in range(at, at + row):
-            r = np.float64(residual[i])
-            squares += r * r
-            products += r * np.float64(signal[i])
-    objective = 0.5 * squares + penalty
-    scale = products / squares if squares > 0 else 0.0
-    if top > 0:
-        scale = min(scale, alpha / np.float64(top))
-    scale = max(scale, 0.0)
-    return max(0.0, objective - scale * products + 0.5 * scale * scale * squares), objective
-
-
 @inlined
 def sweeps_after(scans):
     """Sweeps after a scan at the final penalty."""
@@ -108,14 +87,17 @@ def stage_count(top, alpha):
 
 
 @kernel
-def _descend(signal, counts, z, tables, plan, weights, rates, alpha, positive, has_mask, warm, tol, most, capacity):
+def _descend(signal, counts, z, tables, plan, weights, rates, alpha, positive, has_mask, warm, tol, most, room):
     """Code of one signal, from and into `z`; returns gap, objective, sweeps and how it ended."""
     vectors = tables[0]
     residual = signal.copy()
     out = row_buffer(plan, vectors)
+    capacity, most_active = room
     candidates = room_for_candidates(capacity, vectors)
-    work = np.empty(capacity, vectors.dtype), np.empty(capacity, vectors.dtype), np.empty_like(residual)
+    work = room_for_steps(most_active, residual)
+    kept, point = np.empty_like(residual), aligned_zeros(residual.size, vectors)
     rows = 0, plan.code_height
+    bound = 0.0  # of theta = 0
     n_positions = plan.code_height * plan.code_width
     done = scans = 0
     stage = 0 if warm else MOST_STAGES + 1
@@ -138,8 +120,17 @@ def _descend(signal, counts, z, tables, plan, weights, rates, alpha, positive, h
             return np.inf, np.inf, done, DENSE
         turns = STAGE_SWEEPS
         if stage == 0:
-            penalty = weighted_l1(z, penalties, candidates, 0, n)
-            gap, objective = gap_and_objective(signal, residual, plan, penalty, alpha, top)
+            value, squares = dual_value(signal, residual, plan, alpha, top)
+            bound = max(bound, value)
+            objective = 0.5 * squares + weighted_l1(z, penalties, candidates, 0, n)
+            gap = max(0.0, objective - bound)
+            if gap > tol * objective and n > 0 and (gap <= LOCAL_FROM * tol * objective or done >= most):
+                scales = np.ones((plan.height, plan.width), vectors.dtype)
+                lower_scales(scales, residual, vectors, plan, penalties, positive, candidates, n)
+                scale_pixels(residual, scales, plan, point)
+                top = largest_correlation(point, tables[1], plan, rates, positive, rows, out)
+                bound = max(bound, dual_value(signal, point, plan, alpha, top)[0])
+                gap = max(0.0, objective - bound)
             if gap <= tol * objective or n == 0:
                 return gap, objective, done, CONVERGED
             if done >= most:
@@ -153,11 +144,13 @@ def _descend(signal, counts, z, tables, plan, weights, rates, alpha, positive, h
             if turn == 0 or turn == 2:
                 n = drop_zeros(z, candidates, 0, n)
         done += turns
+        n = drop_zeros(z, candidates, 0, n)
+        if n > most_active:
+            return np.inf, np.inf, done, DENSE
         if scans >= REFINED_FROM:
-            n = drop_zeros(z, candidates, 0, n)
             for _ in range(MOST_TRIES):
-                touched = solve_on_support(
-                    residual, counts, z, vectors, plan, penalties, True, candidates, n, work, CG_STEPS, CG_RTOL
+                touched = improve_on_support(
+                    residual, counts, z, vectors, plan, penalties, candidates, n, work, kept, CG_STEPS, CG_RTOL
                 )
                 done += CG_STEPS
                 if not touched:
@@ -167,7 +160,7 @@ def _descend(signal, counts, z, tables, plan, weights, rates, alpha, positive, h
 
 
 @kernel
-def _descend_one(x, mask, codes, warm, tables, plan, weights, rates, alpha, positive, tol, most, capacity, report):
+def _descend_one(x, mask, codes, warm, tables, plan, weights, rates, alpha, positive, tol, most, room, report):
     """Code of one signal, from its arrays and back."""
     vectors = tables[0]
     has_mask = mask.size > 0
@@ -182,7 +175,7 @@ def _descend_one(x, mask, codes, warm, tables, plan, weights, rates, alpha, posi
             for k in range(plan.atoms):
                 z[p * plan.padded_atoms + k] = codes[p, k]
     gap, objective, sweeps, ending = _descend(
-        signal, counts, z, tables, plan, weights, rates, alpha, positive, has_mask, warm, tol, most, capacity
+        signal, counts, z, tables, plan, weights, rates, alpha, positive, has_mask, warm, tol, most, room
     )
     for p in range(codes.shape[0]):
         for k in range(plan.atoms):
@@ -192,7 +185,7 @@ def _descend_one(x, mask, codes, warm, tables, plan, weights, rates, alpha, posi
 
 @kernel
 def descend_signals(
-    X, masks, codes, warm, tables, plan, weights, rates, alpha, positive, tol, most, capacity, report, next_signal
+    X, masks, codes, warm, tables, plan, weights, rates, alpha, positive, tol, most, room, report, next_signal
 ):
     """Codes of many signals, a thread a signal.
 
@@ -203,6 +196,8 @@ def descend_signals(
         1 where a value counts, 0 where it is missing.
     codes : ndarray of shape (n, n_positions, atoms)
         Written; read where `warm`.
+    room : tuple of int
+        Candidates of one signal for which there is room, and coefficients other than zero that it may have.
     report : ndarray of shape (n, 4)
         Gap, objective, sweeps and how it ended.
     """
@@ -221,7 +216,7 @@ def descend_signals(
             positive,
             tol,
             most,
-            capacity,
+            room,
             report[n],
         )
         n = take_number(next_signal)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._conv_candidates import kind_at, room_for_candidates
+from ._conv_candidates import kind_at, room_for_candidates, room_for_steps
 from ._conv_kernels import correlate_row, lay_signal, row_buffer
 from ._conv_support import inner_inside, solve_on_support
 from ._conv_vectors import bits_above, lowest_bit
@@ -75,7 +75,7 @@ def _match(x, mask, codes, tables, plan, rates, most_atoms, stripe_most, reach, 
     z = aligned_zeros(codes.shape[0] * plan.padded_atoms, vectors)
     candidates = room_for_candidates(most_atoms, vectors)
     where, places, atoms, kinds, _, _ = candidates
-    work = np.empty(most_atoms, vectors.dtype), np.empty(most_atoms, vectors.dtype), np.empty_like(residual)
+    work = room_for_steps(most_atoms, residual)
     free = np.zeros(plan.padded_atoms, vectors.dtype)
     stripes = np.zeros((plan.code_height, plan.code_width), np.int64)
     full = np.zeros((plan.code_height, plan.code_width), np.bool_)
@@ -105,7 +105,7 @@ def _match(x, mask, codes, tables, plan, rates, most_atoms, stripe_most, reach, 
         if stripe_most > 0:
             _fill_stripes(stripes, full, y, x_position, reach, plan.wraps, stripe_most)
         solve_on_support(
-            residual, counts, z, vectors, plan, free, False, candidates, n, work, LEAST_SQUARES_STEPS, 64 * eps
+            residual, counts, z, vectors, plan, free, candidates, n, work, LEAST_SQUARES_STEPS, 64 * eps
         )
         squared = inner_inside(residual, residual, plan)
     for p in range(codes.shape[0]):

@@ -13,7 +13,10 @@ from ._conv_operator import ConvolutionalOperator, flat_rows
 from ._threads import on_threads
 
 DENSE_SHARE = 0.1
-"""Share of coefficients that take part from which proximal gradient is faster than coordinate descent."""
+"""Share of coefficients other than zero from which proximal gradient is faster than coordinate descent."""
+
+MOST_CANDIDATES = 1 << 22
+"""Candidates for which there is room in any case: what is not used of it costs nothing."""
 
 CACHED_BYTES = 1 << 21
 """Codes that proximal gradient treats at a time: they stay in the cache."""
@@ -119,7 +122,7 @@ def convolutional_basis_pursuit(
     solver : {"auto", "descent", "fista"}, default="auto"
         "descent": coordinate descent on a working set, for sparse codes, on the CPU. "fista": accelerated proximal
         gradient with adaptive restart. "auto": descent, and fista for the signals more than a tenth of whose
-        coefficients take part, for large atoms and on other devices.
+        coefficients become nonzero, for large atoms and on other devices.
     tol : float, default=1e-3
         Relative duality gap.
     max_iter : int, default=1000
@@ -248,24 +251,24 @@ def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_
     else:
         masks = flat_rows(np.broadcast_to(mask, X.shape))
     report = np.empty((n_samples, 4))
-    capacity = int(share * codes[0].size) + 64
+    room = min(codes[0].size, max(MOST_CANDIDATES, int(share * codes[0].size))) + 64, int(share * codes[0].size) + 64
     maps = codes.reshape(n_samples, -1, codes.shape[-1])
     settings = warm, tables, plan, padded, rates, float(alpha), bool(positive), float(tol), int(max_iter)
     starts = band_starts(operator.geometry)
     with kernel_threads(n_jobs, uses_blas=False):
         if starts is None:
-            on_threads(descend_signals, flat, masks, maps, *settings, capacity, report, n_pieces=n_samples)
+            on_threads(descend_signals, flat, masks, maps, *settings, room, report, n_pieces=n_samples)
         else:
             for n in range(n_samples):
-                report[n] = _descend_in_bands(flat[n], masks[n], maps[n], *settings, capacity, starts)
+                report[n] = _descend_in_bands(flat[n], masks[n], maps[n], *settings, room, starts)
     return report
 
 
-def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, positive, tol, most, capacity, starts):
+def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, positive, tol, most, room, starts):
     """Gap, objective, sweeps and ending of one large signal, several threads on it."""
     import numba
 
-    from ._conv_bands import DONE, ENDING, GAP, OBJECTIVE, descend_in_bands
+    from ._conv_bands import DONE, ENDING, GAP, OBJECTIVE, STATE_SIZE, descend_in_bands
     from ._conv_kernels import lay_signal
     from ._conv_plan import BLOCK
 
@@ -277,14 +280,15 @@ def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, 
     signal *= shown
     z = np.zeros((len(code), plan.padded_atoms), dtype=dtype)
     z[:, : plan.atoms] = code
-    room = min(2 * capacity // n_bands, (int(np.diff(starts).max()) * plan.code_width) * plan.atoms) + 64
+    of_band = min(2 * room[0] // n_bands, int(np.diff(starts).max()) * plan.code_width * plan.atoms) + 64
     kinds = [np.int64, np.int64, np.int64, np.int8, dtype, dtype]
-    state = np.zeros(7)
+    state = np.zeros(STATE_SIZE)
     on_threads(
         descend_in_bands,
         signal,
         shown,
         np.empty_like(signal),
+        np.zeros_like(signal),
         z.reshape(-1),
         tables,
         plan,
@@ -297,7 +301,8 @@ def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, 
         tol,
         most,
         starts,
-        tuple(np.empty((n_bands, room), dtype=kind) for kind in kinds),
+        tuple(np.empty((n_bands, of_band), dtype=kind) for kind in kinds),
+        room[1],
         np.zeros((n_threads, (plan.code_width + BLOCK) * plan.padded_atoms), dtype=dtype),
         np.zeros(n_bands, dtype=np.int64),
         np.zeros(n_bands, dtype=dtype),

@@ -6,6 +6,9 @@ from ._conv_candidates import MASKED, MIRRORED, PLAIN
 from ._conv_kernels import add_atom
 from ._vectors import add, broadcast, fma, inlined, kernel, lanes, load, multiply, store, total
 
+MOST_HALVINGS = 6
+"""Lengths of a step that are tried before it is given up."""
+
 
 @inlined
 def gradient(residual, at, vectors, a, plan):
@@ -109,18 +112,16 @@ def inner_inside(a, b, plan):
 
 
 @kernel
-def _slopes(residual, z, vectors, plan, penalties, candidates, n, slopes):
-    """Descent directions of the objective at the coefficients that are not zero, and their squared norm."""
+def _slopes(residual, origins, vectors, plan, penalties, candidates, n, slopes):
+    """Descent directions of the objective at coefficients of the signs of `origins`, and their squared norm."""
     places, atoms = candidates[1], candidates[2]
-    where = candidates[0]
     atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
     squares = 0.0
     for i in range(n):
         slope = gradient(residual, places[i], vectors, atoms[i] * atom_size, plan)
-        value = z[where[i]]
-        if value > 0:
+        if origins[i] > 0:
             slope -= penalties[atoms[i]]
-        elif value < 0:
+        elif origins[i] < 0:
             slope += penalties[atoms[i]]
         slopes[i] = slope
         squares += np.float64(slope) * np.float64(slope)
@@ -128,8 +129,8 @@ def _slopes(residual, z, vectors, plan, penalties, candidates, n, slopes):
 
 
 @kernel
-def solve_on_support(residual, counts, z, vectors, plan, penalties, keep_signs, candidates, n, work, most, rtol):
-    """Minimise over the candidates that are not zero, their signs fixed; a step ends where a sign would change.
+def solve_on_support(residual, counts, z, vectors, plan, penalties, candidates, n, work, most, rtol):
+    """Minimise over the first `n` candidates, the penalty linear with the signs that they begin with.
 
     Parameters
     ----------
@@ -137,26 +138,20 @@ def solve_on_support(residual, counts, z, vectors, plan, penalties, keep_signs, 
         The first and last are updated.
     penalties : ndarray of shape (padded_atoms,)
         Zero for least squares.
-    keep_signs : bool
-        Whether to stop at the first coefficient that reaches zero; it is then zero.
     candidates : tuple of arrays
-        All of the first `n` differ from zero, or `keep_signs` is false.
     work : tuple of ndarray
-        Slopes and directions, at least `n` long, and a buffer like the residual.
+        Slopes, directions and where the coefficients began, at least `n` long, and a buffer like the residual.
     most : int
         Conjugate gradient steps.
     rtol : float
         Norm of the slopes, relative to what it was, at which to stop.
-
-    Returns
-    -------
-    bool
-        Whether a coefficient has become zero.
     """
     where, places, atoms, kinds = candidates[0], candidates[1], candidates[2], candidates[3]
-    slopes, directions, image = work
+    slopes, directions, origins, image = work
     atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
-    squares = _slopes(residual, z, vectors, plan, penalties, candidates, n, slopes)
+    for i in range(n):
+        origins[i] = z[where[i]]
+    squares = _slopes(residual, origins, vectors, plan, penalties, candidates, n, slopes)
     goal = squares * rtol * rtol
     for i in range(n):
         directions[i] = slopes[i]
@@ -171,23 +166,69 @@ def solve_on_support(residual, counts, z, vectors, plan, penalties, keep_signs, 
         if not curvature > 0:
             break
         length = z.dtype.type(squares / curvature)
-        blocked = -1
-        if keep_signs:
-            for i in range(n):
-                old = z[where[i]]
-                if old * (old + length * directions[i]) < 0:
-                    length = -old / directions[i]
-                    blocked = i
         for i in range(n):
             z[where[i]] += length * directions[i]
         for i in range(image.size):
             residual[i] -= length * image[i]
-        if blocked >= 0:
-            z[where[blocked]] = 0
-            return True
-        later = _slopes(residual, z, vectors, plan, penalties, candidates, n, slopes)
+        later = _slopes(residual, origins, vectors, plan, penalties, candidates, n, slopes)
         ratio = z.dtype.type(later / squares)
         squares = later
         for i in range(n):
             directions[i] = slopes[i] + ratio * directions[i]
+
+
+@kernel
+def _objective(residual, z, plan, penalties, candidates, n):
+    where, atoms = candidates[0], candidates[2]
+    value = 0.5 * inner_inside(residual, residual, plan)
+    for i in range(n):
+        value += np.float64(penalties[atoms[i]]) * abs(np.float64(z[where[i]]))
+    return value
+
+
+@kernel
+def improve_on_support(residual, counts, z, vectors, plan, penalties, candidates, n, work, kept, most, rtol):
+    """As `solve_on_support`, for candidates none of which is zero, without a change of sign.
+
+    Coefficients that would change their sign become zero, all at once; the way is halved until the objective falls.
+
+    Parameters
+    ----------
+    kept : buffer like the residual
+
+    Returns
+    -------
+    bool
+        Whether a coefficient has become zero.
+    """
+    where, places, atoms, kinds = candidates[0], candidates[1], candidates[2], candidates[3]
+    aims, _, origins, _ = work
+    atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
+    kept[:] = residual
+    before = _objective(residual, z, plan, penalties, candidates, n)
+    solve_on_support(residual, counts, z, vectors, plan, penalties, candidates, n, work, most, rtol)
+    flips = False
+    for i in range(n):
+        aims[i] = z[where[i]]
+        flips = flips or aims[i] * origins[i] < 0
+    if not flips:
+        return False
+    length = z.dtype.type(1)
+    half = z.dtype.type(0.5)
+    for _ in range(MOST_HALVINGS):
+        residual[:] = kept
+        for i in range(n):
+            value = origins[i] + length * (aims[i] - origins[i])
+            if value * origins[i] <= 0:
+                value -= value
+            z[where[i]] = value
+            if value != origins[i]:
+                at, a = places[i], atoms[i] * atom_size
+                add_candidate(residual, at, vectors, a, counts, plan, kinds[i], origins[i] - value)
+        if _objective(residual, z, plan, penalties, candidates, n) < before:
+            return True
+        length *= half
+    residual[:] = kept
+    for i in range(n):
+        z[where[i]] = origins[i]
     return False
