@@ -164,7 +164,7 @@ def test_triton_kernels_by_interpreter():
     code = """
         import contextlib, itertools, torch
         torch.cuda.device_of = lambda tensor: contextlib.nullcontext()
-        from skrobust.pursuits import _fused_torch as fused, _fused_triton as kernels
+        from skrobust.pursuits import _fused_torch as fused, _fused_triton_torch as kernels
 
         generator = torch.Generator().manual_seed(0)
         for dtype, positive, extrapolates, first, shared in itertools.product(
@@ -205,6 +205,6 @@ def test_triton_kernels_by_interpreter():
 def test_plain_torch_without_triton(monkeypatch):
     fused._triton_kernels.cache_clear()
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "skrobust.pursuits._fused_triton", raising=False)
+    monkeypatch.delitem(sys.modules, "skrobust.pursuits._fused_triton_torch", raising=False)
     assert fused._triton_kernels() is None
     fused._triton_kernels.cache_clear()

@@ -150,6 +150,6 @@ def _kernels(tensor):
 @functools.cache
 def _triton_kernels():
     try:
-        return importlib.import_module("._fused_triton", __package__)
+        return importlib.import_module("._fused_triton_torch", __package__)
     except ImportError:
         return None
