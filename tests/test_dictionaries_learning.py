@@ -14,6 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skrobust.dictionaries import KSVD, MOD, OnlineDictionaryLearning, _learner
 from skrobust.dictionaries._initial import cosine_atoms
+from skrobust.dictionaries._online_steps import MinibatchSteps
 from skrobust.pursuits import orthogonal_mp
 from skrobust.signals import SignalLayout
 
@@ -317,17 +318,21 @@ def test_warm_start_goes_on(Learner):
 
 
 class Interrupter:
-    """Codes as ever, but for the call at which the user presses Ctrl+C."""
+    """Learns as ever, but for the call at which the user presses Ctrl+C."""
 
     def __init__(self, monkeypatch, at):
-        self.encode, self.calls, self.at = _learner.encode, 0, at
-        monkeypatch.setattr(_learner, "encode", self)
+        self.calls, self.at = 0, at
+        for owner, name in ((_learner, "encode"), (MinibatchSteps, "learn")):
+            monkeypatch.setattr(owner, name, self.watched(getattr(owner, name)))
 
-    def __call__(self, *args, **kwargs):
-        self.calls += 1
-        if self.calls == self.at:
-            raise KeyboardInterrupt
-        return self.encode(*args, **kwargs)
+    def watched(self, function):
+        def call(*args, **kwargs):
+            self.calls += 1
+            if self.calls == self.at:
+                raise KeyboardInterrupt
+            return function(*args, **kwargs)
+
+        return call
 
 
 @each_learner
@@ -355,7 +360,8 @@ def test_interrupted_fit_is_resumed(Learner, monkeypatch):
         words["batch_size"] = 150
     whole = Learner(**words, max_iter=6).fit(X)
     learner = Learner(**words, max_iter=6, warm_start=True)
-    Interrupter(monkeypatch, 6)
+    # Online, the fourth call begins in the middle of the third pass, behind eight minibatches.
+    Interrupter(monkeypatch, 4)
     with pytest.raises(KeyboardInterrupt):
         learner.fit(X)
     monkeypatch.undo()

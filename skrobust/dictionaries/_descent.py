@@ -1,77 +1,130 @@
 """The best atoms for given codes, from the inner products of the codes: block coordinate descent, atom by atom."""
 
-import math
-
 import numpy as np
 
-from skrobust.pursuits._vectors import broadcast, fnma, inlined, kernel, lanes, load, load_all, maximum, store
+from skrobust.pursuits._vectors import (
+    absolute,
+    broadcast,
+    fnma,
+    inlined,
+    kernel,
+    lanes,
+    largest,
+    load,
+    load_all,
+    maximum,
+    multiply,
+    store,
+)
 
 from ._rows import dot
 
 _GROUP = 4
-"""Vectors of features that the kernel takes at a time."""
+"""Vectors of features that the kernel takes at a time, and atoms: each vector loaded then serves four of them."""
 
 
 @inlined
-def _less_others(gram, row, first, last, atoms, g, width, sums):
-    """Four vectors of the target of an atom less the parts of the other atoms `first` to `last`."""
+def _less(weight, v, sums):
+    return (
+        fnma(weight, v[0], sums[0]),
+        fnma(weight, v[1], sums[1]),
+        fnma(weight, v[2], sums[2]),
+        fnma(weight, v[3], sums[3]),
+    )
+
+
+@inlined
+def _four(array, at):
+    step = lanes(array)
+    return load(array, at), load(array, at + step), load(array, at + 2 * step), load(array, at + 3 * step)
+
+
+@inlined
+def _put_four(array, at, v):
+    step = lanes(array)
+    store(array, at, v[0])
+    store(array, at + step, v[1])
+    store(array, at + 2 * step, v[2])
+    store(array, at + 3 * step, v[3])
+
+
+@inlined
+def _less_outer(gram, targets, atoms, best, n_atoms, width, first, last):
+    """Targets of the atoms `first` to `last` (four at most) less the parts of all other atoms."""
     step = lanes(atoms)
-    s0, s1, s2, s3 = sums
-    at = first * width + g
-    for k in range(first, last):
-        weight = load_all(gram, row + k)
-        s0, s1 = fnma(weight, load(atoms, at), s0), fnma(weight, load(atoms, at + step), s1)
-        s2 = fnma(weight, load(atoms, at + 2 * step), s2)
-        s3 = fnma(weight, load(atoms, at + 3 * step), s3)
-        at += width
-    return s0, s1, s2, s3
+    j1, j2, j3 = min(first + 1, last - 1), min(first + 2, last - 1), min(first + 3, last - 1)
+    r0, r1, r2, r3 = first * n_atoms, j1 * n_atoms, j2 * n_atoms, j3 * n_atoms
+    for g in range(0, width, 4 * step):
+        s0, s1 = _four(targets, first * width + g), _four(targets, j1 * width + g)
+        s2, s3 = _four(targets, j2 * width + g), _four(targets, j3 * width + g)
+        for lo, hi in ((0, first), (last, n_atoms)):
+            at = lo * width + g
+            for k in range(lo, hi):
+                v = _four(atoms, at)
+                s0, s1 = _less(load_all(gram, r0 + k), v, s0), _less(load_all(gram, r1 + k), v, s1)
+                s2, s3 = _less(load_all(gram, r2 + k), v, s2), _less(load_all(gram, r3 + k), v, s3)
+                at += width
+        # Where atoms are short of four, the last is written again.
+        _put_four(best, g, s0)
+        _put_four(best, (j1 - first) * width + g, s1)
+        _put_four(best, (j2 - first) * width + g, s2)
+        _put_four(best, (j3 - first) * width + g, s3)
+
+
+@inlined
+def _less_inner(gram, row, atoms, best, own, width, first, last, j, positive):
+    """The target of atom `j` less the parts of the other three, which may just have changed."""
+    step, zero = lanes(atoms), broadcast(atoms.dtype.type(0))
+    for g in range(0, width, step):
+        value = load(best, own + g)
+        for k in range(first, last):
+            if k != j:
+                value = fnma(load_all(gram, row + k), load(atoms, k * width + g), value)
+        store(best, own + g, maximum(value, zero) if positive else value)
+
+
+@inlined
+def _replace(atoms, at, best, own, width, scale):
+    """Put the scaled best in place of an atom; return the largest change of a feature."""
+    step, factor = lanes(atoms), broadcast(atoms.dtype.type(scale))
+    moved = broadcast(atoms.dtype.type(0))
+    for g in range(0, width, step):
+        value = multiply(load(best, own + g), factor)
+        moved = maximum(absolute(fnma(broadcast(atoms.dtype.type(1)), load(atoms, at + g), value)), moved)
+        store(atoms, at + g, value)
+    return largest(moved)
 
 
 @kernel
-def _descend(gram, targets, atoms, best, n_atoms, unit_norm, positive, max_sweeps, tol):
-    step, width = lanes(atoms), best.size
-    zero = broadcast(atoms.dtype.type(0))
+def descend_atoms(gram, targets, atoms, best, n_atoms, unit_norm, positive, max_sweeps, tol):
+    """`descend` of flat arrays with rows of whole groups of vectors; `best` has room for four."""
+    width = best.size // _GROUP
     for _ in range(max_sweeps):
-        largest = 0.0
-        for j in range(n_atoms):
-            row, own = j * n_atoms, j * width
-            power = gram[row + j]
-            if not power > 0:
-                continue
-            for g in range(0, width, 4 * step):
-                at = own + g
-                sums = (
-                    load(targets, at),
-                    load(targets, at + step),
-                    load(targets, at + 2 * step),
-                    load(targets, at + 3 * step),
-                )
-                sums = _less_others(gram, row, 0, j, atoms, g, width, sums)
-                sums = _less_others(gram, row, j + 1, n_atoms, atoms, g, width, sums)
-                if positive:
-                    sums = (
-                        maximum(sums[0], zero),
-                        maximum(sums[1], zero),
-                        maximum(sums[2], zero),
-                        maximum(sums[3], zero),
-                    )
-                store(best, g, sums[0])
-                store(best, g + step, sums[1])
-                store(best, g + 2 * step, sums[2])
-                store(best, g + 3 * step, sums[3])
-            norm = np.sqrt(dot(best, 0, best, 0, width))
-            if unit_norm:
-                if not norm > 0:
+        farthest = 0.0
+        for first in range(0, n_atoms, _GROUP):
+            last = min(n_atoms, first + _GROUP)
+            _less_outer(gram, targets, atoms, best, n_atoms, width, first, last)
+            for j in range(first, last):
+                row, own = j * n_atoms, (j - first) * width
+                power = gram[row + j]
+                if not power > 0:
                     continue
-                power = norm
-            moved = 0.0
-            for f in range(width):
-                value = best[f] / power
-                moved = max(moved, abs(value - atoms[own + f]))
-                atoms[own + f] = value
-            largest = max(largest, moved * power / norm if norm > 0 else moved)
-        if largest <= tol:
+                _less_inner(gram, row, atoms, best, own, width, first, last, j, positive)
+                norm = np.sqrt(dot(best, own, best, own, width))
+                if unit_norm:
+                    if not norm > 0:
+                        continue
+                    power = norm
+                moved = _replace(atoms, j * width, best, own, width, 1 / power)
+                farthest = max(farthest, moved * power / norm if norm > 0 else moved)
+        if farthest <= tol:
             break
+
+
+def padded_features(n_features, dtype):
+    """`n_features` rounded up to whole groups of vectors."""
+    group = _GROUP * 64 // dtype.itemsize
+    return -(-n_features // group) * group
 
 
 def descend(gram, products, components, *, unit_norm, positive, max_sweeps=1, tol=0.0):
@@ -99,11 +152,10 @@ def descend(gram, products, components, *, unit_norm, positive, max_sweeps=1, to
         Atoms that serve no signal are as they were.
     """
     (n_atoms, n_features), dtype = components.shape, components.dtype
-    group = _GROUP * 64 // dtype.itemsize
-    width = math.ceil(n_features / group) * group
+    width = padded_features(n_features, dtype)
     atoms, targets = np.zeros((n_atoms, width), dtype), np.zeros((n_atoms, width), dtype)
     atoms[:, :n_features], targets[:, :n_features] = components, products
     gram = np.ascontiguousarray(gram, dtype=dtype).reshape(-1)
-    best = np.zeros(width, dtype)
-    _descend(gram, targets.reshape(-1), atoms.reshape(-1), best, n_atoms, unit_norm, positive, max_sweeps, tol)
+    best = np.zeros(_GROUP * width, dtype)
+    descend_atoms(gram, targets.reshape(-1), atoms.reshape(-1), best, n_atoms, unit_norm, positive, max_sweeps, tol)
     return np.ascontiguousarray(atoms[:, :n_features])

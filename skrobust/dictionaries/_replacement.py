@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from skrobust.pursuits._omp_atoms import aligned_zeros, gram_of, padded_width
+
 from ._initial import unit_rows
 
 DUPLICATE = 0.99
@@ -25,14 +27,22 @@ def idle_atoms(components, usage):
     ndarray of bool of shape (n_atoms,)
     """
     idle = usage <= min(FEW, int(SHARE * usage.mean()))
-    alike = np.abs(components @ components.T) > DUPLICATE
-    np.fill_diagonal(alike, False)
-    twins = np.flatnonzero(alike.any(axis=1))
+    correlations = _correlations(components)
+    np.fill_diagonal(correlations, 0)
+    twins = np.flatnonzero(np.maximum(correlations.max(axis=1), -correlations.min(axis=1)) > DUPLICATE)
     busy = np.zeros(len(components), dtype=bool)
     for j in twins[np.argsort(-usage[twins], kind="stable")]:
-        idle[j] |= bool(np.any(alike[j] & busy))
+        idle[j] |= bool(np.any(np.abs(correlations[j, busy]) > DUPLICATE))
         busy[j] = not idle[j]
     return idle
+
+
+def _correlations(components):
+    """Inner products of the rows, without the threads of BLAS, which would be in the way of ours."""
+    n_atoms, n_features = components.shape
+    columns = aligned_zeros((n_features, padded_width(n_atoms, components.dtype)), components.dtype)
+    columns[:, :n_atoms] = components.T
+    return gram_of(columns, n_atoms).reshape(n_atoms, -1)[:, :n_atoms]
 
 
 def replace_idle_atoms(components, usage, energies, X, positive):
