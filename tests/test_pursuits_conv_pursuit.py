@@ -18,6 +18,7 @@ from skrobust.pursuits import (
     implicit_pursuit,
     unrolled_pursuit,
 )
+from skrobust.pursuits._conv_geometry import ConvolutionGeometry, least_over_cover
 
 
 def make_problem(shape=(9, 11, 2), kernel=(3, 4), n_atoms=6, padding="same", stride=1, dtype=np.float64, n=3, seed=0):
@@ -99,6 +100,58 @@ def test_gap_bounds_the_suboptimality(kind, solver, dtype):
         rounding = 0 if dtype == np.float64 else 1e-5 * found + 1e-9
         assert (found - least <= result.gap + rounding + 1e-10 * found + 1e-15).all()
         assert (result.gap <= tol * result.objective + 1e-12).all()
+
+
+@pytest.mark.parametrize("solver", ["descent", "fista"])
+@pytest.mark.parametrize(("padding", "stride"), [*((p, 1) for p in PADDINGS), ("valid", 2), ("circular", 2)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_gap_bounds_the_suboptimality_wherever_it_stops(padding, stride, masked, solver):
+    operator, X = make_problem((14, 11, 2), (4, 3), 7, padding, stride, n=2)
+    mask = np.random.default_rng(1).random((14, 11, 1)) < 0.7 if masked else None
+    alpha = 0.1 * convolutional_alpha_max(X, operator, mask=mask).min()
+    best = convolutional_basis_pursuit(X, operator, alpha, mask=mask, tol=1e-11, max_iter=100_000)
+    least, gaps = best.objective - best.gap, []
+    for max_iter in (1, 5, 20, 60, 150):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            result = convolutional_basis_pursuit(
+                X, operator, alpha, mask=mask, solver=solver, tol=1e-9, max_iter=max_iter
+            )
+        assert (result.objective - least <= result.gap * (1 + 1e-9) + 1e-9 * best.objective).all()
+        gaps.append(result.gap)
+    assert (gaps[-1] < 0.2 * gaps[0]).all()
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_least_over_cover(padding, stride):
+    geometry = ConvolutionGeometry.of((7, 8), (3, 2), padding, stride)
+    values = np.random.default_rng(0).random((2, *geometry.code_grid))
+    expected = np.ones((2, 7, 8))
+    for p in np.ndindex(*geometry.code_grid):
+        for tap in np.ndindex(3, 2):
+            place = [a * s - o + t for a, s, o, t in zip(p, geometry.stride, geometry.offset, tap, strict=True)]
+            if geometry.wraps:
+                place = [i % n for i, n in zip(place, (7, 8), strict=True)]
+            if all(0 <= i < n for i, n in zip(place, (7, 8), strict=True)):
+                at = (slice(None), *place)
+                expected[at] = np.minimum(expected[at], values[(slice(None), *p)])
+    np.testing.assert_array_equal(least_over_cover(values, geometry), expected)
+    np.testing.assert_array_equal(least_over_cover(torch.as_tensor(values), geometry), expected)
+
+
+def test_scaling_pixel_by_pixel_makes_the_gap_smaller():
+    rng = np.random.default_rng(0)
+    operator = ConvolutionalOperator(rng.normal(size=(8, 4, 4, 1)), (48, 48, 1))
+    X = rng.normal(size=(1, 48, 48, 1))
+    alpha = 0.2 * convolutional_alpha_max(X, operator)[0]
+    with pytest.warns(ConvergenceWarning):
+        result = convolutional_basis_pursuit(X, operator, alpha, tol=1e-9, max_iter=40)
+    residual = X - operator.synthesize(result.codes)
+    top = np.abs(operator.analyze(residual)).max()
+    scale = min(alpha / top, (residual * X).sum() / (residual**2).sum())
+    of_one_factor = result.objective - scale * (residual * X).sum() + scale**2 * (residual**2).sum() / 2
+    assert result.gap < 0.7 * of_one_factor
 
 
 @given(

@@ -19,7 +19,8 @@ from ._conv_descent import (
     visiting_step,
     weighted_l1,
 )
-from ._conv_dual import LOCAL_FROM, dual_value, largest_correlation, lower_scales, scale_pixels
+from ._conv_dual import dual_value, largest_correlation, lower_scales, scale_pixels
+from ._conv_fista import LOCAL_FROM
 from ._conv_support import subtract_candidates, subtract_code
 from ._conv_vectors import arrivals, arrive
 from ._vectors import kernel, take_number

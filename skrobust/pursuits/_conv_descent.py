@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from ._conv_candidates import collect, drop_zeros, room_for_candidates, room_for_steps
-from ._conv_dual import LOCAL_FROM, dual_value, largest_correlation, lower_scales, scale_pixels
+from ._conv_dual import dual_value, largest_correlation, lower_scales, scale_pixels
+from ._conv_fista import LOCAL_FROM
 from ._conv_kernels import lay_signal, row_buffer
 from ._conv_support import add_candidate, gradient, improve_on_support, subtract_candidates, subtract_code
 from ._vectors import aligned_zeros, inlined, kernel, lanes, take_number

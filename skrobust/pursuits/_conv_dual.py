@@ -12,9 +12,6 @@ from ._conv_kernels import correlate_row
 from ._conv_support import gradient
 from ._vectors import absolute, broadcast, kernel, lanes, largest, load, maximum, multiply
 
-LOCAL_FROM = 20
-"""Gaps up to so many times the wanted one are worth a scan more."""
-
 
 @kernel
 def dual_value(signal, point, plan, alpha, top):

@@ -7,8 +7,13 @@ import numpy as np
 
 from skrobust.signals import is_tensor
 
+from ._conv_geometry import least_over_cover
+
 CHECK_EVERY = 10
 """Iterations from one duality gap to the next."""
+
+LOCAL_FROM = 20
+"""Gaps up to so many times the wanted one are worth correlations more, of a residual scaled pixel by pixel."""
 
 
 def shrink(values, thresholds, positive):
@@ -31,11 +36,13 @@ class Problem:
     mask : ndarray, Tensor or None
         Of the shape of X.
     positive : bool
+    geometry : ConvolutionGeometry or None, default=None
+        Where the atoms of a convolutional operator lie: its residuals are scaled pixel by pixel, too.
     """
 
-    def __init__(self, X, operator, penalties, mask, positive):
+    def __init__(self, X, operator, penalties, mask, positive, geometry=None):
         self.X, self.operator, self.penalties = X, operator, penalties
-        self.mask, self.positive = mask, positive
+        self.mask, self.positive, self.geometry = mask, positive, geometry
 
     def rows(self, keep):
         """The problem of some samples."""
@@ -45,6 +52,7 @@ class Problem:
             self.penalties,
             None if self.mask is None else self.mask[keep],
             self.positive,
+            self.geometry,
         )
 
     def residual(self, signals):
@@ -52,17 +60,46 @@ class Problem:
         left = self.X - signals
         return left if self.mask is None else left * self.mask
 
-    def gap(self, codes, signals):
-        """Duality gap and objective of each sample; the dual point is the residual, scaled to be feasible and best."""
+    def gap(self, codes, signals, bounds, tol, last):
+        """Duality gap and objective of each sample.
+
+        Parameters
+        ----------
+        codes, signals : ndarray or Tensor
+        bounds : ndarray of shape (n_samples,)
+            Largest lower bound on the objective so far; raised.
+        tol : float
+        last : bool
+            Whether no other gap will follow.
+        """
         residual = self.residual(signals)
-        correlations = self.operator.analyze(residual) / self.penalties
-        top = _largest(correlations if self.positive else abs(correlations))
-        squares, products = _sums(residual * residual), _sums(residual * self.X)
-        objective = squares / 2 + _sums(abs(codes) * self.penalties)
+        correlations = self.relative_correlations(residual)
+        objective = _sums(residual * residual) / 2 + _sums(abs(codes) * self.penalties)
+        np.maximum(bounds, self.dual_value(residual, correlations), out=bounds)
+        gap = (objective - bounds).clip(0)
+        if self.geometry is not None:
+            near = np.flatnonzero((gap > tol * objective) & ((gap <= LOCAL_FROM * tol * objective) | last))
+            if len(near):
+                part = self.rows(_index(near, codes))
+                kept = _index(near, codes)
+                scales = least_over_cover(1 / _most_of_atoms(correlations[kept]).clip(1, None), self.geometry)
+                point = residual[kept] * scales[..., None]
+                value = part.dual_value(point, part.relative_correlations(point))
+                bounds[near] = np.maximum(bounds[near], value)
+                gap = (objective - bounds).clip(0)
+        return gap, objective
+
+    def relative_correlations(self, points):
+        """Correlations with all atoms, relative to their penalties; their magnitudes where codes may be negative."""
+        correlations = self.operator.analyze(points) / self.penalties
+        return correlations if self.positive else abs(correlations)
+
+    def dual_value(self, points, correlations):
+        """Lower bounds on the objective by points scaled to be feasible and, within that, best."""
+        top, squares, products = _largest(correlations), _sums(points * points), _sums(points * self.X)
         tiny = np.finfo(np.float64).tiny
         scale = np.minimum(products / np.maximum(squares, tiny), 1 / np.maximum(top, tiny)).clip(0)
-        gap = objective - scale * products + scale * scale * squares / 2
-        return gap.clip(0), objective
+        return scale * products - scale * scale * squares / 2
 
 
 def fista(problem, codes, *, tol, max_iter):
@@ -95,13 +132,13 @@ def fista(problem, codes, *, tol, max_iter):
     per_signal = (-1, *[1] * (problem.X.ndim - 1))
     solved = codes * 1
     gaps, objectives, counts = np.empty(n_samples), np.empty(n_samples), np.zeros(n_samples, dtype=np.int64)
-    left = np.arange(n_samples)
+    left, bounds = np.arange(n_samples), np.zeros(n_samples)
     z, signals = codes, operator.synthesize(codes)
     y, ahead = z, signals
     t = _ones(codes, n_samples)
     for iteration in range(max_iter + 1):
         if iteration % CHECK_EVERY == 0 or iteration == max_iter:
-            gap, objective = problem.gap(z, signals)
+            gap, objective = problem.gap(z, signals, bounds, tol, iteration == max_iter)
             gaps[left], objectives[left], counts[left] = gap, objective, iteration
             going = ~(gap <= tol * objective)
             if iteration == max_iter:
@@ -111,7 +148,7 @@ def fista(problem, codes, *, tol, max_iter):
                 if not going.any():
                     break
                 keep = _index(going, codes)
-                problem, left = problem.rows(keep), left[going]
+                problem, left, bounds = problem.rows(keep), left[going], bounds[going]
                 z, y, signals, ahead, t = z[keep], y[keep], signals[keep], ahead[keep], t[keep]
         forward = shrink(y + operator.analyze(problem.residual(ahead)) * step, thresholds, problem.positive)
         move = forward - z
@@ -139,6 +176,11 @@ def _largest(values):
     if is_tensor(flat):
         return flat.detach().amax(1).double().cpu().numpy()
     return flat.max(axis=1).astype(np.float64)
+
+
+def _most_of_atoms(values):
+    """Largest value over the atoms at each position."""
+    return values.amax(-1) if is_tensor(values) else values.max(axis=-1)
 
 
 def _inner(a, b):

@@ -4,6 +4,10 @@ import math
 from dataclasses import dataclass
 from numbers import Integral
 
+import numpy as np
+
+from skrobust.signals import is_tensor
+
 PADDINGS = ("same", "full", "valid", "circular")
 
 
@@ -73,3 +77,38 @@ class ConvolutionGeometry:
     def n_positions(self):
         """Positions of one atom."""
         return math.prod(self.code_grid)
+
+
+def least_over_cover(values, geometry):
+    """For each pixel the least value of the positions whose atoms cover it, and 1 at most.
+
+    Parameters
+    ----------
+    values : ndarray or Tensor of shape ``(n_samples, *code_grid)``
+    geometry : ConvolutionGeometry
+
+    Returns
+    -------
+    ndarray or Tensor of shape ``(n_samples, *grid)``
+    """
+    for axis, length in enumerate(geometry.grid):
+        values = values.swapaxes(1 + axis, -1)
+        least = _ones(values, length)
+        starts = np.arange(values.shape[-1]) * geometry.stride[axis] - geometry.offset[axis]
+        for tap in range(geometry.kernel_size[axis]):
+            pixels = starts + tap
+            inside = np.arange(len(pixels))
+            if geometry.wraps:
+                pixels = pixels % length
+            else:
+                inside = np.flatnonzero((pixels >= 0) & (pixels < length))
+            at = pixels[inside]
+            here, there = values[..., inside], least[..., at]
+            least[..., at] = here.minimum(there) if is_tensor(values) else np.minimum(here, there)
+        values = least.swapaxes(1 + axis, -1)
+    return values
+
+
+def _ones(like, length):
+    shape = (*like.shape[:-1], length)
+    return like.new_ones(shape) if is_tensor(like) else np.ones(shape, dtype=like.dtype)

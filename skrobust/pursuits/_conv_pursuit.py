@@ -232,7 +232,7 @@ def _on_arrays(X, operator, alpha, positive, weights, mask, init, solver, tol, m
             rows = dense[first : first + each]
             counted = None if mask is None else np.broadcast_to(mask, X.shape)[rows]
             values = X[rows] if counted is None else X[rows] * counted
-            problem = Problem(values, threaded, penalties, counted, positive)
+            problem = Problem(values, threaded, penalties, counted, positive, operator.geometry)
             codes[rows], gaps[rows], objectives[rows], steps = fista(problem, codes[rows], tol=tol, max_iter=max_iter)
             counts[rows] += steps
     return PursuitResult(codes, gaps, objectives, counts)
@@ -328,7 +328,8 @@ def _on_tensors(X, operator, alpha, positive, weights, mask, init, tol, max_iter
         for first in range(0, len(X), each):
             rows = slice(first, first + each)
             counted = None if mask is None else mask.expand(X.shape)[rows]
-            problem = Problem(values[rows], operator, _like(alpha * weights, X), counted, positive)
+            penalties = _like(alpha * weights, X)
+            problem = Problem(values[rows], operator, penalties, counted, positive, operator.geometry)
             part, gaps[rows], objectives[rows], counts[rows] = fista(problem, codes[rows], tol=tol, max_iter=max_iter)
             solved.append(part)
         return PursuitResult(torch.cat(solved), gaps, objectives, counts)
