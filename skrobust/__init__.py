@@ -10,6 +10,10 @@ __version__ = "0.1.0"
 
 _ROOM_OF = {
     "ConvSparseCoder": "coders",
+    "DeepPursuit": "coders",
+    "LayeredBasisPursuit": "coders",
+    "LayeredThresholding": "coders",
+    "MultilayerPursuit": "coders",
     "PatchDictionaryDenoiser": "frontends",
     "PolarizingCoder": "coders",
     "WaveletSparsifier": "frontends",

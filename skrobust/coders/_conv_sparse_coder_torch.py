@@ -4,16 +4,13 @@ import warnings
 
 import torch
 from torch import nn
-from torch.nn.functional import softplus
 
 from skrobust.bridge import with_backward
 from skrobust.pursuits import ConvolutionalOperator, convolutional_thresholding, implicit_pursuit
 from skrobust.pursuits._conv_pursuit_torch import with_support_gradient
 
 from ._conv_pooling import pool_codes
-
-SMOOTH_WIDTH, SMOOTH_STEPS = 0.1, 20
-"""Width of smooth shrinkage relative to its threshold; steps of the smooth pursuit."""
+from ._smooth_torch import smooth_shrink, smooth_steps
 
 
 class ConvSparseCoderModule(nn.Module):
@@ -104,25 +101,14 @@ class ConvSparseCoderModule(nn.Module):
         """A few proximal steps from the codes, whose shrinkage is smooth; one, from zero, for thresholding."""
         estimator = self.estimator
         if estimator.pursuit == "thresholding":
-            return _smooth_shrink(operator.analyze(values), estimator.alpha, estimator.positive)
+            return smooth_shrink(operator.analyze(values), estimator.alpha, estimator.positive)
         alpha = estimator.alpha
         if estimator.pursuit == "omp":  # the penalty at which about as many atoms would be chosen
             correlations = operator.analyze(values).detach().abs().flatten(1)
             kept = (codes != 0).flatten(1).sum(1).clamp(1, correlations.shape[1])
             alpha = correlations.sort(1, descending=True).values.gather(1, (kept - 1)[:, None])
             alpha = alpha.reshape(-1, *[1] * (codes.ndim - 1)).clamp(min=torch.finfo(values.dtype).tiny)
-        step = 1 / operator.lipschitz
-        z = codes
-        for _ in range(SMOOTH_STEPS):
-            slopes = operator.analyze(values - operator.synthesize(z))
-            z = _smooth_shrink(z + step * slopes, alpha * step, estimator.positive)
-        return z
-
-
-def _smooth_shrink(values, threshold, positive):
-    width = SMOOTH_WIDTH * threshold
-    above = width * softplus((values - threshold) / width)
-    return above if positive else above - width * softplus((-values - threshold) / width)
+        return smooth_steps(values, operator, codes, alpha, estimator.positive)
 
 
 def transform_tensor(estimator, signals):

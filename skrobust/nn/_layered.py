@@ -145,6 +145,11 @@ class LayeredPursuit(nn.Module):
         return len(self.atoms)
 
     @property
+    def code_shapes(self):
+        """``(*positions, n_components)`` of each layer."""
+        return [tuple(getattr(self, f"direction_{j}").shape[1:]) for j in range(self.n_layers)]
+
+    @property
     def iterates(self):
         """Whether steps are taken at all."""
         return self.pursuit != "thresholding" and self.max_iter > 0
@@ -223,6 +228,35 @@ class LayeredPursuit(nn.Module):
         layers, _, _ = self.feed_forward(self.norms.new_zeros(1, *self.signal_shape))
         self._follow_norms(layers, SETTLING_STEPS)
         self.train(was_training)
+
+    @torch.no_grad()
+    def as_arrays(self, dtype):
+        """The dictionary as it is applied in eval mode, its thresholds and steps, as arrays: what transformers keep.
+
+        Returns
+        -------
+        layers : LayeredDictionary
+        thresholds : list of ndarray of shape (n_components,)
+        steps : list of float, or None where nothing iterates
+        """
+        was_training = self.training
+        self.eval()
+        layers, alphas, _ = self.feed_forward(self.norms.new_zeros(1, *self.signal_shape))
+        steps = [float(step) for step in self.steps(layers)] if self.iterates else None
+        self.train(was_training)
+        operators = []
+        for operator in layers.operators:
+            atoms = operator.components.detach().cpu().numpy().astype(dtype)
+            operators.append(
+                ConvolutionalOperator(atoms, operator.signal_shape, padding=operator.padding, stride=operator.stride)
+            )
+        skips = self.skip
+        if self.mixing:
+            skips = {
+                tuple(map(int, name.split("_"))): matrix.detach().cpu().numpy() for name, matrix in self.mixing.items()
+            }
+        thresholds = [alpha.detach().cpu().numpy().astype(dtype) for alpha in alphas]
+        return LayeredDictionary(operators, skips), thresholds, steps
 
     def _statistics(self, j, correlations):
         running = getattr(self, f"mean_{j}"), getattr(self, f"variance_{j}")

@@ -1,0 +1,36 @@
+"""Pursuits with a smooth shrinkage, as surrogates for backward passes."""
+
+import torch
+from torch.nn.functional import softplus
+
+SMOOTH_WIDTH, SMOOTH_STEPS = 0.1, 20
+"""Width of smooth shrinkage relative to its threshold; steps of the smooth pursuit."""
+
+
+def smooth_shrink(values, threshold, positive):
+    """Soft thresholding whose corner is rounded; a plain ramp where the threshold is zero."""
+    width = SMOOTH_WIDTH * threshold + torch.finfo(values.dtype).eps
+    above = width * softplus((values - threshold) / width)
+    return above if positive else above - width * softplus((-values - threshold) / width)
+
+
+def smooth_steps(X, operator, codes, alpha, positive):
+    """A few proximal gradient steps from `codes` with smooth shrinkage.
+
+    Parameters
+    ----------
+    X : Tensor of shape ``(n_samples, *signal_shape)``
+    operator : ConvolutionalOperator
+    codes : Tensor of shape ``(n_samples, *code_shape)``
+    alpha : float or Tensor that broadcasts to codes
+    positive : bool
+
+    Returns
+    -------
+    Tensor of the shape of `codes`
+    """
+    step = 1 / operator.lipschitz
+    for _ in range(SMOOTH_STEPS):
+        slopes = operator.analyze(X - operator.synthesize(codes))
+        codes = smooth_shrink(codes + step * slopes, alpha * step, positive)
+    return codes
