@@ -1,5 +1,7 @@
 """What codes and signals say about a convolutional dictionary: sums whose size does not grow with the data."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import sparse
 
@@ -78,25 +80,65 @@ class ConvolutionalStatistics:
             True where a pixel is known.
         n_jobs : int or None, default=None
         """
+        codes, X = np.asarray(codes), np.asarray(X)
+        known = None if mask is None else np.asarray(mask, dtype=bool).reshape(X.shape[:-1])
+        values = X if known is None else np.where(known[..., None], X, 0)
+        with kernel_threads(n_jobs, uses_blas=False):
+            if geometry.wraps and any(n % s for n, s in zip(geometry.grid, geometry.stride, strict=True)):
+                # Cells are not equally far apart where such a circle closes.
+                design = design_matrix(codes, geometry, mask=known)
+                self._add_design(design, 1)
+                self.products += design.T @ values.reshape(-1, X.shape[-1]).astype(np.float64)
+            else:
+                self._add_lags(codes, values, geometry)
+                beyond = _beyond(geometry, known)
+                if beyond is not None:
+                    self._add_design(design_matrix(codes, *beyond), -1)
+        self.energy += float(np.sum(values * values, dtype=np.float64))
+
+    def _add_lags(self, codes, values, geometry):
+        """Add the sums as they are where atoms lie on a boundless plane, or on a circle."""
+        from ._conv_statistics_kernels import add_lags, add_tap_pairs, list_by_atom
+
+        shape, kernel_size, stride = (_two(v) for v in (geometry.code_grid, geometry.kernel_size, geometry.stride))
+        n_samples, n_channels, n_atoms = len(codes), values.shape[-1], codes.shape[-1]
+        flat = flat_rows(codes)
+        counts = np.zeros((n_samples, n_atoms), dtype=np.int64)
+        on_threads(list_by_atom, flat, counts, np.empty(0, np.int64), np.empty(0, flat.dtype), n_pieces=n_samples)
+        starts = np.concatenate([[0], np.cumsum(counts.T)])
+        cells, coefficients = np.empty(starts[-1], np.int64), np.empty(starts[-1], flat.dtype)
+        next_free = starts[:-1].reshape(n_atoms, n_samples).T.copy()
+        on_threads(list_by_atom, flat, next_free, cells, coefficients, n_pieces=n_samples)
+        reach = tuple((k - 1) // s for k, s in zip(kernel_size, stride, strict=True))
+        lags = np.zeros((n_atoms, (reach[0] + 1) * (2 * reach[1] + 1) * n_atoms))
+        products = np.zeros((n_atoms, self.products.size // n_atoms))
+        on_threads(
+            add_lags,
+            flat,
+            _canvas(values.astype(flat.dtype, copy=False), geometry),
+            starts,
+            cells,
+            coefficients,
+            shape,
+            reach,
+            (stride[0], stride[1] * n_channels),
+            geometry.wraps,
+            kernel_size[1] * n_channels,
+            lags,
+            products,
+            n_pieces=n_atoms,
+        )
+        self.products += products.reshape(self.products.shape)
+        lags = lags.reshape(n_atoms, reach[0] + 1, 2 * reach[1] + 1, n_atoms)
+        on_threads(add_tap_pairs, lags, kernel_size, stride, self.gram, n_pieces=n_atoms)
+
+    def _add_design(self, design, sign):
         from ._conv_statistics_kernels import add_gram
 
-        pixels = X.reshape(-1, X.shape[-1]).astype(np.float64)
-        with kernel_threads(n_jobs, uses_blas=False):
-            design = design_matrix(codes, geometry, mask)
-            columns = design.tocsc()
-            on_threads(
-                add_gram,
-                *(columns.data, columns.indices, columns.indptr),
-                design.data,
-                design.indices,
-                design.indptr,
-                self.gram,
-                n_pieces=self.n_taps,
-            )
-        self.products += design.T @ pixels
-        if mask is not None:
-            pixels = pixels[mask.reshape(-1)]
-        self.energy += float((pixels * pixels).sum())
+        columns = design.tocsc()
+        data = sign * columns.data
+        rows = design.data, design.indices, design.indptr
+        on_threads(add_gram, data, columns.indices, columns.indptr, *rows, self.gram, n_pieces=self.n_taps)
 
     def fade(self, share):
         """Multiply what was seen so far."""
@@ -133,8 +175,8 @@ class ConvolutionalStatistics:
         d = components.reshape(self.n_taps, -1).astype(np.float64)
         taps = self.n_taps // n_components
         blocks = [slice(k * taps, (k + 1) * taps) for k in range(n_components)]
-        curvatures = [np.linalg.norm(self.gram[block, block], 2) for block in blocks]
-        floor = 1e-12 * max(curvatures, default=0.0)
+        curvatures = _norm_bounds(np.stack([self.gram[block, block] for block in blocks]))
+        floor = 1e-12 * curvatures.max()
         for _ in range(n_passes):
             for block, curvature in zip(blocks, curvatures, strict=True):
                 if curvature <= floor:
@@ -149,6 +191,40 @@ class ConvolutionalStatistics:
         return d.reshape(self.components_shape)
 
 
+def _norm_bounds(matrices, n_squarings=3):
+    """Upper bounds on the norms of symmetric matrices: that of Frobenius, of a power, is close to the largest."""
+    scale = np.maximum(np.linalg.norm(matrices, axis=(1, 2)), np.finfo(np.float64).tiny)
+    powers = matrices / scale[:, None, None]
+    for _ in range(n_squarings):
+        powers = powers @ powers
+    return scale * np.linalg.norm(powers, axis=(1, 2)) ** (0.5**n_squarings)
+
+
+def _two(sizes, missing=1):
+    return tuple(sizes) if len(sizes) == 2 else (missing, *sizes)
+
+
+def _canvas(values, geometry):
+    """Signals so laid that the atom at cell p begins at pixel ``p * stride``: (n, height, width * channels)."""
+    n_samples, n_channels = len(values), values.shape[-1]
+    grid, offset, reach = _two(geometry.grid), _two(geometry.offset, 0), _two(geometry.reach)
+    values = values.reshape(n_samples, *grid, n_channels)
+    margins = [(o, max(0, r - o - n)) for n, o, r in zip(grid, offset, reach, strict=True)]
+    wide = np.pad(values, [(0, 0), *margins, (0, 0)], mode="wrap" if geometry.wraps else "constant")
+    return wide.reshape(n_samples, wide.shape[1], -1)
+
+
+def _beyond(geometry, known):
+    """Geometry and mask of the pixels that atoms reach and that do not count: behind edges, or masked; None: none."""
+    if geometry.wraps:
+        return None if known is None else (geometry, ~known)
+    wide = replace(geometry, grid=geometry.reach, offset=(0,) * len(geometry.grid))
+    inside = tuple(slice(o, o + n) for o, n in zip(geometry.offset, geometry.grid, strict=True))
+    beyond = np.ones((1 if known is None else len(known), *wide.grid), dtype=bool)
+    beyond[(slice(None), *inside)] = False if known is None else ~known[tuple(map(slice, beyond[(slice(None), *inside)].shape))]
+    return (wide, beyond) if beyond.any() else None
+
+
 def design_matrix(codes, geometry, mask=None):
     """Which taps reach which pixels, with which coefficients.
 
@@ -156,7 +232,7 @@ def design_matrix(codes, geometry, mask=None):
     ----------
     codes : ndarray of shape ``(n_samples, *code_grid, n_components)``
     geometry : ConvolutionGeometry
-    mask : ndarray of shape ``(n_samples, *grid)`` or None, default=None
+    mask : ndarray of shape ``(n_samples or 1, *grid)`` or None, default=None
 
     Returns
     -------
@@ -164,19 +240,11 @@ def design_matrix(codes, geometry, mask=None):
     """
     from ._conv_statistics_kernels import write_design
 
-    grid, kernel_size, stride, offset = (
-        np.array(sizes if len(sizes) == 2 else (missing, *sizes), dtype=np.int64)
-        for sizes, missing in (
-            (geometry.grid, 1),
-            (geometry.kernel_size, 1),
-            (geometry.stride, 1),
-            (geometry.offset, 0),
-        )
-    )
+    grid, kernel_size, stride = (_two(v) for v in (geometry.grid, geometry.kernel_size, geometry.stride))
+    offset = _two(geometry.offset, 0)
     n_samples, n_components = len(codes), codes.shape[-1]
-    code_grid = codes.shape[1:-1]
-    maps = flat_rows(codes).reshape(n_samples, *(code_grid if len(code_grid) == 2 else (1, *code_grid)), -1)
-    known = np.ones((1, *grid), dtype=bool) if mask is None else flat_rows(mask).reshape(n_samples, *grid)
+    maps = flat_rows(codes).reshape(n_samples, *_two(codes.shape[1:-1]), -1)
+    known = np.ones((1, *grid), dtype=bool) if mask is None else flat_rows(mask).reshape(-1, *grid)
     counts = np.zeros((n_samples, int(np.prod(grid))), dtype=np.int64)
     empty = np.empty(0), np.empty(0, dtype=np.int64)
     shared = maps, known, grid, kernel_size, stride, offset, geometry.wraps
