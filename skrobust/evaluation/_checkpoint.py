@@ -9,7 +9,8 @@ from dataclasses import replace
 import joblib
 import numpy as np
 
-from ._files import write_atomically
+from skrobust.signals import write_atomically
+
 from ._trials import Trial, settings_of
 
 _ARRAYS = ("eps", "right", "predicted", "seconds", "witnesses")

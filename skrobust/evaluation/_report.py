@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ._files import write_atomically
+from skrobust.signals import write_atomically
+
 from ._intervals import paired_difference_interval, wilson_interval
 
 COLUMNS = (

@@ -1,7 +1,8 @@
 """Penalties that keep atoms apart: the stability theorems ask for incoherent dictionaries."""
 
+import itertools
+
 import torch
-from torch.nn import functional
 
 
 def parseval_penalty(components):
@@ -32,7 +33,7 @@ def parseval_penalty(components):
     return ((gram - torch.eye(len(gram), dtype=gram.dtype, device=gram.device)) ** 2).sum()
 
 
-def incoherence_penalty(components, stride=1):
+def incoherence_penalty(components, stride=1, code_grid=None):
     """Mean squared inner product of different atoms, divided by their norms, at all shifts that overlap.
 
     Parameters
@@ -40,6 +41,8 @@ def incoherence_penalty(components, stride=1):
     components : Tensor of shape ``(n_components, *kernel_size, n_channels)``
     stride : int or tuple of int, default=1
         Positions between shifts.
+    code_grid : tuple of int or None, default=None
+        Positions of each atom, which bound the shifts. None: as many as overlap.
 
     Returns
     -------
@@ -56,12 +59,18 @@ def incoherence_penalty(components, stride=1):
     kernel = components.shape[1:-1]
     strides = (stride,) * len(kernel) if isinstance(stride, int) else tuple(stride)
     norms = components.flatten(1).norm(dim=1).clamp(min=torch.finfo(components.dtype).tiny)
-    filters = (components / norms.reshape(-1, *[1] * (components.ndim - 1))).movedim(-1, 1)
-    # Shifts by multiples of the stride, as far as atoms overlap; the middle one is none.
+    atoms = components / norms.reshape(-1, *[1] * (components.ndim - 1))
     most = [(k - 1) // s for k, s in zip(kernel, strides, strict=True)]
-    margins = [m * s for m, s in zip(most, strides, strict=True)]
-    correlate = functional.conv1d if len(kernel) == 1 else functional.conv2d
-    products = correlate(filters, filters, stride=strides, padding=margins)
-    squares = (products**2).sum()
-    own = products[(range(len(filters)), range(len(filters)), *most)]
-    return (squares - (own**2).sum()) / products.numel()
+    if code_grid is not None:
+        most = [min(m, n - 1) for m, n in zip(most, code_grid, strict=True)]
+    total, shifts = 0.0, list(itertools.product(*(range(-m, m + 1) for m in most)))
+    for shift in shifts[len(shifts) // 2 :]:  # no shift, and one of each pair of opposite ones, which are as large
+        pixels = [s * stride for s, stride in zip(shift, strides, strict=True)]
+        moved = atoms[(slice(None), *(slice(max(p, 0), k + min(p, 0)) for p, k in zip(pixels, kernel, strict=True)))]
+        still = atoms[(slice(None), *(slice(max(-p, 0), k - max(p, 0)) for p, k in zip(pixels, kernel, strict=True)))]
+        squares = (moved.flatten(1) @ still.flatten(1).T) ** 2
+        if any(shift):
+            total = total + 2 * squares.sum()
+        else:
+            total = total + squares.sum() - squares.diagonal().sum()
+    return total / (len(atoms) ** 2 * len(shifts))

@@ -1,8 +1,17 @@
-"""What every estimator stands on: where pixels and channels lie in X, checked input, batches, threads."""
+"""What every estimator stands on: where pixels and channels lie in X, checked input, batches, threads, whole files."""
 
 from ._base import SignalTransformer
+from ._files import write_atomically
 from ._layout import SignalLayout, Signals
 from ._resources import batch_slices, kernel_threads
 from ._tensors import is_tensor
 
-__all__ = ["SignalLayout", "SignalTransformer", "Signals", "batch_slices", "is_tensor", "kernel_threads"]
+__all__ = [
+    "SignalLayout",
+    "SignalTransformer",
+    "Signals",
+    "batch_slices",
+    "is_tensor",
+    "kernel_threads",
+    "write_atomically",
+]
