@@ -12,7 +12,7 @@ from ._conv_fista import Problem, fista
 from ._conv_operator import ConvolutionalOperator, flat_rows
 from ._threads import on_threads
 
-DENSE_SHARE = 0.1
+DENSE_SHARE = 0.5
 """Share of coefficients other than zero from which proximal gradient is faster than coordinate descent."""
 
 MOST_CANDIDATES = 1 << 22
@@ -121,7 +121,7 @@ def convolutional_basis_pursuit(
         Where to begin, such as the codes at a larger alpha.
     solver : {"auto", "descent", "fista"}, default="auto"
         "descent": coordinate descent on a working set, for sparse codes, on the CPU. "fista": accelerated proximal
-        gradient with adaptive restart. "auto": descent, and fista for the signals more than a tenth of whose
+        gradient with adaptive restart. "auto": descent, and fista for the signals more than half of whose
         coefficients become nonzero, for large atoms and on other devices.
     tol : float, default=1e-3
         Relative duality gap.

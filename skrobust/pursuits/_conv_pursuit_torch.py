@@ -6,6 +6,7 @@ import warnings
 
 import torch
 
+from ._conv_adjoint import solve_on_supports
 from ._conv_operator import ConvolutionalOperator
 from ._conv_pursuit import convolutional_basis_pursuit
 from ._fused_torch import shrink_with_momentum
@@ -162,10 +163,12 @@ class _Implicit(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         X, components, penalties, codes = ctx.saved_tensors
-        support, signs = (codes != 0).to(grad), codes.sign()
-        fixed = _with_components(ctx.operator, components.detach()).on_tensors(X)
-        adjoint = _solve(lambda v: support * fixed.analyze(fixed.synthesize(v)), support * grad)
+        signs = codes.sign()
+        fixed = _with_components(ctx.operator, components.detach())
+        adjoint = _adjoint(fixed, codes, grad)
         needed = [i for i in range(3) if ctx.needs_input_grad[i]]
+        if needed == [0]:
+            return fixed.on_tensors(X).synthesize(adjoint), None, None, None, None
         with torch.enable_grad():
             inputs = [
                 values.detach().requires_grad_(i in needed) for i, values in enumerate((X, components, penalties))
@@ -179,6 +182,20 @@ class _Implicit(torch.autograd.Function):
         for i, value in zip(needed, found, strict=True):
             gradients[i] = value
         return tuple(gradients)
+
+
+def _adjoint(operator, codes, right):
+    """Solutions of the systems of the supports: among few coefficients on the CPU, else by convolutions."""
+    if right.device.type == "cpu" and right.dtype in (torch.float32, torch.float64):
+        arrays = [values.detach().numpy() for values in (codes, right)]
+        rtol = max(CG_TOL, 8 * torch.finfo(right.dtype).eps)
+        return torch.as_tensor(solve_on_supports(_on_arrays(operator), *arrays, most=CG_STEPS, rtol=rtol))
+    support, convolution = (codes != 0).to(right), operator.on_tensors(right)
+    return _solve(lambda v: support * convolution.analyze(convolution.synthesize(v)), support * right)
+
+
+def _on_arrays(operator):
+    return _with_components(operator, operator.components.cpu().numpy())
 
 
 def _solve(apply, right):

@@ -1,0 +1,100 @@
+"""The linear systems of backward passes through convolutional codes, on the support alone."""
+
+import numpy as np
+
+from skrobust.signals import kernel_threads
+
+from ._conv_candidates import kind_at, room_for_candidates, room_for_steps
+from ._conv_kernels import lay_signal
+from ._conv_support import add_candidate, gradient, inner_inside
+from ._threads import on_threads
+from ._vectors import aligned_zeros, kernel, lanes, take_number
+
+
+@kernel
+def _solve_one(code, right, solution, tables, plan, most, rtol):
+    vectors = tables[0]
+    atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
+    n = 0
+    for p in range(code.shape[0]):
+        for k in range(plan.atoms):
+            solution[p, k] = 0
+            n += code[p, k] != 0
+    where, places, atoms, kinds, values, left = room_for_candidates(n, vectors)
+    shown = aligned_zeros(plan.rows * plan.pitch, vectors)
+    lay_signal(np.ones(plan.height * plan.width * plan.channels, vectors.dtype), shown, plan)
+    slopes, directions, _, image = room_for_steps(n, shown)
+    i = 0
+    squares = 0.0
+    for p in range(code.shape[0]):
+        y, x = p // plan.code_width, p % plan.code_width
+        row, column = plan.first_row + y * plan.stride_down, plan.first_column + x * plan.stride_right
+        for k in range(plan.atoms):
+            if code[p, k] != 0:
+                where[i], atoms[i], kinds[i] = p * plan.atoms + k, k, kind_at(y, x, plan, False)
+                places[i] = row * plan.pitch + column * plan.channels
+                values[i], left[i] = 0, right[p, k]
+                directions[i] = left[i]
+                squares += np.float64(left[i]) * np.float64(left[i])
+                i += 1
+    goal = squares * rtol * rtol
+    for _ in range(most):
+        if squares <= goal:
+            break
+        image[:] = 0
+        for i in range(n):
+            add_candidate(image, places[i], vectors, atoms[i] * atom_size, shown, plan, kinds[i], directions[i])
+        curvature = inner_inside(image, image, plan)
+        if not curvature > 0:
+            break
+        length = vectors.dtype.type(squares / curvature)
+        later = 0.0
+        for i in range(n):
+            slopes[i] = gradient(image, places[i], vectors, atoms[i] * atom_size, plan)
+            values[i] += length * directions[i]
+            left[i] -= length * slopes[i]
+            later += np.float64(left[i]) * np.float64(left[i])
+        ratio = vectors.dtype.type(later / squares)
+        squares = later
+        for i in range(n):
+            directions[i] = left[i] + ratio * directions[i]
+    for i in range(n):
+        solution[where[i] // plan.atoms, where[i] % plan.atoms] = values[i]
+
+
+@kernel
+def _solve_signals(codes, rights, solutions, tables, plan, most, rtol, next_signal):
+    n = take_number(next_signal)
+    while n < codes.shape[0]:
+        _solve_one(codes[n], rights[n], solutions[n], tables, plan, most, rtol)
+        n = take_number(next_signal)
+
+
+def solve_on_supports(operator, codes, right, *, most, rtol, n_jobs=None):
+    """Codes u with ``D_S^T D_S u_S = right_S`` on the support S of each of `codes`, zero elsewhere.
+
+    Parameters
+    ----------
+    operator : ConvolutionalOperator
+    codes, right : ndarray of shape ``(n_samples, *code_shape)``
+    most : int
+        Conjugate gradient steps.
+    rtol : float
+        Norm of what is left, relative to `right`, at which to stop.
+    n_jobs : int or None, default=None
+
+    Returns
+    -------
+    ndarray of shape ``(n_samples, *code_shape)``
+    """
+    plan, tables, _, _ = operator.descent_tables(np.ones(codes.shape[-1]), codes.dtype)
+    shape = len(codes), -1, codes.shape[-1]
+    solutions = np.empty_like(codes)
+    maps = [
+        np.require(v, requirements=["C", "W"]).reshape(shape) for v in (codes, right.astype(codes.dtype, copy=False))
+    ]
+    with kernel_threads(n_jobs, uses_blas=False):
+        on_threads(
+            _solve_signals, *maps, solutions.reshape(shape), tables, plan, most, float(rtol), n_pieces=len(codes)
+        )
+    return solutions
