@@ -1,5 +1,6 @@
 """Deep pursuit: the codes of all layers at once, by block coordinate descent with feedback and extrapolation."""
 
+import contextlib
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ from skrobust.signals import is_tensor
 from ._conv_fista import CHECK_EVERY
 from ._layered_pursuit import LayeredResult, layered_thresholding, per_layer, proximal_step
 from ._layers import analyze, sums, synthesize
+from ._segments import in_segments
 
 MOST_MOMENTUM = 0.9999
 """Extrapolation stays below this share of the root of the ratio of Lipschitz constants, which here is 1."""
@@ -62,7 +64,7 @@ def deep_pursuit(
     Returns
     -------
     LayeredResult
-        Gap (with `tol`), objective and sweeps are of shape (n_samples,).
+        Gap (with `tol`), objective (None for a fixed number of given steps) and sweeps are of shape (n_samples,).
 
     References
     ----------
@@ -83,15 +85,16 @@ def deep_pursuit(
     """
     penalties = per_layer("alpha", alpha, layers, X)
     safe = step is None
-    steps = [1 / layers.block_lipschitz(j) for j in range(layers.n_layers)]
-    if step is not None:
+    if safe:
+        steps = [1 / layers.block_lipschitz(j) for j in range(layers.n_layers)]
+    else:
         steps = per_layer("step", step, layers, X, of_components=False)
     if init is None:
         init = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)
     state = _State(X, layers, penalties, steps, init, positive, extrapolate, safe, n_jobs)
     if tol is None:
-        state.sweep(max_iter)
-        objective = _array(layers.objective(state.residuals(), state.codes, penalties))
+        state.sweep(max_iter, to_the_end=not safe)
+        objective = _array(state.final_objective()) if safe else None
         return LayeredResult(state.codes, None, objective, np.full(len(X), max_iter))
     if any((_array(penalty) <= 0).any() for penalty in penalties):
         raise ValueError("alpha must be > 0 in every layer to reach a duality gap. Use tol=None for fixed sweeps.")
@@ -99,67 +102,90 @@ def deep_pursuit(
 
 
 class _State:
-    """Codes of a batch under way, their syntheses, and those of the sweep before."""
+    """Codes of a batch under way, their syntheses, and the points to which momentum carries both."""
 
     def __init__(self, X, layers, penalties, steps, codes, positive, extrapolate, safe, n_jobs):
         self.X, self.layers, self.penalties, self.steps = X, layers, penalties, steps
         self.positive, self.extrapolate, self.n_jobs = positive, extrapolate, n_jobs
+        self.thresholds = [step * penalty for step, penalty in zip(steps, penalties, strict=True)]
+        self.above = [
+            {j + 1} & set(range(layers.n_layers)) | {to for to, source in layers.skips if source == j}
+            for j in range(layers.n_layers)
+        ]
         self.watched = extrapolate and safe
         self.rounding = 4 * float(np.finfo(str(X.dtype).removeprefix("torch.")).eps)
         self.codes = list(codes)
         self.syntheses = [
             synthesize(operator, w, n_jobs) for operator, w in zip(layers.operators, self.codes, strict=True)
         ]
-        self.before = self.codes, self.syntheses
-        self.objective = layers.objective(self.residuals(), self.codes, penalties) if self.watched else None
-        self.t = X.new_ones(len(X)) if is_tensor(X) else np.ones(len(X), dtype=X.dtype)
+        self.ahead, self.ahead_syntheses = self.codes, self.syntheses
+        self.objective, self.t = None, 1.0
+        if self.watched:
+            # Each sample loses its momentum by itself.
+            self.objective = self._objective(self.codes, self.syntheses)
+            self.t = X.new_ones(len(X)) if is_tensor(X) else np.ones(len(X), dtype=X.dtype)
 
     def residuals(self):
         return [self.layers.target(j, self.X, self.codes) - s for j, s in enumerate(self.syntheses)]
 
-    def sweep(self, n_sweeps):
-        for _ in range(n_sweeps):
-            self._sweep()
+    def sweep(self, n_sweeps, *, to_the_end=False):
+        """`n_sweeps` on; `to_the_end`: no more will follow, and the syntheses are not wanted."""
+        n_whole = n_sweeps - 1 if to_the_end and n_sweeps and not self.watched else n_sweeps
+        state = self.codes, self.syntheses, self.ahead, self.ahead_syntheses, self.t, self.objective
+        atoms = [operator.components for operator in self.layers.operators]
+        state = in_segments(self._advance, state, n_whole, self.X, atoms, self.thresholds, self.steps)
+        if n_whole < n_sweeps:
+            state = self._sweep(*state, last=True)
+        self.codes, self.syntheses, self.ahead, self.ahead_syntheses, self.t, self.objective = state
 
-    def _sweep(self):
+    def _advance(self, begin, n_sweeps, state):
+        for _ in range(n_sweeps):
+            state = self._sweep(*state)
+        return state
+
+    def _sweep(self, old_codes, old_syntheses, ahead, ahead_syntheses, t, objective, last=False):
         layers, X = self.layers, self.X
-        later = (1 + (1 + 4 * self.t * self.t) ** 0.5) / 2
-        momentum = ((self.t - 1) / later).clip(0, MOST_MOMENTUM)
-        codes, syntheses = list(self.codes), list(self.syntheses)
-        old_codes, old_syntheses = self.before
+        t = (1 + (1 + 4 * t * t) ** 0.5) / 2
+        # Of the next sweep. What is watched may lose it first.
+        momentum = 0.0 if last or self.watched or not self.extrapolate else _momentum(t)
+        codes, syntheses, ahead = list(old_codes), list(old_syntheses), list(ahead)
         for j, operator in enumerate(layers.operators):
-            ahead, ahead_synthesis = codes[j], syntheses[j]
-            if self.extrapolate:
-                ahead = ahead + _by_sample(momentum, ahead) * (ahead - old_codes[j])
-                ahead_synthesis = ahead_synthesis + _by_sample(momentum, ahead_synthesis) * (
-                    ahead_synthesis - old_syntheses[j]
-                )
-            codes[j] = ahead
             # Layers below have moved already; those above are as the sweep before left them.
-            slope = analyze(operator, layers.target(j, X, codes) - ahead_synthesis, self.n_jobs)
-            above = {j + 1} | {to for to, source in layers.skips if source == j}
-            left = [layers.target(m, X, codes) - syntheses[m] if m in above else None for m in range(layers.n_layers)]
-            if j + 1 < layers.n_layers:
+            codes[j] = ahead[j]
+            slope = analyze(operator, layers.target(j, X, codes) - ahead_syntheses[j], self.n_jobs)
+            above = self.above[j]
+            if above:
+                left = [
+                    layers.target(m, X, codes) - syntheses[m] if m in above else None for m in range(layers.n_layers)
+                ]
                 slope = slope - layers.feedback(j, left)
-            thresholds = self.steps[j] * self.penalties[j]
-            codes[j], _ = proximal_step(ahead, None, slope, self.steps[j], thresholds, 0.0, self.positive)
-            syntheses[j] = synthesize(operator, codes[j], self.n_jobs)
-        if self.watched:
-            left = [layers.target(j, X, codes) - s for j, s in enumerate(syntheses)]
-            objective = layers.objective(left, codes, self.penalties)
-            rose = objective > self.objective * (1 + self.rounding)
-            codes = [_choose(rose, old, new) for old, new in zip(self.codes, codes, strict=True)]
-            syntheses = [_choose(rose, old, new) for old, new in zip(self.syntheses, syntheses, strict=True)]
-            self.objective = _choose(rose, self.objective, objective)
-            later = _choose(rose, later * 0 + 1, later)
-            # A sample that stays where it was has no direction to extrapolate.
-            self.before = (
-                [_choose(rose, new, old) for old, new in zip(self.codes, codes, strict=True)],
-                [_choose(rose, new, old) for old, new in zip(self.syntheses, syntheses, strict=True)],
+            codes[j], ahead[j] = proximal_step(
+                ahead[j], old_codes[j], slope, self.steps[j], self.thresholds[j], momentum, self.positive
             )
-        else:
-            self.before = self.codes, self.syntheses
-        self.codes, self.syntheses, self.t = codes, syntheses, later
+            if not last:
+                syntheses[j] = synthesize(operator, codes[j], self.n_jobs)
+        if self.watched:
+            now = self._objective(codes, syntheses)
+            rose = now > objective * (1 + self.rounding)
+            codes = [_choose(rose, old, new) for old, new in zip(old_codes, codes, strict=True)]
+            syntheses = [_choose(rose, old, new) for old, new in zip(old_syntheses, syntheses, strict=True)]
+            objective, t = _choose(rose, objective, now), _choose(rose, t * 0 + 1, t)
+            momentum = _momentum(t)
+            ahead = [_extrapolated(old, new, momentum) for old, new in zip(old_codes, codes, strict=True)]
+        ahead_syntheses = syntheses
+        if self.extrapolate and not last:
+            ahead_syntheses = [
+                _extrapolated(old, new, momentum) for old, new in zip(old_syntheses, syntheses, strict=True)
+            ]
+        return codes, syntheses, ahead, ahead_syntheses, t, objective
+
+    def final_objective(self):
+        return self.objective if self.watched else self._objective(self.codes, self.syntheses)
+
+    def _objective(self, codes, syntheses):
+        with _no_gradient(self.X):
+            left = [self.layers.target(j, self.X, codes) - s for j, s in enumerate(syntheses)]
+            return self.layers.objective(left, codes, self.penalties)
 
     def gap(self):
         """Duality gap and objective of each sample; the dual point is the residual, scaled to be feasible and best."""
@@ -179,11 +205,12 @@ class _State:
     def keep(self, rows):
         """Go on with some of the samples."""
         rows = _index(rows, self.X)
-        self.X, self.t = self.X[rows], self.t[rows]
-        self.codes, self.syntheses = [w[rows] for w in self.codes], [s[rows] for s in self.syntheses]
-        self.before = tuple([values[rows] for values in part] for part in self.before)
+        self.X = self.X[rows]
+        self.codes, self.ahead = [w[rows] for w in self.codes], [w[rows] for w in self.ahead]
+        self.syntheses = [s[rows] for s in self.syntheses]
+        self.ahead_syntheses = [s[rows] for s in self.ahead_syntheses]
         if self.watched:
-            self.objective = self.objective[rows]
+            self.objective, self.t = self.objective[rows], self.t[rows]
 
 
 def _to_gap(state, tol, max_iter):
@@ -217,6 +244,26 @@ def _to_gap(state, tol, max_iter):
             stacklevel=3,
         )
     return LayeredResult(solved, gaps, objectives, counts)
+
+
+def _momentum(t):
+    """Extrapolation of the sweep that begins with t: a number, or one of each sample."""
+    momentum = (t - 1) / ((1 + (1 + 4 * t * t) ** 0.5) / 2)
+    return min(momentum, MOST_MOMENTUM) if isinstance(t, float) else momentum.clip(0, MOST_MOMENTUM)
+
+
+def _extrapolated(old, new, momentum):
+    """``new + momentum (new - old)``, in one pass for tensors."""
+    by_sample = momentum if isinstance(momentum, float) else _by_sample(momentum, new)
+    return old.lerp(new, 1 + by_sample) if is_tensor(new) else new + by_sample * (new - old)
+
+
+def _no_gradient(like):
+    if not is_tensor(like):
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.no_grad()
 
 
 def _by_sample(values, like):

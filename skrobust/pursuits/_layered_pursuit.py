@@ -12,6 +12,7 @@ from skrobust.signals import is_tensor
 from ._conv_fista import shrink
 from ._conv_pursuit import convolutional_basis_pursuit
 from ._layers import analyze, synthesize
+from ._segments import in_segments
 
 
 class LayeredResult(NamedTuple):
@@ -171,13 +172,18 @@ def layered_basis_pursuit(
 
 def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, n_jobs=None):
     """`n_iter` (accelerated) proximal gradient steps from codes z, on arrays or tensors."""
-    thresholds, ahead, t = penalties * step, z, 1.0
-    for _ in range(n_iter):
-        slopes = analyze(operator, X - synthesize(operator, ahead, n_jobs), n_jobs)
-        later = (1 + (1 + 4 * t * t) ** 0.5) / 2
-        z, ahead = proximal_step(ahead, z, slopes, step, thresholds, (t - 1) / later if momentum else 0.0, positive)
-        t = later
-    return z
+    thresholds = penalties * step
+
+    def advance(begin, n_steps, state):
+        z, ahead, t = state
+        for _ in range(n_steps):
+            slopes = analyze(operator, X - synthesize(operator, ahead, n_jobs), n_jobs)
+            later = (1 + (1 + 4 * t * t) ** 0.5) / 2
+            z, ahead = proximal_step(ahead, z, slopes, step, thresholds, (t - 1) / later if momentum else 0.0, positive)
+            t = later
+        return z, ahead, t
+
+    return in_segments(advance, (z, z, 1.0), n_iter, X, operator.components, thresholds)[0]
 
 
 def proximal_step(ahead, before, slopes, step, thresholds, momentum, positive):

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from ._conv_fista import shrink
-from ._layered_pursuit import LayeredResult, layered_thresholding, per_layer
+from ._layered_pursuit import LayeredResult, layered_thresholding, per_layer, proximal_step
 from ._layers import analyze, sums, synthesize
+from ._segments import in_segments
 
 
 def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum=True, step=None, n_jobs=None):
@@ -71,22 +71,28 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
     # The slope that layer j follows is that of the Moreau envelope below it, divided by the steps taken there.
     thresholds = [penalty * math.prod(steps[: j + 1]) for j, penalty in enumerate(penalties)]
     deepest = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)[-1]
-    ahead, t = deepest, 1.0
-    for _ in range(max_iter):
-        # codes[j] is of layer j, codes[0] the signals: all from the deepest.
-        codes = [ahead]
+
+    def all_layers(deepest):
+        """The signals, and the codes of each layer."""
+        codes = [deepest]
         for operator in reversed(layers.operators):
             codes.insert(0, synthesize(operator, codes[0], n_jobs))
-        below = X
-        for j, operator in enumerate(layers.operators):
-            slope = analyze(operator, below - codes[j], n_jobs)
-            below = shrink(codes[j + 1] + steps[j] * slope, thresholds[j], positive)
-        later = (1 + (1 + 4 * t * t) ** 0.5) / 2
-        ahead = below + (t - 1) / later * (below - deepest) if momentum else below
-        deepest, t = below, later
-    codes = [deepest]
-    for operator in reversed(layers.operators):
-        codes.insert(0, synthesize(operator, codes[0], n_jobs))
+        return codes
+
+    def advance(begin, n_iter, state):
+        deepest, ahead, t = state
+        for _ in range(n_iter):
+            codes, below = all_layers(ahead), X
+            later = (1 + (1 + 4 * t * t) ** 0.5) / 2
+            for j, operator in enumerate(layers.operators):
+                slope = analyze(operator, below - codes[j], n_jobs)
+                carry = (t - 1) / later if momentum and j + 1 == layers.n_layers else 0.0
+                below, ahead = proximal_step(codes[j + 1], deepest, slope, steps[j], thresholds[j], carry, positive)
+            deepest, t = below, later
+        return deepest, ahead, t
+
+    atoms = [operator.components for operator in layers.operators]
+    codes = all_layers(in_segments(advance, (deepest, deepest, 1.0), max_iter, X, atoms, thresholds)[0])
     left = X - codes[0]
     objective = sums(left * left) / 2 + sum(
         sums(abs(w) * penalty) for w, penalty in zip(codes[1:], penalties, strict=True)

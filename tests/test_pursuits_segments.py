@@ -1,0 +1,117 @@
+"""Unrolled layered pursuits of many iterations: the same gradients from a bounded memory."""
+
+import numpy as np
+import pytest
+import torch
+
+from skrobust.pursuits import (
+    ConvolutionalOperator,
+    LayeredDictionary,
+    _segments,
+    deep_pursuit,
+    layered_basis_pursuit,
+    multilayer_pursuit,
+)
+
+FUNCTIONS = [layered_basis_pursuit, deep_pursuit, multilayer_pursuit]
+
+
+def problem(dtype=torch.float64, skip=None, seed=0):
+    rng = np.random.default_rng(seed)
+    shape, atoms = (6, 5, 2), []
+    for n_atoms in (4, 3, 5):
+        atoms.append(torch.tensor(rng.normal(size=(n_atoms, 2, 2, shape[-1])) / 3, dtype=dtype, requires_grad=True))
+        operator = ConvolutionalOperator(atoms[-1].detach(), shape)
+        shape = operator.code_shape
+    X = torch.tensor(rng.normal(size=(3, 6, 5, 2)), dtype=dtype, requires_grad=True)
+    alphas = [torch.full((len(a),), 0.02, dtype=dtype, requires_grad=True) for a in atoms]
+    return X, atoms, alphas, skip
+
+
+def codes_of(function, parameters, skip, max_iter, **options):
+    X, atoms, alphas = parameters
+    shape, operators = tuple(X.shape[1:]), []
+    for a in atoms:
+        operators.append(ConvolutionalOperator(a, shape))
+        shape = operators[-1].code_shape
+    found = function(X, LayeredDictionary(operators, skip), alphas, max_iter=max_iter, **options)
+    return torch.cat([w.flatten(1) for w in found.codes], dim=1)
+
+
+def values_and_gradients(function, max_iter, skip=None, dtype=torch.float64, **options):
+    """Codes, their gradients, and the bytes that the backward pass remembers."""
+    X, atoms, alphas, _ = problem(dtype)
+    if "step" in options:
+        options["step"] = [torch.tensor(s, dtype=dtype, requires_grad=True) for s in options["step"]]
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        codes = codes_of(function, (X, atoms, alphas), skip, max_iter, **options)
+    weights = torch.linspace(-1, 1, codes.shape[1], dtype=dtype)
+    wanted = [X, *atoms, *alphas, *options.get("step", [])]
+    return codes.detach(), torch.autograd.grad((codes * weights).sum(), wanted), sum(kept.values())
+
+
+@pytest.mark.parametrize("skip", [None, "residual"])
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("steps", ["Lipschitz", "given"])
+def test_segments_change_nothing_but_memory(function, skip, steps, monkeypatch):
+    if function is multilayer_pursuit and skip:
+        pytest.skip("knows no skip connections")
+    options = {"step": [0.3, 0.2, 0.4]} if steps == "given" else {}
+    for max_iter in (17, 40):
+        in_segments = values_and_gradients(function, max_iter, skip, **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(_segments, "REMEMBERED", 10_000)
+            at_once = values_and_gradients(function, max_iter, skip, **options)
+        np.testing.assert_allclose(in_segments[0], at_once[0], rtol=0, atol=1e-12)
+        assert float(at_once[0].abs().max()) > 0
+        for one, other in zip(in_segments[1], at_once[1], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_memory_grows_with_the_root_of_the_iterations(function):
+    few, many = (values_and_gradients(function, n, dtype=torch.float32)[2] for n in (16, 256))
+    # 256 iterations in 16 segments: 16 states, where 16 iterations at once remember more than a state each.
+    assert many < 2 * few
+
+
+def test_few_iterations_and_inference_do_without(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("segments")
+
+    import torch.utils.checkpoint
+
+    monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", refuse)
+    values_and_gradients(deep_pursuit, _segments.REMEMBERED)
+    X, atoms, alphas, _ = problem()
+    with torch.no_grad():
+        codes_of(deep_pursuit, (X, atoms, alphas), None, 40)
+    fixed = X.detach(), [a.detach() for a in atoms], [a.detach() for a in alphas]
+    codes_of(deep_pursuit, fixed, None, 40)
+    with pytest.raises(AssertionError, match="segments"):
+        values_and_gradients(deep_pursuit, _segments.REMEMBERED + 1)
+
+
+@pytest.mark.parametrize("function", [layered_basis_pursuit, deep_pursuit])
+def test_second_derivatives_and_vmap(function, monkeypatch):
+    monkeypatch.setattr(_segments, "REMEMBERED", 2)
+    X, atoms, alphas, _ = problem()
+    fixed = [a.detach() for a in atoms], [a.detach() for a in alphas]
+    steps = [0.3, 0.2, 0.4]
+
+    def total(x):
+        codes = codes_of(function, (x[None], *fixed), None, 5, step=steps)
+        return (codes * codes).sum()
+
+    x = X[0].detach().requires_grad_()
+    assert torch.autograd.gradgradcheck(total, (x,), atol=1e-6)
+    (one_by_one,) = torch.autograd.grad(total(x), x)
+    by_transform = torch.func.grad(total)(x.detach())
+    np.testing.assert_allclose(by_transform, one_by_one, atol=1e-12)
