@@ -15,6 +15,7 @@ from skrobust.pursuits import (
     ConvolutionalOperator,
     convolutional_alpha_max,
     convolutional_basis_pursuit,
+    convolutional_path,
     implicit_pursuit,
     unrolled_pursuit,
 )
@@ -195,17 +196,22 @@ def test_dense_codes_go_to_proximal_gradient():
     assert (chosen.codes != 0).mean() > 0.1
 
 
-def test_warm_start_ends_at_once_and_follows_a_path():
+def test_path_equals_single_pursuits_and_begins_where_the_last_one_ended():
     operator, X = make_problem()
-    top = convolutional_alpha_max(X, operator).max()
-    codes, sweeps = None, []
-    for alpha in top * np.array([0.9, 0.5, 0.25, 0.25]):
-        result = convolutional_basis_pursuit(X, operator, alpha, init=codes, tol=1e-5)
-        codes = result.codes
-        sweeps.append(result.n_iter.max())
-    assert sweeps[-1] == 0
-    cold = convolutional_basis_pursuit(X, operator, 0.25 * top, tol=1e-5)
-    np.testing.assert_allclose(result.objective, cold.objective, rtol=1e-4)
+    alphas = convolutional_alpha_max(X, operator).max() * np.array([0.25, 1.01, 0.5, 0.25])
+    path = list(convolutional_path(X, operator, alphas, tol=1e-6, positive=True))
+    assert [alpha for alpha, _ in path] == sorted(alphas, reverse=True)
+    assert not path[0][1].codes.any()
+    for alpha, found in path:
+        cold = convolutional_basis_pursuit(X, operator, alpha, tol=1e-6, positive=True)
+        np.testing.assert_allclose(found.objective, cold.objective, rtol=1e-5)
+        assert (found.gap <= 1e-6 * found.objective).all()
+    assert (path[-1][1].n_iter == 0).all()  # the same penalty again
+    begun = next(convolutional_path(X, operator, alphas[:1], tol=1e-6, positive=True, init=path[-1][1].codes))
+    assert (begun[1].n_iter == 0).all()
+    for wrong in ([], [0.1, -1.0], [[0.1]], 0.1, [np.nan]):
+        with pytest.raises(ValueError, match="alphas must be a list of numbers > 0"):
+            convolutional_path(X, operator, wrong)
 
 
 @pytest.mark.parametrize("solver", ["descent", "fista"])

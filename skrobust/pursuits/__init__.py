@@ -5,6 +5,7 @@ import importlib
 from ._basis_pursuit import alpha_max, basis_pursuit
 from ._conv_greedy import convolutional_omp, convolutional_thresholding
 from ._conv_operator import ConvolutionalOperator
+from ._conv_path import convolutional_path
 from ._conv_pursuit import PursuitResult, convolutional_alpha_max, convolutional_basis_pursuit
 from ._deep_pursuit import deep_pursuit
 from ._layered_pursuit import LayeredResult, layered_basis_pursuit, layered_thresholding
@@ -24,6 +25,7 @@ __all__ = [
     "convolutional_alpha_max",
     "convolutional_basis_pursuit",
     "convolutional_omp",
+    "convolutional_path",
     "convolutional_thresholding",
     "deep_pursuit",
     "implicit_pursuit",
