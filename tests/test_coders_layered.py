@@ -210,3 +210,42 @@ def test_bad_parameters_are_named(digits):
     skipping = coder_for(DeepPursuit, skip="residual", padding="same").set_params(n_components=(4, 4, 4), kernel_size=3)
     with pytest.raises(ValueError, match="set per_layer=True"):
         skipping.fit(X).inverse_transform(skipping.transform(X))
+
+
+@pytest.mark.parametrize("cls", CODERS)
+def test_learning_with_labels(cls, digits, tmp_path):
+    X, y = digits
+    names = np.array(list("abcdefghij"))[y]
+    options = {"learning_rate": 0.03, "checkpoint": tmp_path / "training.pt"}
+    coder = coder_for(cls, learning="supervised", n_epochs=30, batch_size=10, training_params=options)
+    coder.set_params(**{cls._penalty: 0.0}).fit(X, names)
+    codes = coder.transform(X)
+    scores = codes @ coder.head_coef_.T + coder.head_intercept_
+    assert (coder.head_classes_[scores.argmax(axis=1)] == names).mean() > 0.9
+    assert len(coder.history_) == 30 and coder.n_iter_ == 30
+    assert all(
+        (np.asarray(p) >= 0).all() and np.shape(p) == (n,) for p, n in zip(coder._penalties, (4, 6), strict=True)
+    )
+    again = clone(coder).fit(X, names)  # from its checkpoint, which is complete
+    np.testing.assert_allclose(again.transform(X), codes, atol=1e-5)
+    np.testing.assert_allclose(as_module(coder)(torch.tensor(X)), codes, atol=1e-5)
+
+
+def test_learned_steps_norms_and_connections(digits):
+    X, y = digits
+    options = {"learn_steps": True, "batch_norm": True, "learning_rate": 0.02}
+    coder = DeepPursuit(
+        (4, 4, 4),
+        kernel_size=3,
+        padding="same",
+        skip="dense",
+        learning="supervised",
+        alpha=0.0,
+        max_iter=4,
+        n_epochs=5,
+        image_shape=(8, 8),
+        training_params=options,
+        random_state=0,
+    ).fit(X, y)
+    assert coder._layers.skips[2, 0].matrix.shape == (4, 4)
+    np.testing.assert_allclose(as_module(coder)(torch.tensor(X)), coder.transform(X), atol=1e-9)
