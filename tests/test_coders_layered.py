@@ -12,7 +12,15 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skrobust import DeepPursuit, LayeredBasisPursuit, LayeredThresholding, MultilayerPursuit, as_module
+from skrobust import (
+    ConvSparseCoder,
+    DeepPursuit,
+    LayeredBasisPursuit,
+    LayeredThresholding,
+    MultilayerPursuit,
+    as_module,
+)
+from skrobust.dictionaries import ConvolutionalLearner
 from skrobust.pursuits import deep_pursuit, layered_basis_pursuit, layered_thresholding, multilayer_pursuit
 
 GRADIENTS = ["exact", "identity", "projection", "smooth", "skip"]
@@ -189,6 +197,22 @@ def test_penalties_so_large_that_nothing_is_left(digits):
     for cls in CODERS:
         coder = coder_for(cls, **{cls._penalty: 100.0}).fit(X)
         assert not coder.transform(X).any()
+
+
+@pytest.mark.parametrize("cls", [LayeredBasisPursuit, ConvSparseCoder])
+def test_an_interrupted_fit_leaves_the_coder_as_it_was(cls, digits, monkeypatch):
+    X, _ = digits
+    coder = cls(4, kernel_size=3, n_epochs=2, image_shape=(8, 8), random_state=0).fit(X)
+    before = coder.transform(X)
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ConvolutionalLearner, "epoch", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        coder.set_params(image_shape=None).fit(X[:, :32])
+    coder.set_params(image_shape=(8, 8))
+    np.testing.assert_array_equal(coder.transform(X), before)
 
 
 def test_bad_parameters_are_named(digits):

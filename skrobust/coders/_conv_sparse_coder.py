@@ -1,29 +1,24 @@
 """`ConvSparseCoder`: images as a few shifted copies of small learned atoms."""
 
 import math
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, _fit_context
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.bridge import register_module
 from skrobust.dictionaries import ConvolutionalLearner, initial_convolutional_atoms
-from skrobust.pursuits import (
-    ConvolutionalOperator,
-    convolutional_basis_pursuit,
-    convolutional_omp,
-    convolutional_thresholding,
-)
-from skrobust.signals import SignalTransformer, batch_slices, is_tensor
+from skrobust.pursuits import ConvolutionalOperator
+from skrobust.signals import SignalTransformer, batch_slices, is_tensor, restored_on_error
 
 from ._conv_atoms import fitted_kernel, given_atoms
 from ._conv_pooling import pool_codes, pooled_shape
+from ._conv_pursuits import pursue
+from ._low_pass import LowPass
 
 LEARNING_TOL, LEARNING_SWEEPS = 0.02, 200
 """Relative duality gap and most sweeps of the codes from which atoms are learned."""
@@ -55,8 +50,12 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         Pixels between positions.
     positive : bool, default=False
         Codes >= 0. Not for "omp".
+    highpass : float or None, default=None
+        Take the smooth part l of each image away before coding, in learning, too; l minimises ``||x - l||^2 + highpass
+        ||grad l||^2``. Small atoms represent it badly. 5 is usual for photographs. None: code images as they are.
     output : {"code", "reconstruction"}, default="code"
-        "reconstruction": `transform` returns images, as a front end does.
+        "reconstruction": `transform` returns images, as a front end does: the synthesis, and the smooth part if
+        `highpass` took one away.
     dictionary : array-like of shape ``(n_atoms, *kernel_size[, n_channels])`` or None, default=None
         Atoms to use as they are; nothing is learned then.
     init : {"data", "random"} or array-like, default="data"
@@ -138,6 +137,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         "padding": [StrOptions({"same", "full", "valid", "circular"})],
         "stride": [Interval(Integral, 1, None, closed="left")],
         "positive": ["boolean"],
+        "highpass": [None, Interval(Real, 0, None, closed="neither")],
         "output": [StrOptions({"code", "reconstruction"})],
         "dictionary": [None, "array-like"],
         "init": [StrOptions({"data", "random"}), "array-like"],
@@ -166,6 +166,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         padding="same",
         stride=1,
         positive=False,
+        highpass=None,
         output="code",
         dictionary=None,
         init="data",
@@ -190,6 +191,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         self.padding = padding
         self.stride = stride
         self.positive = positive
+        self.highpass = highpass
         self.output = output
         self.dictionary = dictionary
         self.init = init
@@ -208,7 +210,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Learn the atoms, or take those of `dictionary`.
+        """Learn the atoms, or take those of `dictionary`. If it is interrupted, the estimator is as it was before.
 
         Parameters
         ----------
@@ -225,22 +227,23 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         ValueError
             If a parameter does not fit X, naming both.
         """
-        values = self._begin(X)
-        self.objectives_ = []
-        self.n_iter_ = 0
-        if self._learner is not None:
-            for _ in range(self.n_epochs):
-                if self.batch_size is None:
-                    self._learner.epoch(values)
-                else:
-                    self._learner.pass_online(values, self.batch_size)
-                self.objectives_.append(self._learner.objective)
-                self.n_iter_ += 1
-                if self.verbose:
-                    print(f"[ConvSparseCoder] epoch {self.n_iter_} of {self.n_epochs}: {self.objectives_[-1]:.6g}")
-            self._adopt(self._learner.components)
-            # Codes and sums of the training images have done their work.
-            self._learner = None
+        with restored_on_error(self):
+            values = self._begin(X)
+            self.objectives_ = []
+            self.n_iter_ = 0
+            if self._learner is not None:
+                for _ in range(self.n_epochs):
+                    if self.batch_size is None:
+                        self._learner.epoch(values)
+                    else:
+                        self._learner.pass_online(values, self.batch_size)
+                    self.objectives_.append(self._learner.objective)
+                    self.n_iter_ += 1
+                    if self.verbose:
+                        print(f"[ConvSparseCoder] epoch {self.n_iter_} of {self.n_epochs}: {self.objectives_[-1]:.6g}")
+                self._adopt(self._learner.components)
+                # Codes and sums of the training images have done their work.
+                self._learner = None
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -258,7 +261,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         self
         """
         if hasattr(self, "components_"):
-            values = _as_array(self._read_signals(X, reset=False).values)
+            values = self._detailed(_as_array(self._read_signals(X, reset=False).values))
             if self._learner is None and self.dictionary is None:  # after `fit`
                 self._learner = self._learner_from(self.components_, check_random_state(self.random_state))
         else:
@@ -279,6 +282,8 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             raise ValueError("positive=True needs pursuit='bp' or 'thresholding', got pursuit='omp'.")
         self._sample_shape = signals.sample_shape
         grid, n_channels = values.shape[1:-1], values.shape[-1]
+        self._low_pass = None if self.highpass is None else LowPass(grid, self.highpass)
+        values = self._detailed(values)
         self._learner = None
         if self.dictionary is not None:
             self._adopt(given_atoms("dictionary", self.dictionary, grid, n_channels).astype(values.dtype))
@@ -337,19 +342,19 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             return transform_tensor(self, signals)
         if self.output == "reconstruction":
             result = np.empty_like(values)
-            for batch, codes in self._coded(values):
-                result[batch] = self._operator.synthesize(codes, n_jobs=self.n_jobs)
+            for batch, details, codes in self._coded(values):
+                result[batch] = values[batch] - details + self._operator.synthesize(codes, n_jobs=self.n_jobs)
             return signals.restore(result)
         if self.sparse_output:
-            rows = [sparse.csr_array(self._features(codes)) for _, codes in self._coded(values)]
+            rows = [sparse.csr_array(self._features(codes)) for _, _, codes in self._coded(values)]
             return sparse.vstack(rows, format="csr")
         result = np.empty((len(values), self._n_features_out), dtype=values.dtype)
-        for batch, codes in self._coded(values):
+        for batch, _, codes in self._coded(values):
             result[batch] = self._features(codes)
         return result
 
     def inverse_transform(self, codes):
-        """Images of codes: the synthesis ``D z``.
+        """Images of codes: the synthesis ``D z``. The smooth part that `highpass` took away is not in the codes.
 
         Parameters
         ----------
@@ -398,8 +403,8 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         """
         values = _as_array(self._read_signals(X, reset=False).values)
         total = 0.0
-        for batch, codes in self._coded(values):
-            left = (values[batch] - self._operator.synthesize(codes, n_jobs=self.n_jobs)).astype(np.float64)
+        for _, details, codes in self._coded(values):
+            left = (details - self._operator.synthesize(codes, n_jobs=self.n_jobs)).astype(np.float64)
             total += 0.5 * float((left * left).sum())
             if self.pursuit != "omp":
                 total += self.alpha * float(np.abs(codes).sum(dtype=np.float64))
@@ -437,43 +442,23 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         pooled = codes if self.pool is None else pool_codes(codes, self.pool, self.pool_size)
         return pooled.reshape(len(codes), -1)
 
+    def _detailed(self, values):
+        """What of signals on their grid is coded."""
+        return values if self._low_pass is None else values - self._low_pass(values)
+
     def _coded(self, values):
-        """Batches of signals, and their codes."""
+        """Batches of signals, what of them is coded, and the codes."""
         for batch in batch_slices(len(values), 4 * math.prod(self.code_shape_) * values.itemsize):
-            yield batch, self._pursue(values[batch])
+            details = self._detailed(values[batch])
+            yield batch, details, self._pursue(details)
 
     def _pursue(self, values):
         """Codes (n_samples, *code_shape_) of signals on their grid."""
         if self.device is not None and self.pursuit != "omp":
             import torch
 
-            return self._pursue_on(torch.as_tensor(values, device=self.device)).cpu().numpy()
-        return self._pursue_on(values)
-
-    def _pursue_on(self, values):
-        """As `_pursue`, of arrays or tensors, without a gradient."""
-        if self.pursuit == "thresholding":
-            return convolutional_thresholding(
-                values, self._operator, self.alpha, positive=self.positive, n_jobs=self.n_jobs
-            )
-        if self.pursuit == "omp":
-            count = self.n_nonzero_coefs
-            if count is None or (isinstance(count, Real) and not isinstance(count, Integral)):
-                # 0.29 * 100 is 28.999…: the fraction that the user wrote is meant.
-                count = max(1, math.floor((0.1 if count is None else count) * self.n_features_in_ * (1 + 1e-12)))
-            return convolutional_omp(values, self._operator, n_nonzero_coefs=int(count), n_jobs=self.n_jobs)
-        with warnings.catch_warnings():
-            if values.dtype == np.float32:  # a gap below its rounding is not asked of float32
-                warnings.simplefilter("ignore" if self.tol < 1e-5 else "default", ConvergenceWarning)
-            return convolutional_basis_pursuit(
-                values,
-                self._operator,
-                self.alpha,
-                positive=self.positive,
-                tol=self.tol,
-                max_iter=self.max_iter,
-                n_jobs=self.n_jobs,
-            ).codes
+            return pursue(self, torch.as_tensor(values, device=self.device)).cpu().numpy()
+        return pursue(self, values)
 
 
 def _as_array(values):

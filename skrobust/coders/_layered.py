@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary
-from skrobust.signals import SignalTransformer, batch_slices, is_tensor
+from skrobust.signals import SignalTransformer, batch_slices, is_tensor, restored_on_error
 
 from ._layered_learning import learn_layer_by_layer, learn_with_labels
 from ._layered_plan import given_operators, penalties_of_layers, plan_layers
@@ -46,7 +46,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Learn the dictionaries, or take those given.
+        """Learn the dictionaries, or take those given. If it is interrupted, the estimator is as it was before.
 
         Parameters
         ----------
@@ -63,6 +63,11 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         ValueError
             If parameters do not fit X or each other, or labels are missing.
         """
+        with restored_on_error(self):
+            self._learn(X, y)
+        return self
+
+    def _learn(self, X, y):
         signals = self._read_signals(X, reset=True)
         values = signals.values.detach().cpu().numpy() if is_tensor(signals.values) else signals.values
         shape, skip = values.shape[1:], getattr(self, "skip", None)
@@ -88,7 +93,6 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         self.code_shapes_ = layers.code_shapes
         self.n_iter_ = 0 if self.dictionaries is not None else self.n_epochs
         setattr(self, f"{self._penalty}s_", penalties)
-        return self
 
     def _learn_from_images(self, values, plan, penalties, random_state):
         def pursue(X, layers):

@@ -1,6 +1,6 @@
 """What every estimator stands on: where pixels and channels lie in X, checked input, batches, threads, whole files."""
 
-from ._base import SignalTransformer
+from ._base import SignalTransformer, restored_on_error
 from ._files import write_atomically
 from ._layout import SignalLayout, Signals
 from ._resources import batch_slices, kernel_threads
@@ -13,5 +13,6 @@ __all__ = [
     "batch_slices",
     "is_tensor",
     "kernel_threads",
+    "restored_on_error",
     "write_atomically",
 ]

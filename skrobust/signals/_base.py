@@ -1,5 +1,7 @@
 """The base of every estimator that reads signals or images."""
 
+from contextlib import contextmanager
+
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
@@ -8,6 +10,21 @@ from ._layout import SignalLayout
 from ._tensors import check_tensor, is_tensor
 
 _DTYPES = (np.float64, np.float32)
+
+
+@contextmanager
+def restored_on_error(estimator):
+    """Leave `estimator` as it was if what runs within is interrupted or fails.
+
+    Attributes that are replaced come back; what is changed within one of them does not.
+    """
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 class SignalTransformer(TransformerMixin, BaseEstimator):
