@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skrobust import ConvSparseCoder, as_module
+from skrobust.coders._low_pass import LowPass
 from skrobust.pursuits import convolutional_basis_pursuit, convolutional_omp
 
 PURSUITS = ["bp", "omp", "thresholding"]
@@ -34,7 +35,7 @@ def coder_for(pursuit="bp", **parameters):
     [
         ConvSparseCoder(n_epochs=1),
         ConvSparseCoder(4, pursuit="omp", output="reconstruction", n_epochs=1),
-        ConvSparseCoder(4, pursuit="thresholding", pool="max", batch_size=5, n_epochs=1),
+        ConvSparseCoder(4, pursuit="thresholding", pool="max", batch_size=5, n_epochs=1, highpass=2.0),
     ]
 )
 def test_scikit_learn_checks(estimator, check):
@@ -212,6 +213,69 @@ def test_pipeline_grid_search_pickle(digits):
     np.testing.assert_array_equal(again.predict(X), search.predict(X))
 
 
+@pytest.mark.parametrize("grid", [(7,), (5, 6), (1, 4)])
+def test_low_pass_minimises_what_it_says(grid):
+    values = np.random.default_rng(0).normal(size=(3, *grid, 2))
+    weight, smooth = 3.0, LowPass(grid, 3.0)(values)
+    # the normal equations, by dense differences
+    pixels = np.arange(np.prod(grid)).reshape(grid)
+    edges = [
+        np.stack([np.delete(pixels, 0, axis).ravel(), np.delete(pixels, -1, axis).ravel()]) for axis in range(len(grid))
+    ]
+    differences = [np.eye(pixels.size)[a] - np.eye(pixels.size)[b] for a, b in edges]
+    system = np.eye(pixels.size) + weight * sum(d.T @ d for d in differences)
+    flat = values.reshape(3, -1, 2)
+    np.testing.assert_allclose(smooth.reshape(3, -1, 2), np.linalg.solve(system, flat), atol=1e-12)
+    np.testing.assert_allclose(LowPass(grid, weight)(torch.as_tensor(values)), smooth, atol=1e-12)
+    assert LowPass(grid, weight)(values.astype(np.float32)).dtype == np.float32
+
+
+def test_low_pass_agrees_with_sporco():
+    signal = pytest.importorskip("sporco.signal")
+    image = np.random.default_rng(0).random((20, 24))
+    low, high = signal.tikhonov_filter(image, 5.0, npd=20)
+    ours = LowPass((20, 24), 5.0)(image[None, ..., None])[0, ..., 0]
+    np.testing.assert_allclose(ours, low, atol=1e-3 * np.ptp(image))
+    np.testing.assert_allclose(image - ours, high, atol=1e-3 * np.ptp(image))
+
+
+@pytest.mark.parametrize("pursuit", PURSUITS)
+def test_highpass(pursuit, digits):
+    X, _ = digits
+    coder = coder_for(pursuit, highpass=2.0).fit(X)
+    smooth = LowPass((8, 8), 2.0)(X.reshape(-1, 8, 8, 1)).reshape(X.shape)
+    plain = coder_for(pursuit).fit(X - smooth)
+    np.testing.assert_array_equal(coder.components_, plain.components_)
+    codes = coder.transform(X)
+    np.testing.assert_allclose(codes, plain.transform(X - smooth), atol=1e-12)
+    assert coder.score(X) == pytest.approx(plain.score(X - smooth))
+    front_end = clone(coder).set_params(output="reconstruction").fit(X)
+    rebuilt = front_end.transform(X)
+    np.testing.assert_allclose(rebuilt, coder.inverse_transform(codes) + smooth, atol=1e-12)
+    for gradient in ("exact", "identity", "projection", "smooth"):
+        values = torch.as_tensor(X[:5]).requires_grad_()
+        result = as_module(front_end, gradient=gradient)(values)
+        np.testing.assert_allclose(result.detach(), rebuilt[:5], atol=1e-9)
+        (slope,) = torch.autograd.grad(result.sum(), values)
+        assert torch.isfinite(slope).all()
+    np.testing.assert_allclose(as_module(coder)(torch.as_tensor(X[:5])).detach(), codes[:5], atol=1e-9)
+    online = coder_for(pursuit, highpass=2.0).partial_fit(X)
+    np.testing.assert_allclose(
+        online.partial_fit(X).components_,
+        coder_for(pursuit).partial_fit(X - smooth).partial_fit(X - smooth).components_,
+    )
+
+
+def test_highpass_removes_what_is_smooth():
+    rows, columns = np.mgrid[:20, :20] / 20
+    ramp = (rows + columns)[None]
+    coder = ConvSparseCoder(4, kernel_size=3, highpass=0.1, n_epochs=1, alpha=0.5, random_state=0).fit(ramp)
+    assert not coder.transform(ramp).any()
+    np.testing.assert_allclose(
+        clone(coder).set_params(output="reconstruction").fit(ramp).transform(ramp), ramp, atol=0.02
+    )
+
+
 def test_device_and_threads(digits):
     X, _ = digits
     coder = coder_for(tol=1e-9, max_iter=50_000).fit(X)
@@ -228,6 +292,8 @@ def test_errors(digits):
         coder_for("omp", positive=True).fit(X)
     with pytest.raises(ValueError, match="'alpha' parameter"):
         coder_for(alpha=0).fit(X)
+    with pytest.raises(ValueError, match="'highpass' parameter"):
+        coder_for(highpass=0.0).fit(X)
     with pytest.raises(ValueError, match="kernel_size must be"):
         coder_for(kernel_size=(2, 2, 2)).fit(X)
     with pytest.raises(NotFittedError):

@@ -10,6 +10,7 @@ from skrobust.pursuits import ConvolutionalOperator, convolutional_thresholding,
 from skrobust.pursuits._conv_pursuit_torch import with_support_gradient
 
 from ._conv_pooling import pool_codes
+from ._conv_pursuits import pursue
 from ._smooth_torch import smooth_shrink, smooth_steps
 
 
@@ -40,13 +41,15 @@ class ConvSparseCoderModule(nn.Module):
 
     def encode(self, values):
         """Features, or reconstructions on the grid, of signals on their grid."""
-        operator = self._operator()
+        operator, low_pass = self._operator(), self.estimator._low_pass
+        smooth = 0 if low_pass is None else low_pass(values)
+        details = values - smooth
         if self.gradient == "skip":
-            return self._features(operator.analyze(values))
-        codes = self._codes(values, operator)
+            return self._features(operator.analyze(details))
+        codes = self._codes(details, operator)
         if not self.rebuilds:
             return self._features(codes)
-        rebuilt = operator.synthesize(codes)
+        rebuilt = smooth + operator.synthesize(codes)
         return with_backward(rebuilt, values) if self.gradient == "identity" else rebuilt
 
     def _operator(self):
@@ -85,7 +88,7 @@ class ConvSparseCoderModule(nn.Module):
         estimator = self.estimator
         if estimator.pursuit == "omp":
             arrays = values.detach().cpu().numpy()
-            return values.new_tensor(estimator._pursue_on(arrays))
+            return values.new_tensor(pursue(estimator, arrays))
         if estimator.pursuit == "thresholding":
             return convolutional_thresholding(values, operator, estimator.alpha, positive=estimator.positive)
         return implicit_pursuit(
