@@ -4,6 +4,12 @@ from ._conv_learning import ConvolutionalLearner, initial_convolutional_atoms
 from ._conv_statistics import ConvolutionalStatistics
 from ._display import DictionaryDisplay
 from ._ksvd import KSVD
+from ._layered_measures import (
+    FramePotentialEstimate,
+    LayeredCoherence,
+    estimate_frame_potential,
+    layered_coherence,
+)
 from ._measures import (
     babel_function,
     largest_patch_norm,
@@ -14,6 +20,7 @@ from ._measures import (
 )
 from ._mod import MOD
 from ._online import OnlineDictionaryLearning
+from ._pursuit_trace import PursuitTrace, pursuit_trace, reconstruction_errors
 
 __all__ = [
     "KSVD",
@@ -21,11 +28,18 @@ __all__ = [
     "ConvolutionalLearner",
     "ConvolutionalStatistics",
     "DictionaryDisplay",
+    "FramePotentialEstimate",
+    "LayeredCoherence",
     "OnlineDictionaryLearning",
+    "PursuitTrace",
     "babel_function",
+    "estimate_frame_potential",
     "initial_convolutional_atoms",
     "largest_patch_norm",
+    "layered_coherence",
     "mutual_coherence",
+    "pursuit_trace",
+    "reconstruction_errors",
     "restricted_isometry_bound",
     "stripe_sparsity",
     "welch_bound",

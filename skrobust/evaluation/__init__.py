@@ -7,6 +7,7 @@ from ._corruptions import CORRUPTIONS, Corruption, corrupt
 from ._curve_display import RobustnessCurveDisplay
 from ._gallery_display import PerturbationGalleryDisplay
 from ._intervals import paired_difference_interval, wilson_interval
+from ._layered_displays import CoherenceDisplay, PursuitTraceDisplay
 from ._report import RobustnessReport
 from ._reporting import robustness_report
 from ._scoring import RobustScorer, TradeOff, make_robust_scorer, robust_accuracy
@@ -15,9 +16,11 @@ from .masking import Verdict, masking_checks
 __all__ = [
     "AmbiguityDisplay",
     "CORRUPTIONS",
+    "CoherenceDisplay",
     "ConfusionUnderAttackDisplay",
     "Corruption",
     "PerturbationGalleryDisplay",
+    "PursuitTraceDisplay",
     "RobustScorer",
     "RobustnessCurveDisplay",
     "RobustnessReport",
