@@ -28,6 +28,7 @@ __all__ = [
     "convolutional_path",
     "convolutional_thresholding",
     "deep_pursuit",
+    "implicit_deep_pursuit",
     "implicit_pursuit",
     "layered_basis_pursuit",
     "layered_thresholding",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 _NEED_TORCH = {
+    "implicit_deep_pursuit": "_deep_pursuit_torch",
     "implicit_pursuit": "_conv_pursuit_torch",
     "shrink_with_momentum": "_fused_torch",
     "unrolled_pursuit": "_conv_pursuit_torch",

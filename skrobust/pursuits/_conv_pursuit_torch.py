@@ -191,14 +191,14 @@ def _adjoint(operator, codes, right):
         rtol = max(CG_TOL, 8 * torch.finfo(right.dtype).eps)
         return torch.as_tensor(solve_on_supports(_on_arrays(operator), *arrays, most=CG_STEPS, rtol=rtol))
     support, convolution = (codes != 0).to(right), operator.on_tensors(right)
-    return _solve(lambda v: support * convolution.analyze(convolution.synthesize(v)), support * right)
+    return solve_semidefinite(lambda v: support * convolution.analyze(convolution.synthesize(v)), support * right)
 
 
 def _on_arrays(operator):
     return _with_components(operator, operator.components.cpu().numpy())
 
 
-def _solve(apply, right):
+def solve_semidefinite(apply, right):
     """Solutions of positive semidefinite systems, one a sample, by conjugate gradients."""
 
     def inner(a, b):
