@@ -38,8 +38,7 @@ class _LearningRate(Callback):
 
     def on_epoch_begin(self, net, dataset_train, **kwargs):
         self._steps_an_epoch = math.ceil(len(dataset_train) / net.batch_size)
-        # skorch opens the record of an epoch before its callbacks.
-        self._step = (len(net.module_.history)) * self._steps_an_epoch
+        self._step = len(net.module_.history) * self._steps_an_epoch
 
     def on_batch_begin(self, net, training, **kwargs):
         share = 1.0
@@ -62,6 +61,8 @@ class _Bounds(Callback):
                 f"{net.optimizer_.defaults['lr']} is too high for these atoms. Lower it, or scale X or the atoms."
             )
         net.module_.pursuit.project_()
+        # Within `torch.autocast`: copies in half precision of the parameters as they were.
+        torch.clear_autocast_cache()
 
 
 class _History(Callback):

@@ -131,6 +131,11 @@ def train_layered(
     ValueError
         If data or settings do not fit, a checkpoint is none or belongs to another training, or the loss diverges.
 
+    Notes
+    -----
+    Within ``torch.autocast("cpu", dtype=torch.bfloat16)`` products are of half precision, which takes a third less time
+    on processors that know it; parameters, codes and sums stay in float32.
+
     Examples
     --------
     >>> import numpy as np

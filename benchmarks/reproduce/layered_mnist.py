@@ -1,0 +1,292 @@
+"""Layered thresholding against layered basis pursuit on MNIST, the experiment of "Adversarial noise attacks of deep
+learning architectures" (Romano, Aberdam, Sulam, Elad, JMIV 2020), and what is left of its claim under stronger attacks.
+
+    python benchmarks/reproduce/layered_mnist.py --data-home data --models models    # about 50 min, one core
+    python benchmarks/reproduce/layered_mnist.py --quick    # seconds; digits, few atoms: no figures to quote
+
+The paper's architecture: three convolutional layers of 64, 128 and 512 atoms, kernels 6, 6, 4, strides 2, 2, 1, then a
+linear layer; batches of 64, SGD with momentum 0.9. L-THR is the forward pass of that network; L-BP takes four FISTA
+steps a layer from it, with the same number of parameters. Both begin at the same random atoms with thresholds 0 (kept
+>= 0) and see the same batches, for each of three seeds. The paper attacks by FGSM alone. Here PGD through all steps
+and images made on the other model stand beside it, on the same images.
+
+Then, on less data and one seed, what the theory would have help: Parseval and incoherence penalties, unit-norm atoms,
+more or fewer iterations, in training and in testing alone.
+
+Products of the convolutions are of bfloat16 in training and of float32 in all testing. Training is kept after each
+epoch under --models, figures after each attack in the JSON: started again, the script goes on where it was stopped.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import time
+
+import numpy as np
+import torch
+
+from skrobust.attacks import FGSM, PGD, Transfer
+from skrobust.datasets import load_digits_images, load_mnist
+from skrobust.nn import LayeredPursuit, train_layered
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from _race import RESULTS, machine, write_json
+
+KERNELS, STRIDES, SIDE = (6, 6, 4), (2, 2, 1), 28
+NETWORKS = {"L-THR": {"max_iter": 0}, "L-BP": {"max_iter": 4}}
+SCOUTED = {
+    "L-THR": {"max_iter": 0},
+    "L-BP, 2 steps": {"max_iter": 2},
+    "L-BP, 4 steps": {"max_iter": 4},
+    "L-BP, 8 steps": {"max_iter": 8},
+    "L-BP, 4 steps, Parseval 0.003": {"max_iter": 4, "parseval": 0.003},
+    "L-BP, 4 steps, incoherence 10": {"max_iter": 4, "incoherence": 10.0},
+    "L-BP, 4 steps, unit norm": {"max_iter": 4, "unit_norm": True},
+    "L-THR, Parseval 0.003": {"max_iter": 0, "parseval": 0.003},
+    "L-THR, incoherence 10": {"max_iter": 0, "incoherence": 10.0},
+}
+FULL = {
+    "n_components": [64, 128, 512],
+    "n_train": 60000,
+    "n_epochs": 2,
+    "learning_rate": 0.03,
+    "schedule": "cosine",
+    "seeds": [0, 1, 2],
+    "n_test": 500,
+    "fgsm_eps": [0.05, 0.1, 0.15, 0.2, 0.25, 0.3],
+    "pgd_eps": [0.05, 0.1, 0.15, 0.2],
+    "transfer_eps": [0.1, 0.2],
+    "n_iter": 40,
+    "scouting": {"n_train": 20000, "n_epochs": 1, "n_test": 200, "eps": [0.1]},
+    "test_iterations": [0, 2, 4, 8, 16],
+}
+QUICK = {
+    **FULL,
+    "n_components": [4, 6, 8],
+    "n_train": 256,
+    "n_epochs": 1,
+    "seeds": [0, 1],
+    "n_test": 20,
+    "fgsm_eps": [0.1, 0.2],
+    "pgd_eps": [0.1],
+    "transfer_eps": [0.1],
+    "n_iter": 3,
+    "scouting": {"n_train": 128, "n_epochs": 1, "n_test": 10, "eps": [0.1]},
+    "test_iterations": [0, 8],
+}
+
+
+def images(quick, data_home):
+    """Training and test images of shape (n, 28, 28, 1) in [0, 1] with labels; for a quick run enlarged digits."""
+    if quick:
+        X, y = load_digits_images(return_X_y=True)
+        X = np.pad(np.kron(X.reshape(-1, 8, 8), np.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
+        X, y = X[..., None].astype(np.float32), y.astype(int)
+        return X[:1000], y[:1000], X[1000:], y[1000:]
+    (X, y), (X_test, y_test) = (load_mnist(data_home, split=s, return_X_y=True) for s in ("train", "test"))
+    shape = (-1, SIDE, SIDE, 1)
+    return X.reshape(shape).astype(np.float32), y, X_test.reshape(shape).astype(np.float32), y_test
+
+
+def untrained(n_components, seed, **settings):
+    """The pursuit where learning begins: torch's own initial weights of convolutions, thresholds 0."""
+    rng, channels, atoms = np.random.default_rng(seed), 1, []
+    for n, kernel in zip(n_components, KERNELS, strict=True):
+        reach = 1 / np.sqrt(kernel * kernel * channels)
+        atoms.append(rng.uniform(-reach, reach, size=(n, kernel, kernel, channels)))
+        channels = n
+    return LayeredPursuit(atoms, (SIDE, SIDE, 1), pursuit="basis", alpha=0.0, stride=STRIDES, **settings)
+
+
+def trained(folder, name, X, y, size, seed, *, max_iter, unit_norm=False, **penalties):
+    """A classifier in evaluation mode, trained or read from `folder`, and CPU seconds of what training it took now."""
+    pursuit = untrained(size["n_components"], seed, max_iter=max_iter, unit_norm=unit_norm)
+    path = folder / f"layered_{name}_{len(X)}_{size['n_epochs']}_{seed}.pt".replace(" ", "_").replace(",", "")
+    start = time.process_time()
+    # Atoms change at each step, so that copies of bfloat16 must not be kept between steps.
+    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
+        classifier = train_layered(
+            pursuit,
+            X,
+            y,
+            n_epochs=size["n_epochs"],
+            learning_rate=size["learning_rate"],
+            schedule=size["schedule"],
+            random_state=seed,
+            checkpoint=path,
+            **penalties,
+        )
+    seconds = time.process_time() - start
+    classifier.pursuit.settle()  # the norms once more, in full precision
+    return classifier.requires_grad_(False), seconds
+
+
+@torch.no_grad()
+def right(classifier, X, y):
+    """Which images get their label."""
+    parts = [classifier(torch.as_tensor(X[i : i + 250])).argmax(1).numpy() for i in range(0, len(X), 250)]
+    return np.concatenate(parts) == y
+
+
+@torch.no_grad()
+def about(classifier, X):
+    """Shares of nonzero codes, thresholds and squared norms of the layers."""
+    pursuit = classifier.pursuit
+    return {
+        "nonzero_share": [float((codes > 0).float().mean()) for codes in pursuit(torch.as_tensor(X[:200]))],
+        "mean_threshold": [float(threshold.mean()) for threshold in pursuit.thresholds],
+        "squared_norm": pursuit.norms.tolist(),
+    }
+
+
+def pgd(eps, loss, size, seed):
+    return PGD(eps=eps, n_iter=size["n_iter"], loss=loss, random_state=seed, batch_size=100)
+
+
+def under_fgsm(classifier, X, y, eps):
+    return right(classifier, FGSM(eps=eps, batch_size=100).perturb(classifier, X, y), y)
+
+
+def under_pgd(classifier, X, y, eps, size, seed):
+    """Images that stand after FGSM and PGD on both losses, each tried on those that still stand; share after each."""
+    standing = under_fgsm(classifier, X, y, eps)
+    after = {"FGSM": float(standing.mean())}
+    for loss in ("cross_entropy", "margin"):
+        left = np.flatnonzero(standing)
+        if len(left):
+            X_adv = pgd(eps, loss, size, seed).perturb(classifier, X[left], y[left])
+            standing[left] = right(classifier, X_adv, y[left])
+        after[f"PGD, {loss}"] = float(standing.mean())
+    return standing, after
+
+
+class Results:
+    """What has been found so far, on disk after each figure."""
+
+    def __init__(self, path, conditions):
+        self.path, self.conditions, self.found = path, conditions, {}
+        if path.exists():
+            earlier = json.loads(path.read_text(encoding="utf8"))
+            found = earlier.pop("results")
+            if earlier == json.loads(json.dumps(conditions)):
+                self.found = found
+
+    def get(self, keys, compute):
+        """The figure under `keys`, computed if it is not there."""
+        place = self.found
+        for key in keys[:-1]:
+            place = place.setdefault(str(key), {})
+        if str(keys[-1]) not in place:
+            place[str(keys[-1])] = compute()
+            write_json(self.path, {**self.conditions, "results": self.found})
+            print(f"{' / '.join(map(str, keys))}: {json.dumps(place[str(keys[-1])])[:150]}", flush=True)
+        return place[str(keys[-1])]
+
+
+def full_comparison(results, folder, data, size):
+    """Both networks, seed by seed: clean, FGSM, PGD, transfer in both directions."""
+    X, y, X_test, y_test = data
+    X_few, y_few = X_test[: size["n_test"]], y_test[: size["n_test"]]
+    for seed in size["seeds"]:
+        networks = {}
+        for name, settings in NETWORKS.items():
+            networks[name], seconds = trained(
+                folder, name, X[: size["n_train"]], y[: size["n_train"]], size, seed, **settings
+            )
+            place = "comparison", seed, name
+            results.get((*place, "training"), lambda n=networks[name], s=seconds: {"cpu_s": s, "history": n.history})
+            results.get((*place, "clean"), lambda n=networks[name]: float(right(n, X_test, y_test).mean()))
+            results.get((*place, "clean_on_attacked"), lambda n=networks[name]: float(right(n, X_few, y_few).mean()))
+            results.get((*place, "network"), lambda n=networks[name]: about(n, X_few))
+            for eps in size["fgsm_eps"]:
+                results.get(
+                    (*place, "fgsm", eps), lambda n=networks[name], e=eps: float(under_fgsm(n, X_few, y_few, e).mean())
+                )
+        for eps in size["pgd_eps"]:
+            for name, network in networks.items():
+                results.get(
+                    ("comparison", seed, name, "pgd", eps),
+                    lambda n=network, e=eps, s=seed: _told(*under_pgd(n, X_few, y_few, e, size, s)),
+                )
+        for eps in size["transfer_eps"]:
+            for name, network in networks.items():
+                (source,) = (n for other, n in networks.items() if other != name)
+                results.get(
+                    ("comparison", seed, name, "transfer", eps),
+                    lambda n=network, o=source, e=eps, s=seed: _transferred(n, o, X_few, y_few, e, size, s),
+                )
+
+
+def _told(standing, after):
+    return {"after": after, "standing": np.flatnonzero(standing).tolist()}
+
+
+def _transferred(network, source, X, y, eps, size, seed):
+    attack = Transfer(pgd(eps, "cross_entropy", size, seed), source)
+    return float(right(network, attack.perturb(network, X, y), y).mean())
+
+
+def scouting(results, folder, data, size):
+    """One seed, less data: what penalties, norms and iterations do."""
+    X, y, X_test, y_test = data
+    few = {**size, **size["scouting"]}
+    X, y, X_few, y_few = X[: few["n_train"]], y[: few["n_train"]], X_test[: few["n_test"]], y_test[: few["n_test"]]
+    for name, settings in SCOUTED.items():
+        place = "scouting", name
+        if "attacked" in results.found.get("scouting", {}).get(name, {}):
+            continue
+        network, _ = trained(folder, f"scout_{name}", X, y, few, few["seeds"][0], **settings)
+        results.get((*place, "clean"), lambda n=network: float(right(n, X_test[:2000], y_test[:2000]).mean()))
+        results.get((*place, "network"), lambda n=network: about(n, X_few))
+        results.get((*place, "attacked"), lambda n=network: _attacked(n, X_few, y_few, few))
+
+
+def _attacked(network, X, y, few):
+    return {str(eps): under_pgd(network, X, y, eps, few, few["seeds"][0])[1] for eps in few["eps"]}
+
+
+def more_iterations(results, folder, data, size):
+    """The L-BP of the first seed with other numbers of steps than it was trained with."""
+    X, y, X_test, y_test = data
+    seed, few = size["seeds"][0], {**size, **size["scouting"]}
+    network, _ = trained(folder, "L-BP", X[: size["n_train"]], y[: size["n_train"]], size, seed, **NETWORKS["L-BP"])
+    X_few, y_few = X_test[: few["n_test"]], y_test[: few["n_test"]]
+    for steps in size["test_iterations"]:
+        network.pursuit.max_iter = steps
+        place = "steps in testing alone", steps
+        results.get((*place, "clean"), lambda: float(right(network, X_test[:1000], y_test[:1000]).mean()))
+        results.get((*place, "attacked"), lambda: _attacked(network, X_few, y_few, few))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-home", default=None)
+    parser.add_argument("--models", default="models", help="folder that keeps the trained networks")
+    parser.add_argument("--quick", action="store_true", help="enlarged digits, few atoms, few steps")
+    parser.add_argument("--output", default=None, help="folder of the JSON and the picture")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    size = QUICK if args.quick else FULL
+    output = pathlib.Path(args.output or RESULTS)
+    stem = "layered_mnist_quick" if args.quick else "layered_mnist"
+    conditions = {
+        "machine": machine("torch", "skorch"),
+        "settings": size,
+        "architecture": {"kernels": KERNELS, "strides": STRIDES, "padding": "valid", "batch_size": 64, "momentum": 0.9},
+        "norm": "linf",
+        "threat_model": "white box; 'transfer': made on the other network of the same seed",
+        "attacks": "FGSM; PGD 40 steps of 2.5 eps / 40 from a random start, cross-entropy, then margin on what stands",
+        "training_precision": "products of bfloat16, sums of float32 (torch.autocast); testing: float32",
+    }
+    results = Results(output / f"{stem}.json", conditions)
+    folder = pathlib.Path(args.models)
+    folder.mkdir(parents=True, exist_ok=True)
+    data = images(args.quick, args.data_home)
+    full_comparison(results, folder, data, size)
+    scouting(results, folder, data, size)
+    more_iterations(results, folder, data, size)
+
+
+if __name__ == "__main__":
+    main()
