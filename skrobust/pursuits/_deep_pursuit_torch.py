@@ -13,9 +13,9 @@ from ._layered_pursuit import per_layer
 def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter=1000):
     """Deep pursuit to a duality gap, differentiable at its solution.
 
-    On the support S of the solution ``B_S^T (b - B_S w_S) = alpha_S sign(w_S)``, with B the structured dictionary of all
-    layers and b = (x, 0, ..., 0). The backward pass solves the adjoint of that system by conjugate gradients: it goes
-    through the sweeps no more, and remembers the solution alone.
+    On the support S of the solution ``B_S^T (b - B_S w_S) = alpha_S sign(w_S)``, with B the structured dictionary of
+    all layers and b = (x, 0, ..., 0). The backward pass solves the adjoint of that system by conjugate gradients, and
+    its memory does not grow with the sweeps of the forward pass.
 
     Parameters
     ----------
