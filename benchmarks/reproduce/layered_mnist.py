@@ -39,12 +39,12 @@ SCOUTED = {
     "L-THR": {"max_iter": 0},
     "L-BP, 2 steps": {"max_iter": 2},
     "L-BP, 4 steps": {"max_iter": 4},
-    "L-BP, 8 steps": {"max_iter": 8},
     "L-BP, 4 steps, Parseval 0.003": {"max_iter": 4, "parseval": 0.003},
     "L-BP, 4 steps, incoherence 10": {"max_iter": 4, "incoherence": 10.0},
     "L-BP, 4 steps, unit norm": {"max_iter": 4, "unit_norm": True},
     "L-THR, Parseval 0.003": {"max_iter": 0, "parseval": 0.003},
     "L-THR, incoherence 10": {"max_iter": 0, "incoherence": 10.0},
+    "L-BP, 8 steps": {"max_iter": 8},
 }
 FULL = {
     "n_components": [64, 128, 512],
@@ -58,6 +58,7 @@ FULL = {
     "pgd_eps": [0.05, 0.1, 0.15, 0.2],
     "transfer_eps": [0.1, 0.2],
     "n_iter": 40,
+    "transfer_n_iter": 20,
     "scouting": {"n_train": 20000, "n_epochs": 1, "n_test": 200, "eps": [0.1]},
     "test_iterations": [0, 2, 4, 8, 16],
 }
@@ -72,6 +73,7 @@ QUICK = {
     "pgd_eps": [0.1],
     "transfer_eps": [0.1],
     "n_iter": 3,
+    "transfer_n_iter": 2,
     "scouting": {"n_train": 128, "n_epochs": 1, "n_test": 10, "eps": [0.1]},
     "test_iterations": [0, 8],
 }
@@ -140,8 +142,8 @@ def about(classifier, X):
     }
 
 
-def pgd(eps, loss, size, seed):
-    return PGD(eps=eps, n_iter=size["n_iter"], loss=loss, random_state=seed, batch_size=100)
+def pgd(eps, loss, n_iter, seed):
+    return PGD(eps=eps, n_iter=n_iter, loss=loss, random_state=seed, batch_size=100)
 
 
 def under_fgsm(classifier, X, y, eps):
@@ -155,7 +157,7 @@ def under_pgd(classifier, X, y, eps, size, seed):
     for loss in ("cross_entropy", "margin"):
         left = np.flatnonzero(standing)
         if len(left):
-            X_adv = pgd(eps, loss, size, seed).perturb(classifier, X[left], y[left])
+            X_adv = pgd(eps, loss, size["n_iter"], seed).perturb(classifier, X[left], y[left])
             standing[left] = right(classifier, X_adv, y[left])
         after[f"PGD, {loss}"] = float(standing.mean())
     return standing, after
@@ -223,7 +225,7 @@ def _told(standing, after):
 
 
 def _transferred(network, source, X, y, eps, size, seed):
-    attack = Transfer(pgd(eps, "cross_entropy", size, seed), source)
+    attack = Transfer(pgd(eps, "cross_entropy", size["transfer_n_iter"], seed), source)
     return float(right(network, attack.perturb(network, X, y), y).mean())
 
 
@@ -276,7 +278,7 @@ def main():
         "architecture": {"kernels": KERNELS, "strides": STRIDES, "padding": "valid", "batch_size": 64, "momentum": 0.9},
         "norm": "linf",
         "threat_model": "white box; 'transfer': made on the other network of the same seed",
-        "attacks": "FGSM; PGD 40 steps of 2.5 eps / 40 from a random start, cross-entropy, then margin on what stands",
+        "attacks": "FGSM; PGD from a random start by steps of 2.5 eps / n_iter, on cross-entropy, then margin",
         "training_precision": "products of bfloat16, sums of float32 (torch.autocast); testing: float32",
     }
     results = Results(output / f"{stem}.json", conditions)
@@ -286,6 +288,18 @@ def main():
     full_comparison(results, folder, data, size)
     scouting(results, folder, data, size)
     more_iterations(results, folder, data, size)
+    draw_results(output / f"{stem}.json")
+
+
+def draw_results(path):
+    """The picture beside the JSON."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from _layered_figure import draw
+
+    figure = draw(json.loads(path.read_text(encoding="utf8")))
+    figure.savefig(path.with_suffix(".png"), dpi=110)
 
 
 if __name__ == "__main__":
