@@ -327,3 +327,15 @@ def test_agrees_with_sporco():
     assert (ours.objective - ours.gap <= reached).all()
     np.testing.assert_allclose(reached, ours.objective, rtol=1e-5)
     np.testing.assert_allclose(ours.codes, theirs, atol=1e-2 * np.abs(theirs).max())
+
+
+def test_agrees_with_alphacsc():
+    update_z = pytest.importorskip("alphacsc.update_z_multi").update_z_multi
+    operator, X = make_problem((60, 2), (7,), 3, "valid", n=2)
+    alpha = 0.2 * convolutional_alpha_max(X, operator, positive=True).max()
+    ours = convolutional_basis_pursuit(X, operator, alpha, positive=True, tol=1e-9, max_iter=20_000)
+    signals, atoms = X.swapaxes(1, 2), operator.components.swapaxes(1, 2)
+    settings = {"tol": 1e-9, "max_iter": 1_000_000}
+    theirs = update_z(signals, atoms, alpha, solver="lgcd", solver_kwargs=settings)[0].swapaxes(1, 2)
+    np.testing.assert_allclose(objective(X, operator, theirs, alpha), ours.objective, rtol=1e-8)
+    np.testing.assert_allclose(ours.codes, theirs, atol=1e-4 * np.abs(theirs).max())

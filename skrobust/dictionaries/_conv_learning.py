@@ -15,6 +15,9 @@ from ._conv_statistics import ConvolutionalStatistics
 DEAD_SHARE = 1e-3
 """Atoms used less than this share of the mean are replaced."""
 
+FIRST_TOL = 0.1
+"""Relative gap of the first epoch's codes, whose atoms are poor; then the share by which the objective last fell."""
+
 
 def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", random_state=None):
     """Atoms of norm 1 to begin with.
@@ -130,6 +133,7 @@ class ConvolutionalLearner:
         self.objective = np.inf
         self._codes = None
         self._worst = None
+        self._tol = max(tol, FIRST_TOL)
 
     def epoch(self, X):
         """One pass over all signals, then one update of the atoms; codes are kept, sparse, to begin the next from.
@@ -151,13 +155,16 @@ class ConvolutionalLearner:
             before = None
             if self._codes is not None and len(self._codes) == len(slices):
                 before = self._codes[i].toarray().reshape(code_shape)
-            result = self._pursue(X[batch], operator, before)
+            result = self._pursue(X[batch], operator, before, self._tol)
             statistics.add(X[batch], result.codes, operator.geometry, n_jobs=self.n_jobs)
             self._remember_worst(X[batch], result.codes, operator)
             total += float(result.objective.sum())
             kept.append(sparse.csr_array(result.codes.reshape(len(result.codes), -1)))
         self._codes = kept
         self.statistics, self.n_seen = statistics, len(X)
+        if np.isfinite(self.objective) and self.objective > 0:
+            fallen = 1 - total / len(X) / self.objective
+            self._tol = min(self._tol, max(self.tol, fallen))
         self.objective = total / len(X)
         self._update(X.dtype)
         return self
@@ -180,7 +187,7 @@ class ConvolutionalLearner:
         n_values = int(np.prod(operator.code_shape))
         n_bytes = n_values * (3 * X.itemsize + 32 * int(np.prod(self.components.shape[1:-1])) // 20)
         for batch in batch_slices(len(X), n_bytes):
-            result = self._pursue(X[batch], operator, None)
+            result = self._pursue(X[batch], operator, None, self.tol)
             self.statistics.add(X[batch], result.codes, operator.geometry, n_jobs=self.n_jobs)
             self._remember_worst(X[batch], result.codes, operator)
             total += float(result.objective.sum())
@@ -209,7 +216,7 @@ class ConvolutionalLearner:
             self.components.astype(X.dtype), X.shape[1:], padding=self.padding, stride=self.stride
         )
 
-    def _pursue(self, X, operator, init):
+    def _pursue(self, X, operator, init, tol):
         with warnings.catch_warnings():  # codes that fall short of the gap still teach
             warnings.simplefilter("ignore", ConvergenceWarning)
             return convolutional_basis_pursuit(
@@ -218,7 +225,7 @@ class ConvolutionalLearner:
                 self.alpha,
                 positive=self.positive,
                 init=init,
-                tol=self.tol,
+                tol=tol,
                 max_iter=self.max_iter,
                 n_jobs=self.n_jobs,
             )

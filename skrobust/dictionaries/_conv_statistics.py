@@ -221,7 +221,8 @@ def _beyond(geometry, known):
     wide = replace(geometry, grid=geometry.reach, offset=(0,) * len(geometry.grid))
     inside = tuple(slice(o, o + n) for o, n in zip(geometry.offset, geometry.grid, strict=True))
     beyond = np.ones((1 if known is None else len(known), *wide.grid), dtype=bool)
-    beyond[(slice(None), *inside)] = False if known is None else ~known[tuple(map(slice, beyond[(slice(None), *inside)].shape))]
+    reached = beyond[(slice(None), *inside)]
+    reached[...] = False if known is None else ~known[tuple(map(slice, reached.shape))]
     return (wide, beyond) if beyond.any() else None
 
 
