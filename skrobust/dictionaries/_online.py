@@ -103,7 +103,7 @@ class OnlineDictionaryLearning(DictionaryLearner):
     tol : float, default=1e-3
         Stop when a pass changes the objective by no more than this share of it.
     warm_start : bool, default=False
-        `fit` goes on from the earlier one, sums and all; after an interruption, at the minibatch where it stopped.
+        `fit` goes on from the earlier one, sums and all; after an interruption, from at most eight minibatches back.
     sparse_output : bool, default=True
         Whether `transform` returns a sparse array.
     image_shape : tuple of int or None, default=None
