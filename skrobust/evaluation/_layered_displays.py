@@ -137,7 +137,9 @@ class CoherenceDisplay:
             ax.set_axisbelow(True)
             ax.grid(axis="y", color=GRID, linewidth=0.8)
             ax.tick_params(length=0)
-            ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, handlelength=1.4, columnspacing=1.2)
+            ax.legend(
+                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, handlelength=1.2, columnspacing=1.0, fontsize=9
+            )
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
