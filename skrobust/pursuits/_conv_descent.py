@@ -26,7 +26,7 @@ STAGE_SWEEPS = 2
 SWEEPS = (3, 8, 8, 4)
 """Sweeps between one scan and the next at the final penalty; the last number goes on."""
 
-REFINED_FROM, CG_STEPS, CG_RTOL, MOST_TRIES = 3, 12, 0.03, 2
+REFINED_FROM, CG_STEPS, CG_RTOL, MOST_TRIES = 3, 12, 0.03, 3
 """From that scan on, conjugate gradients on the support follow the sweeps; anew where a coefficient reaches zero."""
 
 CONVERGED, STOPPED, DENSE = 0, 1, 2

@@ -7,7 +7,10 @@ from ._conv_kernels import add_atom
 from ._vectors import add, broadcast, fma, inlined, kernel, lanes, load, multiply, store, total
 
 MOST_HALVINGS = 6
-"""Lengths of a step that are tried before it is given up."""
+"""Lengths of a step that are tried before the first change of sign ends it."""
+
+ROUNDING = 1e-6
+"""Share of the objective by which rounding may raise it."""
 
 
 @inlined
@@ -190,7 +193,8 @@ def _objective(residual, z, plan, penalties, candidates, n):
 def improve_on_support(residual, counts, z, vectors, plan, penalties, candidates, n, work, kept, most, rtol):
     """As `solve_on_support`, for candidates none of which is zero, without a change of sign.
 
-    Coefficients that would change their sign become zero, all at once; the way is halved until the objective falls.
+    Coefficients that would change their sign become zero, all at once; the way is halved until the objective falls. If
+    it does not, the way ends where the first of them is zero.
 
     Parameters
     ----------
@@ -207,20 +211,26 @@ def improve_on_support(residual, counts, z, vectors, plan, penalties, candidates
     kept[:] = residual
     before = _objective(residual, z, plan, penalties, candidates, n)
     solve_on_support(residual, counts, z, vectors, plan, penalties, candidates, n, work, most, rtol)
-    flips = False
+    first, shortest = -1, z.dtype.type(1)
     for i in range(n):
         aims[i] = z[where[i]]
-        flips = flips or aims[i] * origins[i] < 0
-    if not flips:
+        if aims[i] * origins[i] < 0:
+            ratio = origins[i] / (origins[i] - aims[i])
+            if first < 0 or ratio < shortest:
+                first, shortest = i, ratio
+    # Of atoms that depend on each other, steps may be of any length.
+    if first < 0 and _objective(residual, z, plan, penalties, candidates, n) <= before * (1 + ROUNDING):
         return False
     length = z.dtype.type(1)
-    half = z.dtype.type(0.5)
-    for _ in range(MOST_HALVINGS):
+    half, zero = z.dtype.type(0.5), z.dtype.type(0)
+    for turn in range(MOST_HALVINGS + 1):
         residual[:] = kept
+        if turn == MOST_HALVINGS:
+            length = shortest
         for i in range(n):
             value = origins[i] + length * (aims[i] - origins[i])
-            if value * origins[i] <= 0:
-                value -= value
+            if value * origins[i] <= 0 or (turn == MOST_HALVINGS and i == first):
+                value = zero
             z[where[i]] = value
             if value != origins[i]:
                 at, a = places[i], atoms[i] * atom_size
