@@ -30,7 +30,11 @@ def test_layered_mnist(tmp_path):
                 assert len(told["standing"]) == round(margin * content["settings"]["n_test"])
             assert min(network["network"]["mean_threshold"]) >= 0
     assert {"L-THR", "L-BP, 4 steps, Parseval 0.003", "L-BP, 8 steps"} <= set(results["scouting"])
-    assert set(results["steps in testing alone"]) == {"0", "8"}
+    assert set(results["steps in testing alone"]) == {"0", "2", "4", "8", "16"}
+    for name, found in results["stronger"].items():
+        first, second, alone = found.values()
+        stood = results["comparison"]["0"][name]["pgd"]["0.1"]["standing"]
+        assert set(second["standing"]) <= set(first["standing"]) <= set(stood) and alone["accuracy"] <= 1
     assert (tmp_path / "layered_mnist_quick.png").stat().st_size > 10_000
 
     # Half of it lost: the rest is kept, and what is computed anew comes out the same.

@@ -26,7 +26,7 @@ import time
 import numpy as np
 import torch
 
-from skrobust.attacks import FGSM, PGD, Transfer
+from skrobust.attacks import APGD, FGSM, PGD, Square, Transfer
 from skrobust.datasets import load_digits_images, load_mnist
 from skrobust.nn import LayeredPursuit, train_layered
 
@@ -35,6 +35,7 @@ from _race import RESULTS, machine, write_json
 
 KERNELS, STRIDES, SIDE = (6, 6, 4), (2, 2, 1), 28
 NETWORKS = {"L-THR": {"max_iter": 0}, "L-BP": {"max_iter": 4}}
+TEST_STEPS = (4, 8, 0, 2, 16)
 SCOUTED = {
     "L-THR": {"max_iter": 0},
     "L-BP, 2 steps": {"max_iter": 2},
@@ -44,6 +45,10 @@ SCOUTED = {
     "L-BP, 4 steps, unit norm": {"max_iter": 4, "unit_norm": True},
     "L-THR, Parseval 0.003": {"max_iter": 0, "parseval": 0.003},
     "L-THR, incoherence 10": {"max_iter": 0, "incoherence": 10.0},
+}
+OTHER_RECIPES = {
+    "L-THR, rate 0.005": {"max_iter": 0, "learning_rate": 0.005, "schedule": None, "n_epochs": 3},
+    "L-BP, 4 steps, rate 0.005": {"max_iter": 4, "learning_rate": 0.005, "schedule": None, "n_epochs": 3},
     "L-BP, 8 steps": {"max_iter": 8},
 }
 FULL = {
@@ -59,8 +64,15 @@ FULL = {
     "transfer_eps": [0.1, 0.2],
     "n_iter": 40,
     "transfer_n_iter": 20,
+    "stronger": {
+        "eps": 0.1,
+        "apgd_n_iter": 50,
+        "targeted_n_iter": 20,
+        "n_targets": 3,
+        "n_square": 100,
+        "n_queries": 300,
+    },
     "scouting": {"n_train": 20000, "n_epochs": 1, "n_test": 200, "eps": [0.1]},
-    "test_iterations": [0, 2, 4, 8, 16],
 }
 QUICK = {
     **FULL,
@@ -74,8 +86,8 @@ QUICK = {
     "transfer_eps": [0.1],
     "n_iter": 3,
     "transfer_n_iter": 2,
+    "stronger": {"eps": 0.1, "apgd_n_iter": 3, "targeted_n_iter": 2, "n_targets": 2, "n_square": 5, "n_queries": 5},
     "scouting": {"n_train": 128, "n_epochs": 1, "n_test": 10, "eps": [0.1]},
-    "test_iterations": [0, 8],
 }
 
 
@@ -102,12 +114,11 @@ def untrained(n_components, seed, **settings):
 
 
 def trained(folder, name, X, y, size, seed, *, max_iter, unit_norm=False, **penalties):
-    """A classifier in evaluation mode, trained or read from `folder`, and CPU seconds of what training it took now."""
+    """A classifier in evaluation mode, trained or read from `folder`, and CPU seconds if all of it was done now."""
     pursuit = untrained(size["n_components"], seed, max_iter=max_iter, unit_norm=unit_norm)
     path = folder / f"layered_{name}_{len(X)}_{size['n_epochs']}_{seed}.pt".replace(" ", "_").replace(",", "")
-    start = time.process_time()
-    # Atoms change at each step, so that copies of bfloat16 must not be kept between steps.
-    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
+    begun, start = path.exists(), time.process_time()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
         classifier = train_layered(
             pursuit,
             X,
@@ -119,7 +130,7 @@ def trained(folder, name, X, y, size, seed, *, max_iter, unit_norm=False, **pena
             checkpoint=path,
             **penalties,
         )
-    seconds = time.process_time() - start
+    seconds = None if begun else time.process_time() - start
     classifier.pursuit.settle()  # the norms once more, in full precision
     return classifier.requires_grad_(False), seconds
 
@@ -229,16 +240,51 @@ def _transferred(network, source, X, y, eps, size, seed):
     return float(right(network, attack.perturb(network, X, y), y).mean())
 
 
-def scouting(results, folder, data, size):
-    """One seed, less data: what penalties, norms and iterations do."""
+def stronger(results, folder, data, size):
+    """Both networks of the first seed: APGD on what PGD left, and Square alone, which asks for no gradient."""
+    X, y, X_test, y_test = data
+    seed, told = size["seeds"][0], size["stronger"]
+    X_few, y_few = X_test[: size["n_test"]], y_test[: size["n_test"]]
+    for name, settings in NETWORKS.items():
+        network, _ = trained(folder, name, X[: size["n_train"]], y[: size["n_train"]], size, seed, **settings)
+        left = results.found["comparison"][str(seed)][name]["pgd"][str(told["eps"])]["standing"]
+        common = {"eps": told["eps"], "random_state": seed + 1, "batch_size": 100}
+        attacks = {
+            "APGD, cross-entropy": APGD(n_iter=told["apgd_n_iter"], **common),
+            "APGD, targeted": APGD(
+                n_iter=told["targeted_n_iter"], loss="targeted_dlr", n_targets=told["n_targets"], **common
+            ),
+        }
+        place = "stronger", name
+        for label, attack in attacks.items():
+            found = results.get((*place, label), lambda n=network, a=attack, i=left: _left(n, a, X_few, y_few, i))
+            left = found["standing"]
+        square = Square(n_iter=told["n_queries"], image_shape=(SIDE, SIDE, 1), **common)
+        results.get(
+            (*place, "Square alone"),
+            lambda n=network, a=square: _left(n, a, X_few, y_few, range(told["n_square"]), told["n_square"]),
+        )
+
+
+def _left(network, attack, X, y, index, n=None):
+    """The images of `index` that stand after an attack, and their share of `n` images or of all."""
+    index = np.array(index, dtype=int)
+    standing = index[right(network, attack.perturb(network, X[index], y[index]), y[index])] if len(index) else index
+    return {"accuracy": len(standing) / (n or len(X)), "standing": standing.tolist()}
+
+
+def scouting(results, folder, data, size, networks):
+    """One seed, less data: what penalties, norms, iterations and recipes do."""
     X, y, X_test, y_test = data
     few = {**size, **size["scouting"]}
     X, y, X_few, y_few = X[: few["n_train"]], y[: few["n_train"]], X_test[: few["n_test"]], y_test[: few["n_test"]]
-    for name, settings in SCOUTED.items():
+    for name, settings in networks.items():
         place = "scouting", name
         if "attacked" in results.found.get("scouting", {}).get(name, {}):
             continue
-        network, _ = trained(folder, f"scout_{name}", X, y, few, few["seeds"][0], **settings)
+        recipe = {**few, **{word: value for word, value in settings.items() if word in few}}
+        settings = {word: value for word, value in settings.items() if word not in few}
+        network, _ = trained(folder, f"scout_{name}", X, y, recipe, few["seeds"][0], **settings)
         results.get((*place, "clean"), lambda n=network: float(right(n, X_test[:2000], y_test[:2000]).mean()))
         results.get((*place, "network"), lambda n=network: about(n, X_few))
         results.get((*place, "attacked"), lambda n=network: _attacked(n, X_few, y_few, few))
@@ -254,7 +300,7 @@ def more_iterations(results, folder, data, size):
     seed, few = size["seeds"][0], {**size, **size["scouting"]}
     network, _ = trained(folder, "L-BP", X[: size["n_train"]], y[: size["n_train"]], size, seed, **NETWORKS["L-BP"])
     X_few, y_few = X_test[: few["n_test"]], y_test[: few["n_test"]]
-    for steps in size["test_iterations"]:
+    for steps in TEST_STEPS:
         network.pursuit.max_iter = steps
         place = "steps in testing alone", steps
         results.get((*place, "clean"), lambda: float(right(network, X_test[:1000], y_test[:1000]).mean()))
@@ -286,8 +332,10 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     data = images(args.quick, args.data_home)
     full_comparison(results, folder, data, size)
-    scouting(results, folder, data, size)
+    stronger(results, folder, data, size)
+    scouting(results, folder, data, size, SCOUTED)
     more_iterations(results, folder, data, size)
+    scouting(results, folder, data, size, OTHER_RECIPES)
     draw_results(output / f"{stem}.json")
 
 
