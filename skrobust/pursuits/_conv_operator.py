@@ -10,7 +10,7 @@ from ._conv_geometry import ConvolutionGeometry
 from ._threads import on_threads
 
 FFT_FROM = 1000
-"""Pixels of an atom, over those between positions, times the half of the harmonic mean of channels and atoms, from
+"""Pixels of an atom, times positions a pixel of the grid, times half the harmonic mean of channels and atoms, from
 which transforms take less time than direct convolution: with many of both, few transforms serve many products."""
 
 
@@ -112,8 +112,9 @@ class ConvolutionalOperator:
         """Whether arrays are transformed rather than convolved directly."""
         if self.evaluation == "auto":
             n_components, n_channels = self.components.shape[0], self.components.shape[-1]
-            pixels = math.prod(self.geometry.kernel_size) / math.prod(self.geometry.stride)
-            return pixels * n_components * n_channels / (n_components + n_channels) >= FFT_FROM
+            density = self.geometry.n_positions / math.prod(self.geometry.grid)
+            taps = math.prod(self.geometry.kernel_size)
+            return taps * density * n_components * n_channels / (n_components + n_channels) >= FFT_FROM
         return self.evaluation == "fft"
 
     def synthesize(self, codes, *, n_jobs=None):
