@@ -6,34 +6,96 @@ from ._conv_candidates import kind_at, room_for_candidates, room_for_steps
 from ._conv_kernels import correlate_row, lay_signal, row_buffer
 from ._conv_support import inner_inside, solve_on_support
 from ._conv_vectors import bits_above, lowest_bit
-from ._vectors import absolute, aligned_zeros, broadcast, kernel, lanes, load, multiply, take_number
+from ._vectors import absolute, aligned_zeros, broadcast, inlined, kernel, lanes, load, multiply, take_number
 
 LEAST_SQUARES_STEPS = 60
 
 
 @kernel
-def _best_atom(residual, columns, plan, rates, full, out):
-    """Cell, atom and magnitude of the largest normalised correlation at a position whose stripes have room."""
+def _best_of_row(residual, columns, plan, rates, full, out, y):
+    """Magnitude, cell and atom of the largest normalised correlation in a row where stripes have room."""
     width = lanes(residual)
     best = residual.dtype.type(0)
     best_cell, best_atom = -1, -1
-    cell = 0
+    correlate_row(residual, y, columns, plan, out)
+    cell = y * plan.code_width
+    for x in range(plan.code_width):
+        if not full[y, x]:
+            for k in range(0, plan.padded_atoms, width):
+                o = x * plan.padded_atoms + k
+                values = absolute(multiply(load(out, o), load(rates, cell * plan.padded_atoms + k)))
+                bits = bits_above(values, broadcast(best))
+                while bits != 0:
+                    lane = lowest_bit(bits)
+                    bits &= bits - 1
+                    value = abs(out[o + lane] * rates[cell * plan.padded_atoms + k + lane])
+                    if value > best:
+                        best, best_cell, best_atom = value, cell, k + lane
+        cell += 1
+    return best, best_cell, best_atom
+
+
+@kernel
+def _best_atom(residual, columns, plan, rates, full, out, stale, bests, cells, atoms):
+    """Cell, atom and magnitude of the largest correlation of all; only stale rows are correlated anew."""
+    top = 0
     for y in range(plan.code_height):
-        correlate_row(residual, y, columns, plan, out)
-        for x in range(plan.code_width):
-            if not full[y, x]:
-                for k in range(0, plan.padded_atoms, width):
-                    o = x * plan.padded_atoms + k
-                    values = absolute(multiply(load(out, o), load(rates, cell * plan.padded_atoms + k)))
-                    bits = bits_above(values, broadcast(best))
-                    while bits != 0:
-                        lane = lowest_bit(bits)
-                        bits &= bits - 1
-                        value = abs(out[o + lane] * rates[cell * plan.padded_atoms + k + lane])
-                        if value > best:
-                            best, best_cell, best_atom = value, cell, k + lane
-            cell += 1
-    return best_cell, best_atom, best
+        if stale[y]:
+            bests[y], cells[y], atoms[y] = _best_of_row(residual, columns, plan, rates, full, out, y)
+            stale[y] = False
+        if bests[y] > bests[top]:
+            top = y
+    return cells[top], atoms[top], bests[top]
+
+
+@kernel
+def _mark(stale, y, reach, wraps):
+    """Mark the rows up to `reach` from y."""
+    for other in range(y - reach, y + reach + 1):
+        if wraps:
+            stale[other % stale.size] = True
+        elif 0 <= other < stale.size:
+            stale[other] = True
+
+
+@inlined
+def _apart(a, b, size, wraps):
+    distance = abs(a - b)
+    return min(distance, size - distance) if wraps else distance
+
+
+@kernel
+def _take_cluster(candidates, n, plan, reach, taken, cluster, origin):
+    """Copy the atoms that the last one overlaps, those that they overlap, and so on; return their number.
+
+    The others are orthogonal to all of these: their least squares stay as they are.
+    """
+    where, places, atoms, kinds, _, _ = candidates
+    own_where, own_places, own_atoms, own_kinds, _, _ = cluster
+    wider = 1 if plan.wraps else 0  # positions may be closer than a stride where a circle closes
+    taken[:n] = False
+    taken[n - 1] = True
+    origin[0] = n - 1
+    size = 1
+    i = 0
+    while i < size:
+        cell = where[origin[i]] // plan.padded_atoms
+        y, x = cell // plan.code_width, cell % plan.code_width
+        for j in range(n):
+            if taken[j]:
+                continue
+            other = where[j] // plan.padded_atoms
+            if _apart(y, other // plan.code_width, plan.code_height, plan.wraps) > reach[0] + wider:
+                continue
+            if _apart(x, other % plan.code_width, plan.code_width, plan.wraps) <= reach[1] + wider:
+                taken[j] = True
+                origin[size] = j
+                size += 1
+        i += 1
+    for i in range(size):
+        j = origin[i]
+        own_where[i], own_places[i], own_atoms[i], own_kinds[i] = where[j], places[j], atoms[j], kinds[j]
+    return size
 
 
 @kernel
@@ -80,12 +142,16 @@ def _match(x, mask, codes, tables, plan, rates, most_atoms, stripe_most, reach, 
     stripes = np.zeros((plan.code_height, plan.code_width), np.int64)
     full = np.zeros((plan.code_height, plan.code_width), np.bool_)
     out = row_buffer(plan, vectors)
+    cluster, taken = room_for_candidates(most_atoms, vectors), np.empty(most_atoms, np.bool_)
+    origin = np.empty(most_atoms, np.int64)
+    stale, bests = np.ones(plan.code_height, np.bool_), np.zeros(plan.code_height, vectors.dtype)
+    cells, best_atoms = np.empty(plan.code_height, np.int64), np.empty(plan.code_height, np.int64)
     eps = np.finfo(np.float32).eps if vectors.itemsize == 4 else np.finfo(np.float64).eps
     first = vectors.dtype.type(0)
     n = 0
     squared = inner_inside(residual, residual, plan)
     while n < most_atoms and squared > tol * tol:
-        cell, atom, best = _best_atom(residual, columns, plan, rates, full, out)
+        cell, atom, best = _best_atom(residual, columns, plan, rates, full, out, stale, bests, cells, best_atoms)
         if n == 0:
             first = best
         if cell < 0 or best <= 16 * eps * first:
@@ -104,9 +170,11 @@ def _match(x, mask, codes, tables, plan, rates, most_atoms, stripe_most, reach, 
         n += 1
         if stripe_most > 0:
             _fill_stripes(stripes, full, y, x_position, reach, plan.wraps, stripe_most)
-        solve_on_support(
-            residual, counts, z, vectors, plan, free, candidates, n, work, LEAST_SQUARES_STEPS, 64 * eps
-        )
+            _mark(stale, y, 2 * reach[0], plan.wraps)
+        size = _take_cluster(candidates, n, plan, reach, taken, cluster, origin)
+        solve_on_support(residual, counts, z, vectors, plan, free, cluster, size, work, LEAST_SQUARES_STEPS, 64 * eps)
+        for i in range(size):
+            _mark(stale, cluster[0][i] // plan.padded_atoms // plan.code_width, reach[0] + 1, plan.wraps)
         squared = inner_inside(residual, residual, plan)
     for p in range(codes.shape[0]):
         for k in range(plan.atoms):
