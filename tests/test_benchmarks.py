@@ -65,3 +65,17 @@ def test_masking_verdicts(tmp_path):
     found = warned("PolarizingCoder, pixels, logistic", "PGD, exact gradients")
     assert {"zero or non-finite gradients", "black box beats white box"} <= found
     assert "zero or non-finite gradients" not in warned("none, SVM", "default attacks")
+
+
+@pytest.mark.slow
+def test_convolutional_codes(tmp_path):
+    _run("convolutional_codes.py", "--output", tmp_path)
+    content = json.loads((tmp_path / "convolutional_codes_digits.json").read_text())
+    psnr = [point["psnr"] for point in content["curve"]]
+    assert psnr == sorted(psnr, reverse=True)
+    assert content["linear_svm"].keys() >= {"pixels", "pooled codes"}
+    front_end, undefended = content["searches"].values()
+    assert len(front_end["candidates"]) == len(undefended["candidates"])
+    assert front_end["scoring"] == undefended["scoring"]
+    assert len(content["differences"]) == 2 and content["report"]
+    assert (tmp_path / "convolutional_codes_digits.png").exists()

@@ -187,6 +187,19 @@ def test_one_axis_and_tensors_agree():
     np.testing.assert_allclose(tensors.objective, arrays.objective, rtol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("positive", [False, True])
+def test_atoms_that_depend_on_each_other(dtype, positive):
+    rng = np.random.default_rng(0)  # 160 columns of 5 values
+    atoms = rng.normal(size=(32, 5, 1))
+    operator = ConvolutionalOperator((atoms / np.sqrt((atoms**2).sum((1, 2), keepdims=True))).astype(dtype), (5, 1))
+    X = (20 * rng.uniform(size=(20, 5, 1))).astype(dtype)
+    descent = convolutional_basis_pursuit(X, operator, 0.1, positive=positive, solver="descent")
+    steps = convolutional_basis_pursuit(X, operator, 0.1, positive=positive, solver="fista", tol=0.01, max_iter=20_000)
+    assert (descent.gap <= 1e-3 * descent.objective).all()
+    assert (descent.objective <= 1.001 * steps.objective).all()
+
+
 def test_dense_codes_go_to_proximal_gradient():
     operator, X = make_problem((8, 8, 1), (3, 3), 2)
     alpha = 1e-3 * convolutional_alpha_max(X, operator).min()

@@ -1,16 +1,23 @@
-"""Convolutional codes of MNIST and CIFAR-10: atoms, sparsity against PSNR, linear SVM on pooled codes against pixels.
+"""Convolutional codes of MNIST and CIFAR-10: atoms, sparsity against PSNR, pooled codes and a front end under attack.
 
-    SKROBUST_DATA=DIR python benchmarks/reproduce/convolutional_codes.py     # about 15 minutes on 2 cores
+    SKROBUST_DATA=DIR python benchmarks/reproduce/convolutional_codes.py --dataset mnist
+    SKROBUST_DATA=DIR python benchmarks/reproduce/convolutional_codes.py --dataset cifar10
     python benchmarks/reproduce/convolutional_codes.py --quick               # a minute, bundled digits
 
 For each data set: atoms learned from training images; for several alpha the share of coefficients that are not zero
 and the PSNR of the synthesis on test images; the test accuracy of a linear SVM on pooled codes and on pixels, C chosen
-by cross-validation for both. Accuracy is clean: nothing is attacked here. Writes convolutional_codes.json and .png.
+by cross-validation for both (nothing is attacked there). Then the synthesis as a front end before a linear SVM, alpha
+and C searched for accuracy under attack, beside the SVM without it, searched just as hard (C with the l2 and with the
+l1 penalty, as many settings), in one report: white box through the whole Pipeline with each backward pass, APGD and
+random search, the worst case per image. Writes convolutional_codes_NAME.json and .png.
 """
 
 import argparse
+import json
 import pathlib
+import sys
 import time
+import warnings
 
 import matplotlib
 
@@ -18,81 +25,140 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from sklearn.model_selection import GridSearchCV
+from _linear_svm import linear_svm, strengths
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 from sklearn.svm import LinearSVC
 
 from skrobust import ConvSparseCoder
+from skrobust.attacks import APGD, PGD, RandomNoise, Square
 from skrobust.datasets import load_dataset
+from skrobust.dictionaries import DictionaryDisplay
+from skrobust.evaluation import RobustnessCurveDisplay, make_robust_scorer, robustness_report
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from _race import write_json
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
+SEED = 0
 ALPHAS = (0.02, 0.05, 0.1, 0.2, 0.4)
-TASKS = {  # images, atoms, kernel size, pool size, images to learn from, to train and to test on
-    "mnist": ((28, 28), 32, 7, 7, 1000, 10_000, 2000),
-    "cifar10": ((32, 32, 3), 64, 5, 8, 1000, 10_000, 2000),
+FRONT_END, UNDEFENDED = "convolutional front end", "undefended"
+TASKS = {
+    "mnist": {
+        "shape": (28, 28),
+        "atoms": (32, 7),
+        "learn": (500, 6),
+        "codes": {"alpha": 0.1, "tol": 0.02, "pool_size": 7},
+        "svm": (10_000, 2000),
+        "front_end": {"alpha": [0.2, 0.5, 1.0, 2.0], "C": [1e-3, 3e-3], "tol": 0.02},
+        "undefended": ((1e-5, 0.1, 5), (1e-3, 3e-2, 3)),
+        "robust": {"n_train": 2000, "n_test": 300, "n_search": 60, "eps": [0.05, 0.1, 0.2], "tuned_for": 0.1},
+        "steps": {"search": 5, "attack": 20, "smooth": 2, "queries": 200},
+    },
+    "cifar10": {
+        "shape": (32, 32, 3),
+        "atoms": (64, 5),
+        "learn": (300, 8),
+        "codes": {"alpha": 0.3, "tol": 0.1, "pool_size": 8},
+        "svm": (10_000, 2000),
+        "front_end": {"alpha": [0.3, 1.0], "C": [1e-4, 1e-3], "tol": 0.05},
+        "undefended": ((1e-7, 1e-2, 3), (1e-3, 1e-3, 1)),
+        "robust": {"n_train": 1500, "n_test": 300, "n_search": 40, "eps": [2 / 255, 8 / 255], "tuned_for": 2 / 255},
+        "steps": {"search": 5, "attack": 10, "smooth": 2, "queries": 50},
+    },
+    "digits": {
+        "shape": (8, 8),
+        "atoms": (8, 4),
+        "learn": (100, 3),
+        "codes": {"alpha": 0.1, "tol": 0.02, "pool_size": 4},
+        "svm": (300, 100),
+        "front_end": {"alpha": [0.2, 0.5], "C": [1e-2], "tol": 0.02},
+        "undefended": ((1e-3, 1e-2, 1), (1e-2, 1e-2, 1)),
+        "robust": {"n_train": 200, "n_test": 30, "n_search": 20, "eps": [0.1], "tuned_for": 0.1},
+        "steps": {"search": 3, "attack": 3, "smooth": 1, "queries": 20},
+    },
 }
-QUICK = {"digits": ((8, 8), 8, 4, 4, 100, 300, 100)}
 
 
-def study(name, shape, n_atoms, kernel_size, pool_size, n_learn, n_train, n_test, n_epochs):
-    X, y = (values[:n_train] for values in load_dataset(name, split="train", return_X_y=True))
-    X_test, y_test = (values[:n_test] for values in load_dataset(name, split="test", return_X_y=True))
-    X, X_test = (values.reshape(len(values), -1).astype(np.float32) for values in (X, X_test))
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", choices=("mnist", "cifar10"), default="mnist")
+    parser.add_argument("--quick", action="store_true", help="bundled digits: a check, no result")
+    parser.add_argument("--output", type=pathlib.Path, help="folder of the JSON and PNG; default: benchmarks/results")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    torch.set_num_threads(1)
+    name = "digits" if arguments.quick else arguments.dataset
+    folder = arguments.output or (None if arguments.quick else RESULTS)
+
+    def keep(content):
+        if folder is not None:
+            write_json(folder / f"convolutional_codes_{name}.json", content)
+
+    figure = study(name, TASKS[name], keep)
+    if folder is not None:
+        figure.savefig(folder / f"convolutional_codes_{name}.png", dpi=130)
+
+
+def study(name, task, keep):
+    """All figures of one data set, kept as they come, and its picture."""
+    started = time.process_time()
+    data = {}
+    for split in ("train", "test"):
+        X, y = load_dataset(name, split=split, return_X_y=True)
+        data[split] = X.reshape(len(X), -1).astype(np.float32), y
+    learned = learn(data["train"][0], task)
+    content = {"what": __doc__.splitlines()[0], "task": task, "objectives": learned.objectives_}
+    content["learning_cpu_seconds"] = round(time.process_time() - started, 1)
+    say("learned", content["objectives"])
+    content["curve"] = [sparsity_and_psnr(learned, task, alpha, data["test"][0][:200]) for alpha in ALPHAS]
+    say("curve", content["curve"])
+    content["linear_svm"] = linear_svm_on_codes(learned, task, data)
+    say("linear SVM", content["linear_svm"])
+    keep(content)
+    searches = search(learned, task, data)
+    content["searches"] = {key: described(one) for key, one in searches.items()}
+    keep(content)
+    report = attack(searches, task, data)
+    content["report"] = json.loads(report.to_json())
+    content["differences"] = [
+        dict(zip(("eps", "difference", "low", "high"), (eps, *report.compare(FRONT_END, UNDEFENDED, eps)), strict=True))
+        for eps in (0.0, *report.eps.tolist())
+    ]
+    content["conclusions"], content["warnings"] = report.conclusions(), report.warnings()
+    content["cpu_seconds"] = round(time.process_time() - started)
+    say("report", report, *content["conclusions"], *content["warnings"], content["cpu_seconds"])
+    keep(content)
+    return picture(name, learned, content, report)
+
+
+def learn(X, task):
+    """A coder with atoms learned from the first training images."""
+    (n_atoms, kernel_size), (n_images, n_epochs) = task["atoms"], task["learn"]
     coder = ConvSparseCoder(
         n_atoms,
         kernel_size=kernel_size,
         alpha=0.1,
+        positive=True,
         n_epochs=n_epochs,
-        image_shape=shape,
-        positive=True,
-        tol=0.01,
-        random_state=0,
-        verbose=1,
+        image_shape=task["shape"],
+        random_state=SEED,
     )
-    started = time.perf_counter()
-    coder.fit(X[:n_learn])
-    content = {"atoms": coder.components_.shape, "learning_seconds": time.perf_counter() - started}
-    content["objectives"] = coder.objectives_
-    content["curve"] = [sparsity_and_psnr(coder, alpha, X_test[:200]) for alpha in ALPHAS]
-    folds = {"cv": 3}
-    pixels = GridSearchCV(make_pipeline(MaxAbsScaler(), LinearSVC()), {"linearsvc__C": [1e-3, 1e-2, 1e-1, 1]}, **folds)
-    pooled = ConvSparseCoder(
-        dictionary=coder.components_,
-        alpha=0.1,
-        positive=True,
-        tol=0.01,
-        image_shape=shape,
-        pool="sum",
-        pool_size=pool_size,
-    ).fit(X[:1])
-    codes, codes_test = pooled.transform(X), pooled.transform(X_test)
-    on_codes = GridSearchCV(make_pipeline(MaxAbsScaler(), LinearSVC()), {"linearsvc__C": [1e-2, 1e-1, 1, 10]}, **folds)
-    content["linear_svm"] = {
-        "n_train": len(y),
-        "n_test": len(y_test),
-        "pixels": {"features": X.shape[1], "accuracy": pixels.fit(X, y).score(X_test, y_test), **pixels.best_params_},
-        "pooled codes": {
-            "features": codes.shape[1],
-            "accuracy": on_codes.fit(codes, y).score(codes_test, y_test),
-            **on_codes.best_params_,
-        },
-    }
-    return content, coder.components_
+    return coder.fit(X[:n_images])
 
 
-def sparsity_and_psnr(coder, alpha, X):
-    """Share of coefficients and of pixels' worth of coefficients, and PSNR with a peak of 1."""
-    fixed = ConvSparseCoder(
-        dictionary=coder.components_,
-        alpha=alpha,
-        positive=coder.positive,
-        tol=0.01,
-        image_shape=coder.image_shape,
-        sparse_output=True,
-    ).fit(X[:1])
-    codes = fixed.transform(X)
-    errors = ((fixed.inverse_transform(codes).reshape(X.shape) - X) ** 2).mean(axis=1)
+def coder_with(learned, task, **parameters):
+    """A coder of the learned atoms."""
+    return ConvSparseCoder(dictionary=learned.components_, positive=True, image_shape=task["shape"], **parameters)
+
+
+def sparsity_and_psnr(learned, task, alpha, X):
+    """Share of coefficients, coefficients a pixel value, and PSNR of the synthesis with a peak of 1."""
+    coder = coder_with(learned, task, alpha=alpha, tol=0.02, sparse_output=True).fit(X[:1])
+    codes = coder.transform(X)
+    errors = ((coder.inverse_transform(codes).reshape(X.shape) - X) ** 2).mean(axis=1)
     return {
         "alpha": alpha,
         "share": codes.nnz / np.prod(codes.shape),
@@ -101,47 +167,117 @@ def sparsity_and_psnr(coder, alpha, X):
     }
 
 
-def draw(contents, dictionaries, path):
-    figure, panels = plt.subplots(2, len(contents), figsize=(5 * len(contents), 7), squeeze=False, layout="constrained")
-    for column, (name, content) in enumerate(contents.items()):
-        atoms = dictionaries[name]
-        across = int(np.ceil(np.sqrt(len(atoms))))
-        height, width, channels = (size + (i < 2) for i, size in enumerate(atoms.shape[1:]))
-        mosaic = np.ones((across * height + 1, across * width + 1, channels))
-        for k, atom in enumerate(atoms):
-            y, x = 1 + k // across * height, 1 + k % across * width
-            spread = atom - atom.min()
-            mosaic[y : y + height - 1, x : x + width - 1] = spread / max(spread.max(), 1e-12)
-        panels[0, column].imshow(mosaic.squeeze(), cmap="gray", interpolation="nearest")
-        panels[0, column].set_axis_off()
-        panels[0, column].set_title(f"{name}: {len(atoms)} atoms", loc="left")
-        curve = content["curve"]
-        panels[1, column].plot([p["coefficients_per_value"] for p in curve], [p["psnr"] for p in curve], "o-")
-        for point in curve:
-            panels[1, column].annotate(f" {point['alpha']:g}", (point["coefficients_per_value"], point["psnr"]))
-        panels[1, column].set(xlabel="coefficients a pixel value", ylabel="PSNR (dB), test images")
-    figure.savefig(path, dpi=120)
+def linear_svm_on_codes(learned, task, data):
+    """Test accuracy of a linear SVM on pixels and on pooled codes, C chosen by cross-validation."""
+    n_train, n_test = task["svm"]
+    (X, y), (X_test, y_test) = ((X[:n], y[:n]) for (X, y), n in zip(data.values(), (n_train, n_test), strict=True))
+    coder = coder_with(learned, task, pool="sum", **task["codes"]).fit(X[:1])
+    features = {"pixels": (X, X_test), "pooled codes": (coder.transform(X), coder.transform(X_test))}
+    found = {"n_train": n_train, "n_test": n_test}
+    for name, (train, test) in features.items():
+        model = make_pipeline(MaxAbsScaler(), LinearSVC(max_iter=300, tol=1e-3, random_state=SEED))
+        grid = {"linearsvc__C": np.geomspace(1e-3, 10, 5).tolist()}
+        tuned = GridSearchCV(model, grid, cv=3).fit(train, y)
+        found[name] = {"features": train.shape[1], "accuracy": tuned.score(test, y_test), **tuned.best_params_}
+    return found
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="bundled digits, seconds")
-    parser.add_argument("--output-dir", type=pathlib.Path, default=None, help="default: benchmarks/results")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    contents, dictionaries = {}, {}
-    for name, settings in (QUICK if arguments.quick else TASKS).items():
-        contents[name], dictionaries[name] = study(name, *settings, n_epochs=3 if arguments.quick else 10)
-        print(name, contents[name]["curve"], contents[name]["linear_svm"], sep="\n")
-    directory = arguments.output_dir or (None if arguments.quick else RESULTS)
-    if directory is not None:
-        import sys
+def search(learned, task, data):
+    """Front end and SVM, and the SVM alone, searched for accuracy under attack on training images."""
+    robust, steps, grid = task["robust"], task["steps"], task["front_end"]
+    X, y = (values[: robust["n_train"]] for values in data["train"])
+    eps = robust["tuned_for"]
+    scorer = make_robust_scorer(
+        [
+            PGD(eps, n_iter=steps["search"], loss="margin", random_state=SEED),
+            PGD(eps, n_iter=steps["search"], loss="margin", gradient="identity", random_state=SEED),
+            Square(eps, n_iter=steps["queries"] // 4, image_shape=task["shape"], random_state=SEED),
+        ],
+        max_samples=robust["n_search"],
+    )
+    svm = {"loss": "squared_hinge", "max_iter": 300, "tol": 1e-2, "random_state": SEED}
+    front_end = coder_with(learned, task, output="reconstruction", tol=grid["tol"], max_iter=300)
+    l2, l1 = task["undefended"]
+    candidates = {
+        FRONT_END: (
+            linear_svm(front_end, **svm),
+            {"convsparsecoder__alpha": grid["alpha"], "linearsvc__C": grid["C"]},
+        ),
+        UNDEFENDED: (linear_svm(**svm), [strengths("l2", *l2), strengths("l1", *l1)]),
+    }
+    found = {}
+    for name, (pipeline, settings) in candidates.items():
+        folds = StratifiedKFold(2, shuffle=True, random_state=SEED)
+        found[name] = GridSearchCV(pipeline, settings, scoring=scorer, cv=folds).fit(X, y)
+        say(name, found[name].best_params_, found[name].best_score_)
+    return found
 
-        sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-        from _race import write_json
 
-        write_json(directory / "convolutional_codes.json", {"what": __doc__.splitlines()[0], **contents})
-        draw(contents, dictionaries, directory / "convolutional_codes.png")
+def described(found):
+    """What a search did, for the JSON."""
+    results = found.cv_results_
+    return {
+        "chosen": found.best_params_,
+        "cross_validated": float(found.best_score_),
+        "scoring": " ".join(repr(found.scoring).split()),
+        "candidates": [
+            {"parameters": parameters, "robust": float(mean)}
+            for parameters, mean in zip(results["params"], results["mean_test_score"], strict=True)
+        ],
+    }
+
+
+def attack(searches, task, data):
+    """The report on test images that neither has seen."""
+    robust, steps = task["robust"], task["steps"]
+    X, y = (values[: robust["n_test"]] for values in data["test"])
+    pgd = {"loss": "margin", "random_state": SEED}
+    attacks = [
+        RandomNoise(random_state=SEED),
+        *(PGD(n_iter=steps["attack"], gradient=mode, **pgd) for mode in ("exact", "identity", "projection")),
+        PGD(n_iter=steps["smooth"], gradient="smooth", **pgd),
+        APGD(n_iter=steps["attack"], random_state=SEED),
+        Square(n_iter=steps["queries"], image_shape=task["shape"], random_state=SEED),
+    ]
+    return robustness_report(
+        {FRONT_END: searches[FRONT_END].best_estimator_},
+        X,
+        y,
+        eps=robust["eps"],
+        attacks=attacks,
+        focus_eps=robust["tuned_for"],
+        baseline={UNDEFENDED: searches[UNDEFENDED].best_estimator_},
+        checks=False,
+        image_shape=task["shape"],
+        random_state=SEED,
+    )
+
+
+def picture(name, learned, content, report):
+    """Atoms, sparsity against PSNR, and both models under attack."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14.4, 4.4), layout="constrained")
+    DictionaryDisplay.from_estimator(learned, ax=left)
+    left.set_title(f"{name}: {len(learned.components_)} learned atoms", loc="left", fontsize=10)
+    curve = content["curve"]
+    middle.plot([p["coefficients_per_value"] for p in curve], [p["psnr"] for p in curve], "o-", color="#22262c")
+    for point in curve:
+        middle.annotate(
+            rf"$\alpha$ = {point['alpha']:g}",
+            (point["coefficients_per_value"], point["psnr"]),
+            xytext=(7, -9),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    middle.set(xlabel="coefficients a pixel value", ylabel="PSNR of the synthesis, dB")
+    middle.margins(x=0.15)
+    RobustnessCurveDisplay.from_report(report, ax=right)
+    for panel in (middle, right):
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def say(*words):
+    print(*words, sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Dictionaries learned from data."""
 
+from ._code_display import CodeDisplay
 from ._conv_learning import ConvolutionalLearner, initial_convolutional_atoms
 from ._conv_statistics import ConvolutionalStatistics
 from ._display import DictionaryDisplay
@@ -25,6 +26,7 @@ from ._pursuit_trace import PursuitTrace, pursuit_trace, reconstruction_errors
 __all__ = [
     "KSVD",
     "MOD",
+    "CodeDisplay",
     "ConvolutionalLearner",
     "ConvolutionalStatistics",
     "DictionaryDisplay",

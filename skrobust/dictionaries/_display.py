@@ -89,7 +89,7 @@ class DictionaryDisplay:
         -------
         self
         """
-        plt = _pyplot()
+        plt = pyplot()
         n_atoms = len(self.atoms)
         self.order_ = np.arange(n_atoms) if self.usage is None else np.argsort(-self.usage, kind="stable")
         atoms = self.atoms[self.order_[:max_atoms]]
@@ -125,6 +125,8 @@ def shaped_atoms(estimator, patch_size=None):
     ndarray of shape (n_atoms, length) or (n_atoms, height, width[, n_channels])
     """
     atoms = np.asarray(estimator.components_)
+    if hasattr(estimator, "code_shape_"):  # convolutional, channels last in any case
+        return atoms[..., 0] if atoms.shape[-1] == 1 else atoms
     if atoms.ndim > 2:
         return atoms
     grid = getattr(estimator, "patch_size_", atoms.shape[1:]) if patch_size is None else patch_size
@@ -180,7 +182,7 @@ def _draw_usage(ax, usage):
         ax.spines[side].set_visible(False)
 
 
-def _pyplot():
+def pyplot():
     try:
         import matplotlib.pyplot as plt
     except ModuleNotFoundError as error:

@@ -1,0 +1,144 @@
+"""`CodeDisplay`: where in an image which atoms lie."""
+
+import copy
+import math
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ._display import mosaic, pyplot
+
+_INK = "#22262c"
+
+
+class CodeDisplay:
+    """Activation maps of the strongest atoms, beside the image and what its code stands for.
+
+    Made by `from_estimator` rather than by hand.
+
+    Parameters
+    ----------
+    image, reconstruction : ndarray of shape (height, width) or (height, width, 3)
+    codes : ndarray of shape (rows, columns, n_atoms)
+        Coefficient of each atom at each position.
+    atoms : ndarray of shape (n_atoms, kernel_height, kernel_width, n_channels)
+
+    Attributes
+    ----------
+    order_ : ndarray of int
+        The atoms drawn, the one with the largest sum of magnitudes first.
+    figure_ : matplotlib.figure.Figure
+    axes_ : ndarray of matplotlib.axes.Axes
+        Of the image, the reconstruction and the maps.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skrobust import ConvSparseCoder
+    >>> from skrobust.dictionaries import CodeDisplay
+    >>> X = load_digits().images / 16
+    >>> coder = ConvSparseCoder(6, kernel_size=4, n_epochs=2, random_state=0).fit(X[:100])
+    >>> display = CodeDisplay.from_estimator(coder, X[0])  # doctest: +SKIP
+    """
+
+    def __init__(self, image, reconstruction, codes, atoms):
+        self.image = image
+        self.reconstruction = reconstruction
+        self.codes = codes
+        self.atoms = atoms
+
+    @classmethod
+    def from_estimator(cls, estimator, image, *, n_atoms=6, axes=None):
+        """Code one image and draw it.
+
+        Parameters
+        ----------
+        estimator : fitted ConvSparseCoder
+            Whatever its `output` and `pool`.
+        image : array-like
+            One sample in the layout on which the estimator was fitted: a row or an image.
+        n_atoms : int, default=6
+            Maps to draw, at most.
+        axes : array of matplotlib.axes.Axes, default=None
+            Where to draw: two and one for each map. None: a new figure.
+
+        Returns
+        -------
+        CodeDisplay
+
+        Raises
+        ------
+        ValueError
+            If the estimator codes signals rather than images.
+        """
+        check_is_fitted(estimator, "components_")
+        if len(estimator.code_shape_) != 3:
+            raise ValueError(
+                f"CodeDisplay draws images, but {type(estimator).__name__} was fitted on signals of one axis (codes of "
+                f"shape {estimator.code_shape_}). Set image_shape if rows are images."
+            )
+        X = np.asarray(image)[None]
+        # Fitted attributes are shared, parameters are the copy's own.
+        coder = copy.copy(estimator).set_params(output="code", pool=None, sparse_output=False)
+        codes = coder.transform(X).reshape(estimator.code_shape_)
+        rebuilt = coder.set_params(output="reconstruction").transform(X)
+        shape = _picture_shape(estimator, X.shape[1:])
+        display = cls(X.reshape(shape), rebuilt.reshape(shape), codes, estimator.components_)
+        return display.plot(n_atoms=n_atoms, axes=axes)
+
+    def plot(self, *, n_atoms=6, axes=None):
+        """Draw.
+
+        Parameters
+        ----------
+        n_atoms : int, default=6
+        axes : array of matplotlib.axes.Axes, default=None
+
+        Returns
+        -------
+        self
+        """
+        strengths = np.abs(self.codes).sum(axis=(0, 1))
+        order = np.argsort(-strengths, kind="stable")[:n_atoms]
+        self.order_ = order[strengths[order] > 0]
+        if axes is None:
+            n_columns = math.ceil((2 + len(self.order_)) / 2)
+            _, axes = pyplot().subplots(2, n_columns, figsize=(2.3 * n_columns, 5.0), layout="constrained")
+        axes = np.ravel(axes)
+        if len(axes) < 2 + len(self.order_):
+            raise ValueError(f"axes has {len(axes)} panels, but {2 + len(self.order_)} are needed; draw fewer n_atoms.")
+        for ax in axes:
+            ax.set_axis_off()
+        n_used = np.count_nonzero(self.codes)
+        low, high = min(0.0, float(self.image.min())), max(float(self.image.max()), np.finfo(float).tiny)
+        for ax, picture, title in (
+            (axes[0], self.image, "image"),
+            (axes[1], self.reconstruction, f"{n_used} coefficients"),
+        ):
+            scaled = np.clip((picture - low) / (high - low), 0, 1)
+            ax.imshow(scaled, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            ax.set_title(title, fontsize=9, loc="left", color=_INK)
+        largest = float(np.abs(self.codes).max())
+        signed = bool((self.codes < 0).any())
+        colors = {"cmap": "RdBu_r", "vmin": -largest} if signed else {"cmap": "Greys", "vmin": 0}
+        for ax, k in zip(axes[2:], self.order_, strict=False):
+            self._draw_map(ax, k, vmax=largest, **colors)
+        self.figure_, self.axes_ = axes[0].figure, axes[: 2 + len(self.order_)]
+        return self
+
+    def _draw_map(self, ax, k, **colors):
+        ax.set_axis_on()
+        ax.set(xticks=[], yticks=[])
+        values = self.codes[..., k]
+        ax.imshow(values, interpolation="nearest", **colors)
+        ax.set_title(f"atom {k}: {np.count_nonzero(values)}", fontsize=9, loc="left", color=_INK)
+        inset = ax.inset_axes([0.72, 1.02, 0.28, 0.28])
+        atom = self.atoms[k : k + 1]
+        inset.imshow(mosaic(atom[..., 0] if atom.shape[-1] == 1 else atom), cmap="gray", vmin=0, vmax=1)
+        inset.set_axis_off()
+
+
+def _picture_shape(estimator, sample_shape):
+    """Height, width and, of colours, channels of one sample."""
+    shape = sample_shape if len(sample_shape) > 1 else estimator.image_shape
+    return tuple(shape[:2]) if len(shape) == 3 and shape[2] == 1 else tuple(shape)
