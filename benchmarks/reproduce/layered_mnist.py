@@ -35,16 +35,16 @@ from _race import RESULTS, machine, write_json
 
 KERNELS, STRIDES, SIDE = (6, 6, 4), (2, 2, 1), 28
 NETWORKS = {"L-THR": {"max_iter": 0}, "L-BP": {"max_iter": 4}}
-TEST_STEPS = (4, 8, 0, 2, 16)
+TEST_STEPS = (8, 2, 0, 16)
 SCOUTED = {
     "L-THR": {"max_iter": 0},
-    "L-BP, 2 steps": {"max_iter": 2},
     "L-BP, 4 steps": {"max_iter": 4},
     "L-BP, 4 steps, Parseval 0.003": {"max_iter": 4, "parseval": 0.003},
     "L-BP, 4 steps, incoherence 10": {"max_iter": 4, "incoherence": 10.0},
-    "L-BP, 4 steps, unit norm": {"max_iter": 4, "unit_norm": True},
     "L-THR, Parseval 0.003": {"max_iter": 0, "parseval": 0.003},
     "L-THR, incoherence 10": {"max_iter": 0, "incoherence": 10.0},
+    "L-BP, 2 steps": {"max_iter": 2},
+    "L-BP, 4 steps, unit norm": {"max_iter": 4, "unit_norm": True},
 }
 OTHER_RECIPES = {
     "L-THR, rate 0.005": {"max_iter": 0, "learning_rate": 0.005, "schedule": None, "n_epochs": 3},
@@ -72,7 +72,7 @@ FULL = {
         "n_square": 100,
         "n_queries": 300,
     },
-    "scouting": {"n_train": 20000, "n_epochs": 1, "n_test": 200, "eps": [0.1]},
+    "scouting": {"n_train": 12000, "n_epochs": 1, "n_test": 200, "eps": [0.1]},
 }
 QUICK = {
     **FULL,
@@ -332,9 +332,9 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     data = images(args.quick, args.data_home)
     full_comparison(results, folder, data, size)
-    stronger(results, folder, data, size)
     scouting(results, folder, data, size, SCOUTED)
     more_iterations(results, folder, data, size)
+    stronger(results, folder, data, size)
     scouting(results, folder, data, size, OTHER_RECIPES)
     draw_results(output / f"{stem}.json")
 
