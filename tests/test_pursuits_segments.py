@@ -115,3 +115,35 @@ def test_second_derivatives_and_vmap(function, monkeypatch):
     (one_by_one,) = torch.autograd.grad(total(x), x)
     by_transform = torch.func.grad(total)(x.detach())
     np.testing.assert_allclose(by_transform, one_by_one, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", ["Lipschitz", "given"])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_convolutions_of_half_precision(function, steps):
+    options = {"step": [0.3, 0.2, 0.4]} if steps == "given" else {}
+    codes, gradients, _ = values_and_gradients(function, 6, dtype=torch.float32, **options)
+    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
+        rough, rough_gradients, _ = values_and_gradients(function, 6, dtype=torch.float32, **options)
+    assert codes.dtype == rough.dtype == torch.float32
+    assert float((codes - rough).norm()) < 0.05 * float(codes.norm())
+    assert not torch.equal(codes, rough)
+    for one, other in zip(gradients, rough_gradients, strict=True):
+        assert one.dtype == other.dtype and bool(other.isfinite().all())
+    # Of the signals' gradient, which the support decides; those of steps are sums that cancel.
+    assert float((gradients[0] - rough_gradients[0]).norm()) < 0.3 * float(gradients[0].norm())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("max_iter", [5, 40])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_on_a_gpu(function, max_iter):
+    X, atoms, alphas, _ = problem()
+    found = []
+    for device in ("cpu", "cuda"):
+        on = [[value.detach().to(device).requires_grad_() for value in values] for values in ([X], atoms, alphas)]
+        codes = codes_of(function, (on[0][0], on[1], on[2]), None, max_iter)
+        gradients = torch.autograd.grad((codes * codes).sum(), [*on[0], *on[1], *on[2]])
+        found.append([codes.detach().cpu(), *(gradient.cpu() for gradient in gradients)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)

@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skrobust.signals import is_tensor
 
 from ._conv_fista import CHECK_EVERY
+from ._layered_kernels import extrapolate
 from ._layered_pursuit import LayeredResult, layered_thresholding, per_layer, proximal_step
 from ._layers import analyze, sums, synthesize
 from ._segments import in_segments
@@ -160,7 +161,7 @@ class _State:
                 ]
                 slope = slope - layers.feedback(j, left)
             codes[j], ahead[j] = proximal_step(
-                ahead[j], old_codes[j], slope, self.steps[j], self.thresholds[j], momentum, self.positive
+                ahead[j], old_codes[j], slope, self.steps[j], self.thresholds[j], momentum, self.positive, self.n_jobs
             )
             if not last:
                 syntheses[j] = synthesize(operator, codes[j], self.n_jobs)
@@ -171,12 +172,10 @@ class _State:
             syntheses = [_choose(rose, old, new) for old, new in zip(old_syntheses, syntheses, strict=True)]
             objective, t = _choose(rose, objective, now), _choose(rose, t * 0 + 1, t)
             momentum = _momentum(t)
-            ahead = [_extrapolated(old, new, momentum) for old, new in zip(old_codes, codes, strict=True)]
+            ahead = self._extrapolated(old_codes, codes, momentum)
         ahead_syntheses = syntheses
         if self.extrapolate and not last:
-            ahead_syntheses = [
-                _extrapolated(old, new, momentum) for old, new in zip(old_syntheses, syntheses, strict=True)
-            ]
+            ahead_syntheses = self._extrapolated(old_syntheses, syntheses, momentum)
         return codes, syntheses, ahead, ahead_syntheses, t, objective
 
     def final_objective(self):
@@ -185,7 +184,19 @@ class _State:
     def _objective(self, codes, syntheses):
         with _no_gradient(self.X):
             left = [self.layers.target(j, self.X, codes) - s for j, s in enumerate(syntheses)]
-            return self.layers.objective(left, codes, self.penalties)
+            return self.layers.objective(left, codes, self.penalties, n_jobs=self.n_jobs)
+
+    def _extrapolated(self, olds, news, momentum):
+        """``new + momentum (new - old)`` of each layer, in one pass; a momentum for all, or one for each sample."""
+        if not is_tensor(self.X):
+            momentum = np.full(len(self.X), momentum, dtype=self.X.dtype) if isinstance(momentum, float) else momentum
+            return [extrapolate(old, new, momentum, self.n_jobs) for old, new in zip(olds, news, strict=True)]
+        ahead = []
+        for old, new in zip(olds, news, strict=True):
+            # Under autocast syntheses are of half precision, momentum is not.
+            share = 1 + (momentum if isinstance(momentum, float) else _by_sample(momentum, new).to(new))
+            ahead.append(old.lerp(new, share))
+        return ahead
 
     def gap(self):
         """Duality gap and objective of each sample; the dual point is the residual, scaled to be feasible and best."""
@@ -197,7 +208,7 @@ class _State:
             top = np.maximum(top, _array(_largest(scaled)))
         squares = sum(_array(sums(r * r)) for r in left)
         products = _array(sums(left[0] * self.X))
-        objective = _array(self.layers.objective(left, self.codes, self.penalties))
+        objective = _array(self.layers.objective(left, self.codes, self.penalties, n_jobs=self.n_jobs))
         tiny = np.finfo(np.float64).tiny
         scale = np.minimum(products / np.maximum(squares, tiny), 1 / np.maximum(top, tiny)).clip(0)
         return (objective - scale * products + scale * scale * squares / 2).clip(0), objective
@@ -250,12 +261,6 @@ def _momentum(t):
     """Extrapolation of the sweep that begins with t: a number, or one of each sample."""
     momentum = (t - 1) / ((1 + (1 + 4 * t * t) ** 0.5) / 2)
     return min(momentum, MOST_MOMENTUM) if isinstance(t, float) else momentum.clip(0, MOST_MOMENTUM)
-
-
-def _extrapolated(old, new, momentum):
-    """``new + momentum (new - old)``, in one pass for tensors."""
-    by_sample = momentum if isinstance(momentum, float) else _by_sample(momentum, new)
-    return old.lerp(new, 1 + by_sample) if is_tensor(new) else new + by_sample * (new - old)
 
 
 def _no_gradient(like):

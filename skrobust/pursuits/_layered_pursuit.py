@@ -11,6 +11,7 @@ from skrobust.signals import is_tensor
 
 from ._conv_fista import shrink
 from ._conv_pursuit import convolutional_basis_pursuit
+from ._layered_kernels import shrink_and_carry
 from ._layers import analyze, synthesize
 from ._segments import in_segments
 
@@ -179,22 +180,22 @@ def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, 
         for _ in range(n_steps):
             slopes = analyze(operator, X - synthesize(operator, ahead, n_jobs), n_jobs)
             later = (1 + (1 + 4 * t * t) ** 0.5) / 2
-            z, ahead = proximal_step(ahead, z, slopes, step, thresholds, (t - 1) / later if momentum else 0.0, positive)
+            carry = (t - 1) / later if momentum else 0.0
+            z, ahead = proximal_step(ahead, z, slopes, step, thresholds, carry, positive, n_jobs)
             t = later
         return z, ahead, t
 
     return in_segments(advance, (z, z, 1.0), n_iter, X, operator.components, thresholds)[0]
 
 
-def proximal_step(ahead, before, slopes, step, thresholds, momentum, positive):
+def proximal_step(ahead, before, slopes, step, thresholds, momentum, positive, n_jobs=None):
     """Codes ``S(ahead + step slopes)``, and where momentum carries them from those `before`."""
     if is_tensor(ahead):
         from ._fused_torch import shrink_with_momentum
 
         previous = before if momentum else None
         return shrink_with_momentum(ahead, previous, thresholds, momentum, positive, slopes=slopes, step=step)
-    codes = shrink(ahead + step * slopes, thresholds, positive)
-    return codes, codes + momentum * (codes - before) if momentum else codes
+    return shrink_and_carry(ahead, before, slopes, step, thresholds, momentum, positive, n_jobs)
 
 
 def per_layer(name, value, layers, X, *, of_components=True):

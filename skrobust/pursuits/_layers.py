@@ -7,6 +7,7 @@ import numpy as np
 from skrobust.signals import is_tensor
 
 from ._conv_operator import ConvolutionalOperator
+from ._layered_kernels import half_squares_and_penalties
 from ._skips import SkipConnection
 
 POWER_STEPS, POWER_TOL = 500, 1e-6
@@ -188,10 +189,12 @@ class LayeredDictionary:
                     below = below - skip.apply(codes[source])
         return below
 
-    def objective(self, residuals, codes, penalties):
+    def objective(self, residuals, codes, penalties, *, n_jobs=None):
         """``1/2 sum_j ||t_j - B_j w_j||^2 + sum_j <penalties_j, |w_j|>`` of each sample, in double precision."""
         return sum(
             sums(left * left) / 2 + sums(abs(w) * penalty)
+            if is_tensor(w)
+            else half_squares_and_penalties(left, w, penalty, n_jobs)
             for left, w, penalty in zip(residuals, codes, penalties, strict=True)
         )
 

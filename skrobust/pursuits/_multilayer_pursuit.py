@@ -87,7 +87,9 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
             for j, operator in enumerate(layers.operators):
                 slope = analyze(operator, below - codes[j], n_jobs)
                 carry = (t - 1) / later if momentum and j + 1 == layers.n_layers else 0.0
-                below, ahead = proximal_step(codes[j + 1], deepest, slope, steps[j], thresholds[j], carry, positive)
+                below, ahead = proximal_step(
+                    codes[j + 1], deepest, slope, steps[j], thresholds[j], carry, positive, n_jobs
+                )
             deepest, t = below, later
         return deepest, ahead, t
 
