@@ -21,6 +21,7 @@ def script():
     return module
 
 
+@pytest.mark.slow
 def test_quick_form(tmp_path):
     words = [sys.executable, str(SCRIPT), "--quick", "--output", str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "MPLBACKEND": "Agg"})

@@ -154,7 +154,7 @@ def part_theorems(quick):
     n = 64 if quick else 256
     dictionaries = [two_bases(n), private_and_shared(3 * n // 2, n // 2, 0.9, rng)]
     layers = layered(dictionaries)
-    coherences = layered_coherence(layers).layer_mutual_coherence
+    coherences = layered_coherence(layers, n_jobs=1).layer_mutual_coherence
     n_signals, rows = (4, []) if quick else (40, [])
     deepest = []
     while len(deepest) < n_signals:
@@ -170,7 +170,7 @@ def part_theorems(quick):
         promised = basis_pursuit_errors(noise, [4, 2])
         penalties = [4 * error for error in promised[:2]]
         found = layered_basis_pursuit(
-            signals[:, None], layers, penalties, positive=False, tol=1e-7, max_iter=20_000
+            signals[:, None], layers, penalties, positive=False, tol=1e-7, max_iter=20_000, n_jobs=1
         ).codes
         row = {"noise": noise, "L-BP": [], "L-THR": []}
         for i, (w, true) in enumerate(zip(found, codes, strict=True)):
@@ -300,7 +300,7 @@ def part_recovery(quick):
             curves[name].append({name: value, **known[key]})
             shares = {k: round(v["exact"][1], 2) for k, v in known[key].items()}
             print(name, value, shares, flush=True)
-    measures = layered_coherence(layers)
+    measures = layered_coherence(layers, n_jobs=1)
     return {
         "centre": centre,
         "coherences": list(measures.layer_mutual_coherence),
