@@ -444,10 +444,10 @@ LEARN_ON_CIFAR = """
     X -= X.mean(axis=(1, 2), keepdims=True)
     atoms = initial_convolutional_atoms(X, 64, (5, 5), random_state=0)
     learner = ConvolutionalLearner(atoms, 0.2, random_state=0, tol=0.05)
-    start = clock()
+    start = time.process_time()
     learner.epoch(X) if sys.argv[1] == "batch" else learner.pass_online(X, int(sys.argv[1]))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"seconds": clock() - start, "peak_GiB": peak, "data_GiB": X.nbytes / 2**30,
+    print(json.dumps({"seconds": time.process_time() - start, "peak_GiB": peak, "data_GiB": X.nbytes / 2**30,
                       "objective": learner.objective}))
 """
 
