@@ -63,7 +63,7 @@ def test_scikit_learn_checks(estimator, check):
 def test_codes_are_those_of_the_pursuit(cls, digits):
     X, _ = digits
     coder = coder_for(cls).fit(X)
-    expected = FUNCTIONS[cls](X.reshape(-1, 8, 8, 1), coder._layers)
+    expected = FUNCTIONS[cls](X.reshape(-1, 8, 8, 1), coder.layers_)
     for found, codes in zip(coder.encode(X), expected, strict=True):
         np.testing.assert_allclose(found, codes, atol=1e-12)
     np.testing.assert_allclose(coder.transform(X), expected[-1].reshape(len(X), -1), atol=1e-12)
@@ -71,7 +71,7 @@ def test_codes_are_those_of_the_pursuit(cls, digits):
     flat = np.concatenate([codes.reshape(len(X), -1) for codes in expected], axis=1)
     np.testing.assert_allclose(everything.transform(X), flat, atol=1e-12)
     assert len(everything.get_feature_names_out()) == flat.shape[1]
-    rebuilt = coder._layers.synthesize(expected[-1]).reshape(X.shape)
+    rebuilt = coder.layers_.synthesize(expected[-1]).reshape(X.shape)
     np.testing.assert_allclose(coder.inverse_transform(coder.transform(X)), rebuilt, atol=1e-12)
     np.testing.assert_allclose(everything.inverse_transform(flat), rebuilt, atol=1e-12)
     front_end = clone(coder).set_params(output="reconstruction").fit(X)
@@ -271,5 +271,5 @@ def test_learned_steps_norms_and_connections(digits):
         training_params=options,
         random_state=0,
     ).fit(X, y)
-    assert coder._layers.skips[2, 0].matrix.shape == (4, 4)
+    assert coder.layers_.skips[2, 0].matrix.shape == (4, 4)
     np.testing.assert_allclose(as_module(coder)(torch.tensor(X)), coder.transform(X), atol=1e-9)

@@ -88,7 +88,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             else:
                 layers = self._learn_from_images(values, plan, penalties, random_state)
         self._sample_shape = signals.sample_shape
-        self._layers, self._penalties, self._steps = layers, penalties, steps
+        self.layers_, self._penalties, self._steps = layers, penalties, steps
         self.components_ = [operator.components for operator in layers.operators]
         self.code_shapes_ = layers.code_shapes
         self.n_iter_ = 0 if self.dictionaries is not None else self.n_epochs
@@ -192,7 +192,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         if self.output == "reconstruction":
             result = np.empty_like(values)
             for batch, codes in self._coded(values):
-                result[batch] = self._layers.synthesize(codes, n_jobs=self.n_jobs)
+                result[batch] = self.layers_.synthesize(codes, n_jobs=self.n_jobs)
             return signals.restore(result)
         result = np.empty((len(values), self._n_features_out), dtype=values.dtype)
         for batch, codes in self._coded(values):
@@ -223,7 +223,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         wanted = sum(sizes) if self.per_layer else sizes[-1]
         if codes.ndim != 2 or codes.shape[1] != wanted:
             raise ValueError(f"codes must have shape (n_samples, {wanted}), got {tuple(codes.shape)}.")
-        if self._layers.skips and not self.per_layer:
+        if self.layers_.skips and not self.per_layer:
             raise ValueError("With skip connections, codes of all layers are needed: set per_layer=True.")
         if not is_tensor(codes) and codes.dtype not in (np.float32, np.float64):
             codes = codes.astype(np.float64)
@@ -235,7 +235,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             ]
         else:
             maps = codes.reshape(-1, *self.code_shapes_[-1])
-        images = self._layers.synthesize(maps, n_jobs=self.n_jobs)
+        images = self.layers_.synthesize(maps, n_jobs=self.n_jobs)
         return images.reshape(len(images), *self._sample_shape)
 
     def score(self, X, y=None):
@@ -257,8 +257,8 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         values = signals.values.detach().cpu().numpy() if is_tensor(signals.values) else signals.values
         total = 0.0
         for batch, codes in self._coded(values):
-            left = self._layers.residuals(values[batch], codes, n_jobs=self.n_jobs)
-            total += float(self._layers.objective(left, codes, self._penalties).sum())
+            left = self.layers_.residuals(values[batch], codes, n_jobs=self.n_jobs)
+            total += float(self.layers_.objective(left, codes, self._penalties).sum())
         return -total / len(values)
 
     def get_feature_names_out(self, input_features=None):
@@ -297,13 +297,13 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         for batch in batch_slices(len(values), bytes_per_sample):
             part = values[batch]
             if self.device is None:
-                yield batch, self._pursue(part, self._layers, self._penalties, self._steps)
+                yield batch, self._pursue(part, self.layers_, self._penalties, self._steps)
                 continue
             import torch
 
             with torch.no_grad():
                 tensors = torch.as_tensor(part, device=self.device)
-                codes = self._pursue(tensors, self._layers, self._penalties, self._steps)
+                codes = self._pursue(tensors, self.layers_, self._penalties, self._steps)
             yield batch, [w.cpu().numpy() for w in codes]
 
     def _tensor_module(self):

@@ -29,7 +29,7 @@ class LayeredCoderModule(nn.Module):
         self.layout = estimator._layout
         self.rebuilds = estimator.output == "reconstruction"
         # Operators make tensors of their atoms for each dtype and device that they meet, and keep them.
-        self.layers = estimator._layers
+        self.layers = estimator.layers_
 
     def forward(self, X):
         if self.gradient == "skip" and self.rebuilds:

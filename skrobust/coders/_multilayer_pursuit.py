@@ -67,6 +67,8 @@ class MultilayerPursuit(LayeredCoder):
         Atoms of each layer.
     alphas_ : list
         Penalties of the layers: numbers, or after supervised learning one for each atom.
+    layers_ : skrobust.pursuits.LayeredDictionary
+        The atoms of all layers, with their connections, as one dictionary.
     code_shapes_ : list of tuple
         Codes of each layer as maps: ``(*positions, n_components)``.
     objectives_ : list of list of float

@@ -312,7 +312,7 @@ class PursuitTraceDisplay:
 def _layers_of(estimator, display):
     """The structured dictionary of a fitted layered coder."""
     check_is_fitted(estimator)
-    layers = getattr(estimator, "_layers", None)
+    layers = getattr(estimator, "layers_", None)
     if not isinstance(layers, LayeredDictionary):
         raise TypeError(f"{display.__name__} needs a fitted layered coder, got {type(estimator).__name__}.")
     return layers
