@@ -201,7 +201,9 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         return result
 
     def inverse_transform(self, codes):
-        """Images of codes, from the last layer down: ``B_1 ... B_l w_l``.
+        """Images of codes, from the last layer down.
+
+        Without skip connections that is ``B_1 B_2 ... B_l w_l``.
 
         Parameters
         ----------

@@ -6,7 +6,9 @@ import torch
 
 
 def parseval_penalty(components):
-    """How far atoms are from a Parseval frame: ``||W W^T - I||_F^2``, or of ``W^T W`` where that is smaller.
+    """How far atoms are from a Parseval frame.
+
+    ``||W W^T - I||_F^2``, or of ``W^T W`` where that matrix is smaller.
 
     Parameters
     ----------
