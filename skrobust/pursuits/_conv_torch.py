@@ -27,6 +27,7 @@ class TorchConvolution:
         # On the CPU, with one channel and no more pixels than atoms, a product with all patches takes half the time.
         few = components.shape[-1] == 1 and pixels <= len(components) and components.device.type == "cpu"
         self.by_patches = few and not self.by_fft
+        self.beyond = None if self.by_fft or self.by_patches else _beyond(geometry)
 
     def analyze(self, X):
         """Correlations of signals ``(n_samples, *grid, n_channels)`` with all shifted atoms."""
@@ -50,6 +51,9 @@ class TorchConvolution:
 
     def _correlate(self, values):
         g = self.geometry
+        correlate = functional.conv1d if len(g.grid) == 1 else functional.conv2d
+        if self.beyond is not None:
+            return correlate(values, self._filters(), stride=g.stride, padding=g.offset)
         margins = []
         for n, o, r in zip(reversed(g.grid), reversed(g.offset), reversed(g.reach), strict=True):
             margins += [o, r - o - n]
@@ -60,16 +64,15 @@ class TorchConvolution:
             padded = functional.pad(values, margins)
         if self.by_patches:
             return self._correlate_patches(padded)
-        correlate = functional.conv1d if len(g.grid) == 1 else functional.conv2d
         return correlate(padded, self._filters(), stride=g.stride)
 
     def _convolve(self, maps):
         g = self.geometry
-        if self.by_patches:
-            whole = self._add_patches(maps)
-        else:
-            convolve = functional.conv_transpose1d if len(g.grid) == 1 else functional.conv_transpose2d
-            whole = convolve(maps, self._filters(), stride=g.stride)
+        convolve = functional.conv_transpose1d if len(g.grid) == 1 else functional.conv_transpose2d
+        if self.beyond is not None:
+            filters, margins = self._filters(), {"padding": g.offset, "output_padding": self.beyond}
+            return convolve(maps, filters, stride=g.stride, **margins)
+        whole = self._add_patches(maps) if self.by_patches else convolve(maps, self._filters(), stride=g.stride)
         for axis, (n, o, r) in enumerate(zip(g.grid, g.offset, g.reach, strict=True), start=2):
             if g.wraps and r > n:
                 beyond = whole.narrow(axis, n, r - n)
@@ -127,6 +130,18 @@ class TorchConvolution:
         frequencies = torch.fft.rfftn(spread, dim=axes)
         signals = torch.fft.irfftn(torch.einsum("nk...,kc...->nc...", frequencies, transfer), s=sizes, dim=axes)
         return signals[(..., *(slice(o, o + n) for o, n in zip(g.offset, g.grid, strict=True)))]
+
+
+def _beyond(geometry):
+    """Pixels that a transposed convolution padded by the offset lacks at the end; None where that will not do.
+
+    With its own padding torch copies nothing, and neither does its backward pass.
+    """
+    g = geometry
+    beyond = tuple(n + 2 * o - r for n, o, r in zip(g.grid, g.offset, g.reach, strict=True))
+    # As many as a stride, and torch's correlation would find one more position; fewer than none, one less.
+    fits = all(0 <= b < s for b, s in zip(beyond, g.stride, strict=True))
+    return beyond if fits and not g.wraps else None
 
 
 def _lattice(geometry):
