@@ -71,14 +71,20 @@ def curves(panel, content, seeds):
 
 
 def leads(panel, content, seeds):
+    highest = 0.0
     for attack, (line, marker, label) in ATTACKS.items():
         eps, thresholding = accuracies(content, seeds, "L-THR", attack)
         lead = accuracies(content, seeds, "L-BP", attack)[1] - thresholding
         panel.plot(eps, lead.mean(0), color=INK, linestyle=line, label=f"{label}, mean")
-        panel.plot(np.tile(eps, (len(lead), 1)), lead, marker, color=INK, markersize=4, alpha=0.45)
+        inside = INK if attack == "pgd" else "none"
+        panel.plot(
+            np.tile(eps, (len(lead), 1)), lead, marker, color=INK, markerfacecolor=inside, markersize=4.5, alpha=0.6
+        )
+        highest = max(highest, lead.max())
     panel.axhline(0, color=INK, linewidth=0.8)
     panel.set(ylabel="lead of L-BP over L-THR, points")
-    panel.set_title("The same images; each dot one seed", fontsize=10.5, loc="left")
+    panel.set_ylim(top=1.3 * highest + 1)  # room for the legend
+    panel.set_title("The same images; each mark one seed", fontsize=10.5, loc="left")
     panel.legend()
 
 

@@ -35,7 +35,7 @@ from _race import RESULTS, machine, write_json
 
 KERNELS, STRIDES, SIDE = (6, 6, 4), (2, 2, 1), 28
 NETWORKS = {"L-THR": {"max_iter": 0}, "L-BP": {"max_iter": 4}}
-TEST_STEPS = (8, 2, 0, 16)
+TEST_STEPS = (8, 0, 2, 16)
 SCOUTED = {
     "L-THR": {"max_iter": 0},
     "L-BP, 4 steps": {"max_iter": 4},
@@ -43,10 +43,10 @@ SCOUTED = {
     "L-BP, 4 steps, incoherence 10": {"max_iter": 4, "incoherence": 10.0},
     "L-THR, Parseval 0.003": {"max_iter": 0, "parseval": 0.003},
     "L-THR, incoherence 10": {"max_iter": 0, "incoherence": 10.0},
+}
+OTHERS = {
     "L-BP, 2 steps": {"max_iter": 2},
     "L-BP, 4 steps, unit norm": {"max_iter": 4, "unit_norm": True},
-}
-OTHER_RECIPES = {
     "L-THR, rate 0.005": {"max_iter": 0, "learning_rate": 0.005, "schedule": None, "n_epochs": 3},
     "L-BP, 4 steps, rate 0.005": {"max_iter": 4, "learning_rate": 0.005, "schedule": None, "n_epochs": 3},
     "L-BP, 8 steps": {"max_iter": 8},
@@ -334,8 +334,8 @@ def main():
     full_comparison(results, folder, data, size)
     scouting(results, folder, data, size, SCOUTED)
     more_iterations(results, folder, data, size)
+    scouting(results, folder, data, size, OTHERS)
     stronger(results, folder, data, size)
-    scouting(results, folder, data, size, OTHER_RECIPES)
     draw_results(output / f"{stem}.json")
 
 
