@@ -1,6 +1,6 @@
 """Layered coders before a linear SVM on MNIST, each grid-searched for accuracy under attack, under an adaptive suite.
 
-    SKROBUST_DATA=DIR python benchmarks/reproduce/layered_pipelines_mnist.py     # about 30 minutes on one core
+    SKROBUST_DATA=DIR python benchmarks/reproduce/layered_pipelines_mnist.py     # about 30 CPU minutes on one core
     python benchmarks/reproduce/layered_pipelines_mnist.py --quick               # a minute, bundled digits
 
 `LayeredBasisPursuit`, `LayeredThresholding`, `DeepPursuit` and `MultilayerPursuit`, whose dictionaries are learned
@@ -97,7 +97,7 @@ def candidates(image_shape, arguments, memory):
         alphas, Cs, n_strengths = [0.1], [0.01, 0.1], 2
     else:
         layers = {"n_components": (16, 32, 64), "kernel_size": (6, 6, None), "stride": (2, 2, 1), "n_epochs": 2}
-        alphas, Cs, n_strengths = [0.1, 0.3, 0.6], [0.0003, 0.003, 0.03], 9
+        alphas, Cs, n_strengths = [0.3, 0.8, 1.5], [0.0003, 0.003, 0.03], 9
         layers["batch_size"] = 250
     layers |= {"per_layer": True, "image_shape": image_shape, "random_state": SEED, "n_jobs": 1}
     svm = LinearSVC(max_iter=300, tol=1e-2, random_state=SEED)
