@@ -100,4 +100,4 @@ def scouted(panel, content):
     panel.invert_yaxis()
     panel.set(xlim=(0, 100), xlabel=f"accuracy at eps {eps}, %")
     told = content["settings"]["scouting"]
-    panel.set_title(f"Scouting, {told['n_train']} images, one seed: FGSM (pale), PGD (full)", fontsize=10.5, loc="left")
+    panel.set_title(f"Scouting ({told['n_train']} images): FGSM pale, PGD full", fontsize=10.5, loc="left")

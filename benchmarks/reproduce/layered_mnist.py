@@ -1,7 +1,7 @@
 """Layered thresholding against layered basis pursuit on MNIST, the experiment of "Adversarial noise attacks of deep
 learning architectures" (Romano, Aberdam, Sulam, Elad, JMIV 2020), and what is left of its claim under stronger attacks.
 
-    python benchmarks/reproduce/layered_mnist.py --data-home data --models models    # about 50 min, one core
+    python benchmarks/reproduce/layered_mnist.py --data-home data --models models    # well over an hour, one core
     python benchmarks/reproduce/layered_mnist.py --quick    # seconds; digits, few atoms: no figures to quote
 
 The paper's architecture: three convolutional layers of 64, 128 and 512 atoms, kernels 6, 6, 4, strides 2, 2, 1, then a
