@@ -7,18 +7,22 @@ Two architectures: of MNIST (64, 128 and 512 atoms, kernels 6, 6, 4, strides 2, 
 and 128 atoms of 4x4, stride 2, "same"), batches of 64, four iterations, float32, given steps. The reference is written
 with conv2d, conv_transpose2d and relu, and gets the better of two memory layouts. Contenders come in turn, in one
 process; codes are compared first. On the CPU the clock counts seconds of the processor, so that other processes do not
-(they still take caches and clock rate); the least of all rounds counts. "memory": bytes of the tensors that the
-backward pass keeps, each storage once (CUDA: peak of what is allocated), over 4 and 64 iterations.
+(they still take caches and clock rate); the least of all rounds counts. Memory: by how much what
+torch has allocated rises in a forward and backward pass over 16 signals, with 4 and with 64 iterations.
 """
 
 import argparse
+import json
 import math
+import pathlib
+import tempfile
 import time
 
 import numpy as np
 import torch
 from _race import RESULTS, machine, write_json
 from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
 
 from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, deep_pursuit, layered_basis_pursuit
 
@@ -27,7 +31,7 @@ ARCHITECTURES = {
     "CIFAR-10": {"shape": (32, 32, 3), "atoms": (32, 64, 128), "kernels": (4, 4, 4), "strides": (2, 2, 2), "pad": 1},
 }
 PURSUITS = {"basis": layered_basis_pursuit, "deep": deep_pursuit}
-ALPHA, BATCH, FEW, MANY = 0.05, 64, 4, 64
+ALPHA, BATCH, FEW_SIGNALS, FEW, MANY = 0.05, 64, 16, 4, 64
 
 
 class Problem:
@@ -152,24 +156,22 @@ def milliseconds(functions, rounds, device):
     return least
 
 
-def kept_bytes(make, device):
-    """What a forward pass keeps for the backward pass."""
+def peak_bytes(make, device):
+    """By how much what torch has allocated rises during a forward and a backward pass."""
     if device != "cpu":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         make()[-1].sum().backward()
         return torch.cuda.max_memory_allocated() - before
-    kept = {}
-
-    def keep(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        codes = make()
-    del codes
-    return sum(kept.values())
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        make()[-1].sum().backward()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = pathlib.Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf8"))["traceEvents"]
+    events = sorted((event for event in events if event.get("name") == "[memory]"), key=lambda event: event["ts"])
+    return int(np.cumsum([event["args"]["Bytes"] for event in events]).max())
 
 
 def compared(problem, pursuit):
@@ -198,19 +200,19 @@ def measured(architecture, pursuit, rounds, device):
     if "arrays" in times:
         ratios["arrays"] = eager[False] / times["arrays"]
     memory = {}
+    few = problem.tensor[:FEW_SIGNALS]
     for n_iter in (FEW, MANY):
-        memory[f"tensors, {n_iter} iterations"] = kept_bytes(
-            lambda n=n_iter: problem.ours(pursuit, problem.tensor.clone().requires_grad_(), problem.learned, n), device
+        memory[f"tensors, {n_iter} iterations"] = peak_bytes(
+            lambda n=n_iter: problem.ours(pursuit, few.clone().requires_grad_(), problem.learned, n), device
         )
-        memory[f"eager, {n_iter} iterations"] = kept_bytes(
-            lambda n=n_iter: problem.eager(pursuit, problem.tensor.permute(0, 3, 1, 2).clone().requires_grad_(), n),
-            device,
+        memory[f"eager, {n_iter} iterations"] = peak_bytes(
+            lambda n=n_iter: problem.eager(pursuit, few.permute(0, 3, 1, 2).clone().requires_grad_(), n), device
         )
     return {
         "largest_difference_of_codes": compared(problem, pursuit),
         "milliseconds_an_image": times,
         "times_as_fast_as_eager": ratios,
-        "bytes_an_image": {name: bytes_kept / BATCH for name, bytes_kept in memory.items()},
+        "peak_bytes_an_image": {name: peak / FEW_SIGNALS for name, peak in memory.items()},
     }
 
 
@@ -219,6 +221,7 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default=None, help="one case, such as 'MNIST, deep'; the others stay in the file")
     parser.add_argument("--output", default=None)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -228,7 +231,7 @@ def main():
 
     numba.set_num_threads(min(args.threads, numba.config.NUMBA_NUM_THREADS))
     stem = "bench_layered" if args.device == "cpu" else "bench_layered_cuda"
-    path = args.output or RESULTS / f"{stem}.json"
+    path = pathlib.Path(args.output or RESULTS / f"{stem}.json")
     content = {
         "machine": machine("torch", "numba"),
         "device": "cpu" if args.device == "cpu" else torch.cuda.get_device_name(),
@@ -242,8 +245,13 @@ def main():
     }
     for name, architecture in ARCHITECTURES.items():
         for pursuit in PURSUITS:
+            case = f"{name}, {pursuit}"
+            if args.only not in (None, case):
+                continue
             found = measured(architecture, pursuit, args.rounds, args.device)
-            content["results"][f"{name}, {pursuit}"] = found
+            if path.exists():
+                content["results"] = json.loads(path.read_text(encoding="utf8"))["results"]
+            content["results"][case] = found
             write_json(path, content)
             print(name, pursuit, {k: round(v, 3) for k, v in found["milliseconds_an_image"].items()}, flush=True)
             print("   ", {k: round(v, 2) for k, v in found["times_as_fast_as_eager"].items()}, flush=True)

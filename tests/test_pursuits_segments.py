@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 
 from skrobust.pursuits import (
     ConvolutionalOperator,
@@ -76,17 +77,26 @@ def test_segments_change_nothing_but_memory(function, skip, steps, monkeypatch):
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_memory_grows_with_the_root_of_the_iterations(function):
-    few, many = (values_and_gradients(function, n, dtype=torch.float32)[2] for n in (16, 256))
-    # 256 iterations in 16 segments: 16 states, where 16 iterations at once remember more than a state each.
-    assert many < 2 * few
+def test_memory_grows_with_the_root_of_the_iterations(function, monkeypatch):
+    states = {}
+    checkpoint = torch.utils.checkpoint.checkpoint
+
+    def counted(advance, begin, n_iter, state, **options):
+        for tensor in _segments._tensors(state):
+            states[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return checkpoint(advance, begin, n_iter, state, **options)
+
+    monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", counted)
+    few = values_and_gradients(function, 16, dtype=torch.float32)[2]
+    assert not states
+    outside = values_and_gradients(function, 256, dtype=torch.float32)[2]
+    # 256 iterations in 16 segments: 16 states, and while the backward pass is in a segment, its 16 iterations.
+    assert 0 < outside + sum(states.values()) < 3 * few
 
 
 def test_few_iterations_and_inference_do_without(monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("segments")
-
-    import torch.utils.checkpoint
 
     monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", refuse)
     values_and_gradients(deep_pursuit, _segments.REMEMBERED)

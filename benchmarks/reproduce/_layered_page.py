@@ -52,7 +52,9 @@ def draw(content, path):
             found = {steps: f for n, steps, f in rows_of(content, "blocks") if n == name}
             steps = [n for n in iterations if n in found]
             axis.plot(steps, [_mean(found[n], eps, attack) for n in steps], "-o", color=COLOURS[name], label=name)
-        axis.set(xlabel="iterations", title=f"blocks, {attack}, eps = {eps}/255", ylabel="accuracy in %")
+        axis.set(
+            xlabel="iterations", xticks=iterations, title=f"blocks, {attack}, eps = {eps}/255", ylabel="accuracy in %"
+        )
     for axis in axes:
         axis.legend(fontsize=7)
         axis.grid(alpha=0.3)
