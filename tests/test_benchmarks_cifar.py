@@ -39,7 +39,9 @@ def test_quick_form_runs_and_resumes(tmp_path):
     del content["results"]["blocks"]["0"]["DP, 2"]["attacked"]
     path.write_text(json.dumps(content), encoding="utf8")
     assert run().count("\n") == 1
-    assert set(json.loads(path.read_text(encoding="utf8"))["results"]["blocks"]["0"]["DP, 2"]) == set(blocks["DP-res, 2"])
+    assert set(json.loads(path.read_text(encoding="utf8"))["results"]["blocks"]["0"]["DP, 2"]) == set(
+        blocks["DP-res, 2"]
+    )
     told = page.read_text(encoding="utf8")
     assert told.count("| DP-res | 2 |") == 1 and told.endswith("\n\n## Read honestly\n\n- Written by hand.\n")
     assert (tmp_path / "layered_cifar10_quick.png").stat().st_size > 10_000
