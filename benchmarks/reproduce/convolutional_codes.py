@@ -62,10 +62,10 @@ TASKS = {
         "atoms": (64, 5),
         "learn": (300, 8),
         "codes": {"alpha": 0.3, "tol": 0.1, "pool_size": 8},
-        "svm": (10_000, 2000),
+        "svm": (5000, 2000),
         "front_end": {"alpha": [0.3, 1.0], "C": [1e-4, 1e-3], "tol": 0.05},
-        "undefended": ((1e-7, 1e-2, 3), (1e-3, 1e-3, 1)),
-        "robust": {"n_train": 1500, "n_test": 300, "n_search": 40, "eps": [2 / 255, 8 / 255], "tuned_for": 2 / 255},
+        "undefended": ((1e-7, 1e-2, 6), (1e-3, 1e-2, 2)),
+        "robust": {"n_train": 1000, "n_test": 100, "n_search": 40, "eps": [2 / 255, 8 / 255], "tuned_for": 2 / 255},
         "steps": {"search": 5, "attack": 10, "smooth": 2, "queries": 50},
     },
     "digits": {
