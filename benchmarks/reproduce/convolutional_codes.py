@@ -51,7 +51,7 @@ TASKS = {
         "atoms": (32, 7),
         "learn": (500, 6),
         "codes": {"alpha": 0.1, "tol": 0.02, "pool_size": 7},
-        "svm": (10_000, 2000),
+        "svm": (10_000, 2000, (1e-3, 10)),
         "front_end": {"alpha": [0.2, 0.5, 1.0, 2.0], "C": [1e-3, 3e-3], "tol": 0.02},
         "undefended": ((1e-5, 0.1, 5), (1e-3, 3e-2, 3)),
         "robust": {"n_train": 2000, "n_test": 300, "n_search": 60, "eps": [0.05, 0.1, 0.2], "tuned_for": 0.1},
@@ -62,7 +62,7 @@ TASKS = {
         "atoms": (64, 5),
         "learn": (300, 8),
         "codes": {"alpha": 0.3, "tol": 0.1, "pool_size": 8},
-        "svm": (5000, 2000),
+        "svm": (5000, 2000, (1e-5, 1e-1)),
         "front_end": {"alpha": [0.3, 1.0], "C": [1e-4, 1e-3], "tol": 0.05},
         "undefended": ((1e-7, 1e-2, 6), (1e-3, 1e-2, 2)),
         "robust": {"n_train": 1000, "n_test": 100, "n_search": 40, "eps": [2 / 255, 8 / 255], "tuned_for": 2 / 255},
@@ -73,7 +73,7 @@ TASKS = {
         "atoms": (8, 4),
         "learn": (100, 3),
         "codes": {"alpha": 0.1, "tol": 0.02, "pool_size": 4},
-        "svm": (300, 100),
+        "svm": (300, 100, (1e-3, 10)),
         "front_end": {"alpha": [0.2, 0.5], "C": [1e-2], "tol": 0.02},
         "undefended": ((1e-3, 1e-2, 1), (1e-2, 1e-2, 1)),
         "robust": {"n_train": 200, "n_test": 30, "n_search": 20, "eps": [0.1], "tuned_for": 0.1},
@@ -169,14 +169,14 @@ def sparsity_and_psnr(learned, task, alpha, X):
 
 def linear_svm_on_codes(learned, task, data):
     """Test accuracy of a linear SVM on pixels and on pooled codes, C chosen by cross-validation."""
-    n_train, n_test = task["svm"]
+    n_train, n_test, strengths_between = task["svm"]
     (X, y), (X_test, y_test) = ((X[:n], y[:n]) for (X, y), n in zip(data.values(), (n_train, n_test), strict=True))
     coder = coder_with(learned, task, pool="sum", **task["codes"]).fit(X[:1])
     features = {"pixels": (X, X_test), "pooled codes": (coder.transform(X), coder.transform(X_test))}
     found = {"n_train": n_train, "n_test": n_test}
     for name, (train, test) in features.items():
         model = make_pipeline(MaxAbsScaler(), LinearSVC(max_iter=300, tol=1e-3, random_state=SEED))
-        grid = {"linearsvc__C": np.geomspace(1e-3, 10, 5).tolist()}
+        grid = {"linearsvc__C": np.geomspace(*strengths_between, 5).tolist()}
         tuned = GridSearchCV(model, grid, cv=3).fit(train, y)
         found[name] = {"features": train.shape[1], "accuracy": tuned.score(test, y_test), **tuned.best_params_}
     return found
