@@ -144,12 +144,25 @@ def test_any_memory_order_and_integers():
         ({"components": np.ones((2, 3, 1)), "signal_shape": (8, 1), "stride": 0}, "stride must be"),
         ({"components": np.ones((2, 3, 1)), "signal_shape": (8,)}, "signal_shape must be"),
         ({"components": np.ones((0, 3, 1)), "signal_shape": (8, 1)}, "are empty"),
+        ({"components": np.ones((2, 3, 1)), "signal_shape": 8}, "signal_shape must be"),
+        ({"components": np.full((2, 3, 1), np.nan), "signal_shape": (8, 1)}, "real and finite"),
+        ({"components": np.ones((2, 3, 1), complex), "signal_shape": (8, 1)}, "real and finite"),
         ({"components": np.ones((2, 3, 1)), "signal_shape": (8, 1), "evaluation": "magic"}, "evaluation must be"),
     ],
 )
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         ConvolutionalOperator(**arguments)
+
+
+@pytest.mark.parametrize("evaluation", ["spatial", "fft"])
+def test_lists_and_no_signals_at_all(evaluation):
+    operator = ConvolutionalOperator([[[1.0], [2.0]]], (4, 1), evaluation=evaluation)
+    np.testing.assert_allclose(operator.synthesize([[[1], [0], [0], [1]]]).ravel(), [1, 2, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(operator.analyze([[[1], [0], [0], [1]]]).ravel(), [1, 0, 2, 1], atol=1e-12)
+    for dtype in (np.float32, np.float64):
+        for result in (operator.synthesize(np.empty((0, 4, 1), dtype)), operator.analyze(np.empty((0, 4, 1), dtype))):
+            assert result.shape == (0, 4, 1) and result.dtype == dtype
 
 
 def test_wrong_shapes_are_named():

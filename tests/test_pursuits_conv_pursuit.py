@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso
 from test_pursuits_conv_operator import PADDINGS, dense_dictionary
@@ -15,6 +16,7 @@ from skrobust.pursuits import (
     ConvolutionalOperator,
     convolutional_alpha_max,
     convolutional_basis_pursuit,
+    convolutional_omp,
     convolutional_path,
     implicit_pursuit,
     unrolled_pursuit,
@@ -77,10 +79,12 @@ def test_equals_scikit_learn_on_the_dense_dictionary(padding, stride, positive, 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("solver", ["descent", "fista"])
-@pytest.mark.parametrize("kind", ["noise", "smooth", "zero", "constant", "one atom"])
+@pytest.mark.parametrize("kind", ["noise", "image", "smooth", "zero", "constant", "one atom"])
 def test_gap_bounds_the_suboptimality(kind, solver, dtype):
     operator, X = make_problem((12, 10, 1), (3, 3), 8, dtype=dtype)
-    if kind == "smooth":
+    if kind == "image":
+        X = np.kron(load_digits().images[:3], np.ones((2, 2)))[:, 2:14, 3:13, None].astype(dtype)
+    elif kind == "smooth":
         X = np.cumsum(np.cumsum(X, axis=1), axis=2) / 10
     elif kind == "zero":
         X = 0 * X
@@ -263,6 +267,85 @@ def test_large_signals_in_bands(padding, stride, masked):
     assert (again.n_iter == 0).all()
 
 
+@pytest.mark.parametrize("solver", ["descent", "fista"])
+def test_what_is_missing_may_be_anything(solver):
+    operator, X = make_problem()
+    mask = np.random.default_rng(1).random(X.shape) < 0.7
+    alpha = 0.3 * convolutional_alpha_max(X, operator, mask=mask).min()
+    expected = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver=solver)
+    for unknown in (np.nan, np.inf, 1e9):
+        values = np.where(mask, X, unknown)
+        found = convolutional_basis_pursuit(values, operator, alpha, mask=mask, solver=solver)
+        np.testing.assert_array_equal(found.codes, expected.codes)
+        np.testing.assert_array_equal(found.gap, expected.gap)
+        np.testing.assert_array_equal(
+            convolutional_alpha_max(values, operator, mask=mask), convolutional_alpha_max(X, operator, mask=mask)
+        )
+        np.testing.assert_array_equal(
+            convolutional_omp(values, operator, n_nonzero_coefs=4, mask=mask),
+            convolutional_omp(X, operator, n_nonzero_coefs=4, mask=mask),
+        )
+        tensors = [torch.as_tensor(v) for v in (values, mask)]
+        on_tensors = convolutional_basis_pursuit(tensors[0], operator, alpha, mask=tensors[1], solver=solver)
+        np.testing.assert_allclose(on_tensors.objective, expected.objective, rtol=2e-3)
+    nothing = convolutional_basis_pursuit(X, operator, alpha, mask=np.zeros((9, 11)), solver=solver)
+    assert not nothing.codes.any() and not nothing.gap.any() and not nothing.objective.any()
+    for call in (convolutional_alpha_max, convolutional_omp, lambda *a: convolutional_basis_pursuit(*a, alpha)):
+        with pytest.raises(ValueError, match="X contains NaN or infinity"):
+            call(np.where(mask, X, np.nan), operator)
+
+
+def test_masks_of_all_shapes():
+    operator, X = make_problem((4, 4, 2), (2, 2), 3, n=4)
+    mask = np.random.default_rng(1).random((4, 4, 4, 2)) < 0.7
+
+    def codes(mask):
+        return convolutional_basis_pursuit(X, operator, 0.5, mask=mask).codes
+
+    full = np.ones(X.shape, dtype=bool)
+    for part in (mask[0], mask[0, ..., 0], mask[0, ..., :1], mask[..., :1]):
+        spread = full & (part[..., None] if part.ndim == 2 else part)
+        np.testing.assert_array_equal(codes(part), codes(spread))
+    pixels, other = mask[..., 0], ConvolutionalOperator(operator.components, (4, 3, 2))
+    found = convolutional_basis_pursuit(X[:, :, :3], other, 0.5, mask=pixels[:, :, :3])
+    expected = convolutional_basis_pursuit(X[:, :, :3], other, 0.5, mask=mask[:, :, :3, :1])
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    for shape in ((4,), (2, 4, 4, 2), (4, 4, 3), (1, 4, 4, 3), (3, 4, 4)):
+        with pytest.raises(ValueError, match="fits neither one signal"):
+            codes(np.ones(shape))
+
+
+@pytest.mark.parametrize("solver", ["auto", "fista"])
+def test_no_signals_have_no_codes(solver):
+    operator, X = make_problem()
+    for none in (X[:0], torch.as_tensor(X[:0])):
+        result = convolutional_basis_pursuit(none, operator, 0.5, solver=solver)
+        assert type(result.codes) is type(none) and result.codes.shape == (0, 9, 11, 6)
+        assert result.gap.shape == result.objective.shape == result.n_iter.shape == (0,)
+    assert convolutional_alpha_max(X[:0], operator).shape == (0,)
+    assert convolutional_omp(X[:0], operator).shape == (0, 9, 11, 6)
+
+
+def test_begins_at_arrays_tensors_and_lists():
+    operator, X = make_problem()
+    begun = convolutional_basis_pursuit(X, operator, 0.5, tol=1e-6, max_iter=20_000).codes
+    for values in (X, torch.as_tensor(X)):
+        for init in (begun, torch.as_tensor(begun), begun.tolist()):
+            for solver in ("descent", "fista"):
+                result = convolutional_basis_pursuit(values, operator, 0.5, init=init, solver=solver, tol=1e-5)
+                assert (result.n_iter == 0).all()
+
+
+def test_half_precision_is_solved_in_double():
+    operator, X = make_problem()
+    for dtype in (torch.float16, torch.bfloat16):
+        halves = torch.as_tensor(X).to(dtype)
+        expected = convolutional_basis_pursuit(halves.double(), operator, 0.5)
+        codes = convolutional_basis_pursuit(halves, operator, 0.5).codes
+        np.testing.assert_array_equal(codes, expected.codes)
+        assert codes.dtype == implicit_pursuit(halves, operator, 0.5).dtype == torch.float64
+
+
 def test_warns_short_of_the_gap():
     operator, X = make_problem()
     with pytest.warns(ConvergenceWarning, match="max_iter=2 with a relative duality gap above tol=1e-08"):
@@ -281,6 +364,11 @@ def test_warns_short_of_the_gap():
         ({"mask": np.full((9, 11), 0.5)}, "mask must hold 0"),
         ({"init": np.zeros((1, 9, 11, 6))}, "init must have shape"),
         ({"max_iter": 0}, "max_iter must be"),
+        ({"max_iter": 2.5}, "max_iter must be an integer"),
+        ({"alpha": "small"}, "alpha must be a number > 0"),
+        ({"tol": -1e-3}, "tol must be a number >= 0"),
+        ({"tol": float("nan")}, "tol must be a number >= 0"),
+        ({"init": np.full((3, 9, 11, 6), np.nan)}, "init contains NaN"),
     ],
 )
 def test_errors(change, message):
@@ -289,6 +377,17 @@ def test_errors(change, message):
         convolutional_basis_pursuit(X, operator, **{"alpha": 0.5, **change})
     with pytest.raises(ValueError, match="X must have shape"):
         convolutional_basis_pursuit(X[:, :-1], operator, 0.5)
+
+
+def test_differentiable_pursuits_name_what_is_wrong():
+    operator, X = make_problem()
+    for call in (lambda X: unrolled_pursuit(X, operator, 0.5, n_iter=2), lambda X: implicit_pursuit(X, operator, 0.5)):
+        with pytest.raises(TypeError, match="takes tensors, got ndarray"):
+            call(X)
+        with pytest.raises(ValueError, match="X must have shape"):
+            call(torch.as_tensor(X[:, 1:]))
+    with pytest.raises(ValueError, match="n_iter must be an integer >= 0, got -1"):
+        unrolled_pursuit(torch.as_tensor(X), operator, 0.5, n_iter=-1)
 
 
 def test_unrolled_reaches_the_solution_and_has_its_derivative():

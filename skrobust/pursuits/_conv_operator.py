@@ -69,9 +69,11 @@ class ConvolutionalOperator:
     def __init__(self, components, signal_shape, *, padding="same", stride=1, evaluation="auto"):
         if not is_tensor(components):
             components = np.asarray(components)
+            if np.iscomplexobj(components) or not np.isfinite(components).all():
+                raise ValueError("components must be real and finite, got complex numbers, NaN or infinity.")
             if components.dtype != np.float32:
                 components = components.astype(np.float64)
-        signal_shape = tuple(int(n) for n in signal_shape)
+        signal_shape = tuple(int(n) for n in np.ravel(signal_shape))
         if len(signal_shape) not in (2, 3) or min(signal_shape) < 1:
             raise ValueError(
                 f"signal_shape must be (length, n_channels) or (height, width, n_channels), got {signal_shape}."
@@ -131,10 +133,12 @@ class ConvolutionalOperator:
         ndarray or Tensor of shape ``(n_samples, *signal_shape)``
             float32 for float32, else float64.
         """
+        codes = codes if is_tensor(codes) else _as_float(codes)
         self._check(codes, self.code_shape, "codes")
         if is_tensor(codes):
             return self.on_tensors(codes).synthesize(codes)
-        codes = _as_float(codes)
+        if len(codes) == 0:
+            return np.empty((0, *self.signal_shape), dtype=codes.dtype)
         if self.uses_fft:
             return self._spectrum(codes.dtype).synthesize(codes)
         from ._conv_evaluation import synthesize_signals
@@ -159,10 +163,12 @@ class ConvolutionalOperator:
         -------
         ndarray or Tensor of shape ``(n_samples, *code_shape)``
         """
+        X = X if is_tensor(X) else _as_float(X)
         self._check(X, self.signal_shape, "X")
         if is_tensor(X):
             return self.on_tensors(X).analyze(X)
-        X = _as_float(X)
+        if len(X) == 0:
+            return np.empty((0, *self.code_shape), dtype=X.dtype)
         if self.uses_fft:
             return self._spectrum(X.dtype).analyze(X)
         from ._conv_evaluation import analyze_signals
@@ -208,7 +214,8 @@ class ConvolutionalOperator:
 
     def _check(self, values, shape, name):
         if tuple(values.shape[1:]) != tuple(shape):
-            raise ValueError(f"{name} must have shape (n_samples, {', '.join(map(str, shape))}), got {values.shape}.")
+            expected = ", ".join(map(str, shape))
+            raise ValueError(f"{name} must have shape (n_samples, {expected}), got {tuple(values.shape)}.")
 
     def _as_array(self, dtype):
         if is_tensor(self.components):

@@ -1,6 +1,7 @@
 """Basis pursuit over convolutional dictionaries: the penalty is checked, a solver chosen, the gap reported."""
 
 import warnings
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,15 +68,11 @@ def convolutional_alpha_max(X, operator, *, positive=False, weights=None, mask=N
     >>> convolutional_alpha_max(np.array([[[1.0], [2.0], [0.0], [0.0]]]), operator)
     array([3.])
     """
-    X = _floating(X)
-    counted = checked_mask(mask, X)
-    values = X if counted is None else X * counted
+    X, _ = checked_signals(X, operator, mask)
     weights = _checked_weights(weights, operator)
     tops = np.empty(len(X))
     for batch in batch_slices(len(X), 2 * int(np.prod(operator.code_shape)) * _itemsize(X)):
-        correlations = (
-            operator.analyze(values[batch]) if is_tensor(X) else operator.analyze(values[batch], n_jobs=n_jobs)
-        )
+        correlations = operator.analyze(X[batch]) if is_tensor(X) else operator.analyze(X[batch], n_jobs=n_jobs)
         scaled = correlations / _like(weights, X)
         flat = (scaled if positive else abs(scaled)).reshape(len(scaled), -1)
         tops[batch] = flat.amax(1).detach().cpu().numpy() if is_tensor(X) else flat.max(axis=1)
@@ -115,9 +112,9 @@ def convolutional_basis_pursuit(
         Codes >= 0.
     weights : array-like of shape (n_components,) or None, default=None
         Relative penalties of the atoms, > 0; None: 1.
-    mask : array-like of shape signal_shape, signal_shape[:-1] or ``(n_samples, *signal_shape)``, or None, default=None
-        True (or 1) where a value is known, False (or 0) where it is missing.
-    init : ndarray or Tensor of shape ``(n_samples, *code_shape)`` or None, default=None
+    mask : array-like of shape signal_shape, signal_shape[:-1] or either behind ``n_samples``, or None, default=None
+        True (or 1) where a value is known, False (or 0) where it is missing, whatever X has there, NaN included.
+    init : array-like or Tensor of shape ``(n_samples, *code_shape)`` or None, default=None
         Where to begin, such as the codes at a larger alpha.
     solver : {"auto", "descent", "fista"}, default="auto"
         "descent": coordinate descent on a working set, for sparse codes, on the CPU. "fista": accelerated proximal
@@ -162,21 +159,20 @@ def convolutional_basis_pursuit(
     >>> bool(result.gap[0] <= 1e-3 * result.objective[0])
     True
     """
-    X = _floating(X)
-    if X.ndim != len(operator.signal_shape) + 1 or tuple(X.shape[1:]) != tuple(operator.signal_shape):
-        raise ValueError(
-            f"X must have shape (n_samples, {', '.join(map(str, operator.signal_shape))}), got {tuple(X.shape)}."
-        )
-    if not (np.isscalar(alpha) and np.isfinite(alpha) and alpha > 0):
+    if not (isinstance(alpha, Real) and np.isfinite(alpha) and alpha > 0):
         raise ValueError(f"alpha must be a number > 0, got {alpha!r}.")
     if solver not in ("auto", "descent", "fista"):
         raise ValueError(f"solver must be 'auto', 'descent' or 'fista', got {solver!r}.")
-    if max_iter < 1:
+    if not (isinstance(tol, Real) and tol >= 0):
+        raise ValueError(f"tol must be a number >= 0, got {tol!r}.")
+    if not (isinstance(max_iter, Integral) and max_iter >= 1):
         raise ValueError(f"max_iter must be an integer >= 1, got {max_iter!r}.")
     weights = _checked_weights(weights, operator)
-    counted = checked_mask(mask, X)
-    if init is not None and tuple(init.shape) != (len(X), *operator.code_shape):
-        raise ValueError(f"init must have shape {(len(X), *operator.code_shape)}, got {tuple(init.shape)}.")
+    X, counted = checked_signals(X, operator, mask)
+    init = None if init is None else _checked_init(init, (len(X), *operator.code_shape), X)
+    if len(X) == 0:
+        codes = np.zeros((0, *operator.code_shape), dtype=np.float64)
+        return PursuitResult(_like(codes, X), np.empty(0), np.empty(0), np.empty(0, dtype=np.int64))
     if is_tensor(X) and not (X.device.type == "cpu" and solver != "fista"):
         if solver == "descent":
             raise ValueError("solver='descent' runs on the CPU only; use solver='fista' for tensors elsewhere.")
@@ -231,8 +227,7 @@ def _on_arrays(X, operator, alpha, positive, weights, mask, init, solver, tol, m
         for first in range(0, len(dense), each):
             rows = dense[first : first + each]
             counted = None if mask is None else np.broadcast_to(mask, X.shape)[rows]
-            values = X[rows] if counted is None else X[rows] * counted
-            problem = Problem(values, threaded, penalties, counted, positive, operator.geometry)
+            problem = Problem(X[rows], threaded, penalties, counted, positive, operator.geometry)
             codes[rows], gaps[rows], objectives[rows], steps = fista(problem, codes[rows], tol=tol, max_iter=max_iter)
             counts[rows] += steps
     return PursuitResult(codes, gaps, objectives, counts)
@@ -319,8 +314,8 @@ def _on_tensors(X, operator, alpha, positive, weights, mask, init, tol, max_iter
     import torch
 
     with torch.no_grad():
-        codes = X.new_zeros((len(X), *operator.code_shape)) if init is None else init.detach().to(X)
-        values = X.detach() if mask is None else X.detach() * mask
+        codes = X.new_zeros((len(X), *operator.code_shape)) if init is None else init
+        values = X.detach()
         each = len(X) if X.device.type != "cpu" else max(1, CACHED_BYTES // (codes[0].numel() * codes.element_size()))
         gaps, objectives = np.empty(len(X)), np.empty(len(X))
         counts = np.empty(len(X), dtype=np.int64)
@@ -349,11 +344,51 @@ class _Threaded:
         return self.operator.analyze(X, n_jobs=self.n_jobs)
 
 
-def _floating(X):
+def in_floats(X):
+    """Array or tensor as it is in float32, else in float64."""
     if is_tensor(X):
-        return X if X.is_floating_point() else X.double()
+        import torch
+
+        return X if X.dtype in (torch.float32, torch.float64) else X.double()
     X = np.asarray(X)
     return X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
+
+
+def checked_signals(X, operator, mask=None):
+    """X in floats, zero where it is masked, and the mask as 0 and 1; None stays None.
+
+    Raises
+    ------
+    ValueError
+        If X does not fit the operator, or is not finite where it counts.
+    """
+    X = in_floats(X)
+    if tuple(X.shape[1:]) != tuple(operator.signal_shape):
+        raise ValueError(
+            f"X must have shape (n_samples, {', '.join(map(str, operator.signal_shape))}), got {tuple(X.shape)}."
+        )
+    counted = checked_mask(mask, X)
+    if counted is not None:  # no product: NaN may stand for what is missing
+        X = X.where(counted != 0, X.new_zeros(())) if is_tensor(X) else np.where(counted != 0, X, X.dtype.type(0))
+    if not (bool(X.isfinite().all()) if is_tensor(X) else np.isfinite(X).all()):
+        where = "" if mask is None else " where mask has it known"
+        raise ValueError(f"X contains NaN or infinity{where}. Mark what is missing in mask.")
+    return X, counted
+
+
+def _checked_init(init, shape, X):
+    """Where to begin, as X is: an array or a tensor."""
+    if is_tensor(X):
+        import torch
+
+        init = torch.as_tensor(init).detach().to(X)
+    else:
+        init = init.detach().cpu().numpy() if is_tensor(init) else np.asarray(init)
+    if tuple(init.shape) != shape:
+        raise ValueError(f"init must have shape {shape}, got {tuple(init.shape)}.")
+    if not (bool(init.isfinite().all()) if is_tensor(init) else np.isfinite(init).all()):
+        raise ValueError("init contains NaN or infinity.")
+    return init
 
 
 def _itemsize(X):
@@ -379,16 +414,14 @@ def checked_mask(mask, X):
     if mask is None:
         return None
     values = mask.detach().cpu().numpy() if is_tensor(mask) else np.asarray(mask)
-    if values.shape == tuple(X.shape[1:-1]):
+    n_samples, *signal_shape = X.shape
+    one, each = (*signal_shape[:-1], 1), (n_samples, *signal_shape[:-1], 1)
+    if values.shape in (one[:-1], each[:-1]):
         values = values[..., None]
-    try:
-        np.broadcast_shapes(values.shape, tuple(X.shape))
-        fits = values.ndim in (X.ndim - 1, X.ndim)
-    except ValueError:
-        fits = False
-    if not fits:
+    if values.shape not in (one, tuple(signal_shape), each, tuple(X.shape)):
         raise ValueError(
-            f"mask of shape {values.shape} fits neither one signal, {tuple(X.shape[1:])}, nor all, {tuple(X.shape)}."
+            f"mask of shape {values.shape} fits neither one signal, {tuple(signal_shape)}, nor all, {tuple(X.shape)}; "
+            "the channels may be left out."
         )
     if not np.isin(values, (0, 1)).all():
         raise ValueError("mask must hold 0 (missing) and 1 (known), or False and True.")

@@ -3,12 +3,13 @@
 import contextlib
 import functools
 import warnings
+from numbers import Integral
 
 import torch
 
 from ._conv_adjoint import solve_on_supports
 from ._conv_operator import ConvolutionalOperator
-from ._conv_pursuit import convolutional_basis_pursuit
+from ._conv_pursuit import convolutional_basis_pursuit, in_floats
 from ._fused_torch import shrink_with_momentum
 
 CG_TOL, CG_STEPS = 1e-8, 200
@@ -64,6 +65,9 @@ def unrolled_pursuit(
     >>> codes.flatten().tolist(), X.grad.flatten().tolist()
     ([0.0, -1.0], [0.0, 1.0])
     """
+    _check_tensor("unrolled_pursuit", X, operator)
+    if not (isinstance(n_iter, Integral) and n_iter >= 0):
+        raise ValueError(f"n_iter must be an integer >= 0, got {n_iter!r}.")
     convolution = operator.on_tensors(X)
     step = 1 / operator.lipschitz if step is None else step
     thresholds = alpha * step if weights is None else alpha * weights * step
@@ -117,6 +121,8 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, tol=1e
     >>> X.grad.flatten().tolist()
     [0.0, 1.0]
     """
+    _check_tensor("implicit_pursuit", X, operator)
+    X = in_floats(X)
     components = operator.on_tensors(X).components
     penalties = alpha * (X.new_ones(len(components)) if weights is None else weights)
 
@@ -134,6 +140,14 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, tol=1e
             ).codes
 
     return _Implicit.apply(X, components, penalties, operator, solve)
+
+
+def _check_tensor(name, X, operator):
+    if not isinstance(X, torch.Tensor):
+        raise TypeError(f"{name} takes tensors, got {type(X).__name__}; pass torch.as_tensor(X).")
+    if tuple(X.shape[1:]) != tuple(operator.signal_shape):
+        shape = ", ".join(map(str, operator.signal_shape))
+        raise ValueError(f"X must have shape (n_samples, {shape}), got {tuple(X.shape)}.")
 
 
 def with_support_gradient(X, operator, codes):

@@ -32,7 +32,8 @@ def batch_slices(n_samples, bytes_per_sample, batch_size=None):
     most = max(1, int(get_config()["working_memory"] * 2**20 // max(1, bytes_per_sample)))
     if batch_size is not None:
         most = min(most, batch_size)
-    yield from gen_batches(n_samples, most)
+    if n_samples:  # of none there are no batches
+        yield from gen_batches(n_samples, most)
 
 
 @contextmanager
