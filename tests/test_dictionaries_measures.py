@@ -62,6 +62,23 @@ def test_isometry_bound_holds_for_every_support():
         assert bound <= (k - 1) * mutual_coherence(atoms) + 1e-12
 
 
+@pytest.mark.parametrize(("shape", "length"), [((1, 3, 1), 9), ((2, 2, 2), 6), ((2, 3, 3), 7)])
+def test_isometry_bound_holds_for_all_codes_that_are_locally_sparse(shape, length):
+    components = np.random.default_rng(2).normal(size=shape)
+    D = dense_dictionary(components, (length, shape[-1]), "circular", 1)
+    gram = (D / np.linalg.norm(D, axis=0)).T @ (D / np.linalg.norm(D, axis=0))
+    worst = {1: 0.0, 2: 0.0, 3: 0.0}
+    for members in itertools.product([False, True], repeat=D.shape[1]):
+        code = np.array(members).reshape(1, length, shape[0])
+        k = int(stripe_sparsity(code, shape[1], circular=True)[0])
+        if k in worst:
+            eigenvalues = np.linalg.eigvalsh(gram[np.ix_(members, members)])
+            worst[k] = max(worst[k], eigenvalues[-1] - 1, 1 - eigenvalues[0])
+    for k, constant in worst.items():
+        assert constant <= restricted_isometry_bound(components, k) + 1e-12
+    assert worst[2] > 0.3 * restricted_isometry_bound(components, 2)  # no empty promise
+
+
 @pytest.mark.parametrize("shape", [(3, 2), (9, 4), (4, 3), *SHAPES, (5, 2, 2, 1), (8, 3, 2)])
 def test_welch_bound_holds(shape):
     rng = np.random.default_rng(3)

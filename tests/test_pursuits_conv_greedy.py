@@ -7,6 +7,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import orthogonal_mp
 from test_pursuits_conv_operator import PADDINGS, dense_dictionary
 
+from skrobust.dictionaries import stripe_sparsity
 from skrobust.pursuits import ConvolutionalOperator, convolutional_omp, convolutional_thresholding
 
 
@@ -92,6 +93,57 @@ def test_thresholding_is_a_layer():
     np.testing.assert_allclose(convolutional_thresholding(X, operator, -bias.numpy(), positive=True), layer, atol=1e-12)
     on_tensors = convolutional_thresholding(torch.as_tensor(X), operator, -bias, positive=True)
     np.testing.assert_allclose(on_tensors, layer, atol=1e-12)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize(("padding", "stride"), [*((p, 1) for p in PADDINGS), ("full", 2), ("circular", 2)])
+@pytest.mark.parametrize("most", [1, 3, 1000])
+def test_thresholding_ends_where_a_stripe_would_overfill(most, padding, stride, positive):
+    operator, X = make_problem(padding, shape=(8, 6, 2), kernel=(3, 2), n_atoms=3, stride=stride)
+    thresholds = np.array([0.1, 0.5, 0.0])
+    codes = convolutional_thresholding(X, operator, thresholds, positive=positive, stripe_sparsity=most)
+    correlations = operator.analyze(X)
+    excess = (correlations if positive else np.abs(correlations)) - thresholds
+    for found, seen, over in zip(codes, correlations, excess, strict=True):  # one after the other
+        kept, left_out = np.zeros(over.shape, dtype=bool), 0.0
+        for at in np.argsort(-over, axis=None):
+            if over.flat[at] <= 0:
+                break
+            kept.flat[at] = True
+            fullest = stripe_sparsity(kept[None], (3, 2), stride=stride, circular=padding == "circular")[0]
+            if fullest > most:
+                left_out = over.flat[at]
+                break
+        np.testing.assert_allclose(found, np.sign(seen) * np.maximum(over - left_out, 0), atol=1e-12)
+    values = torch.as_tensor(X).requires_grad_()
+
+    def on_tensors(values):
+        return convolutional_thresholding(values, operator, thresholds, positive=positive, stripe_sparsity=most)
+
+    np.testing.assert_allclose(on_tensors(values).detach(), codes, atol=1e-12)
+    if most == 3:
+        assert torch.autograd.gradcheck(on_tensors, values)
+
+
+def test_rounding_overfills_no_stripe():
+    operator, X = make_problem(dtype=np.float32, shape=(12, 13, 1), n_atoms=7)
+    codes = convolutional_thresholding(X, operator, 0.3, stripe_sparsity=4)
+    assert codes.dtype == np.float32
+    assert (stripe_sparsity(codes, 3) == 4).any() and (stripe_sparsity(codes, 3) <= 4).all()
+    assert convolutional_thresholding(X[:0], operator, 0.3, stripe_sparsity=4).shape == (0, 12, 13, 7)
+    # (1 + 2**-23 - 2**-24) + 2**-24 is 1 in single precision: the least threshold that leaves none is not reached.
+    pair = ConvolutionalOperator(np.ones((2, 1, 1), np.float32), (1, 1))
+    odd = np.full((1, 1, 1), 1 + 2.0**-23, np.float32)
+    assert not convolutional_thresholding(odd, pair, 2.0**-24, stripe_sparsity=1).any()
+
+
+def test_thresholding_errors():
+    operator, X = make_problem()
+    for wrong in (-1.0, np.nan, np.ones(3), [[1.0]]):
+        with pytest.raises(ValueError, match="threshold must be a number >= 0, or 5 of them"):
+            convolutional_thresholding(X, operator, wrong)
+    with pytest.raises(ValueError, match="stripe_sparsity must be"):
+        convolutional_thresholding(X, operator, 1.0, stripe_sparsity=0)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from numbers import Integral
 import numpy as np
 from scipy import fft
 
+from skrobust.pursuits._conv_geometry import stripe_counts
+
 
 def mutual_coherence(components):
     """Largest normalised inner product of two different atoms; of convolutional ones at all shifts.
@@ -186,9 +188,7 @@ def stripe_sparsity(codes, kernel_size, *, stride=1, circular=False):
             f"kernel_size and stride have entries, got codes of shape {np.shape(codes)}, kernel_size={kernel_size!r}, "
             f"stride={stride!r}."
         )
-    for axis, (k, s) in enumerate(zip(kernel, strides, strict=True), start=1):
-        counts = _sliding_sum(counts, (k - 1) // s, axis, circular)
-    return counts.reshape(len(counts), -1).max(axis=1)
+    return stripe_counts(counts, kernel, strides, circular).reshape(len(counts), -1).max(axis=1)
 
 
 def largest_patch_norm(X, kernel_size):
@@ -219,17 +219,6 @@ def largest_patch_norm(X, kernel_size):
         windows = np.lib.stride_tricks.sliding_window_view(energies, min(k, energies.shape[axis]), axis)
         energies = windows.sum(axis=-1)
     return np.sqrt(energies.reshape(len(energies), -1).max(axis=1))
-
-
-def _sliding_sum(counts, reach, axis, circular):
-    """Sum over the positions within `reach` along an axis; on a circle each position counts once."""
-    length = counts.shape[axis]
-    if circular and 2 * reach + 1 >= length:
-        return np.broadcast_to(counts.sum(axis=axis, keepdims=True), counts.shape)
-    margins = [(0, 0)] * counts.ndim
-    margins[axis] = (reach, reach)
-    padded = np.pad(counts, margins, mode="wrap" if circular else "constant")
-    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis).sum(axis=-1)
 
 
 def _rows_of_products(components):

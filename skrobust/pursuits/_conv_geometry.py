@@ -79,6 +79,35 @@ class ConvolutionGeometry:
         return math.prod(self.code_grid)
 
 
+def stripe_counts(counts, kernel_size, stride, wraps):
+    """Atoms of each stripe: of all positions whose atoms overlap those at one position.
+
+    Parameters
+    ----------
+    counts : ndarray of int of shape ``(n_samples, *code_grid)``
+        Atoms at each position.
+    kernel_size, stride : tuple of int
+    wraps : bool
+
+    Returns
+    -------
+    ndarray of int of shape ``(n_samples, *code_grid)``
+    """
+    for axis, (k, s) in enumerate(zip(kernel_size, stride, strict=True), start=1):
+        counts = _sliding_sum(counts, (k - 1) // s, axis, wraps)
+    return counts
+
+
+def _sliding_sum(counts, reach, axis, wraps):
+    """Sum over the positions within `reach` along an axis; on a circle each position counts once."""
+    if wraps and 2 * reach + 1 >= counts.shape[axis]:
+        return np.broadcast_to(counts.sum(axis=axis, keepdims=True), counts.shape)
+    margins = [(0, 0)] * counts.ndim
+    margins[axis] = (reach, reach)
+    padded = np.pad(counts, margins, mode="wrap" if wraps else "constant")
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis).sum(axis=-1)
+
+
 def least_over_cover(values, geometry):
     """For each pixel the least value of the positions whose atoms cover it, and 1 at most.
 

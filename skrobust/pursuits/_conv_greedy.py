@@ -1,6 +1,7 @@
 """Greedy convolutional pursuits: orthogonal matching pursuit with a bound on each stripe, and thresholding."""
 
 import warnings
+from numbers import Integral
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -8,28 +9,39 @@ from sklearn.exceptions import ConvergenceWarning
 from skrobust.signals import batch_slices, is_tensor, kernel_threads
 
 from ._conv_fista import shrink
+from ._conv_geometry import stripe_counts
 from ._conv_operator import ConvolutionalOperator, flat_rows
-from ._conv_pursuit import checked_mask
+from ._conv_pursuit import checked_signals
 from ._threads import on_threads
 
 
-def convolutional_thresholding(X, operator, threshold, *, positive=False, n_jobs=None):
+def convolutional_thresholding(X, operator, threshold, *, positive=False, stripe_sparsity=None, n_jobs=None):
     """Soft thresholding of the correlations: ``S(D^T x)``, one layer of a convolutional network.
+
+    With `stripe_sparsity`, atoms are taken in the order in which their correlations exceed their thresholds, until
+    the next would overfill a stripe: all thresholds of a signal are raised by what that one exceeds its own.
 
     Parameters
     ----------
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     operator : ConvolutionalOperator
     threshold : float, or array-like or Tensor of shape (n_components,)
-        >= 0.
+        >= 0. A tensor, on which a network trains, is taken as it is.
     positive : bool, default=False
         Keep positive correlations only: a rectified linear unit of bias ``-threshold``.
+    stripe_sparsity : int or None, default=None
+        Most atoms of a stripe, as for `convolutional_omp`.
     n_jobs : int or None, default=None
 
     Returns
     -------
     ndarray or Tensor of shape ``(n_samples, *code_shape)``
         Differentiable for tensors.
+
+    Raises
+    ------
+    ValueError
+        If `threshold` or `stripe_sparsity` does not fit, naming it.
 
     Examples
     --------
@@ -39,13 +51,51 @@ def convolutional_thresholding(X, operator, threshold, *, positive=False, n_jobs
     >>> convolutional_thresholding(np.array([[[3.0], [-3.0], [1.0]]]), operator, 2.0).ravel()
     array([ 1., -1.,  0.])
     """
+    _check_count("stripe_sparsity", stripe_sparsity)
+    if not is_tensor(threshold):
+        threshold = np.asarray(threshold, dtype=np.float64)
+        if threshold.shape not in ((), operator.code_shape[-1:]) or not (threshold >= 0).all():
+            raise ValueError(
+                f"threshold must be a number >= 0, or {operator.code_shape[-1]} of them, one for each atom, got "
+                f"{threshold!r}."
+            )
     if is_tensor(X):
         correlations = operator.analyze(X)
-        if not is_tensor(threshold):
-            threshold = correlations.new_tensor(threshold)
+        threshold = threshold if is_tensor(threshold) else correlations.new_tensor(threshold)
+    else:
+        correlations = operator.analyze(X, n_jobs=n_jobs)
+        threshold = np.asarray(threshold, dtype=correlations.dtype)
+    if stripe_sparsity is None or len(X) == 0:
         return shrink(correlations, threshold, positive)
-    correlations = operator.analyze(X, n_jobs=n_jobs)
-    return shrink(correlations, np.asarray(threshold, dtype=correlations.dtype), positive)
+    excess = (correlations if positive else abs(correlations)) - threshold
+    left_out = _excess_left_out(excess, stripe_sparsity, operator.geometry)
+    codes = shrink(correlations, threshold + left_out, positive)
+    return codes * (excess > left_out)  # what the sum's rounding may have left
+
+
+def _excess_left_out(excess, stripe_sparsity, geometry):
+    """By what the first correlation that would overfill a stripe exceeds its threshold; 0 where none does."""
+    array = (excess.detach().cpu().numpy() if is_tensor(excess) else excess).reshape(len(excess), -1)
+    order = np.argsort(-array, axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
+    # By bisection, the most correlations that may be taken; the one behind them is the first that may not.
+    few, many = np.zeros(len(order), dtype=np.int64), (array > 0).sum(axis=1)
+    while (few < many).any():
+        taken = (few + many + 1) // 2
+        counts = (ranks < taken[:, None]).reshape(excess.shape).sum(axis=-1)
+        fits = stripe_counts(counts, geometry.kernel_size, geometry.stride, geometry.wraps)
+        fits = fits.reshape(len(counts), -1).max(axis=1, initial=0) <= stripe_sparsity
+        few, many = np.where(fits, taken, few), np.where(fits, many, taken - 1)
+    rows, behind = np.arange(len(order)), np.minimum(few, order.shape[1] - 1)
+    first = excess.reshape(array.shape)[rows, order[rows, behind]].clip(0)
+    first[few > behind] = 0  # all are taken
+    return first.reshape(-1, *[1] * (excess.ndim - 1))
+
+
+def _check_count(name, value):
+    if value is not None and not (isinstance(value, Integral) and value >= 1):
+        raise ValueError(f"{name} must be None or an integer >= 1, got {value!r}.")
 
 
 def convolutional_omp(
@@ -109,20 +159,15 @@ def convolutional_omp(
     """
     if is_tensor(X):
         raise TypeError("convolutional_omp takes arrays; pass X.detach().cpu().numpy().")
-    X = np.asarray(X)
-    X = X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
-    if X.ndim != len(operator.signal_shape) + 1 or X.shape[1:] != tuple(operator.signal_shape):
-        raise ValueError(f"X must have shape (n_samples, {', '.join(map(str, operator.signal_shape))}), got {X.shape}.")
-    for name, value in (("n_nonzero_coefs", n_nonzero_coefs), ("stripe_sparsity", stripe_sparsity)):
-        if value is not None and not (isinstance(value, (int, np.integer)) and value >= 1):
-            raise ValueError(f"{name} must be None or an integer >= 1, got {value!r}.")
+    X, counted = checked_signals(X, operator, mask)
+    _check_count("n_nonzero_coefs", n_nonzero_coefs)
+    _check_count("stripe_sparsity", stripe_sparsity)
     if tol is not None and not tol >= 0:
         raise ValueError(f"tol must be None or a number >= 0, got {tol!r}.")
     n_values, n_codes = int(np.prod(operator.signal_shape)), int(np.prod(operator.code_shape))
     if n_nonzero_coefs is None:
         bounded = stripe_sparsity is not None or tol is not None
         n_nonzero_coefs = n_values if bounded else max(1, n_values // 10)
-    counted = checked_mask(mask, X)
     codes = np.zeros((len(X), *operator.code_shape), dtype=X.dtype)
     report = np.empty((len(X), 2))
     for batch in batch_slices(len(X), 4 * n_codes * X.itemsize):
