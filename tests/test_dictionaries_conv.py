@@ -123,6 +123,37 @@ def test_zero_signals_leave_unit_atoms():
     np.testing.assert_allclose(np.linalg.norm(learner.components.reshape(3, -1), axis=1), 1)
 
 
+def test_integers_and_lists_are_signals():
+    _, X = planted(3)
+    X = np.round(50 * X).astype(np.int64)
+    for init in ("data", "random"):
+        atoms = initial_convolutional_atoms(X, 4, (5, 5), init=init, random_state=0)
+        np.testing.assert_array_equal(
+            atoms, initial_convolutional_atoms(X.astype(float), 4, (5, 5), init=init, random_state=0)
+        )
+        np.testing.assert_allclose(np.linalg.norm(atoms.reshape(4, -1), axis=1), 1)
+    exact = ConvolutionalLearner(atoms, 5.0, random_state=0).epoch(X.astype(float)).update(X.astype(float))
+    for values in (X, X.tolist()):
+        learner = ConvolutionalLearner(atoms.tolist(), 5.0, random_state=0).epoch(values).update(values)
+        np.testing.assert_array_equal(learner.components, exact.components)
+        learner.pass_online(values, 2)
+
+
+def test_what_cannot_be_learned_from_is_named():
+    X = np.random.default_rng(0).normal(size=(3, 8, 1))
+    with pytest.raises(ValueError, match="init must be 'data' or 'random', got 'zeros'"):
+        initial_convolutional_atoms(X, 2, (3,), init="zeros")
+    for kernel_size in ((9,), (0,), (3, 3)):
+        with pytest.raises(ValueError, match="kernel_size=.* does not fit"):
+            initial_convolutional_atoms(X, 2, kernel_size)
+    learner = ConvolutionalLearner(initial_convolutional_atoms(X, 2, (3,), random_state=0), 0.1)
+    for step in (learner.epoch, learner.update):
+        with pytest.raises(ValueError, match="X must have shape"):
+            step(X[:0])
+        with pytest.raises(ValueError, match="X contains NaN"):
+            step(X * np.nan)
+
+
 def test_too_many_taps():
     with pytest.raises(ValueError, match="at most 12000"):
         ConvolutionalStatistics((200, 8, 8, 1))

@@ -8,6 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, gen_batches
 
 from skrobust.pursuits import ConvolutionalOperator, convolutional_basis_pursuit
+from skrobust.pursuits._conv_pursuit import in_floats
 from skrobust.signals import batch_slices
 
 from ._conv_statistics import ConvolutionalStatistics
@@ -35,7 +36,17 @@ def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", ra
     Returns
     -------
     ndarray of shape ``(n_components, *kernel_size, n_channels)``
+
+    Raises
+    ------
+    ValueError
+        If a parameter does not fit X, naming it.
     """
+    X = _signals(X)
+    if init not in ("data", "random"):
+        raise ValueError(f"init must be 'data' or 'random', got {init!r}.")
+    if len(kernel_size) != X.ndim - 2 or any(not 1 <= k <= n for k, n in zip(kernel_size, X.shape[1:-1], strict=True)):
+        raise ValueError(f"kernel_size={kernel_size} does not fit signals on a grid of {X.shape[1:-1]}.")
     random_state = check_random_state(random_state)
     shape = (*kernel_size, X.shape[-1])
     if init == "random":
@@ -46,6 +57,13 @@ def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", ra
         # Deviations from the mean: flat patches all look alike.
         atoms[k] = max(draws, key=lambda patch: float(((patch - patch.mean()) ** 2).sum()))
     return unit_atoms(atoms, random_state)
+
+
+def _signals(X):
+    X = in_floats(X)
+    if X.ndim not in (3, 4) or X.size == 0:
+        raise ValueError(f"X must have shape (n_samples, *grid, n_channels) with samples to learn from, got {X.shape}.")
+    return X
 
 
 def unit_atoms(atoms, random_state):
@@ -128,7 +146,7 @@ class ConvolutionalLearner:
         self.alpha, self.padding, self.stride, self.positive = alpha, padding, stride, positive
         self.tol, self.max_iter, self.n_jobs = tol, max_iter, n_jobs
         self.random_state = check_random_state(random_state)
-        self.statistics = ConvolutionalStatistics(components.shape)
+        self.statistics = ConvolutionalStatistics(self.components.shape)
         self.n_seen = 0
         self.objective = np.inf
         self._codes = None
@@ -138,10 +156,15 @@ class ConvolutionalLearner:
     def epoch(self, X):
         """One pass over all signals, then one update of the atoms; codes are kept, sparse, to begin the next from.
 
+        Parameters
+        ----------
+        X : ndarray of shape ``(n_samples, *grid, n_channels)``
+
         Returns
         -------
         self
         """
+        X = _signals(X)
         statistics = ConvolutionalStatistics(self.components.shape)
         operator = self._operator(X)
         code_shape = (-1, *operator.code_shape)
@@ -172,10 +195,15 @@ class ConvolutionalLearner:
     def update(self, X):
         """Learn from one more batch: add its sums to the faded older ones, and update the atoms.
 
+        Parameters
+        ----------
+        X : ndarray of shape ``(n_samples, *grid, n_channels)``
+
         Returns
         -------
         self
         """
+        X = _signals(X)
         operator = self._operator(X)
         self.n_seen += len(X)
         # As scikit-learn's mini-batch learner: early batches, coded with poor atoms, are forgotten.
@@ -199,10 +227,16 @@ class ConvolutionalLearner:
     def pass_online(self, X, batch_size):
         """One pass over all signals in random order, an update a batch.
 
+        Parameters
+        ----------
+        X : ndarray of shape ``(n_samples, *grid, n_channels)``
+        batch_size : int
+
         Returns
         -------
         self
         """
+        X = _signals(X)
         order = self.random_state.permutation(len(X))
         total = 0.0
         for batch in gen_batches(len(X), batch_size):
