@@ -1,10 +1,13 @@
 """`ConvSparseCoder`: scikit-learn's checks, exact inverses, sparse output, pooling, and the bridge."""
 
+import math
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -109,11 +112,31 @@ def test_sparse_output_and_names(digits):
     np.testing.assert_array_equal(compact.toarray(), dense)
     np.testing.assert_allclose(coder.inverse_transform(compact), coder.inverse_transform(dense), atol=1e-12)
     assert (dense >= 0).all()
+    for kind in ("bsr", "coo", "csc", "lil"):
+        rebuilt = coder.inverse_transform(compact.asformat(kind))
+        np.testing.assert_allclose(rebuilt, coder.inverse_transform(dense), atol=1e-12)
     names = coder.get_feature_names_out()
     k, y, x = 3, 2, 7
     assert names[np.ravel_multi_index((y, x, k), coder.code_shape_)] == "atom3_y2_x7"
     signals = ConvSparseCoder(2, kernel_size=3, n_epochs=1, random_state=0).fit(X)
     assert list(signals.get_feature_names_out()[:3]) == ["atom0_x0", "atom1_x0", "atom0_x1"]
+
+
+def test_sparse_output_makes_no_dense_array():
+    X = np.random.default_rng(0).normal(size=(300, 16, 16)).astype(np.float32)
+    coder = ConvSparseCoder(16, kernel_size=4, alpha=2.0, dictionary=X[:16, :4, :4] / 4, sparse_output=True).fit(X)
+    coder.transform(X[:2])  # what is compiled and kept is no part of it
+    dense = 300 * math.prod(coder.code_shape_) * 4
+    with config_context(working_memory=1):
+        tracemalloc.start()
+        compact = coder.transform(X)
+        after_codes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        coder.inverse_transform(compact)
+        after_images = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert 0 < compact.nnz < 0.05 * 300 * math.prod(coder.code_shape_)
+    assert max(after_codes, after_images) < dense / 3
 
 
 @pytest.mark.parametrize(("size", "cells"), [(None, (1, 1)), (4, (2, 2)), (3, (3, 3))])
@@ -281,6 +304,10 @@ def test_device_and_threads(digits):
     coder = coder_for(tol=1e-9, max_iter=50_000).fit(X)
     codes = coder.transform(X[:4])
     np.testing.assert_allclose(clone(coder).set_params(device="cpu").fit(X).transform(X[:4]), codes, atol=1e-5)
+    layer = coder_for("thresholding").fit(X)
+    np.testing.assert_allclose(
+        clone(layer).set_params(device="cpu").fit(X).transform(X), layer.transform(X), atol=1e-12
+    )
     one, two = coder_for(n_jobs=1).fit(X), coder_for(n_jobs=2).fit(X)
     np.testing.assert_array_equal(one.components_, two.components_)
     np.testing.assert_array_equal(one.transform(X), two.transform(X))
@@ -294,6 +321,9 @@ def test_errors(digits):
         coder_for(alpha=0).fit(X)
     with pytest.raises(ValueError, match="'highpass' parameter"):
         coder_for(highpass=0.0).fit(X)
+    for device in ("nonsense", 3.5):
+        with pytest.raises(ValueError, match="device must be None or a device of torch that is there"):
+            coder_for(device=device).fit(X)
     with pytest.raises(ValueError, match="kernel_size must be"):
         coder_for(kernel_size=(2, 2, 2)).fit(X)
     with pytest.raises(NotFittedError):

@@ -10,6 +10,16 @@ from sklearn.exceptions import ConvergenceWarning
 from skrobust.pursuits import convolutional_basis_pursuit, convolutional_omp, convolutional_thresholding
 
 
+def check_device(device):
+    """Refuse devices that torch does not know, or does not have here."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        raise ValueError(f"device must be None or a device of torch that is there, got {device!r}: {error}") from error
+
+
 def pursue(coder, values):
     """Codes of arrays or tensors on the grid of a fitted coder, without a gradient."""
     operator, shared = coder._operator, {"n_jobs": coder.n_jobs}

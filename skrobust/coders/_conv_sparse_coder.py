@@ -17,7 +17,7 @@ from skrobust.signals import SignalTransformer, batch_slices, is_tensor, restore
 
 from ._conv_atoms import fitted_kernel, given_atoms
 from ._conv_pooling import pool_codes, pooled_shape
-from ._conv_pursuits import pursue
+from ._conv_pursuits import check_device, pursue
 from ._low_pass import LowPass
 
 LEARNING_TOL, LEARNING_SWEEPS = 0.02, 200
@@ -80,7 +80,8 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     n_jobs : int or None, default=None
         Threads. None: what the environment allows. The result does not depend on it.
     device : str, torch.device or None, default=None
-        Where basis pursuit and thresholding of `transform` run on torch. None: compiled kernels on the CPU.
+        Where basis pursuit and thresholding of `transform` run on torch, such as "cuda"; atoms are learned, and "omp"
+        runs, on the CPU. None: compiled kernels on the CPU, as basis pursuit has them for "cpu", too.
     random_state : int, RandomState instance or None, default=None
         For the first atoms, the order of batches and the replacement of dead atoms.
     verbose : int, default=0
@@ -280,6 +281,8 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         values = _as_array(signals.values)
         if self.pursuit == "omp" and self.positive:
             raise ValueError("positive=True needs pursuit='bp' or 'thresholding', got pursuit='omp'.")
+        if self.device is not None:
+            check_device(self.device)
         self._sample_shape = signals.sample_shape
         grid, n_channels = values.shape[1:-1], values.shape[-1]
         self._low_pass = None if self.highpass is None else LowPass(grid, self.highpass)
@@ -373,7 +376,10 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         check_is_fitted(self)
         if self.pool is not None:
             raise ValueError(f"Codes pooled by pool={self.pool!r} cannot be inverted; use pool=None.")
-        codes = codes if sparse.issparse(codes) or is_tensor(codes) else np.asarray(codes)
+        if sparse.issparse(codes):
+            codes = codes.tocsr()  # whose rows can be taken
+        elif not is_tensor(codes):
+            codes = np.asarray(codes)
         n_codes = math.prod(self.code_shape_)
         if codes.ndim != 2 or codes.shape[1] != n_codes:
             raise ValueError(f"codes must have shape (n_samples, {n_codes}), got {tuple(codes.shape)}.")
