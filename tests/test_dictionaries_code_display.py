@@ -58,13 +58,35 @@ def test_colours_highpass_and_no_code_at_all():
     assert len(empty.order_) == 0 and len(empty.axes_) == 2
 
 
+def test_spots_of_large_maps_are_seen():
+    atoms = np.zeros((2, 3, 3))
+    atoms[:, 1, 1] = 1, -1
+    X = np.zeros((1, 150, 100), dtype=np.float32)
+    X[0, 20, 30], X[0, 21, 30], X[0, 90, 99] = 1.0, -3.0, 2.0
+    coder = ConvSparseCoder(dictionary=atoms, alpha=0.01, tol=1e-6).fit(X)
+    display = CodeDisplay.from_estimator(coder, X[0])
+    codes = coder.transform(X).reshape(150, 100, 2)
+    for k, ax in zip(display.order_, display.axes_[2:], strict=True):
+        drawn, expected = ax.images[0].get_array(), np.zeros((150, 100))
+        for y, x in sorted(np.argwhere(codes[..., k]), key=lambda at: abs(codes[at[0], at[1], k])):
+            expected[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = codes[y, x, k]
+        np.testing.assert_array_equal(drawn, expected)
+
+
 def test_axes_of_the_caller_and_refusals(rows):
     figure, axes = matplotlib.pyplot.subplots(1, 4)
     coder = fitted(rows)
     assert CodeDisplay.from_estimator(coder, rows[0], n_atoms=2, axes=axes).figure_ is figure
     with pytest.raises(ValueError, match="axes has 4 panels"):
         CodeDisplay.from_estimator(coder, rows[0], n_atoms=4, axes=axes)
-    with pytest.raises(ValueError, match="draws images"):
+    with pytest.raises(ValueError, match="n_atoms must be an integer >= 0, got -1"):
+        CodeDisplay.from_estimator(coder, rows[0], n_atoms=-1)
+    X = np.random.default_rng(0).random((4, 9, 7, 2))
+    with pytest.raises(ValueError, match="of 1 or 3 channels"):
+        CodeDisplay.from_estimator(fitted(X, image_shape=None), X[0])
+    with pytest.raises(ValueError, match="must be one sample, got an array of shape"):
+        CodeDisplay.from_estimator(fitted(X[..., :1], image_shape=None), X[..., :1])
+    with pytest.raises(ValueError, match="draws images,"):
         CodeDisplay.from_estimator(fitted(rows, image_shape=None), rows[0])
     with pytest.raises(NotFittedError):
         CodeDisplay.from_estimator(ConvSparseCoder(), rows[0])

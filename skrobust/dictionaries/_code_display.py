@@ -2,18 +2,27 @@
 
 import copy
 import math
+from numbers import Integral
 
 import numpy as np
+from scipy.ndimage import maximum_filter, minimum_filter
 from sklearn.utils.validation import check_is_fitted
 
 from ._display import mosaic, pyplot
 
 _INK = "#22262c"
 
+SPOTS = 48
+"""Spots along the longer side of a map: on finer grids, single positions would hardly be seen, and are drawn wider."""
+
+FULL_COLOUR = 0.95
+"""Share of the coefficients that are fainter than the strongest colour: one outlier would leave all others pale."""
+
 
 class CodeDisplay:
     """Activation maps of the strongest atoms, beside the image and what its code stands for.
 
+    On large grids a coefficient is drawn as a spot of several positions, the strongest of those that meet on top.
     Made by `from_estimator` rather than by hand.
 
     Parameters
@@ -69,7 +78,7 @@ class CodeDisplay:
         Raises
         ------
         ValueError
-            If the estimator codes signals rather than images.
+            If the estimator codes signals, or images that are neither grey nor coloured, or `image` is not one of them.
         """
         check_is_fitted(estimator, "components_")
         if len(estimator.code_shape_) != 3:
@@ -77,7 +86,14 @@ class CodeDisplay:
                 f"CodeDisplay draws images, but {type(estimator).__name__} was fitted on signals of one axis (codes of "
                 f"shape {estimator.code_shape_}). Set image_shape if rows are images."
             )
+        if estimator.components_.shape[-1] not in (1, 3):
+            raise ValueError(
+                f"CodeDisplay draws images of 1 or 3 channels, but {type(estimator).__name__} was fitted on "
+                f"{estimator.components_.shape[-1]}."
+            )
         X = np.asarray(image)[None]
+        if X.ndim > 4:
+            raise ValueError(f"image must be one sample, got an array of shape {X.shape[1:]}; pass X[0].")
         # Fitted attributes are shared, parameters are the copy's own.
         coder = copy.copy(estimator).set_params(output="code", pool=None, sparse_output=False)
         codes = coder.transform(X).reshape(estimator.code_shape_)
@@ -98,6 +114,8 @@ class CodeDisplay:
         -------
         self
         """
+        if not (isinstance(n_atoms, Integral) and n_atoms >= 0):
+            raise ValueError(f"n_atoms must be an integer >= 0, got {n_atoms!r}.")
         strengths = np.abs(self.codes).sum(axis=(0, 1))
         order = np.argsort(-strengths, kind="stable")[:n_atoms]
         self.order_ = order[strengths[order] > 0]
@@ -118,7 +136,8 @@ class CodeDisplay:
             scaled = np.clip((picture - low) / (high - low), 0, 1)
             ax.imshow(scaled, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             ax.set_title(title, fontsize=9, loc="left", color=_INK)
-        largest = float(np.abs(self.codes).max())
+        magnitudes = np.abs(self.codes[self.codes != 0])
+        largest = float(np.quantile(magnitudes, FULL_COLOUR)) if len(magnitudes) else 1.0
         signed = bool((self.codes < 0).any())
         colors = {"cmap": "RdBu_r", "vmin": -largest} if signed else {"cmap": "Greys", "vmin": 0}
         for ax, k in zip(axes[2:], self.order_, strict=False):
@@ -130,12 +149,21 @@ class CodeDisplay:
         ax.set_axis_on()
         ax.set(xticks=[], yticks=[])
         values = self.codes[..., k]
-        ax.imshow(values, interpolation="nearest", **colors)
+        ax.imshow(_spots(values), interpolation="nearest", **colors)
         ax.set_title(f"atom {k}: {np.count_nonzero(values)}", fontsize=9, loc="left", color=_INK)
         inset = ax.inset_axes([0.72, 1.02, 0.28, 0.28])
         atom = self.atoms[k : k + 1]
         inset.imshow(mosaic(atom[..., 0] if atom.shape[-1] == 1 else atom), cmap="gray", vmin=0, vmax=1)
         inset.set_axis_off()
+
+
+def _spots(values):
+    """Each value over a window, the one of largest magnitude where windows meet."""
+    size = max(values.shape) // SPOTS
+    if size < 2:
+        return values
+    highest, lowest = maximum_filter(values, size, mode="constant"), minimum_filter(values, size, mode="constant")
+    return np.where(highest >= -lowest, highest, lowest)
 
 
 def _picture_shape(estimator, sample_shape):
