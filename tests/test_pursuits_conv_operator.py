@@ -92,6 +92,16 @@ def test_lipschitz_bounds_the_norm(problem):
         assert operator.lipschitz == pytest.approx(exact)
 
 
+@pytest.mark.parametrize("padding", ["same", "full"])
+@pytest.mark.parametrize(("grid", "kernel"), [((7,), (3,)), ((6, 5), (3, 2))])
+def test_lipschitz_is_that_of_the_padded_grid(grid, kernel, padding):
+    components = np.random.default_rng(0).normal(size=(3, *kernel, 2))
+    operator = ConvolutionalOperator(components, (*grid, 2), padding=padding)
+    padded = [n + k - 1 for n, k in zip(grid, kernel, strict=True)]
+    exact = np.linalg.norm(dense_dictionary(components, (*padded, 2), "circular", 1), 2) ** 2
+    assert operator.lipschitz == pytest.approx(exact)
+
+
 def test_lipschitz_is_tight_on_larger_signals():
     components = np.random.default_rng(0).normal(size=(4, 3, 3, 2))
     operator = ConvolutionalOperator(components, (12, 13, 2))
@@ -112,6 +122,26 @@ def test_float32(padding):
     back = operator.synthesize(codes)
     assert back.dtype == np.float32
     np.testing.assert_allclose(back, exact.synthesize(codes.astype(float)), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "n_components", "expected"),
+    [
+        ((256, 256, 1), (8, 8), 32, False),
+        ((32, 32, 3), (5, 5), 64, False),
+        ((12, 12, 64), (6, 6), 128, False),
+        ((64, 64, 1), (16, 16), 32, False),
+        ((256, 256, 1), (32, 32), 8, True),
+        ((10_000, 1), (500,), 10, True),
+    ],
+)
+def test_evaluation_is_chosen_by_size(shape, kernel, n_components, expected):
+    components = np.random.default_rng(0).normal(size=(n_components, *kernel, shape[-1]))
+    operator = ConvolutionalOperator(components, shape)
+    assert operator.uses_fft == expected
+    assert not ConvolutionalOperator(components, shape, evaluation="spatial").uses_fft
+    # With a stride direct convolution has fewer positions, a transform has not.
+    assert not ConvolutionalOperator(components, shape, stride=min(kernel)).uses_fft
 
 
 def test_gradients_flow_into_atoms():

@@ -21,6 +21,7 @@ from skrobust.pursuits import (
     implicit_pursuit,
     unrolled_pursuit,
 )
+from skrobust.pursuits._conv_fista import Problem, fista
 from skrobust.pursuits._conv_geometry import ConvolutionGeometry, least_over_cover
 
 
@@ -204,13 +205,65 @@ def test_atoms_that_depend_on_each_other(dtype, positive):
     assert (descent.objective <= 1.001 * steps.objective).all()
 
 
-def test_dense_codes_go_to_proximal_gradient():
-    operator, X = make_problem((8, 8, 1), (3, 3), 2)
+@pytest.fixture
+def handed_over(monkeypatch):
+    """How many signals proximal gradient was given, call by call."""
+    calls = []
+
+    def counted(problem, codes, **parameters):
+        calls.append(len(codes))
+        return fista(problem, codes, **parameters)
+
+    monkeypatch.setattr("skrobust.pursuits._conv_pursuit.fista", counted)
+    return calls
+
+
+def test_dense_codes_go_to_proximal_gradient(handed_over):
+    operator, X = make_problem((20, 20, 1), (3, 3), 1)
+    X[1] = operator.synthesize(np.eye(400).reshape(400, 20, 20, 1)[[210]])[0]  # one atom
     alpha = 1e-3 * convolutional_alpha_max(X, operator).min()
     chosen = convolutional_basis_pursuit(X, operator, alpha, tol=1e-3, max_iter=20_000)
+    assert handed_over == [2]
+    assert ((chosen.codes != 0).mean(axis=(1, 2, 3)) > 0.5).tolist() == [True, False, True]
     descent = convolutional_basis_pursuit(X, operator, alpha, solver="descent", tol=1e-3, max_iter=20_000)
+    assert handed_over == [2]
     np.testing.assert_allclose(chosen.objective, descent.objective, rtol=2e-3)
-    assert (chosen.codes != 0).mean() > 0.1
+
+
+@pytest.mark.parametrize(("evaluation", "expected"), [("auto", []), ("fft", [2])])
+def test_sparse_codes_of_large_atoms_stay_with_descent(handed_over, evaluation, expected):
+    rng = np.random.default_rng(0)
+    operator = ConvolutionalOperator(rng.normal(size=(4, 300, 1)), (2000, 1), evaluation=evaluation)
+    assert operator.uses_fft
+    codes = rng.normal(size=(2, *operator.code_shape)) * (rng.random((2, *operator.code_shape)) < 0.003)
+    X = operator.synthesize(codes)
+    alpha = 0.1 * convolutional_alpha_max(X, operator).max()
+    result = convolutional_basis_pursuit(X, operator, alpha, tol=1e-3)
+    assert handed_over == expected and (result.gap <= 1e-3 * result.objective).all()
+
+
+def test_proximal_gradient_goes_on_with_those_that_are_not_done():
+    operator, X = make_problem((12, 12, 1), (3, 3), 4)
+    X[1] *= 1e-3  # its code is zero
+
+    class Counted:
+        lipschitz = operator.lipschitz
+        rows = []
+
+        def synthesize(self, codes):
+            return operator.synthesize(codes)
+
+        def analyze(self, values):
+            self.rows.append(len(values))
+            return operator.analyze(values)
+
+    problem = Problem(X, Counted(), np.full(4, 0.5), None, False, operator.geometry)
+    _, gaps, objectives, counts = fista(problem, np.zeros((3, *operator.code_shape)), tol=1e-4, max_iter=5000)
+    assert (gaps <= 1e-4 * objectives).all()
+    assert counts[1] == 0 < min(counts[0], counts[2]) < max(counts)
+    assert Counted.rows[0] == 3 and Counted.rows[-1] == 1
+    at_last = len(Counted.rows) - Counted.rows.index(1)
+    assert at_last >= max(counts) - sorted(counts)[1]
 
 
 def test_path_equals_single_pursuits_and_begins_where_the_last_one_ended():

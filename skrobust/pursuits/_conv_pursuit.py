@@ -119,7 +119,7 @@ def convolutional_basis_pursuit(
     solver : {"auto", "descent", "fista"}, default="auto"
         "descent": coordinate descent on a working set, for sparse codes, on the CPU. "fista": accelerated proximal
         gradient with adaptive restart. "auto": descent, and fista for the signals more than half of whose
-        coefficients become nonzero, for large atoms and on other devices.
+        coefficients become nonzero, for operators with ``evaluation="fft"`` and on other devices.
     tol : float, default=1e-3
         Relative duality gap.
     max_iter : int, default=1000
@@ -213,7 +213,8 @@ def _on_arrays(X, operator, alpha, positive, weights, mask, init, solver, tol, m
     gaps, objectives = np.full(n_samples, np.inf), np.empty(n_samples)
     counts = np.zeros(n_samples, dtype=np.int64)
     dense = np.arange(n_samples)
-    if solver == "descent" or (solver == "auto" and not operator.uses_fft):
+    # However large the atoms: sparse codes need few of their products.
+    if solver == "descent" or (solver == "auto" and operator.evaluation != "fft"):
         share = 1.0 if solver == "descent" else DENSE_SHARE
         report = _descend(
             X, operator, alpha, positive, weights, mask, codes, init is not None, tol, max_iter, share, n_jobs

@@ -18,12 +18,7 @@ class Spectrum:
     def __init__(self, components, geometry):
         self.geometry = geometry
         self.axes = tuple(range(1, 1 + len(geometry.grid)))
-        if geometry.wraps:
-            self.size = geometry.grid
-        else:
-            # Positions wrap, but only into pixels that are cropped: the grid and one kernel less a pixel suffice.
-            spans = zip(geometry.grid, geometry.kernel_size, geometry.reach, strict=True)
-            self.size = tuple(fft.next_fast_len(max(n + k - 1, r - k + 1), real=True) for n, k, r in spans)
+        self.size = padded_sizes(geometry)
         self.transfer = fft.rfftn(components, s=self.size, axes=self.axes)  # (n_components, *frequencies, n_channels)
 
     def synthesize(self, codes):
@@ -31,8 +26,9 @@ class Spectrum:
         g = self.geometry
         spread = np.zeros((len(codes), *self.size, codes.shape[-1]), dtype=codes.dtype)
         spread[(slice(None), *self._lattice())] = codes
-        frequencies = fft.rfftn(spread, axes=self.axes)
-        signals = fft.irfftn(_per_frequency("...k,...kc->...c", frequencies, self.transfer), self.size, self.axes)
+        frequencies = fft.rfftn(spread, axes=self.axes, workers=_threads())
+        products = _per_frequency("...k,...kc->...c", frequencies, self.transfer)
+        signals = fft.irfftn(products, self.size, self.axes, workers=_threads())
         inside = tuple(slice(o, o + n) for o, n in zip(g.offset, g.grid, strict=True))
         return np.ascontiguousarray(signals[(slice(None), *inside)], dtype=codes.dtype)
 
@@ -42,13 +38,30 @@ class Spectrum:
         widened = np.zeros((len(X), *self.size, X.shape[-1]), dtype=X.dtype)
         inside = tuple(slice(o, o + n) for o, n in zip(g.offset, g.grid, strict=True))
         widened[(slice(None), *inside)] = X
-        frequencies = fft.rfftn(widened, axes=self.axes)
-        maps = fft.irfftn(_per_frequency("...c,...kc->...k", frequencies, self.transfer.conj()), self.size, self.axes)
+        frequencies = fft.rfftn(widened, axes=self.axes, workers=_threads())
+        products = _per_frequency("...c,...kc->...k", frequencies, self.transfer.conj())
+        maps = fft.irfftn(products, self.size, self.axes, workers=_threads())
         return np.ascontiguousarray(maps[(slice(None), *self._lattice())], dtype=X.dtype)
 
     def _lattice(self):
         g = self.geometry
         return tuple(slice(0, (p - 1) * s + 1, s) for p, s in zip(g.code_grid, g.stride, strict=True))
+
+
+def padded_sizes(geometry):
+    """Sizes of the transforms."""
+    if geometry.wraps:
+        return geometry.grid
+    # Positions wrap, but only into pixels that are cropped: the grid and one kernel less a pixel suffice.
+    spans = zip(geometry.grid, geometry.kernel_size, geometry.reach, strict=True)
+    return tuple(fft.next_fast_len(max(n + k - 1, r - k + 1), real=True) for n, k, r in spans)
+
+
+def _threads():
+    """Those that `kernel_threads` allows."""
+    import numba
+
+    return numba.get_num_threads()
 
 
 def _per_frequency(subscripts, values, transfer):
