@@ -49,6 +49,14 @@ def test_patches():
     assert mutual_coherence([[1.0, 2.0]]) == 0.0
 
 
+def test_equal_atoms_and_no_samples():
+    atoms = np.random.default_rng(0).normal(size=(2, 3, 3, 1))
+    for scale in np.linspace(0.1, 3, 20):
+        assert 1 - 1e-12 <= mutual_coherence(np.concatenate([atoms, scale * atoms])) <= 1
+    assert mutual_coherence(np.ones((1, 1, 1))) == 0 == babel_function(np.ones((1, 1, 1)))[-1]
+    assert stripe_sparsity(np.empty((0, 4, 2)), 3).shape == largest_patch_norm(np.empty((0, 4, 1)), 3).shape == (0,)
+
+
 def test_isometry_bound_holds_for_every_support():
     atoms = np.random.default_rng(2).normal(size=(7, 20))
     unit = atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
@@ -129,7 +137,11 @@ def test_largest_patch_norm_by_brute_force():
         (lambda: restricted_isometry_bound(np.ones((2, 3)), 0), "k must be"),
         (lambda: welch_bound((3,)), "components_shape must be"),
         (lambda: stripe_sparsity(np.ones((1, 4, 4, 2)), (2, 2, 2)), "codes must have shape"),
+        (lambda: stripe_sparsity(np.ones((1, 4, 2)), 0), "kernel_size must be an integer >= 1"),
+        (lambda: stripe_sparsity(np.ones((1, 4, 2)), 2.5), "kernel_size must be an integer >= 1"),
+        (lambda: stripe_sparsity(np.ones((1, 4, 2)), 3, stride=0), "stride must be an integer >= 1"),
         (lambda: largest_patch_norm(np.ones((1, 4, 1)), (2, 2)), "does not fit X"),
+        (lambda: largest_patch_norm(np.ones((1, 4, 1)), 0), "kernel_size must be an integer >= 1"),
     ],
 )
 def test_errors(call, message):

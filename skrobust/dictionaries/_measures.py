@@ -43,7 +43,8 @@ def mutual_coherence(components):
     >>> round(mutual_coherence(np.array([1.0, 1.0, 0.0, 0.0]).reshape(1, 4, 1)), 12)  # shifted by one pixel
     0.5
     """
-    return float(max((row.max(initial=0.0) for row in _rows_of_products(components)), default=0.0))
+    # Rounding may lift equal atoms above 1.
+    return min(1.0, float(max((row.max(initial=0.0) for row in _rows_of_products(components)), default=0.0)))
 
 
 def babel_function(components, most=None):
@@ -178,17 +179,17 @@ def stripe_sparsity(codes, kernel_size, *, stride=1, circular=False):
     >>> stripe_sparsity(codes, 3), stripe_sparsity(codes, 4), stripe_sparsity(codes, 3, circular=True)
     (array([2]), array([2]), array([3]))
     """
-    counts = (np.asarray(codes) != 0).sum(axis=-1)
-    n_axes = counts.ndim - 1
-    kernel = (kernel_size,) * n_axes if isinstance(kernel_size, Integral) else tuple(kernel_size)
-    strides = (stride,) * n_axes if isinstance(stride, Integral) else tuple(stride)
-    if n_axes not in (1, 2) or len(kernel) != n_axes or len(strides) != n_axes:
+    codes = np.asarray(codes)
+    n_axes = codes.ndim - 2
+    kernel, strides = _sizes("kernel_size", kernel_size, n_axes), _sizes("stride", stride, n_axes)
+    if n_axes not in (1, 2) or len(kernel) != n_axes or len(strides) != n_axes or 0 in codes.shape[1:]:
         raise ValueError(
             f"codes must have shape (n_samples, *code_grid, n_components) with as many code_grid axes (1 or 2) as "
             f"kernel_size and stride have entries, got codes of shape {np.shape(codes)}, kernel_size={kernel_size!r}, "
             f"stride={stride!r}."
         )
-    return stripe_counts(counts, kernel, strides, circular).reshape(len(counts), -1).max(axis=1)
+    counts = (codes != 0).sum(axis=-1)
+    return stripe_counts(counts, kernel, strides, circular).max(axis=tuple(range(1, counts.ndim)))
 
 
 def largest_patch_norm(X, kernel_size):
@@ -212,13 +213,21 @@ def largest_patch_norm(X, kernel_size):
     """
     energies = (np.asarray(X, dtype=np.float64) ** 2).sum(axis=-1)
     n_axes = energies.ndim - 1
-    kernel = (kernel_size,) * n_axes if isinstance(kernel_size, Integral) else tuple(kernel_size)
-    if len(kernel) != n_axes:
+    kernel = _sizes("kernel_size", kernel_size, n_axes)
+    if n_axes < 1 or len(kernel) != n_axes or 0 in energies.shape[1:]:
         raise ValueError(f"kernel_size={kernel_size!r} does not fit X of shape {np.shape(X)}.")
     for axis, k in enumerate(kernel, start=1):
         windows = np.lib.stride_tricks.sliding_window_view(energies, min(k, energies.shape[axis]), axis)
         energies = windows.sum(axis=-1)
-    return np.sqrt(energies.reshape(len(energies), -1).max(axis=1))
+    return np.sqrt(energies.max(axis=tuple(range(1, energies.ndim))))
+
+
+def _sizes(name, sizes, n_axes):
+    """One size an axis."""
+    sizes = (sizes,) * n_axes if isinstance(sizes, Integral) else sizes
+    if not (isinstance(sizes, (tuple, list)) and all(isinstance(size, Integral) and size >= 1 for size in sizes)):
+        raise ValueError(f"{name} must be an integer >= 1, or one for each axis, got {sizes!r}.")
+    return tuple(sizes)
 
 
 def _rows_of_products(components):
