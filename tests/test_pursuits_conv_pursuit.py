@@ -18,8 +18,6 @@ from skrobust.pursuits import (
     convolutional_basis_pursuit,
     convolutional_omp,
     convolutional_path,
-    implicit_pursuit,
-    unrolled_pursuit,
 )
 from skrobust.pursuits._conv_fista import Problem, fista
 from skrobust.pursuits._conv_geometry import ConvolutionGeometry, least_over_cover
@@ -389,16 +387,6 @@ def test_begins_at_arrays_tensors_and_lists():
                 assert (result.n_iter == 0).all()
 
 
-def test_half_precision_is_solved_in_double():
-    operator, X = make_problem()
-    for dtype in (torch.float16, torch.bfloat16):
-        halves = torch.as_tensor(X).to(dtype)
-        expected = convolutional_basis_pursuit(halves.double(), operator, 0.5)
-        codes = convolutional_basis_pursuit(halves, operator, 0.5).codes
-        np.testing.assert_array_equal(codes, expected.codes)
-        assert codes.dtype == implicit_pursuit(halves, operator, 0.5).dtype == torch.float64
-
-
 def test_warns_short_of_the_gap():
     operator, X = make_problem()
     with pytest.warns(ConvergenceWarning, match="max_iter=2 with a relative duality gap above tol=1e-08"):
@@ -430,53 +418,6 @@ def test_errors(change, message):
         convolutional_basis_pursuit(X, operator, **{"alpha": 0.5, **change})
     with pytest.raises(ValueError, match="X must have shape"):
         convolutional_basis_pursuit(X[:, :-1], operator, 0.5)
-
-
-def test_differentiable_pursuits_name_what_is_wrong():
-    operator, X = make_problem()
-    for call in (lambda X: unrolled_pursuit(X, operator, 0.5, n_iter=2), lambda X: implicit_pursuit(X, operator, 0.5)):
-        with pytest.raises(TypeError, match="takes tensors, got ndarray"):
-            call(X)
-        with pytest.raises(ValueError, match="X must have shape"):
-            call(torch.as_tensor(X[:, 1:]))
-    with pytest.raises(ValueError, match="n_iter must be an integer >= 0, got -1"):
-        unrolled_pursuit(torch.as_tensor(X), operator, 0.5, n_iter=-1)
-
-
-def test_unrolled_reaches_the_solution_and_has_its_derivative():
-    operator, X = make_problem((6, 1), (3,), 3, n=2)
-    X = torch.as_tensor(X)
-    codes = unrolled_pursuit(X, operator, 0.5, n_iter=3000)
-    found = convolutional_basis_pursuit(X, operator, 0.5, tol=1e-10, max_iter=20_000)
-    torch.testing.assert_close(codes, found.codes, atol=1e-4, rtol=0)
-
-    def few_steps(values, atoms, alpha):
-        return unrolled_pursuit(values, ConvolutionalOperator(atoms, (6, 1)), alpha, n_iter=4, step=0.05)
-
-    atoms = torch.as_tensor(operator.components)
-    alpha = torch.tensor(0.3, dtype=torch.float64)
-    assert torch.autograd.gradcheck(few_steps, tuple(t.clone().requires_grad_() for t in (X, atoms, alpha)))
-
-
-@pytest.mark.parametrize("positive", [False, True])
-def test_implicit_derivative(positive):
-    operator, X = make_problem((7, 1), (3,), 2, n=2, seed=3)
-
-    def solution(values, atoms, alpha, weights):
-        operator = ConvolutionalOperator(atoms, (7, 1))
-        return implicit_pursuit(
-            values, operator, alpha, positive=positive, weights=weights, tol=1e-14, max_iter=100_000
-        )
-
-    inputs = (
-        torch.as_tensor(X),
-        torch.as_tensor(operator.components),
-        torch.tensor(1.0, dtype=torch.float64),
-        torch.tensor([1.0, 1.3], dtype=torch.float64),
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert torch.autograd.gradcheck(solution, tuple(t.clone().requires_grad_() for t in inputs), atol=1e-3)
 
 
 def test_agrees_with_sporco():

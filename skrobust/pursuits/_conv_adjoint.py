@@ -6,13 +6,14 @@ from skrobust.signals import kernel_threads
 
 from ._conv_candidates import kind_at, room_for_candidates, room_for_steps
 from ._conv_kernels import lay_signal
+from ._conv_operator import flat_rows
 from ._conv_support import add_candidate, gradient, inner_inside
 from ._threads import on_threads
 from ._vectors import aligned_zeros, kernel, lanes, take_number
 
 
 @kernel
-def _solve_one(code, right, solution, tables, plan, most, rtol):
+def _solve_one(code, right, solution, mask, tables, plan, most, rtol):
     vectors = tables[0]
     atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
     n = 0
@@ -22,7 +23,8 @@ def _solve_one(code, right, solution, tables, plan, most, rtol):
             n += code[p, k] != 0
     where, places, atoms, kinds, values, left = room_for_candidates(n, vectors)
     shown = aligned_zeros(plan.rows * plan.pitch, vectors)
-    lay_signal(np.ones(plan.height * plan.width * plan.channels, vectors.dtype), shown, plan)
+    has_mask = mask.size > 0
+    lay_signal(mask if has_mask else np.ones(plan.height * plan.width * plan.channels, vectors.dtype), shown, plan)
     slopes, directions, _, image = room_for_steps(n, shown)
     i = 0
     squares = 0.0
@@ -31,7 +33,7 @@ def _solve_one(code, right, solution, tables, plan, most, rtol):
         row, column = plan.first_row + y * plan.stride_down, plan.first_column + x * plan.stride_right
         for k in range(plan.atoms):
             if code[p, k] != 0:
-                where[i], atoms[i], kinds[i] = p * plan.atoms + k, k, kind_at(y, x, plan, False)
+                where[i], atoms[i], kinds[i] = p * plan.atoms + k, k, kind_at(y, x, plan, has_mask)
                 places[i] = row * plan.pitch + column * plan.channels
                 values[i], left[i] = 0, right[p, k]
                 directions[i] = left[i]
@@ -63,15 +65,17 @@ def _solve_one(code, right, solution, tables, plan, most, rtol):
 
 
 @kernel
-def _solve_signals(codes, rights, solutions, tables, plan, most, rtol, next_signal):
+def _solve_signals(codes, rights, solutions, masks, tables, plan, most, rtol, next_signal):
     n = take_number(next_signal)
     while n < codes.shape[0]:
-        _solve_one(codes[n], rights[n], solutions[n], tables, plan, most, rtol)
+        _solve_one(codes[n], rights[n], solutions[n], masks[n], tables, plan, most, rtol)
         n = take_number(next_signal)
 
 
-def solve_on_supports(operator, codes, right, *, most, rtol, n_jobs=None):
-    """Codes u with ``D_S^T D_S u_S = right_S`` on the support S of each of `codes`, zero elsewhere.
+def solve_on_supports(operator, codes, right, *, most, rtol, mask=None, n_jobs=None):
+    """Codes u with ``D_S^T M D_S u_S = right_S`` on the support S of each of `codes`, zero elsewhere.
+
+    M is the mask.
 
     Parameters
     ----------
@@ -81,6 +85,7 @@ def solve_on_supports(operator, codes, right, *, most, rtol, n_jobs=None):
         Conjugate gradient steps.
     rtol : float
         Norm of what is left, relative to `right`, at which to stop.
+    mask : ndarray that broadcasts to the signals, or None, default=None
     n_jobs : int or None, default=None
 
     Returns
@@ -93,8 +98,11 @@ def solve_on_supports(operator, codes, right, *, most, rtol, n_jobs=None):
     maps = [
         np.require(v, requirements=["C", "W"]).reshape(shape) for v in (codes, right.astype(codes.dtype, copy=False))
     ]
+    if mask is None:
+        masks = np.empty((len(codes), 0), dtype=codes.dtype)
+    else:
+        masks = flat_rows(np.broadcast_to(mask, (len(codes), *operator.signal_shape)).astype(codes.dtype))
+    settings = masks, tables, plan, most, float(rtol)
     with kernel_threads(n_jobs, uses_blas=False):
-        on_threads(
-            _solve_signals, *maps, solutions.reshape(shape), tables, plan, most, float(rtol), n_pieces=len(codes)
-        )
+        on_threads(_solve_signals, *maps, solutions.reshape(shape), *settings, n_pieces=len(codes))
     return solutions

@@ -9,7 +9,7 @@ import torch
 
 from ._conv_adjoint import solve_on_supports
 from ._conv_operator import ConvolutionalOperator
-from ._conv_pursuit import convolutional_basis_pursuit, in_floats
+from ._conv_pursuit import checked_mask, checked_signals, convolutional_basis_pursuit
 from ._fused_torch import shrink_with_momentum
 
 CG_TOL, CG_STEPS = 1e-8, 200
@@ -24,6 +24,7 @@ def unrolled_pursuit(
     n_iter,
     positive=False,
     weights=None,
+    mask=None,
     step=None,
     momentum=True,
     init=None,
@@ -40,6 +41,8 @@ def unrolled_pursuit(
     n_iter : int
     positive : bool, default=False
     weights : Tensor of shape (n_components,) or None, default=None
+    mask : array-like, Tensor or None, default=None
+        As for `convolutional_basis_pursuit`. What is missing has no gradient.
     step : float, Tensor or None, default=None
         None: the inverse of the operator's `lipschitz`.
     momentum : bool, default=True
@@ -68,6 +71,9 @@ def unrolled_pursuit(
     _check_tensor("unrolled_pursuit", X, operator)
     if not (isinstance(n_iter, Integral) and n_iter >= 0):
         raise ValueError(f"n_iter must be an integer >= 0, got {n_iter!r}.")
+    counted = checked_mask(mask, X)
+    if counted is not None:
+        X = X.where(counted != 0, X.new_zeros(()))
     convolution = operator.on_tensors(X)
     step = 1 / operator.lipschitz if step is None else step
     thresholds = alpha * step if weights is None else alpha * weights * step
@@ -79,6 +85,7 @@ def unrolled_pursuit(
     for _ in range(n_iter):
         with precision():
             left = X if begins_at_zero else X - convolution.synthesize(y)
+            left = left if counted is None or begins_at_zero else left * counted
             slopes = convolution.analyze(left)
         begins_at_zero = False
         later = (1 + (1 + 4 * t * t) ** 0.5) / 2
@@ -88,11 +95,12 @@ def unrolled_pursuit(
     return z
 
 
-def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, tol=1e-6, max_iter=1000):
+def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, mask=None, tol=1e-6, max_iter=1000):
     """Basis pursuit to a duality gap, differentiable at its solution.
 
-    On the support S of the solution ``D_S^T (x - D_S z_S) = alpha w_S sign(z_S)``; the backward pass solves that
-    system's adjoint by conjugate gradients. Its memory does not grow with the iterations of the forward pass.
+    On the support S of the solution ``D_S^T M (x - D_S z_S) = alpha w_S sign(z_S)`` with the mask M; the backward pass
+    solves that system's adjoint by conjugate gradients. Its memory does not grow with the iterations of the forward
+    pass.
 
     Parameters
     ----------
@@ -102,6 +110,8 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, tol=1e
     alpha : float or Tensor of no dimension
     positive : bool, default=False
     weights : Tensor of shape (n_components,) or None, default=None
+    mask : array-like, Tensor or None, default=None
+        As for `convolutional_basis_pursuit`. What is missing has no gradient.
     tol : float, default=1e-6
         Relative duality gap of the forward pass.
     max_iter : int, default=1000
@@ -122,7 +132,7 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, tol=1e
     [0.0, 1.0]
     """
     _check_tensor("implicit_pursuit", X, operator)
-    X = in_floats(X)
+    X, counted = checked_signals(X, operator, mask)
     components = operator.on_tensors(X).components
     penalties = alpha * (X.new_ones(len(components)) if weights is None else weights)
 
@@ -135,11 +145,12 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, tol=1e
                 float(alpha),
                 positive=positive,
                 weights=None if weights is None else weights.detach().cpu().double().numpy(),
+                mask=counted,
                 tol=tol,
                 max_iter=max_iter,
             ).codes
 
-    return _Implicit.apply(X, components, penalties, operator, solve)
+    return _Implicit.apply(X, components, penalties, operator, counted, solve)
 
 
 def _check_tensor(name, X, operator):
@@ -153,7 +164,8 @@ def _check_tensor(name, X, operator):
 def with_support_gradient(X, operator, codes):
     """`codes`, with the derivative of least squares on their support."""
     components = operator.on_tensors(X).components
-    return _Implicit.apply(X, components, X.new_zeros(len(components)), operator, lambda values, fixed: codes.detach())
+    no_penalties = X.new_zeros(len(components))
+    return _Implicit.apply(X, components, no_penalties, operator, None, lambda values, fixed: codes.detach())
 
 
 def _with_components(operator, components):
@@ -168,10 +180,10 @@ def _with_components(operator, components):
 
 class _Implicit(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, X, components, penalties, operator, solve):
+    def forward(ctx, X, components, penalties, operator, mask, solve):
         codes = solve(X, _with_components(operator, components.detach()))
         ctx.save_for_backward(X, components, penalties, codes)
-        ctx.operator = operator
+        ctx.operator, ctx.mask = operator, mask
         return codes
 
     @staticmethod
@@ -179,33 +191,46 @@ class _Implicit(torch.autograd.Function):
         X, components, penalties, codes = ctx.saved_tensors
         signs = codes.sign()
         fixed = _with_components(ctx.operator, components.detach())
-        adjoint = _adjoint(fixed, codes, grad)
+        adjoint = _adjoint(fixed, codes, grad, ctx.mask)
         needed = [i for i in range(3) if ctx.needs_input_grad[i]]
         if needed == [0]:
-            return fixed.on_tensors(X).synthesize(adjoint), None, None, None, None
+            return _counted(fixed.on_tensors(X).synthesize(adjoint), ctx.mask), None, None, None, None, None
         with torch.enable_grad():
             inputs = [
                 values.detach().requires_grad_(i in needed) for i, values in enumerate((X, components, penalties))
             ]
             convolution = _with_components(ctx.operator, inputs[1]).on_tensors(X)
-            left = inputs[0] - convolution.synthesize(codes.detach())
-            # <adjoint, D^T (x - D z) - penalties sign(z)>, whose derivative at fixed z is the gradient sought.
+            left = _counted(inputs[0] - convolution.synthesize(codes.detach()), ctx.mask)
+            # <adjoint, D^T M (x - D z) - penalties sign(z)>, whose derivative at fixed z is the gradient sought.
             stationarity = (convolution.synthesize(adjoint) * left).sum() - (adjoint * signs * inputs[2]).sum()
             found = torch.autograd.grad(stationarity, [inputs[i] for i in needed])
-        gradients = [None] * 5
+        gradients = [None] * 6
         for i, value in zip(needed, found, strict=True):
             gradients[i] = value
         return tuple(gradients)
 
 
-def _adjoint(operator, codes, right):
+def _counted(values, mask):
+    return values if mask is None else values * mask
+
+
+def _adjoint(operator, codes, right, mask):
     """Solutions of the systems of the supports: among few coefficients on the CPU, else by convolutions."""
     if right.device.type == "cpu" and right.dtype in (torch.float32, torch.float64):
         arrays = [values.detach().numpy() for values in (codes, right)]
         rtol = max(CG_TOL, 8 * torch.finfo(right.dtype).eps)
-        return torch.as_tensor(solve_on_supports(_on_arrays(operator), *arrays, most=CG_STEPS, rtol=rtol))
+        known = None if mask is None else mask.numpy()
+        return torch.as_tensor(solve_on_supports(_on_arrays(operator), *arrays, most=CG_STEPS, rtol=rtol, mask=known))
+    return _adjoint_by_convolutions(operator, codes, right, mask)
+
+
+def _adjoint_by_convolutions(operator, codes, right, mask):
     support, convolution = (codes != 0).to(right), operator.on_tensors(right)
-    return solve_semidefinite(lambda v: support * convolution.analyze(convolution.synthesize(v)), support * right)
+
+    def apply(v):
+        return support * convolution.analyze(_counted(convolution.synthesize(v), mask))
+
+    return solve_semidefinite(apply, support * right)
 
 
 def _on_arrays(operator):
