@@ -184,9 +184,7 @@ def descend_in_bands(
             state[LOCAL] = 0
             if stage == 0:
                 buffers = residual, point
-                _weigh(
-                    signal, buffers, plan, peaks, penalties, alpha, tol, most, candidates, counts, state, tops.max()
-                )
+                _weigh(signal, buffers, plan, peaks, penalties, alpha, tol, most, candidates, counts, state, tops.max())
         _meet(gate, n_threads)
         if state[LOCAL]:
             for p in range(2 * me, n_parts, 2 * n_threads):

@@ -11,7 +11,6 @@ import numpy as np
 
 from ._conv_candidates import (
     MASKED,
-    MIRRORED,
     PLAIN,
     collect,
     drop_zeros,
@@ -43,10 +42,10 @@ CONVERGED, STOPPED, DENSE = 0, 1, 2
 
 @kernel
 def sweep(residual, counts, vectors, plan, penalties, positive, candidates, n):
-    """Minimise over each candidate in turn."""
+    """Minimise over each candidate in turn, from the last one: those that the last scan has found come first."""
     _, places, atoms, kinds, squares, inverses, values = candidates
     atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
-    for i in range(n):
+    for i in range(n - 1, -1, -1):
         at, a, kind, old = places[i], atoms[i] * atom_size, kinds[i], values[i]
         high = penalties[atoms[i]]
         low = vectors.dtype.type(-np.inf) if positive else -high

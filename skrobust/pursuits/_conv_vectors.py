@@ -8,7 +8,11 @@ from numba.extending import intrinsic
 
 from ._vector_ir import VectorType, _address, _call, _ir_scalar, _ir_vector, _load, _splat, _store, _suffix
 
-SHAPES = (*((rows, 1) for rows in range(1, 13)), *((1, row) for row in range(2, 9)), *((rows, 2) for rows in range(2, 9)))
+SHAPES = (
+    *((rows, 1) for rows in range(1, 13)),
+    *((1, row_vectors) for row_vectors in range(2, 9)),
+    *((rows, 2) for rows in range(2, 9)),
+)
 """Rows of an atom, and vectors of a row, for which there is code without loops, the atom in registers."""
 
 _I64 = ir.IntType(64)
