@@ -13,6 +13,7 @@ from ._conv_descent import (
     MOST_STAGES,
     STAGE_SWEEPS,
     STOPPED,
+    margin_at,
     stage_count,
     sweep,
     sweeps_after,
@@ -102,7 +103,7 @@ def _judge(alpha, tol, most, most_active, counts, top, state):
         return
     turns = STAGE_SWEEPS
     if stage == 0:
-        if state[GAP] <= tol * state[OBJECTIVE] or n == 0:
+        if state[GAP] <= tol * state[OBJECTIVE] or (n == 0 and margin_at(stage, int(state[SCANS])) == 1):
             state[ENDING] = CONVERGED
         elif state[DONE] >= most:
             state[ENDING] = STOPPED
@@ -173,10 +174,11 @@ def descend_in_bands(
                     add_candidates(residual, shown, vectors, plan, mine, counts[p], mine[6], minus)
         _meet(gate, n_threads)
         penalties = weights * vectors.dtype.type(np.inf if stage > MOST_STAGES else alpha * FACTOR**stage)
+        limits = penalties * vectors.dtype.type(margin_at(stage, int(state[SCANS])))
         for p in range(2 * me, n_parts, 2 * n_threads):
             for q in range(p, p + 2):
                 counts[q], tops[q] = collect(
-                    residual, shown, present, tables, plan, penalties, rates, positive, has_mask,
+                    residual, shown, present, tables, plan, limits, rates, positive, has_mask,
                     (parts[q, 0], parts[q, 1]), outs[me], peaks, founds[me], _of_part(candidates, q), counts[q],
                 )  # fmt: skip
         _meet(gate, n_threads)

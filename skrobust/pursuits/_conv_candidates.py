@@ -2,7 +2,7 @@
 
 A candidate is a coefficient that is not zero, or whose correlation with the residual exceeds its penalty. The dense
 correlations are never stored: each row of them is tested as it leaves the registers. Candidates are kept in the order
-in which they are visited, one list of arrays that are read from front to back.
+in which they are visited, the last first: one list of arrays that are read in turn.
 """
 
 import numpy as np
@@ -79,7 +79,7 @@ def weighted_norm(vectors, a, counts, at, plan):
 
 @kernel
 def collect(
-    residual, counts, present, tables, plan, penalties, rates, positive, has_mask, rows, out, peaks, found, candidates,
+    residual, counts, present, tables, plan, limits, rates, positive, has_mask, rows, out, peaks, found, candidates,
     n,
 ):  # fmt: skip
     """Append the candidates of some rows of positions that the working set does not have yet.
@@ -91,8 +91,9 @@ def collect(
         For each vector of coefficients a bit for each that is in the working set.
     tables : tuple
         Atoms as vectors, as columns, and their squared norms.
-    penalties, rates : ndarray of shape (padded_atoms,)
-        Penalty of each atom, and the inverse of its weight; infinite and zero behind the last.
+    limits, rates : ndarray of shape (padded_atoms,)
+        What the correlation of a candidate exceeds, and the inverse of the atom's weight; infinite and zero behind the
+        last.
     positive, has_mask : bool
     rows : tuple of int
         First row of positions, and the one behind the last.
@@ -126,7 +127,7 @@ def collect(
                 if not positive:
                     correlations = absolute(correlations)
                 peak = maximum(peak, multiply(correlations, load(rates, k)))
-                bits = bits_above(correlations, load(penalties, k)) & ~np.int64(present[group])
+                bits = bits_above(correlations, load(limits, k)) & ~np.int64(present[group])
                 if bits != 0:
                     if n + n_found + width > found.size:
                         return -1, largest(highest)

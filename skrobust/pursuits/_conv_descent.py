@@ -29,11 +29,17 @@ from ._vectors import aligned_zeros, inlined, kernel, lanes, take_number
 FACTOR, MOST_STAGES = 1.5, 8
 """The penalty falls by this factor from stage to stage."""
 
-STAGE_SWEEPS = 2
+MARGINS = (1.4, 1.1, 1.0)
+"""A scan at the final penalty appends what exceeds it by this factor; the last number goes on. In a stage, FACTOR.
+
+Neighbours exceed the penalty together, and most of them no longer once some of them have come in.
+"""
+
+STAGE_SWEEPS = 3
 SWEEPS = (3, 8, 8, 4)
 """Sweeps between one scan and the next at the final penalty; the last number goes on."""
 
-REFINED_FROM, CG_STEPS, CG_RTOL, MOST_TRIES = 3, 12, 0.03, 3
+REFINED_FROM, CG_STEPS, CG_RTOL, MOST_TRIES = 3, 8, 0.03, 3
 """From that scan on, conjugate gradients on the support follow the sweeps; anew where a coefficient reaches zero."""
 
 CONVERGED, STOPPED, DENSE = 0, 1, 2
@@ -69,6 +75,12 @@ def sweep(residual, counts, vectors, plan, penalties, positive, candidates, n):
 def sweeps_after(scans):
     """Sweeps after a scan at the final penalty."""
     return SWEEPS[min(scans, len(SWEEPS) - 1)]
+
+
+@inlined
+def margin_at(stage, scans):
+    """Factor by which a correlation must exceed its penalty to become a candidate."""
+    return FACTOR if stage > 0 else MARGINS[min(scans, len(MARGINS) - 1)]
 
 
 @kernel
@@ -113,9 +125,11 @@ def _descend(signal, counts, n, room, tables, plan, weights, rates, alpha, posit
             add_candidates(residual, counts, vectors, plan, candidates, n, values, -one)
         look = stage > MOST_STAGES  # at the largest correlation alone, which says how many stages there are
         penalties = weights * vectors.dtype.type(np.inf if look else alpha * FACTOR**stage)
+        margin = margin_at(stage, scans)
+        limits = penalties * vectors.dtype.type(margin)
         before = n
         n, top = collect(
-            residual, counts, present, tables, plan, penalties, rates, positive, has_mask, rows, out, peaks, found,
+            residual, counts, present, tables, plan, limits, rates, positive, has_mask, rows, out, peaks, found,
             candidates, n,
         )  # fmt: skip
         if look:
@@ -136,7 +150,7 @@ def _descend(signal, counts, n, room, tables, plan, weights, rates, alpha, posit
                 top = largest_correlation(kept, tables[1], plan, rates, positive, rows, out)
                 bound = max(bound, dual_value(signal, kept, plan, alpha, top)[0])
                 gap = max(0.0, objective - bound)
-            if gap <= tol * objective or n == 0:
+            if gap <= tol * objective or (n == 0 and margin == 1):
                 return n, gap, objective, done, CONVERGED
             if done >= most:
                 return n, gap, objective, done, STOPPED

@@ -122,7 +122,7 @@ class _Atom:
         both = self.builder.fadd(*sums) if len(sums) == 2 else sums[0]
         scalar = _ir_scalar(self.vector.scalar)
         name = f"llvm.vector.reduce.fadd.{_suffix(self.vector)}"
-        result = _call(self.builder, name, scalar, [ir.Constant(scalar, 0.0), both])
+        result = _call(self.builder, name, scalar, [ir.Constant(scalar, -0.0), both])
         result.fastmath.add("reassoc")
         return result
 
