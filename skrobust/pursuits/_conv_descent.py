@@ -39,8 +39,10 @@ STAGE_SWEEPS = 3
 SWEEPS = (3, 8, 8, 4)
 """Sweeps between one scan and the next at the final penalty; the last number goes on."""
 
-REFINED_FROM, CG_STEPS, CG_RTOL, MOST_TRIES = 3, 8, 0.03, 3
-"""From that scan on, conjugate gradients on the support follow the sweeps; anew where a coefficient reaches zero."""
+REFINED_FROM, CG_STEPS, CG_RTOL, MOST_TRIES = 3, 8, 0.03, 6
+"""From that scan on, conjugate gradients on the support follow the sweeps; anew where a coefficient reaches zero, as
+often as there were scans: sweeps alone take long where atoms depend on each other.
+"""
 
 CONVERGED, STOPPED, DENSE = 0, 1, 2
 """How a descent ended: at its gap, at its last sweep, for too many coefficients."""
@@ -166,7 +168,7 @@ def _descend(signal, counts, n, room, tables, plan, weights, rates, alpha, posit
         if n > most_active:
             return n, np.inf, np.inf, done, DENSE
         if scans >= REFINED_FROM:
-            for _ in range(MOST_TRIES):
+            for _ in range(min(scans, MOST_TRIES)):
                 touched = improve_on_support(
                     residual, counts, vectors, plan, penalties, candidates, n, work, kept, CG_STEPS, CG_RTOL
                 )
