@@ -204,7 +204,8 @@ def descend_in_bands(
         for turn in range(int(state[TURNS])):
             for straddling in range(2):
                 for p in range(2 * me + straddling, n_parts, 2 * n_threads):
-                    sweep(residual, shown, vectors, plan, penalties, positive, _of_part(candidates, p), counts[p])
+                    mine = _of_part(candidates, p)
+                    sweep(residual, shown, vectors, plan, penalties, positive, mine, counts[p], True)
                 _meet(gate, n_threads)
             if turn == 0 or turn == 2:
                 for p in range(2 * me, n_parts, 2 * n_threads):

@@ -49,11 +49,16 @@ CONVERGED, STOPPED, DENSE = 0, 1, 2
 
 
 @kernel
-def sweep(residual, counts, vectors, plan, penalties, positive, candidates, n):
-    """Minimise over each candidate in turn, from the last one: those that the last scan has found come first."""
+def sweep(residual, counts, vectors, plan, penalties, positive, candidates, n, newest_first):
+    """Minimise over each candidate in turn, from the last one found or from the first.
+
+    Those found last come first for few sweeps; where atoms depend on each other, they would go on taking what others
+    have, and no coefficient would become zero.
+    """
     _, places, atoms, kinds, squares, inverses, values = candidates
     atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
-    for i in range(n - 1, -1, -1):
+    for turn in range(n):
+        i = n - 1 - turn if newest_first else turn
         at, a, kind, old = places[i], atoms[i] * atom_size, kinds[i], values[i]
         high = penalties[atoms[i]]
         low = vectors.dtype.type(-np.inf) if positive else -high
@@ -160,7 +165,7 @@ def _descend(signal, counts, n, room, tables, plan, weights, rates, alpha, posit
             scans += 1
         turns = min(turns, max(1, most - done))
         for turn in range(turns):
-            sweep(residual, counts, vectors, plan, penalties, positive, candidates, n)
+            sweep(residual, counts, vectors, plan, penalties, positive, candidates, n, scans <= REFINED_FROM)
             if turn == 0 or turn == 2:
                 n = drop_zeros(present, candidates, n)
         done += turns
