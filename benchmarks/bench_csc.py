@@ -485,6 +485,7 @@ def main():
     SECONDS, THREADS = args.seconds, args.threads
     clock = time.process_time if args.clock == "cpu" else time.perf_counter
     torch.set_num_threads(THREADS)
+    sporco.fft.pyfftw_threads = THREADS
     try:
         with open(args.output, encoding="utf8") as file:
             result = json.load(file)

@@ -4,24 +4,24 @@ import numpy as np
 
 from skrobust.signals import kernel_threads
 
-from ._conv_candidates import kind_at, room_for_candidates, room_for_steps
+from ._conv_candidates import kind_at, place_at, room_for_candidates, room_for_steps
 from ._conv_kernels import lay_signal
 from ._conv_operator import flat_rows
-from ._conv_support import add_candidate, gradient, inner_inside
+from ._conv_support import add_candidates, correlate_candidates, inner_inside
 from ._threads import on_threads
-from ._vectors import aligned_zeros, kernel, lanes, take_number
+from ._vectors import aligned_zeros, kernel, take_number
 
 
 @kernel
 def _solve_one(code, right, solution, mask, tables, plan, most, rtol):
     vectors = tables[0]
-    atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
     n = 0
     for p in range(code.shape[0]):
         for k in range(plan.atoms):
             solution[p, k] = 0
             n += code[p, k] != 0
-    where, places, atoms, kinds, values, left = room_for_candidates(n, vectors)
+    candidates = room_for_candidates(n, vectors)
+    where, places, atoms, kinds, values, left, _ = candidates
     shown = aligned_zeros(plan.rows * plan.pitch, vectors)
     has_mask = mask.size > 0
     lay_signal(mask if has_mask else np.ones(plan.height * plan.width * plan.channels, vectors.dtype), shown, plan)
@@ -30,11 +30,10 @@ def _solve_one(code, right, solution, mask, tables, plan, most, rtol):
     squares = 0.0
     for p in range(code.shape[0]):
         y, x = p // plan.code_width, p % plan.code_width
-        row, column = plan.first_row + y * plan.stride_down, plan.first_column + x * plan.stride_right
         for k in range(plan.atoms):
             if code[p, k] != 0:
                 where[i], atoms[i], kinds[i] = p * plan.atoms + k, k, kind_at(y, x, plan, has_mask)
-                places[i] = row * plan.pitch + column * plan.channels
+                places[i] = place_at(y, x, plan)
                 values[i], left[i] = 0, right[p, k]
                 directions[i] = left[i]
                 squares += np.float64(left[i]) * np.float64(left[i])
@@ -44,15 +43,14 @@ def _solve_one(code, right, solution, mask, tables, plan, most, rtol):
         if squares <= goal:
             break
         image[:] = 0
-        for i in range(n):
-            add_candidate(image, places[i], vectors, atoms[i] * atom_size, shown, plan, kinds[i], directions[i])
+        add_candidates(image, shown, vectors, plan, candidates, n, directions, vectors.dtype.type(1))
         curvature = inner_inside(image, image, plan)
         if not curvature > 0:
             break
         length = vectors.dtype.type(squares / curvature)
         later = 0.0
+        correlate_candidates(image, vectors, plan, candidates, n, slopes)
         for i in range(n):
-            slopes[i] = gradient(image, places[i], vectors, atoms[i] * atom_size, plan)
             values[i] += length * directions[i]
             left[i] -= length * slopes[i]
             later += np.float64(left[i]) * np.float64(left[i])

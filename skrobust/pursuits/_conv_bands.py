@@ -5,7 +5,7 @@ Bands depend on the signal alone, not on the threads, and so does the result.
 
 import numpy as np
 
-from ._conv_candidates import collect, drop_zeros
+from ._conv_candidates import collect, drop_zeros, enrol_code, write_code
 from ._conv_descent import (
     CONVERGED,
     DENSE,
@@ -13,15 +13,14 @@ from ._conv_descent import (
     MOST_STAGES,
     STAGE_SWEEPS,
     STOPPED,
+    margin_at,
     stage_count,
     sweep,
     sweeps_after,
-    visiting_step,
-    weighted_l1,
 )
 from ._conv_dual import dual_value, largest_correlation, lower_scales, scale_pixels
 from ._conv_fista import LOCAL_FROM
-from ._conv_support import subtract_candidates, subtract_code
+from ._conv_support import add_candidates, l1_norm
 from ._conv_vectors import arrivals, arrive
 from ._vectors import kernel, take_number
 
@@ -36,15 +35,22 @@ ROWS = 64
 """Rows of positions of a band, at least."""
 
 
-def band_starts(geometry):
-    """First row of positions of each band and the row behind the last; None for signals of a single band."""
+def band_parts(geometry):
+    """First row of positions of each part and the row behind its last, (2 n_bands, 2); None for a single band.
+
+    Each band has two parts: the rows whose atoms lie within the band, and those whose atoms reach into the next.
+    """
     if len(geometry.grid) == 1:
         return None
     rows, tall = geometry.code_grid[0], -(-geometry.kernel_size[0] // geometry.stride[0])
     n_bands = rows // max(ROWS, 4 * tall)
     if n_bands < 2:
         return None
-    return np.linspace(0, rows, n_bands + 1).astype(np.int64)
+    starts = np.linspace(0, rows, n_bands + 1).astype(np.int64)
+    splits = starts[1:] - tall + 1
+    if not geometry.wraps:  # behind the last band is none
+        splits[-1] = rows
+    return np.stack([starts[:-1], splits, splits, starts[1:]], axis=1).reshape(-1, 2)
 
 
 @kernel
@@ -56,31 +62,18 @@ def _meet(gate, n_threads):
 
 
 @kernel
-def _of_band(candidates, b):
-    where, places, atoms, kinds, squares, inverses = candidates
-    return where[b], places[b], atoms[b], kinds[b], squares[b], inverses[b]
+def _of_part(candidates, p):
+    where, places, atoms, kinds, squares, inverses, values = candidates
+    return where[p], places[p], atoms[p], kinds[p], squares[p], inverses[p], values[p]
 
 
 @kernel
-def _first_straddler(where, n, last_row, row_size):
-    """Index of the first candidate in a row of positions behind `last_row`; candidates come in order of their rows."""
-    low, high = 0, n
-    while low < high:
-        middle = (low + high) // 2
-        if where[middle] // row_size <= last_row:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@kernel
-def _weigh(signal, buffers, plan, positive, alpha, tol, most, candidates, counts, state, top):
+def _weigh(signal, buffers, plan, peaks, penalties, alpha, tol, most, candidates, counts, state, top):
     """Gap and objective at the final penalty; a second dual point, to be looked at, where that may be worth it."""
-    residual, point, z, vectors, penalties = buffers
+    residual, point = buffers
     penalty = 0.0
-    for b in range(counts.size):
-        penalty += weighted_l1(z, penalties, _of_band(candidates, b), 0, counts[b])
+    for p in range(counts.size):
+        penalty += l1_norm(penalties, _of_part(candidates, p), counts[p])
     value, squares = dual_value(signal, residual, plan, alpha, top)
     state[BOUND] = max(state[BOUND], value)
     objective = 0.5 * squares + penalty
@@ -88,10 +81,9 @@ def _weigh(signal, buffers, plan, positive, alpha, tol, most, candidates, counts
     state[GAP], state[OBJECTIVE] = gap, objective
     state[LOCAL] = gap > tol * objective and (gap <= LOCAL_FROM * tol * objective or state[DONE] >= most)
     if state[LOCAL]:
-        scales = np.ones((plan.height, plan.width), vectors.dtype)
-        for b in range(counts.size):
-            mine = _of_band(candidates, b)
-            lower_scales(scales, residual, vectors, plan, penalties, positive, mine, counts[b])
+        scales = np.ones((plan.height, plan.width), residual.dtype)
+        across = np.ones((plan.code_height, plan.width), residual.dtype)
+        lower_scales(scales, across, peaks, plan, alpha)
         scale_pixels(residual, scales, plan, point)
 
 
@@ -111,7 +103,7 @@ def _judge(alpha, tol, most, most_active, counts, top, state):
         return
     turns = STAGE_SWEEPS
     if stage == 0:
-        if state[GAP] <= tol * state[OBJECTIVE] or n == 0:
+        if state[GAP] <= tol * state[OBJECTIVE] or (n == 0 and margin_at(stage, int(state[SCANS])) == 1):
             state[ENDING] = CONVERGED
         elif state[DONE] >= most:
             state[ENDING] = STOPPED
@@ -126,67 +118,80 @@ def _judge(alpha, tol, most, most_active, counts, top, state):
 
 @kernel
 def descend_in_bands(
-    signal, shown, residual, point, z, tables, plan, weights, rates, alpha, positive, has_mask, warm, tol, most, starts,
-    candidates, most_active, outs, counts, tops, state, gate, n_threads, next_thread,
+    signal, shown, residual, point, codes, tables, plan, weights, rates, alpha, positive, has_mask, warm, tol, most,
+    parts, candidates, founds, present, peaks, most_active, outs, counts, tops, state, gate, n_threads, next_thread,
 ):  # fmt: skip
-    """Code of one signal, into `z`; each thread takes its share of the bands.
+    """Code of one signal; each thread takes its share of the bands.
 
     Parameters
     ----------
     signal, shown, residual, point : flat buffers
         The signal where it is shown, what is shown of it, and room; the last is zero.
-    starts : ndarray of int
-        Rows of positions at which bands begin, and the row behind the last.
+    codes : ndarray of shape (n_positions, atoms)
+        Written; zero, or, where `warm`, where to begin.
+    parts : ndarray of int of shape (n_parts, 2)
+        First row of positions of each part and the row behind its last: two parts a band.
     candidates : tuple of ndarray
-        Room for those of each band, a row a band.
+        Room for those of each part, a row a part.
+    founds : ndarray of int
+        Room for the scans of each thread.
+    present : ndarray of int
+        Zeros, a bit for each coefficient.
+    peaks : ndarray of shape (n_positions,)
     most_active : int
         Coefficients other than zero that the code may have.
     outs : ndarray of shape (n_threads, ...)
         A row of correlations for each thread.
-    counts, tops : ndarray of shape (n_bands,)
+    counts, tops : ndarray of shape (n_parts,)
     state : ndarray of float
     gate : ndarray of one int
         Zero.
     """
     me = take_number(next_thread)
     vectors = tables[0]
-    row_size = plan.code_width * plan.padded_atoms
-    tall = -(-plan.kernel_height // plan.stride_down)
+    minus = vectors.dtype.type(-1)
+    n_parts = counts.size
+    for p in range(2 * me, n_parts, 2 * n_threads):
+        for q in range(p, p + 2):
+            counts[q] = 0
+            if warm:
+                rows, mine = (parts[q, 0], parts[q, 1]), _of_part(candidates, q)
+                counts[q] = enrol_code(codes, founds[me], present, rows, shown, tables, plan, has_mask, mine)
+                codes[rows[0] * plan.code_width : rows[1] * plan.code_width] = 0
     if me == 0:
         residual[:] = signal
         state[:] = 0
         state[STAGE], state[ENDING] = (0 if warm else MOST_STAGES + 1), GOING
-        if warm:
-            subtract_code(residual, shown, z, vectors, plan)
-        counts[:] = 0
     _meet(gate, n_threads)
     while True:
         stage = int(state[STAGE])
         if me == 0:
             state[ACTIVE] = counts.sum()
-            if stage == 0 and state[DONE] > 0:
+            if stage == 0 and (warm or state[DONE] > 0):
                 residual[:] = signal
-                for b in range(counts.size):
-                    subtract_candidates(residual, shown, z, vectors, plan, _of_band(candidates, b), 0, counts[b])
+                for p in range(n_parts):
+                    mine = _of_part(candidates, p)
+                    add_candidates(residual, shown, vectors, plan, mine, counts[p], mine[6], minus)
         _meet(gate, n_threads)
         penalties = weights * vectors.dtype.type(np.inf if stage > MOST_STAGES else alpha * FACTOR**stage)
-        for b in range(me, counts.size, n_threads):
-            rows = starts[b], starts[b + 1]
-            mine = _of_band(candidates, b)
-            counts[b], tops[b] = collect(
-                residual, shown, z, tables, plan, penalties, rates, positive, has_mask, rows, outs[me], mine, 0
-            )
+        limits = penalties * vectors.dtype.type(margin_at(stage, int(state[SCANS])))
+        for p in range(2 * me, n_parts, 2 * n_threads):
+            for q in range(p, p + 2):
+                counts[q], tops[q] = collect(
+                    residual, shown, present, tables, plan, limits, rates, positive, has_mask,
+                    (parts[q, 0], parts[q, 1]), outs[me], peaks, founds[me], _of_part(candidates, q), counts[q],
+                )  # fmt: skip
         _meet(gate, n_threads)
         if me == 0:
             state[LOCAL] = 0
             if stage == 0:
-                buffers = residual, point, z, vectors, penalties
-                _weigh(signal, buffers, plan, positive, alpha, tol, most, candidates, counts, state, tops.max())
+                buffers = residual, point
+                _weigh(signal, buffers, plan, peaks, penalties, alpha, tol, most, candidates, counts, state, tops.max())
         _meet(gate, n_threads)
         if state[LOCAL]:
-            for b in range(me, counts.size, n_threads):
-                rows = starts[b], starts[b + 1]
-                tops[b] = largest_correlation(point, tables[1], plan, rates, positive, rows, outs[me])
+            for p in range(2 * me, n_parts, 2 * n_threads):
+                rows = parts[p, 0], parts[p + 1, 1]
+                tops[p] = tops[p + 1] = largest_correlation(point, tables[1], plan, rates, positive, rows, outs[me])
             _meet(gate, n_threads)
         if me == 0:
             if state[LOCAL]:
@@ -195,21 +200,18 @@ def descend_in_bands(
             _judge(alpha, tol, most, most_active, counts, tops.max(), state)
         _meet(gate, n_threads)
         if state[ENDING] != GOING:
-            return
+            break
         for turn in range(int(state[TURNS])):
-            for inside in (True, False):
-                for b in range(me, counts.size, n_threads):
-                    mine = _of_band(candidates, b)
-                    # The last band meets the first on a circle only.
-                    alone = b == counts.size - 1 and not plan.wraps
-                    last_row = starts[b + 1] - 1 if alone else starts[b + 1] - tall
-                    split = _first_straddler(mine[0], counts[b], last_row, row_size)
-                    first, behind = (0, split) if inside else (split, counts[b])
-                    rows_of_part = (starts[b + 1] - starts[b] - tall) if inside else tall
-                    step = visiting_step(behind - first, max(1, rows_of_part) * plan.code_width)
-                    sweep(residual, shown, z, vectors, plan, penalties, positive, mine, first, behind, max(1, step))
+            for straddling in range(2):
+                for p in range(2 * me + straddling, n_parts, 2 * n_threads):
+                    mine = _of_part(candidates, p)
+                    sweep(residual, shown, vectors, plan, penalties, positive, mine, counts[p], True)
                 _meet(gate, n_threads)
             if turn == 0 or turn == 2:
-                for b in range(me, counts.size, n_threads):
-                    counts[b] = drop_zeros(z, _of_band(candidates, b), 0, counts[b])
+                for p in range(2 * me, n_parts, 2 * n_threads):
+                    for q in range(p, p + 2):
+                        counts[q] = drop_zeros(present, _of_part(candidates, q), counts[q])
         _meet(gate, n_threads)
+    for p in range(2 * me, n_parts, 2 * n_threads):
+        for q in range(p, p + 2):
+            write_code(codes, plan, _of_part(candidates, q), max(0, counts[q]))

@@ -9,7 +9,7 @@ of penalty to correlation. What that leaves of violations, one factor removes.
 import numpy as np
 
 from ._conv_kernels import correlate_row
-from ._conv_support import gradient
+from ._conv_support import inner_inside
 from ._vectors import absolute, broadcast, kernel, lanes, largest, load, maximum, multiply
 
 
@@ -22,14 +22,7 @@ def dual_value(signal, point, plan, alpha, top):
     top : float
         Largest correlation of the point with an atom, relative to the atom's weight.
     """
-    row = plan.width * plan.channels
-    squares = products = 0.0
-    for y in range(plan.height):
-        at = (y + plan.top) * plan.pitch + plan.left * plan.channels
-        for i in range(at, at + row):
-            value = np.float64(point[i])
-            squares += value * value
-            products += value * np.float64(signal[i])
+    squares, products = inner_inside(point, point, plan), inner_inside(point, signal, plan)
     scale = products / squares if squares > 0 else 0.0
     if top > 0:
         scale = min(scale, alpha / np.float64(top))
@@ -38,38 +31,38 @@ def dual_value(signal, point, plan, alpha, top):
 
 
 @kernel
-def lower_scales(scales, residual, vectors, plan, penalties, positive, candidates, n):
-    """Lower the factor of each pixel to what the candidates whose atoms cover it admit.
-
-    All atoms whose correlation exceeds their penalty are to be among the candidates.
+def lower_scales(scales, across, peaks, plan, alpha):
+    """Lower the factor of each pixel to what the positions whose atoms cover it admit.
 
     Parameters
     ----------
     scales : ndarray of shape (height, width)
         Ones, to begin with.
+    across : ndarray of shape (code_height, width)
+        Ones; room for what the positions of each row admit.
+    peaks : ndarray of shape (n_positions,)
+        Largest correlation at each position, relative to the weights of the atoms.
     """
-    places, atoms = candidates[1], candidates[2]
-    atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
-    for i in range(n):
-        correlation = gradient(residual, places[i], vectors, atoms[i] * atom_size, plan)
-        if not positive:
-            correlation = abs(correlation)
-        if correlation <= penalties[atoms[i]]:
-            continue
-        ratio = penalties[atoms[i]] / correlation
-        top = places[i] // plan.pitch - plan.top
-        left = places[i] % plan.pitch // plan.channels - plan.left
-        for y in range(top, top + plan.kernel_height):
+    shift_right, shift_down = plan.first_column - plan.left, plan.first_row - plan.top
+    for y in range(plan.code_height):
+        for x in range(plan.code_width):
+            peak = peaks[y * plan.code_width + x]
+            if peak > alpha:
+                admitted = scales.dtype.type(alpha / peak)
+                left = x * plan.stride_right + shift_right
+                for column in range(left, left + plan.kernel_width):
+                    if plan.wraps:
+                        column %= plan.width
+                    if 0 <= column < plan.width:
+                        across[y, column] = min(across[y, column], admitted)
+    for y in range(plan.code_height):
+        top = y * plan.stride_down + shift_down
+        for row in range(top, top + plan.kernel_height):
             if plan.wraps:
-                y %= plan.height
-            elif y < 0 or y >= plan.height:
-                continue
-            for x in range(left, left + plan.kernel_width):
-                if plan.wraps:
-                    x %= plan.width
-                elif x < 0 or x >= plan.width:
-                    continue
-                scales[y, x] = min(scales[y, x], ratio)
+                row %= plan.height
+            if 0 <= row < plan.height:
+                for column in range(plan.width):
+                    scales[row, column] = min(scales[row, column], across[y, column])
 
 
 @kernel

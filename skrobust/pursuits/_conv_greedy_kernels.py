@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._conv_candidates import kind_at, room_for_candidates, room_for_steps
+from ._conv_candidates import kind_at, place_at, room_for_candidates, room_for_steps, write_code
 from ._conv_kernels import correlate_row, lay_signal, row_buffer
 from ._conv_support import inner_inside, solve_on_support
 from ._conv_vectors import bits_above, lowest_bit
@@ -70,8 +70,8 @@ def _take_cluster(candidates, n, plan, reach, taken, cluster, origin):
 
     The others are orthogonal to all of these: their least squares stay as they are.
     """
-    where, places, atoms, kinds, _, _ = candidates
-    own_where, own_places, own_atoms, own_kinds, _, _ = cluster
+    where, places, atoms, kinds, _, _, values = candidates
+    own_where, own_places, own_atoms, own_kinds, _, _, own_values = cluster
     wider = 1 if plan.wraps else 0  # positions may be closer than a stride where a circle closes
     taken[:n] = False
     taken[n - 1] = True
@@ -95,6 +95,7 @@ def _take_cluster(candidates, n, plan, reach, taken, cluster, origin):
     for i in range(size):
         j = origin[i]
         own_where[i], own_places[i], own_atoms[i], own_kinds[i] = where[j], places[j], atoms[j], kinds[j]
+        own_values[i] = values[j]
     return size
 
 
@@ -134,9 +135,8 @@ def _match(x, mask, codes, tables, plan, rates, most_atoms, stripe_most, reach, 
     residual = aligned_zeros(plan.rows * plan.pitch, vectors)
     lay_signal(x, residual, plan)
     residual *= counts
-    z = aligned_zeros(codes.shape[0] * plan.padded_atoms, vectors)
     candidates = room_for_candidates(most_atoms, vectors)
-    where, places, atoms, kinds, _, _ = candidates
+    where, places, atoms, kinds, _, _, values = candidates
     work = room_for_steps(most_atoms, residual)
     free = np.zeros(plan.padded_atoms, vectors.dtype)
     stripes = np.zeros((plan.code_height, plan.code_width), np.int64)
@@ -164,21 +164,18 @@ def _match(x, mask, codes, tables, plan, rates, most_atoms, stripe_most, reach, 
             break
         y, x_position = cell // plan.code_width, cell % plan.code_width
         where[n], atoms[n], kinds[n] = index, atom, kind_at(y, x_position, plan, has_mask)
-        places[n] = (plan.first_row + y * plan.stride_down) * plan.pitch + (
-            plan.first_column + x_position * plan.stride_right
-        ) * plan.channels
+        places[n], values[n] = place_at(y, x_position, plan), 0
         n += 1
         if stripe_most > 0:
             _fill_stripes(stripes, full, y, x_position, reach, plan.wraps, stripe_most)
             _mark(stale, y, 2 * reach[0], plan.wraps)
         size = _take_cluster(candidates, n, plan, reach, taken, cluster, origin)
-        solve_on_support(residual, counts, z, vectors, plan, free, cluster, size, work, LEAST_SQUARES_STEPS, 64 * eps)
+        solve_on_support(residual, counts, vectors, plan, free, cluster, size, work, LEAST_SQUARES_STEPS, 64 * eps)
         for i in range(size):
+            values[origin[i]] = cluster[6][i]
             _mark(stale, cluster[0][i] // plan.padded_atoms // plan.code_width, reach[0] + 1, plan.wraps)
         squared = inner_inside(residual, residual, plan)
-    for p in range(codes.shape[0]):
-        for k in range(plan.atoms):
-            codes[p, k] = z[p * plan.padded_atoms + k]
+    write_code(codes, plan, candidates, n)
     report[0], report[1] = squared, n
 
 

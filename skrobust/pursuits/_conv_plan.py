@@ -6,10 +6,12 @@ it counts, 0 in the margins and where it is masked; the buffers of residuals are
 behind the signal repeat its beginning; what is written into them is written at its beginning, too.
 """
 
+import math
 from collections import namedtuple
 
 import numpy as np
 
+from ._conv_vectors import shape_number
 from ._vectors import VectorType
 
 BLOCK = 8
@@ -40,6 +42,8 @@ Plan = namedtuple(
         "atoms",
         "padded_atoms",  # a multiple of the lanes
         "row_vectors",  # vectors of one row of an atom
+        "shape",  # number of the code without loops for atoms of this shape, or 0
+        "apart",  # positions from one visit to the next
     ],
 )
 
@@ -85,7 +89,21 @@ def make_plan(geometry, n_components, n_channels, dtype, *, blocks=True):
         n_components,
         -(-n_components // lanes) * lanes,
         row_vectors,
+        shape_number(kernel_height, row_vectors),
+        _positions_apart(code, (kernel_height, row_vectors * lanes / n_channels), stride),
     )
+
+
+def _positions_apart(code, footprint, stride):
+    """Positions from visit to visit such that many visits pass before one meets what another has written.
+
+    What is written reaches memory some visits later; to be read before that, it must lie at the same addresses.
+    """
+    rows, columns = (math.ceil(size / step) for size, step in zip(footprint, stride, strict=True))
+    if columns >= code[1]:
+        return rows * code[1]
+    down = math.ceil(rows * columns / code[1]) if code[0] > 1 else 0
+    return down * code[1] + columns
 
 
 def lanes_of(dtype):

@@ -236,7 +236,7 @@ def _on_arrays(X, operator, alpha, positive, weights, mask, init, solver, tol, m
 
 def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_iter, share, n_jobs):
     """Coordinate descent, into `codes`; gap, objective and sweeps of each signal, infinite where it is too dense."""
-    from ._conv_bands import band_starts
+    from ._conv_bands import band_parts
     from ._conv_descent import descend_signals
 
     plan, tables, padded, rates = operator.descent_tables(weights, X.dtype)
@@ -250,34 +250,33 @@ def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_
     room = min(codes[0].size, max(MOST_CANDIDATES, int(share * codes[0].size))) + 64, int(share * codes[0].size) + 64
     maps = codes.reshape(n_samples, -1, codes.shape[-1])
     settings = warm, tables, plan, padded, rates, float(alpha), bool(positive), float(tol), int(max_iter)
-    starts = band_starts(operator.geometry)
+    parts = band_parts(operator.geometry)
     with kernel_threads(n_jobs, uses_blas=False):
-        if starts is None:
+        if parts is None:
             on_threads(descend_signals, flat, masks, maps, *settings, room, report, n_pieces=n_samples)
         else:
             for n in range(n_samples):
-                report[n] = _descend_in_bands(flat[n], masks[n], maps[n], *settings, room, starts)
+                report[n] = _descend_in_bands(flat[n], masks[n], maps[n], *settings, room, parts)
     return report
 
 
-def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, positive, tol, most, room, starts):
+def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, positive, tol, most, room, parts):
     """Gap, objective, sweeps and ending of one large signal, several threads on it."""
     import numba
 
     from ._conv_bands import DONE, ENDING, GAP, OBJECTIVE, STATE_SIZE, descend_in_bands
     from ._conv_kernels import lay_signal
-    from ._conv_plan import BLOCK
+    from ._conv_plan import BLOCK, lanes_of
 
-    n_bands, dtype = len(starts) - 1, x.dtype
-    n_threads = min(numba.get_num_threads(), n_bands)
+    n_parts, dtype = len(parts), x.dtype
+    n_threads = min(numba.get_num_threads(), n_parts // 2)
     shown, signal = np.zeros((2, plan.rows * plan.pitch), dtype=dtype)
     lay_signal(np.ones_like(x) if mask.size == 0 else mask, shown, plan)
     lay_signal(x, signal, plan)
     signal *= shown
-    z = np.zeros((len(code), plan.padded_atoms), dtype=dtype)
-    z[:, : plan.atoms] = code
-    of_band = min(2 * room[0] // n_bands, int(np.diff(starts).max()) * plan.code_width * plan.atoms) + 64
-    kinds = [np.int64, np.int64, np.int64, np.int8, dtype, dtype]
+    most_rows = int(np.diff(parts, axis=1).max())
+    of_part = min(4 * room[0] // n_parts, most_rows * plan.code_width * plan.atoms) + 64
+    kinds = [np.int64, np.int64, np.int64, np.int8, dtype, dtype, dtype]
     state = np.zeros(STATE_SIZE)
     on_threads(
         descend_in_bands,
@@ -285,7 +284,7 @@ def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, 
         shown,
         np.empty_like(signal),
         np.zeros_like(signal),
-        z.reshape(-1),
+        code,
         tables,
         plan,
         weights,
@@ -296,18 +295,20 @@ def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, 
         warm,
         tol,
         most,
-        starts,
-        tuple(np.empty((n_bands, of_band), dtype=kind) for kind in kinds),
+        parts,
+        tuple(np.empty((n_parts, of_part), dtype=kind) for kind in kinds),
+        np.empty((n_threads, of_part), dtype=np.int64),
+        np.zeros(len(code) * (plan.padded_atoms // lanes_of(dtype)), dtype=np.uint16),
+        np.empty(len(code), dtype=dtype),
         room[1],
         np.zeros((n_threads, (plan.code_width + BLOCK) * plan.padded_atoms), dtype=dtype),
-        np.zeros(n_bands, dtype=np.int64),
-        np.zeros(n_bands, dtype=dtype),
+        np.zeros(n_parts, dtype=np.int64),
+        np.zeros(n_parts, dtype=dtype),
         state,
         np.zeros(1, dtype=np.int64),
         n_threads,
-        n_pieces=n_bands,
+        n_pieces=n_parts // 2,
     )
-    code[:] = z[:, : plan.atoms]
     return state[GAP], state[OBJECTIVE], state[DONE], state[ENDING]
 
 

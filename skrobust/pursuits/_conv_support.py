@@ -4,7 +4,8 @@ import numpy as np
 
 from ._conv_candidates import MASKED, MIRRORED, PLAIN
 from ._conv_kernels import add_atom
-from ._vectors import add, broadcast, fma, inlined, kernel, lanes, load, multiply, store, total
+from ._conv_vectors import add_multiple, inner_product
+from ._vectors import add, broadcast, fma, kernel, lanes, load, load_first, multiply, store, total
 
 MOST_HALVINGS = 6
 """Lengths of a step that are tried before the first change of sign ends it."""
@@ -13,9 +14,9 @@ ROUNDING = 1e-6
 """Share of the objective by which rounding may raise it."""
 
 
-@inlined
+@kernel
 def gradient(residual, at, vectors, a, plan):
-    """Inner product of an atom with the residual."""
+    """Inner product of an atom of any shape with the residual."""
     width = lanes(residual)
     row = plan.row_vectors * width
     even = odd = broadcast(residual.dtype.type(0))
@@ -31,7 +32,7 @@ def gradient(residual, at, vectors, a, plan):
     return total(add(even, odd))
 
 
-@inlined
+@kernel
 def _add_counted(buffer, at, vectors, a, counts, plan, coefficient):
     """Add a multiple of what counts of an atom."""
     width = lanes(buffer)
@@ -62,7 +63,7 @@ def _add_mirrored(buffer, at, vectors, a, counts, plan, coefficient):
             _add_counted(buffer, there, vectors, a, counts, plan, coefficient)
 
 
-@inlined
+@kernel
 def add_candidate(buffer, at, vectors, a, counts, plan, kind, coefficient):
     """Add a multiple of the atom of a candidate, wherever it counts."""
     if kind == PLAIN:
@@ -74,71 +75,74 @@ def add_candidate(buffer, at, vectors, a, counts, plan, kind, coefficient):
 
 
 @kernel
-def subtract_code(residual, counts, z, vectors, plan):
-    """Residual of a code, from a buffer that holds the signal."""
+def add_candidates(buffer, counts, vectors, plan, candidates, n, coefficients, factor):
+    """Add all atoms of the working set, each times its coefficient and the factor."""
+    places, atoms, kinds = candidates[1], candidates[2], candidates[3]
     atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
-    kind = MIRRORED if plan.wraps else MASKED
-    i = 0
-    for y in range(plan.code_height):
-        at = (plan.first_row + y * plan.stride_down) * plan.pitch + plan.first_column * plan.channels
-        for _ in range(plan.code_width):
-            for k in range(plan.padded_atoms):
-                if z[i] != 0:
-                    add_candidate(residual, at, vectors, k * atom_size, counts, plan, kind, -z[i])
-                i += 1
-            at += plan.stride_right * plan.channels
-
-
-@kernel
-def subtract_candidates(residual, counts, z, vectors, plan, candidates, first, behind):
-    """As `subtract_code`, where all coefficients that differ from zero are among the candidates."""
-    where, places, atoms, kinds = candidates[0], candidates[1], candidates[2], candidates[3]
-    atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
-    for i in range(first, behind):
-        value = z[where[i]]
-        if value != 0:
-            add_candidate(residual, places[i], vectors, atoms[i] * atom_size, counts, plan, kinds[i], -value)
+    for i in range(n):
+        at, a, kind, coefficient = places[i], atoms[i] * atom_size, kinds[i], factor * coefficients[i]
+        # Vector functions stand here themselves: to hand arrays to a kernel costs more than they do.
+        if plan.shape > 0 and kind == PLAIN:
+            add_multiple(buffer, at, plan.pitch, vectors, a, None, plan.shape, coefficient)
+        elif plan.shape > 0 and kind == MASKED:
+            add_multiple(buffer, at, plan.pitch, vectors, a, counts, plan.shape, coefficient)
+        elif coefficient != 0:
+            add_candidate(buffer, at, vectors, a, counts, plan, kind, coefficient)
 
 
 @kernel
 def inner_inside(a, b, plan):
     """Inner product of two buffers over the signal alone."""
+    width = lanes(a)
     row = plan.width * plan.channels
     s = 0.0
     for y in range(plan.height):
         at = (y + plan.top) * plan.pitch + plan.left * plan.channels
-        part = a.dtype.type(0)
-        for i in range(at, at + row):
-            part += a[i] * b[i]
-        s += np.float64(part)
+        part = broadcast(a.dtype.type(0))
+        for q in range(0, row - width + 1, width):
+            part = fma(load(a, at + q), load(b, at + q), part)
+        left = row % width
+        if left > 0:
+            at += row - left
+            part = fma(load_first(a, at, left), load_first(b, at, left), part)
+        s += np.float64(total(part))
     return s
+
+
+@kernel
+def correlate_candidates(buffer, vectors, plan, candidates, n, correlations):
+    """Inner products of the atoms of the working set with a buffer."""
+    places, atoms = candidates[1], candidates[2]
+    atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
+    for i in range(n):
+        at, a = places[i], atoms[i] * atom_size
+        if plan.shape > 0:
+            correlations[i] = inner_product(buffer, at, plan.pitch, vectors, a, plan.shape)
+        else:
+            correlations[i] = gradient(buffer, at, vectors, a, plan)
 
 
 @kernel
 def _slopes(residual, origins, vectors, plan, penalties, candidates, n, slopes):
     """Descent directions of the objective at coefficients of the signs of `origins`, and their squared norm."""
-    places, atoms = candidates[1], candidates[2]
-    atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
+    atoms = candidates[2]
+    correlate_candidates(residual, vectors, plan, candidates, n, slopes)
     squares = 0.0
     for i in range(n):
-        slope = gradient(residual, places[i], vectors, atoms[i] * atom_size, plan)
-        if origins[i] > 0:
-            slope -= penalties[atoms[i]]
-        elif origins[i] < 0:
-            slope += penalties[atoms[i]]
+        slope = slopes[i] - np.sign(origins[i]) * penalties[atoms[i]]
         slopes[i] = slope
         squares += np.float64(slope) * np.float64(slope)
     return squares
 
 
 @kernel
-def solve_on_support(residual, counts, z, vectors, plan, penalties, candidates, n, work, most, rtol):
+def solve_on_support(residual, counts, vectors, plan, penalties, candidates, n, work, most, rtol):
     """Minimise over the first `n` candidates, the penalty linear with the signs that they begin with.
 
     Parameters
     ----------
-    residual, counts, z : flat buffers
-        The first and last are updated.
+    residual, counts : flat buffers
+        The first is updated, as are the values of the candidates.
     penalties : ndarray of shape (padded_atoms,)
         Zero for least squares.
     candidates : tuple of arrays
@@ -149,48 +153,50 @@ def solve_on_support(residual, counts, z, vectors, plan, penalties, candidates, 
     rtol : float
         Norm of the slopes, relative to what it was, at which to stop.
     """
-    where, places, atoms, kinds = candidates[0], candidates[1], candidates[2], candidates[3]
+    values = candidates[6]
     slopes, directions, origins, image = work
-    atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
-    for i in range(n):
-        origins[i] = z[where[i]]
+    kind = values.dtype.type
+    origins[:n] = values[:n]
     squares = _slopes(residual, origins, vectors, plan, penalties, candidates, n, slopes)
     goal = squares * rtol * rtol
-    for i in range(n):
-        directions[i] = slopes[i]
+    directions[:n] = slopes[:n]
     for _ in range(most):
         if squares <= goal:
             break
         image[:] = 0
-        for i in range(n):
-            at, a = places[i], atoms[i] * atom_size
-            add_candidate(image, at, vectors, a, counts, plan, kinds[i], directions[i])
+        add_candidates(image, counts, vectors, plan, candidates, n, directions, kind(1))
         curvature = inner_inside(image, image, plan)
         if not curvature > 0:
             break
-        length = z.dtype.type(squares / curvature)
+        length = kind(squares / curvature)
         for i in range(n):
-            z[where[i]] += length * directions[i]
+            values[i] += length * directions[i]
         for i in range(image.size):
             residual[i] -= length * image[i]
         later = _slopes(residual, origins, vectors, plan, penalties, candidates, n, slopes)
-        ratio = z.dtype.type(later / squares)
+        ratio = kind(later / squares)
         squares = later
         for i in range(n):
             directions[i] = slopes[i] + ratio * directions[i]
 
 
 @kernel
-def _objective(residual, z, plan, penalties, candidates, n):
-    where, atoms = candidates[0], candidates[2]
-    value = 0.5 * inner_inside(residual, residual, plan)
+def l1_norm(penalties, candidates, n):
+    """Penalty of the working set."""
+    atoms, values = candidates[2], candidates[6]
+    s = 0.0
     for i in range(n):
-        value += np.float64(penalties[atoms[i]]) * abs(np.float64(z[where[i]]))
-    return value
+        s += np.float64(penalties[atoms[i]]) * abs(np.float64(values[i]))
+    return s
 
 
 @kernel
-def improve_on_support(residual, counts, z, vectors, plan, penalties, candidates, n, work, kept, most, rtol):
+def _objective(residual, plan, penalties, candidates, n):
+    return 0.5 * inner_inside(residual, residual, plan) + l1_norm(penalties, candidates, n)
+
+
+@kernel
+def improve_on_support(residual, counts, vectors, plan, penalties, candidates, n, work, kept, most, rtol):
     """As `solve_on_support`, for candidates none of which is zero, without a change of sign.
 
     Coefficients that would change their sign become zero, all at once; the way is halved until the objective falls. If
@@ -205,24 +211,23 @@ def improve_on_support(residual, counts, z, vectors, plan, penalties, candidates
     bool
         Whether a coefficient has become zero.
     """
-    where, places, atoms, kinds = candidates[0], candidates[1], candidates[2], candidates[3]
-    aims, _, origins, _ = work
-    atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
+    values = candidates[6]
+    aims, directions, origins, _ = work
     kept[:] = residual
-    before = _objective(residual, z, plan, penalties, candidates, n)
-    solve_on_support(residual, counts, z, vectors, plan, penalties, candidates, n, work, most, rtol)
-    first, shortest = -1, z.dtype.type(1)
+    before = _objective(residual, plan, penalties, candidates, n)
+    solve_on_support(residual, counts, vectors, plan, penalties, candidates, n, work, most, rtol)
+    kind = values.dtype.type
+    first, shortest = -1, kind(1)
     for i in range(n):
-        aims[i] = z[where[i]]
+        aims[i] = values[i]
         if aims[i] * origins[i] < 0:
             ratio = origins[i] / (origins[i] - aims[i])
             if first < 0 or ratio < shortest:
                 first, shortest = i, ratio
     # Of atoms that depend on each other, steps may be of any length.
-    if first < 0 and _objective(residual, z, plan, penalties, candidates, n) <= before * (1 + ROUNDING):
+    if first < 0 and _objective(residual, plan, penalties, candidates, n) <= before * (1 + ROUNDING):
         return False
-    length = z.dtype.type(1)
-    half, zero = z.dtype.type(0.5), z.dtype.type(0)
+    length, half, zero = kind(1), kind(0.5), kind(0)
     for turn in range(MOST_HALVINGS + 1):
         residual[:] = kept
         if turn == MOST_HALVINGS:
@@ -231,14 +236,12 @@ def improve_on_support(residual, counts, z, vectors, plan, penalties, candidates
             value = origins[i] + length * (aims[i] - origins[i])
             if value * origins[i] <= 0 or (turn == MOST_HALVINGS and i == first):
                 value = zero
-            z[where[i]] = value
-            if value != origins[i]:
-                at, a = places[i], atoms[i] * atom_size
-                add_candidate(residual, at, vectors, a, counts, plan, kinds[i], origins[i] - value)
-        if _objective(residual, z, plan, penalties, candidates, n) < before:
+            values[i] = value
+            directions[i] = origins[i] - value
+        add_candidates(residual, counts, vectors, plan, candidates, n, directions, kind(1))
+        if _objective(residual, plan, penalties, candidates, n) < before:
             return True
         length *= half
     residual[:] = kept
-    for i in range(n):
-        z[where[i]] = origins[i]
+    values[:n] = origins[:n]
     return False
