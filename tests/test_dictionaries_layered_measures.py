@@ -49,7 +49,7 @@ def of_matrix(matrix, mask):
 
 def overlaps(layers):
     """Pairs of columns with overlapping supports, of a dictionary of ones."""
-    support = np.abs(layers.to_dense()) > 0
+    support = np.abs(layers.to_dense()) > 1e-9  # transforms leave roundings
     return support.T.astype(int) @ support > 0
 
 

@@ -445,3 +445,15 @@ def test_agrees_with_alphacsc():
     theirs = update_z(signals, atoms, alpha, solver="lgcd", solver_kwargs=settings)[0].swapaxes(1, 2)
     np.testing.assert_allclose(objective(X, operator, theirs, alpha), ours.objective, rtol=1e-8)
     np.testing.assert_allclose(ours.codes, theirs, atol=1e-4 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("height", [9, 300])
+def test_coefficients_of_which_nothing_counts_are_left_out_of_codes(height):
+    operator, X = make_problem((height, 8, 1), (3, 3), 5, n=2)
+    mask = np.ones((height, 8))
+    mask[:5] = 0
+    init = np.random.default_rng(1).normal(size=(2, *operator.code_shape))
+    result = convolutional_basis_pursuit(X, operator, 0.5, mask=mask, init=init, solver="descent", tol=1e-3)
+    assert not result.codes[:, :3].any()
+    true = objective(X, operator, result.codes, 0.5, mask=mask[..., None])
+    np.testing.assert_allclose(result.objective, true, rtol=1e-9)
