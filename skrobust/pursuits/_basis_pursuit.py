@@ -138,7 +138,7 @@ def basis_pursuit(
 
 
 def alpha_max(X, components, *, positive=False):
-    """Smallest `alpha` at which `basis_pursuit` codes a signal by zero: ``max_j |x . d_j|``.
+    """Smallest `alpha` at which `basis_pursuit` codes a signal by zero: ``max_j |<x, d_j>|``.
 
     Parameters
     ----------
