@@ -38,7 +38,8 @@ def convolutional_path(X, operator, alphas, **parameters):
     >>> operator = ConvolutionalOperator(rng.normal(size=(3, 4, 1)), (50, 1))
     >>> X = rng.normal(size=(2, 50, 1))
     >>> alphas = convolutional_alpha_max(X, operator).max() * np.geomspace(1, 0.1, 4)
-    >>> [int((found.codes != 0).sum()) for alpha, found in convolutional_path(X, operator, alphas)]
+    >>> path = convolutional_path(X, operator, alphas, tol=1e-6)
+    >>> [int((found.codes != 0).sum()) for alpha, found in path]
     [0, 14, 51, 64]
     """
     values = np.asarray(alphas, dtype=np.float64)
