@@ -61,8 +61,8 @@ class FAB(GradientAttack):
     >>> X, y = np.array([[0.2, 0.4], [0.8, 0.5]]), np.array(["left", "right"])
     >>> model = LinearSVC(C=10).fit(X, y)
     >>> X_adv = FAB(eps=np.inf, norm="l2").perturb(model, X, y)
-    >>> np.abs(model.decision_function(X_adv)).max() < 0.1 * np.abs(model.decision_function(X)).min()
-    np.True_
+    >>> bool(np.abs(model.decision_function(X_adv)).max() < 0.1 * np.abs(model.decision_function(X)).min())
+    True
     """
 
     _parameter_constraints = {

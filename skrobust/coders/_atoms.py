@@ -177,7 +177,7 @@ class FilterAtoms(Atoms):
 
     @property
     def _is_dense(self):
-        return math.prod(self.positions) == 1
+        return self.filters.shape[1:] == tuple(self.layout.canonical_shape)
 
     @property
     def _flat(self):
