@@ -39,7 +39,8 @@ from sporco.pgm import cbpdn as pgm
 from threadpoolctl import threadpool_limits
 
 from skrobust.dictionaries import ConvolutionalLearner
-from skrobust.pursuits import ConvolutionalOperator, convolutional_alpha_max, convolutional_basis_pursuit
+from skrobust.operators import ConvolutionalOperator
+from skrobust.pursuits import convolutional_alpha_max, convolutional_basis_pursuit
 
 TARGETS = (1e-3, 1e-4)
 THREADS, SECONDS = 2, 16

@@ -21,12 +21,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skrobust import ConvSparseCoder
 from skrobust.datasets import load_dataset
 from skrobust.dictionaries import initial_convolutional_atoms
-from skrobust.pursuits import (
-    ConvolutionalOperator,
-    convolutional_alpha_max,
-    convolutional_basis_pursuit,
-    convolutional_path,
-)
+from skrobust.operators import ConvolutionalOperator
+from skrobust.pursuits import convolutional_alpha_max, convolutional_basis_pursuit, convolutional_path
 
 STOPS = (25, 60, 120, 250, 500, 1000)
 

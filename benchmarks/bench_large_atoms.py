@@ -18,7 +18,8 @@ from _race import RESULTS, machine, write_json
 from skimage import data
 from sklearn.exceptions import ConvergenceWarning
 
-from skrobust.pursuits import ConvolutionalOperator, convolutional_alpha_max, convolutional_basis_pursuit
+from skrobust.operators import ConvolutionalOperator
+from skrobust.pursuits import convolutional_alpha_max, convolutional_basis_pursuit
 
 IMAGES = [
     ((size, size), (k, k), *counts)

@@ -24,7 +24,8 @@ from _race import RESULTS, machine, write_json
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, deep_pursuit, layered_basis_pursuit
+from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+from skrobust.pursuits import deep_pursuit, layered_basis_pursuit
 
 ARCHITECTURES = {
     "MNIST": {"shape": (28, 28, 1), "atoms": (64, 128, 512), "kernels": (6, 6, 4), "strides": (2, 2, 1), "pad": 0},

@@ -17,7 +17,7 @@ import torch
 from _race import RESULTS, machine, race, summary, write_json
 from threadpoolctl import threadpool_limits
 
-from skrobust.pursuits import WaveletBasis
+from skrobust.operators import WaveletBasis
 
 WORKLOADS = [  # images, side, wavelet, level, K
     (5000, 28, "coif1", 2, 27),

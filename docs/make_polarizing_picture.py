@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from sklearn.feature_extraction.image import extract_patches_2d
 
 from skrobust import PolarizingCoder
-from skrobust.evaluation import AmbiguityDisplay
+from skrobust.displays import AmbiguityDisplay
 
 digits = load_digits().images / 16
 pictures = [*load_sample_images().images, data.astronaut(), data.cat(), data.coffee(), data.rocket()]

@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 from skrobust import WaveletSparsifier
 from skrobust.attacks import PGD
 from skrobust.datasets import load_dataset
-from skrobust.evaluation import PerturbationGalleryDisplay
+from skrobust.displays import PerturbationGalleryDisplay
 
 X_train, y_train = load_dataset("digits", split="train", return_X_y=True)
 X_test, y_test = load_dataset("digits", split="test", return_X_y=True)

@@ -9,14 +9,14 @@ import importlib
 __version__ = "0.1.0"
 
 _ROOM_OF = {
-    "ConvSparseCoder": "coders",
-    "DeepPursuit": "coders",
-    "LayeredBasisPursuit": "coders",
-    "LayeredThresholding": "coders",
-    "MultilayerPursuit": "coders",
-    "PatchDictionaryDenoiser": "frontends",
-    "PolarizingCoder": "coders",
-    "WaveletSparsifier": "frontends",
+    "ConvSparseCoder": "estimators",
+    "DeepPursuit": "estimators",
+    "LayeredBasisPursuit": "estimators",
+    "LayeredThresholding": "estimators",
+    "MultilayerPursuit": "estimators",
+    "PatchDictionaryDenoiser": "estimators",
+    "PolarizingCoder": "estimators",
+    "WaveletSparsifier": "estimators",
     "as_module": "bridge",
 }
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
-from skrobust.attacks._ball import NORMS, Ball, vector_norm
-from skrobust.attacks._streams import ImageStreams
+from skrobust.attacks.core.ball import NORMS, Ball, vector_norm
+from skrobust.attacks.core.streams import ImageStreams
 
 norms = pytest.mark.parametrize("norm", NORMS)
 

@@ -16,9 +16,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from skrobust.attacks import PGD, RandomNoise, Square
-from skrobust.attacks._ball import Ball
-from skrobust.attacks._square import _pyramid, _pyramids, _Squares
-from skrobust.attacks._victims import ScoreVictim
+from skrobust.attacks.black_box.square import _pyramid, _pyramids, _Squares
+from skrobust.attacks.core.ball import Ball
+from skrobust.attacks.core.models import ScoreVictim
 
 
 class LabelsOnly(ClassifierMixin, BaseEstimator):

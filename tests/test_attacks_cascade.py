@@ -13,8 +13,8 @@ from sklearn.pipeline import make_pipeline
 
 from skrobust import PolarizingCoder, attacks
 from skrobust.attacks import APGD, FAB, PGD, Cascade, CornerSearch, LocallyLinear, RandomNoise, Square, Transfer
-from skrobust.attacks._solvers import capped_rate
-from skrobust.attacks._streams import ImageStreams
+from skrobust.attacks.core.solvers import capped_rate
+from skrobust.attacks.core.streams import ImageStreams
 
 
 def _accuracy(model, attack, X, y):

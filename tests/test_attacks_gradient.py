@@ -16,7 +16,7 @@ from skrobust.attacks import (
     SemiWhiteBox,
     WhiteBox,
 )
-from skrobust.attacks._losses import cross_entropy, dlr, margin, rival_dlr
+from skrobust.attacks.core.losses import cross_entropy, dlr, margin, rival_dlr
 
 DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 norms = pytest.mark.parametrize("norm", DUAL)

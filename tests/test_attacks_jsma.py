@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skrobust.attacks import JSMA
-from skrobust.attacks import _jsma as room
-from skrobust.attacks._jsma import _best_pair, _best_single
+from skrobust.attacks.gradient import jsma as room
+from skrobust.attacks.gradient.jsma import _best_pair, _best_single
 
 
 def _value(alpha, beta, free, pair):

@@ -18,9 +18,10 @@ from sklearn.svm import LinearSVC
 from skrobust import WaveletSparsifier
 from skrobust.attacks import APGD, PGD, CornerSearch, RandomNoise, Square
 from skrobust.certificates import certify
-from skrobust.coders import PolarizingCoder
-from skrobust.coders._polarizing_torch import PolarizingModule
-from skrobust.evaluation import AmbiguityDisplay, make_certified_scorer
+from skrobust.displays import AmbiguityDisplay
+from skrobust.estimators import PolarizingCoder
+from skrobust.estimators.polar.torch import PolarizingModule
+from skrobust.evaluation import make_certified_scorer
 
 matplotlib.use("Agg")
 DIGITS, LABELS = load_digits(return_X_y=True)

@@ -28,8 +28,8 @@ from sklearn.svm import SVC, LinearSVC
 from skrobust import WaveletSparsifier
 from skrobust.attacks import PGD, RandomNoise
 from skrobust.certificates import NoCertificateError, certify
-from skrobust.certificates._wavelet_proof import _line_above, _line_below
-from skrobust.coders import PolarizingCoder
+from skrobust.certificates.wavelet_proof import _line_above, _line_below
+from skrobust.estimators import PolarizingCoder
 
 DIGITS, LABELS = load_digits(return_X_y=True)
 DIGITS = DIGITS / 16

@@ -69,7 +69,7 @@ def test_missing_data_are_said_plainly(tmp_path, capsys, monkeypatch):
 
 
 def test_missing_packages_are_said_plainly(tmp_path, capsys, monkeypatch):
-    from skrobust.cli import _demo
+    from skrobust.cli import demo as _demo
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["demo", "--output", str(tmp_path / "report.html")]) == 2
@@ -82,7 +82,7 @@ def few_settings(monkeypatch):
     """Two settings a model instead of fifteen, so that the tests are short."""
     from dataclasses import replace
 
-    from skrobust.cli import _recipes
+    from skrobust.cli import recipes as _recipes
 
     monkeypatch.setitem(_recipes.RECIPES, "digits", replace(_recipes.RECIPES["digits"], fractions=(0.2, 0.5)))
     monkeypatch.setattr(_recipes, "_CS_OF_DEFENDED", (0.1,))
@@ -138,7 +138,7 @@ def test_demo_from_end_to_end(tmp_path, capsys, few_settings):
 def test_undefended_gets_as_many_fits_as_any_defence():
     from sklearn.model_selection import ParameterGrid
 
-    from skrobust.cli._recipes import RECIPES, UNDEFENDED, candidates
+    from skrobust.cli.recipes import RECIPES, UNDEFENDED, candidates
 
     for recipe in RECIPES.values():
         plan = candidates((8, 8), recipe, 0)
@@ -149,7 +149,7 @@ def test_undefended_gets_as_many_fits_as_any_defence():
 def test_what_helped_follows_from_the_intervals():
     from types import SimpleNamespace
 
-    from skrobust.cli._proved import Proved, bounds_table, what_helped
+    from skrobust.cli.proved import Proved, bounds_table, what_helped
 
     rng = np.random.default_rng(0)
     right = {name: rng.random((1, 400)) < share for name, share in (("a", 0.9), ("b", 0.3), ("c", 0.6), ("o", 0.6))}
@@ -202,7 +202,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
 def test_an_interrupt_that_python_drops_comes_again():
     import weakref
 
-    from skrobust.cli._interrupts import persistent_interrupts
+    from skrobust.cli.interrupts import persistent_interrupts
 
     class Thing:
         pass

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skrobust import ConvSparseCoder, as_module
-from skrobust.coders._low_pass import LowPass
+from skrobust.estimators.shared.low_pass import LowPass
 from skrobust.pursuits import convolutional_basis_pursuit, convolutional_omp
 
 PURSUITS = ["bp", "omp", "thresholding"]

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skrobust import as_module
-from skrobust.coders import PolarizingCoder
+from skrobust.estimators import PolarizingCoder
 
 DIGITS = load_digits().data / 16
 LABELS = load_digits().target

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from skrobust.coders import PolarizingCoder
-from skrobust.coders._rounding import exceeds, gamma, smallest_above
+from skrobust.estimators import PolarizingCoder
+from skrobust.kernels.rounding import exceeds, gamma, smallest_above
 
 DIGITS = load_digits().data / 16
 

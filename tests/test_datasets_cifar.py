@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from datasets_writers import PACKERS, planes_of, write_batch, write_cifar10, write_cifar100
 
-from skrobust.datasets import DatasetFileError, DatasetNotFoundError, _cifar, _files, load_cifar10, load_cifar100
-from skrobust.datasets._files import fingerprint
-from skrobust.datasets._published import CIFAR_MD5
+from skrobust.datasets import DatasetFileError, DatasetNotFoundError, load_cifar10, load_cifar100
+from skrobust.datasets import cifar as _cifar
+from skrobust.datasets import files as _files
+from skrobust.datasets.files import fingerprint
+from skrobust.datasets.published import CIFAR_MD5
 
 _KINDS = ["python2", 0, 1, 2, 3, 4, 5, "binary"]
 

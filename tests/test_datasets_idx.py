@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skrobust.datasets import DatasetFileError, load_idx
-from skrobust.datasets._idx import read_idx
+from skrobust.datasets.idx import read_idx
 
 _IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 

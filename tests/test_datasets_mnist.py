@@ -9,8 +9,9 @@ import pytest
 from datasets_writers import PACKERS, idx_bytes, write_mnist
 from sklearn.utils._param_validation import InvalidParameterError
 
-from skrobust.datasets import DatasetFileError, DatasetNotFoundError, _mnist, load_fashion_mnist, load_mnist
-from skrobust.datasets._published import IDX_FILES
+from skrobust.datasets import DatasetFileError, DatasetNotFoundError, load_fashion_mnist, load_mnist
+from skrobust.datasets import mnist as _mnist
+from skrobust.datasets.published import IDX_FILES
 
 _NAMES = {
     ("train", "images"): "train-images-idx3-ubyte",

@@ -13,14 +13,14 @@ from sklearn.utils import Bunch
 from skrobust.datasets import (
     DatasetFileError,
     DatasetNotFoundError,
-    _cifar,
-    _mnist,
     load_cifar10,
     load_dataset,
     load_fashion_mnist,
     load_mnist,
 )
-from skrobust.datasets._files import fingerprint
+from skrobust.datasets import cifar as _cifar
+from skrobust.datasets import mnist as _mnist
+from skrobust.datasets.files import fingerprint
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +94,7 @@ def test_fashion_mnist_has_no_fingerprint(monkeypatch, openml):
 
 @pytest.mark.parametrize("installed, parser", [(object(), "pandas"), (None, "liac-arff")])
 def test_parser_follows_what_is_installed(monkeypatch, openml, installed, parser):
-    from skrobust.datasets import _openml
+    from skrobust.datasets import openml as _openml
 
     _, flat, labels = _small_set(monkeypatch, _mnist, "MNIST", (28, 28))
     openml.return_value = _as_fetched(flat, labels)

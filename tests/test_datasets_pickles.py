@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skrobust.datasets import DatasetFileError
-from skrobust.datasets._pickles import load_plain_pickle
+from skrobust.datasets.pickles import load_plain_pickle
 
 _PLANES = np.arange(2 * 12, dtype=np.uint8).reshape(2, 12)
 _GOOD = python2_batch(_PLANES, [3, 4])

@@ -7,7 +7,7 @@ import pytest
 from datasets_writers import planes_of, write_batch
 
 from skrobust.datasets import DatasetNotFoundError, load_cifar10, load_cifar100, load_fashion_mnist, load_mnist
-from skrobust.datasets._published import CIFAR10, MNIST
+from skrobust.datasets.published import CIFAR10, MNIST
 
 pytestmark = [
     pytest.mark.slow,

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 
 from skrobust import ConvSparseCoder
-from skrobust.dictionaries import CodeDisplay, DictionaryDisplay
+from skrobust.displays import CodeDisplay, DictionaryDisplay
 
 matplotlib.use("Agg")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from test_pursuits_conv_operator import PADDINGS
 
 from skrobust.dictionaries import ConvolutionalLearner, ConvolutionalStatistics, initial_convolutional_atoms
-from skrobust.pursuits import ConvolutionalOperator
+from skrobust.operators import ConvolutionalOperator
 
 
 def sparse_codes(rng, shape, share=0.2):

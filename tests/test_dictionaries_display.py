@@ -6,8 +6,9 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from skrobust.dictionaries import KSVD, DictionaryDisplay
-from skrobust.dictionaries._display import mosaic
+from skrobust.dictionaries import KSVD
+from skrobust.displays import DictionaryDisplay
+from skrobust.displays.dictionary import mosaic
 
 matplotlib.use("Agg")
 

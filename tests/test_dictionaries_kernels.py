@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, sparse
 
-from skrobust.dictionaries._columns import AtomColumns, residual_energies, residuals, usage
-from skrobust.dictionaries._descent import descend
-from skrobust.dictionaries._initial import unit_rows
-from skrobust.dictionaries._ksvd_updates import approximate_update, exact_update
-from skrobust.dictionaries._mod import MOD
-from skrobust.dictionaries._replacement import idle_atoms, replace_idle_atoms
+from skrobust.dictionaries.patch.columns import AtomColumns, residual_energies, residuals, usage
+from skrobust.dictionaries.patch.descent import descend
+from skrobust.dictionaries.patch.initial import unit_rows
+from skrobust.dictionaries.patch.ksvd_updates import approximate_update, exact_update
+from skrobust.dictionaries.patch.mod import MOD
+from skrobust.dictionaries.patch.replacement import idle_atoms, replace_idle_atoms
 from skrobust.signals import kernel_threads
 
 TOL = {np.float32: 2e-4, np.float64: 1e-10}

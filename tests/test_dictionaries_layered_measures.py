@@ -7,13 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skrobust.dictionaries import (
-    estimate_frame_potential,
-    layered_coherence,
-    mutual_coherence,
-    welch_bound,
-)
-from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary
+from skrobust.dictionaries import estimate_frame_potential, layered_coherence, mutual_coherence, welch_bound
+from skrobust.operators import ConvolutionalOperator, LayeredDictionary
 
 SKIPS = [None, "residual", "dense", "learned"]
 

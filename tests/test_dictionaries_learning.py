@@ -12,9 +12,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skrobust.dictionaries import KSVD, MOD, OnlineDictionaryLearning, _learner
-from skrobust.dictionaries._initial import cosine_atoms
-from skrobust.dictionaries._online_steps import MinibatchSteps
+from skrobust.dictionaries import KSVD, MOD, OnlineDictionaryLearning
+from skrobust.dictionaries.patch import learner as _learner
+from skrobust.dictionaries.patch.initial import cosine_atoms
+from skrobust.dictionaries.patch.online_steps import MinibatchSteps
 from skrobust.pursuits import orthogonal_mp
 from skrobust.signals import SignalLayout
 

@@ -7,14 +7,15 @@ import sys
 import numpy as np
 import pytest
 
-from skrobust.dictionaries import OnlineDictionaryLearning, _online_steps
-from skrobust.dictionaries._online_steps import L1_TOL, MinibatchSteps
+from skrobust.dictionaries import OnlineDictionaryLearning
+from skrobust.dictionaries.patch import online_steps as _online_steps
+from skrobust.dictionaries.patch.online_steps import L1_TOL, MinibatchSteps
+from skrobust.kernels.phases import COUNTERS, finish_piece, take_piece, wait_for_pieces
+from skrobust.kernels.threads import on_threads
+from skrobust.kernels.vectors import kernel
 from skrobust.pursuits import basis_pursuit, orthogonal_mp
-from skrobust.pursuits._l1_greedy import descend_greedily
-from skrobust.pursuits._omp_atoms import aligned_zeros, gram_of, padded_width
-from skrobust.pursuits._phases import COUNTERS, finish_piece, take_piece, wait_for_pieces
-from skrobust.pursuits._threads import on_threads
-from skrobust.pursuits._vectors import kernel
+from skrobust.pursuits.greedy.omp.atoms import aligned_zeros, gram_of, padded_width
+from skrobust.pursuits.lasso.greedy_descent import descend_greedily
 
 
 def problem(n=60, d=12, m=20, dtype=np.float64, seed=0):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import poisson
 
 from skrobust.evaluation import CORRUPTIONS, Corruption, corrupt
-from skrobust.evaluation._corruption_kinds import KINDS, defocus_kernel, glass_blur, plasma
+from skrobust.evaluation.corruptions.kinds import KINDS, defocus_kernel, glass_blur, plasma
 
 SEVERITIES = (1, 2, 3, 4, 5)
 

@@ -14,15 +14,10 @@ from sklearn.pipeline import make_pipeline
 
 from skrobust import WaveletSparsifier
 from skrobust.attacks import FGSM
-from skrobust.evaluation import (
-    ConfusionUnderAttackDisplay,
-    Corruption,
-    PerturbationGalleryDisplay,
-    RobustnessCurveDisplay,
-    robustness_report,
-)
-from skrobust.evaluation._images import image_layout, image_quality, restored
-from skrobust.evaluation._style import BASELINE_COLOR, MODEL_COLORS
+from skrobust.displays import ConfusionUnderAttackDisplay, PerturbationGalleryDisplay, RobustnessCurveDisplay
+from skrobust.displays.style import BASELINE_COLOR, MODEL_COLORS
+from skrobust.evaluation import Corruption, robustness_report
+from skrobust.evaluation.report.images import image_layout, image_quality, restored
 from skrobust.signals import SignalLayout
 
 

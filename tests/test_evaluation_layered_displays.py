@@ -9,15 +9,9 @@ from sklearn.exceptions import NotFittedError
 
 from skrobust import DeepPursuit, LayeredBasisPursuit, LayeredThresholding, PolarizingCoder
 from skrobust.dictionaries import layered_coherence, pursuit_trace, reconstruction_errors
-from skrobust.evaluation import CoherenceDisplay, PursuitTraceDisplay
-from skrobust.pursuits import (
-    ConvolutionalOperator,
-    LayeredDictionary,
-    deep_pursuit,
-    layered_basis_pursuit,
-    layered_thresholding,
-    multilayer_pursuit,
-)
+from skrobust.displays import CoherenceDisplay, PursuitTraceDisplay
+from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+from skrobust.pursuits import deep_pursuit, layered_basis_pursuit, layered_thresholding, multilayer_pursuit
 
 matplotlib.use("Agg")
 

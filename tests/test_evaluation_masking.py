@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from skrobust.attacks import FGSM, PGD
 from skrobust.bridge import register_module
 from skrobust.evaluation import masking_checks, robustness_report
-from skrobust.evaluation._defaults import default_attacks
+from skrobust.evaluation.defaults import default_attacks
 from skrobust.evaluation.masking import (
     CHECKS,
     Probe,
@@ -28,7 +28,7 @@ from skrobust.evaluation.masking import (
     check_transfer,
     check_unbounded,
 )
-from skrobust.evaluation.masking._attack_checks import counts
+from skrobust.evaluation.masking.attack_checks import counts
 from skrobust.signals import SignalTransformer
 
 EPS = 0.1

@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skrobust import PatchDictionaryDenoiser
 from skrobust.dictionaries import KSVD, OnlineDictionaryLearning
-from skrobust.frontends._patch_grid import PatchGrid
+from skrobust.estimators.patch.grid import PatchGrid
 
 DIGITS = load_digits().images / 16
 

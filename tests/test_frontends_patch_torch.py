@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 
 from skrobust import PatchDictionaryDenoiser, as_module
 from skrobust.attacks import PGD, Square
-from skrobust.frontends._patch_torch import PatchModule
+from skrobust.estimators.patch.torch import PatchModule
 
 DIGITS = load_digits().data / 16
 LABELS = load_digits().target
@@ -89,7 +89,7 @@ def test_smooth_gradient_sees_other_atoms(fitted):
 
 
 def test_smooth_selection_is_matching_pursuit_in_the_limit(fitted, monkeypatch):
-    monkeypatch.setattr("skrobust.frontends._patch_torch.SMOOTH_TEMPERATURE", 1e-9)
+    monkeypatch.setattr("skrobust.estimators.patch.torch.SMOOTH_TEMPERATURE", 1e-9)
     X = DIGITS[:3] + 0.01 * np.random.default_rng(0).normal(size=(3, 64))
     module = as_module(fitted).step
     sums = module._soft_sums(torch.tensor(X).reshape(3, 8, 8, 1)).numpy()

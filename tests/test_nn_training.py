@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from skrobust.attacks import FGSM
 from skrobust.nn import LayeredClassifier, LayeredPursuit, incoherence_penalty, parseval_penalty, train_layered
-from skrobust.nn._checkpoint import TrainingCheckpoint
+from skrobust.nn.checkpoint import TrainingCheckpoint
 
 
 def pursuit(seed=0, shape=(6, 5, 2), dtype=torch.float32, **options):

@@ -10,8 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso, lasso_path
 from test_pursuits_omp import problem
 
-from skrobust.pursuits import _basis_pursuit_torch
-from skrobust.pursuits._basis_pursuit import alpha_max, basis_pursuit
+from skrobust.pursuits.lasso import torch as _basis_pursuit_torch
+from skrobust.pursuits.lasso.dense import alpha_max, basis_pursuit
 
 DTYPES = [np.float64, np.float32]
 

@@ -7,13 +7,9 @@ import pytest
 import torch
 from test_pursuits_conv_pursuit import make_problem
 
-from skrobust.pursuits import (
-    ConvolutionalOperator,
-    convolutional_basis_pursuit,
-    implicit_pursuit,
-    unrolled_pursuit,
-)
-from skrobust.pursuits import _conv_pursuit_torch as differentiable
+from skrobust.operators import ConvolutionalOperator
+from skrobust.pursuits import convolutional_basis_pursuit, implicit_pursuit, unrolled_pursuit
+from skrobust.pursuits.implicit import conv as differentiable
 
 
 def test_half_precision_is_solved_in_double():

@@ -8,7 +8,8 @@ from sklearn.linear_model import orthogonal_mp
 from test_pursuits_conv_operator import PADDINGS, dense_dictionary
 
 from skrobust.dictionaries import stripe_sparsity
-from skrobust.pursuits import ConvolutionalOperator, convolutional_omp, convolutional_thresholding
+from skrobust.operators import ConvolutionalOperator
+from skrobust.pursuits import convolutional_omp, convolutional_thresholding
 
 
 def make_problem(padding="same", dtype=np.float64, shape=(9, 8, 1), kernel=(3, 3), n_atoms=5, stride=1):

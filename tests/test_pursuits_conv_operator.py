@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skrobust.pursuits import ConvolutionalOperator
+from skrobust.operators import ConvolutionalOperator
 
 PADDINGS = ["same", "full", "valid", "circular"]
 

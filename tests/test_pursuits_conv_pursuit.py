@@ -12,15 +12,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso
 from test_pursuits_conv_operator import PADDINGS, dense_dictionary
 
+from skrobust.operators import ConvolutionalOperator
+from skrobust.operators.conv.geometry import ConvolutionGeometry, least_over_cover
 from skrobust.pursuits import (
-    ConvolutionalOperator,
     convolutional_alpha_max,
     convolutional_basis_pursuit,
     convolutional_omp,
     convolutional_path,
 )
-from skrobust.pursuits._conv_fista import Problem, fista
-from skrobust.pursuits._conv_geometry import ConvolutionGeometry, least_over_cover
+from skrobust.pursuits.proximal.fista import Problem, fista
 
 
 def make_problem(shape=(9, 11, 2), kernel=(3, 4), n_atoms=6, padding="same", stride=1, dtype=np.float64, n=3, seed=0):
@@ -212,7 +212,7 @@ def handed_over(monkeypatch):
         calls.append(len(codes))
         return fista(problem, codes, **parameters)
 
-    monkeypatch.setattr("skrobust.pursuits._conv_pursuit.fista", counted)
+    monkeypatch.setattr("skrobust.pursuits.lasso.conv.pursuit.fista", counted)
     return calls
 
 

@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from skrobust.pursuits import ConvolutionalOperator
-from skrobust.pursuits._conv_candidates import drop_zeros, enrol_code, room_for_candidates, write_code
-from skrobust.pursuits._conv_plan import lanes_of
-from skrobust.pursuits._conv_vectors import SHAPES, add_multiple, inner_product, minimise_over, shape_number
-from skrobust.pursuits._vectors import kernel
+from skrobust.kernels.vectors import kernel
+from skrobust.operators import ConvolutionalOperator
+from skrobust.operators.conv.plan import lanes_of
+from skrobust.operators.conv.vectors import SHAPES, add_multiple, inner_product, minimise_over, shape_number
+from skrobust.pursuits.lasso.conv.candidates import drop_zeros, enrol_code, room_for_candidates, write_code
 
 
 @kernel

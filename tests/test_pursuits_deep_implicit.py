@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, implicit_deep_pursuit
+from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+from skrobust.pursuits import implicit_deep_pursuit
 
 
 def problem(dtype=torch.float64, n=2, seed=0):

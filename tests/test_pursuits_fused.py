@@ -8,8 +8,9 @@ import textwrap
 import pytest
 import torch
 
-from skrobust.pursuits import ConvolutionalOperator, shrink_with_momentum, unrolled_pursuit
-from skrobust.pursuits import _fused_torch as fused
+from skrobust.operators import ConvolutionalOperator
+from skrobust.pursuits import shrink_with_momentum, unrolled_pursuit
+from skrobust.pursuits.proximal import fused
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
@@ -205,6 +206,6 @@ def test_triton_kernels_by_interpreter():
 def test_plain_torch_without_triton(monkeypatch):
     fused._triton_kernels.cache_clear()
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "skrobust.pursuits._fused_triton_torch", raising=False)
+    monkeypatch.delitem(sys.modules, "skrobust.pursuits.proximal.fused_triton", raising=False)
     assert fused._triton_kernels() is None
     fused._triton_kernels.cache_clear()

@@ -10,16 +10,15 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso
 
+from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+from skrobust.operators.layered.skips import SkipConnection
 from skrobust.pursuits import (
-    ConvolutionalOperator,
-    LayeredDictionary,
     convolutional_basis_pursuit,
     deep_pursuit,
     layered_basis_pursuit,
     layered_thresholding,
     multilayer_pursuit,
 )
-from skrobust.pursuits._skips import SkipConnection
 
 
 def chain(n_layers=3, skip=None, seed=0, grid=(7, 6), channels=2, padding="same", dtype=np.float64):

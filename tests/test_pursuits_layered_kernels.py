@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skrobust.pursuits._layered_kernels import extrapolate, half_squares_and_penalties, shrink_and_carry
+from skrobust.operators.layered.kernels import extrapolate, half_squares_and_penalties, shrink_and_carry
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -5,7 +5,8 @@ import pytest
 import torch
 from test_pursuits_omp import problem
 
-from skrobust.pursuits import _omp_torch, orthogonal_mp
+from skrobust.pursuits import orthogonal_mp
+from skrobust.pursuits.greedy.omp import torch as _omp_torch
 
 SETTINGS = {"n_nonzero_coefs": 4, "tol": None, "selection": "omp"}
 

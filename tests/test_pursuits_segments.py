@@ -5,14 +5,9 @@ import pytest
 import torch
 import torch.utils.checkpoint
 
-from skrobust.pursuits import (
-    ConvolutionalOperator,
-    LayeredDictionary,
-    _segments,
-    deep_pursuit,
-    layered_basis_pursuit,
-    multilayer_pursuit,
-)
+from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+from skrobust.pursuits import deep_pursuit, layered_basis_pursuit, multilayer_pursuit
+from skrobust.pursuits.proximal import segments as _segments
 
 FUNCTIONS = [layered_basis_pursuit, deep_pursuit, multilayer_pursuit]
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skrobust.pursuits import _selection, _vectors
-from skrobust.pursuits._selection import group_count, keep_largest
-from skrobust.pursuits._vectors import kernel
+from skrobust.kernels import vectors as _vectors
+from skrobust.kernels.vectors import kernel
+from skrobust.operators.wavelet import selection as _selection
+from skrobust.operators.wavelet.selection import group_count, keep_largest
 
 DTYPES = [np.float32, np.float64]
 LANES = {np.float32: 16, np.float64: 8} if _vectors.EXPLICIT else {np.float32: 1, np.float64: 1}
@@ -144,7 +145,7 @@ def _draw(counter, taken):
 
 
 def test_take_number_gives_each_number_once():
-    from skrobust.pursuits._threads import on_threads
+    from skrobust.kernels.threads import on_threads
 
     taken = np.zeros(100_000, dtype=np.int64)
     on_threads(lambda taken, counter: _draw(counter, taken), taken)

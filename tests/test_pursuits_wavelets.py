@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from skrobust.pursuits import WaveletBasis
-from skrobust.pursuits._wavelet_plan import most_levels
-from skrobust.pursuits._wavelet_torch import largest_mask
+from skrobust.operators import WaveletBasis
+from skrobust.operators.wavelet.plan import most_levels
+from skrobust.operators.wavelet.torch import largest_mask
 
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
 ORTHOGONAL = [name for name in pywt.wavelist(kind="discrete") if pywt.Wavelet(name).orthogonal]

@@ -36,8 +36,8 @@ from sklearn.svm import LinearSVC
 from skrobust import ConvSparseCoder
 from skrobust.attacks import APGD, PGD, RandomNoise, Square
 from skrobust.datasets import load_dataset
-from skrobust.dictionaries import DictionaryDisplay
-from skrobust.evaluation import RobustnessCurveDisplay, make_robust_scorer, robustness_report
+from skrobust.displays import DictionaryDisplay, RobustnessCurveDisplay
+from skrobust.evaluation import make_robust_scorer, robustness_report
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from _race import write_json

@@ -27,7 +27,8 @@ from sklearn.feature_extraction.image import extract_patches_2d, reconstruct_fro
 from threadpoolctl import threadpool_limits
 
 from skrobust import PatchDictionaryDenoiser
-from skrobust.dictionaries import KSVD, DictionaryDisplay
+from skrobust.dictionaries import KSVD
+from skrobust.displays import DictionaryDisplay
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from _race import RESULTS, machine, write_json

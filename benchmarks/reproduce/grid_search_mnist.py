@@ -33,7 +33,8 @@ from _linear_svm import (
     wavelet_front_end,
 )
 
-from skrobust.evaluation import RobustnessCurveDisplay, robustness_report
+from skrobust.displays import RobustnessCurveDisplay
+from skrobust.evaluation import robustness_report
 
 NAME = "grid_search_mnist"
 EPS = 0.1

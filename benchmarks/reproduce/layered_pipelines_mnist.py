@@ -25,7 +25,7 @@ from skrobust import DeepPursuit, LayeredBasisPursuit, LayeredThresholding, Mult
 from skrobust.attacks import APGD, PGD, CornerSearch, Square
 from skrobust.datasets import load_dataset
 from skrobust.evaluation import make_robust_scorer, robustness_report
-from skrobust.evaluation._scoring import evenly_spread
+from skrobust.evaluation.scoring.robust import evenly_spread
 
 NAME = "layered_pipelines_mnist"
 EPS, SEED = 0.1, 0

@@ -27,8 +27,8 @@ from skrobust import PolarizingCoder
 from skrobust.attacks import PGD
 from skrobust.datasets import load_dataset
 from skrobust.evaluation import masking_checks, robustness_report
-from skrobust.evaluation._scoring import evenly_spread
 from skrobust.evaluation.masking import CHECKS
+from skrobust.evaluation.scoring.robust import evenly_spread
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from _mnist_cnn import TwoConvolutions

@@ -33,14 +33,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 import skrobust
 from skrobust.dictionaries import layered_coherence
-from skrobust.pursuits import (
-    ConvolutionalOperator,
-    LayeredDictionary,
-    deep_pursuit,
-    layered_basis_pursuit,
-    layered_thresholding,
-    multilayer_pursuit,
-)
+from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+from skrobust.pursuits import deep_pursuit, layered_basis_pursuit, layered_thresholding, multilayer_pursuit
 
 RESULTS = pathlib.Path(__file__).resolve().parents[1] / "results"
 NOT_ZERO = 1e-6
@@ -443,7 +437,7 @@ def main():
 
 def draw(parts, path):
     """Recovery in the upper row; depth, and promised beside measured errors, in the lower one."""
-    from skrobust.evaluation._style import GRID, INK, MODEL_COLORS, drawing, line_style, model_colors
+    from skrobust.displays.style import GRID, INK, MODEL_COLORS, drawing, line_style, model_colors
 
     recovery, theorems = parts["recovery"], parts["theorems"]
     names = list(next(iter(recovery["curves"].values()))[0].keys() - {"noise", "sparsity", "lowest"})

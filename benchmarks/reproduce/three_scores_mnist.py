@@ -25,9 +25,10 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from skrobust.attacks import PGD, Square
 from skrobust.datasets import load_dataset
-from skrobust.evaluation import Corruption, RobustnessCurveDisplay, TradeOff, make_robust_scorer, robustness_report
-from skrobust.evaluation._scoring import evenly_spread
-from skrobust.evaluation._style import model_colors
+from skrobust.displays import RobustnessCurveDisplay
+from skrobust.displays.style import model_colors
+from skrobust.evaluation import Corruption, TradeOff, make_robust_scorer, robustness_report
+from skrobust.evaluation.scoring.robust import evenly_spread
 
 NAME = "three_scores_mnist"
 EPS, SEED = 0.1, 0

@@ -13,7 +13,8 @@ from sklearn.svm import LinearSVC
 from skrobust import WaveletSparsifier
 from skrobust.attacks import PGD
 from skrobust.datasets import load_dataset
-from skrobust.evaluation import PerturbationGalleryDisplay, make_robust_scorer, robustness_report
+from skrobust.displays import PerturbationGalleryDisplay
+from skrobust.evaluation import make_robust_scorer, robustness_report
 
 X_train, y_train = load_dataset("digits", split="train", return_X_y=True)
 X_test, y_test = load_dataset("digits", split="test", return_X_y=True)

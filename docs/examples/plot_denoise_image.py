@@ -12,7 +12,7 @@ from skimage.data import camera
 from skimage.metrics import peak_signal_noise_ratio
 
 from skrobust import PatchDictionaryDenoiser
-from skrobust.dictionaries import DictionaryDisplay
+from skrobust.displays import DictionaryDisplay
 
 clean = camera()[60:252, 130:322] / 255
 sigma = 25 / 255

@@ -12,8 +12,9 @@ from scipy.ndimage import gaussian_filter
 from skimage import data, metrics, restoration
 
 from skrobust import ConvSparseCoder
-from skrobust.dictionaries import DictionaryDisplay
-from skrobust.pursuits import ConvolutionalOperator, convolutional_basis_pursuit
+from skrobust.displays import DictionaryDisplay
+from skrobust.operators import ConvolutionalOperator
+from skrobust.pursuits import convolutional_basis_pursuit
 
 rng = np.random.default_rng(0)
 pictures = {

@@ -11,7 +11,7 @@ import numpy as np
 
 from skrobust import DeepPursuit, LayeredBasisPursuit, LayeredThresholding
 from skrobust.datasets import load_dataset
-from skrobust.evaluation import CoherenceDisplay, PursuitTraceDisplay
+from skrobust.displays import CoherenceDisplay, PursuitTraceDisplay
 
 X_train = load_dataset("digits", split="train", return_X_y=True)[0].reshape(-1, 8, 8)
 X_test = load_dataset("digits", split="test", return_X_y=True)[0].reshape(-1, 8, 8)[:100]

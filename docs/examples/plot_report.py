@@ -14,7 +14,8 @@ from sklearn.pipeline import make_pipeline
 from skrobust.attacks import PGD
 from skrobust.bridge import register_module
 from skrobust.datasets import load_dataset
-from skrobust.evaluation import ConfusionUnderAttackDisplay, PerturbationGalleryDisplay, robustness_report
+from skrobust.displays import ConfusionUnderAttackDisplay, PerturbationGalleryDisplay
+from skrobust.evaluation import robustness_report
 from skrobust.signals import SignalTransformer
 
 X_train, y_train = load_dataset("digits", split="train", return_X_y=True)

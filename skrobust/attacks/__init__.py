@@ -1,22 +1,22 @@
 """Attacks on any fitted classifier or Pipeline, one a file; they know models only through the bridge."""
 
-from ._adapters import FromART, FromFoolbox, FromTorchattacks
-from ._apgd import APGD
-from ._base import Attack, GradientAttack
-from ._black_box import BlackBoxAttack
-from ._carlini_wagner import CarliniWagner
-from ._cascade import Cascade
-from ._corner_search import CornerSearch
-from ._fab import FAB
-from ._fgsm import FGSM
-from ._front_end_attacks import SemiWhiteBox, WhiteBox
-from ._hop_skip_jump import HopSkipJump
-from ._jsma import JSMA
-from ._locally_linear import IterativeLocallyLinear, LocallyLinear
-from ._pgd import PGD, IterativeFGSM, MomentumIterativeFGSM
-from ._random_noise import RandomNoise
-from ._square import Square
-from ._transfer import Transfer
+from skrobust.attacks.black_box.corner_search import CornerSearch
+from skrobust.attacks.black_box.hop_skip_jump import HopSkipJump
+from skrobust.attacks.black_box.random_noise import RandomNoise
+from skrobust.attacks.black_box.square import Square
+from skrobust.attacks.black_box.transfer import Transfer
+from skrobust.attacks.composite.adapters import FromART, FromFoolbox, FromTorchattacks
+from skrobust.attacks.composite.cascade import Cascade
+from skrobust.attacks.core.base import Attack, GradientAttack
+from skrobust.attacks.core.black_box import BlackBoxAttack
+from skrobust.attacks.gradient.apgd import APGD
+from skrobust.attacks.gradient.carlini_wagner import CarliniWagner
+from skrobust.attacks.gradient.fab import FAB
+from skrobust.attacks.gradient.fgsm import FGSM
+from skrobust.attacks.gradient.front_end import SemiWhiteBox, WhiteBox
+from skrobust.attacks.gradient.jsma import JSMA
+from skrobust.attacks.gradient.locally_linear import IterativeLocallyLinear, LocallyLinear
+from skrobust.attacks.gradient.pgd import PGD, IterativeFGSM, MomentumIterativeFGSM
 
 __all__ = [
     "APGD",

@@ -5,15 +5,15 @@ Importing this room does not load torch: that happens at the first call of `as_m
 
 import importlib
 
-from ._registry import NoGradientError, register_module
+from .registry import NoGradientError, register_module
 
 _FILE_OF = {
-    "ClassifierModule": "_modules",
-    "ClassifierStep": "_modules",
-    "Conversion": "_conversion",
-    "TransformerModule": "_modules",
-    "as_module": "_conversion",
-    "with_backward": "_autograd",
+    "ClassifierModule": "modules",
+    "ClassifierStep": "modules",
+    "Conversion": "conversion",
+    "TransformerModule": "modules",
+    "as_module": "conversion",
+    "with_backward": "autograd",
 }
 
 __all__ = ["NoGradientError", "register_module", *_FILE_OF]

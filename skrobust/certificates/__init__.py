@@ -1,6 +1,6 @@
 """Proofs that no perturbation of a given size changes an answer."""
 
-from ._certify import Certificate, certify
-from ._errors import NoCertificateError
+from .certify import Certificate, certify
+from .errors import NoCertificateError
 
 __all__ = ["Certificate", "NoCertificateError", "certify"]

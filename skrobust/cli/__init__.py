@@ -1,5 +1,5 @@
 """The `skrobust` command."""
 
-from ._main import main
+from .main import main
 
 __all__ = ["main"]

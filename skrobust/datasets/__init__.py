@@ -1,12 +1,12 @@
 """Readers for the image sets that users already have."""
 
-from ._cifar import load_cifar10, load_cifar100
-from ._cifar_c import CORRUPTIONS, load_cifar10c
-from ._digits import load_digits_images
-from ._errors import DatasetFileError, DatasetNotFoundError
-from ._folders import load_image_folder
-from ._load import DATASETS, load_dataset
-from ._mnist import load_fashion_mnist, load_idx, load_mnist
+from .cifar import load_cifar10, load_cifar100
+from .cifar_c import CORRUPTIONS, load_cifar10c
+from .digits import load_digits_images
+from .errors import DatasetFileError, DatasetNotFoundError
+from .folders import load_image_folder
+from .load import DATASETS, load_dataset
+from .mnist import load_fashion_mnist, load_idx, load_mnist
 
 __all__ = [
     "CORRUPTIONS",

@@ -1,17 +1,8 @@
 """Dictionaries learned from data."""
 
-from ._code_display import CodeDisplay
-from ._conv_learning import ConvolutionalLearner, initial_convolutional_atoms
-from ._conv_statistics import ConvolutionalStatistics
-from ._display import DictionaryDisplay
-from ._ksvd import KSVD
-from ._layered_measures import (
-    FramePotentialEstimate,
-    LayeredCoherence,
-    estimate_frame_potential,
-    layered_coherence,
-)
-from ._measures import (
+from skrobust.dictionaries.conv.learner import ConvolutionalLearner, initial_convolutional_atoms
+from skrobust.dictionaries.conv.statistics import ConvolutionalStatistics
+from skrobust.dictionaries.measures.atoms import (
     babel_function,
     largest_patch_norm,
     mutual_coherence,
@@ -19,17 +10,22 @@ from ._measures import (
     stripe_sparsity,
     welch_bound,
 )
-from ._mod import MOD
-from ._online import OnlineDictionaryLearning
-from ._pursuit_trace import PursuitTrace, pursuit_trace, reconstruction_errors
+from skrobust.dictionaries.measures.layered import (
+    FramePotentialEstimate,
+    LayeredCoherence,
+    estimate_frame_potential,
+    layered_coherence,
+)
+from skrobust.dictionaries.measures.trace import PursuitTrace, pursuit_trace, reconstruction_errors
+from skrobust.dictionaries.patch.ksvd import KSVD
+from skrobust.dictionaries.patch.mod import MOD
+from skrobust.dictionaries.patch.online import OnlineDictionaryLearning
 
 __all__ = [
     "KSVD",
     "MOD",
-    "CodeDisplay",
     "ConvolutionalLearner",
     "ConvolutionalStatistics",
-    "DictionaryDisplay",
     "FramePotentialEstimate",
     "LayeredCoherence",
     "OnlineDictionaryLearning",

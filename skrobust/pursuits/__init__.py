@@ -2,24 +2,18 @@
 
 import importlib
 
-from ._basis_pursuit import alpha_max, basis_pursuit
-from ._conv_greedy import convolutional_omp, convolutional_thresholding
-from ._conv_operator import ConvolutionalOperator
-from ._conv_path import convolutional_path
-from ._conv_pursuit import PursuitResult, convolutional_alpha_max, convolutional_basis_pursuit
-from ._deep_pursuit import deep_pursuit
-from ._layered_pursuit import LayeredResult, layered_basis_pursuit, layered_thresholding
-from ._layers import LayeredDictionary
-from ._multilayer_pursuit import multilayer_pursuit
-from ._omp import orthogonal_mp, orthogonal_mp_gram
-from ._wavelets import WaveletBasis
+from skrobust.pursuits.greedy.conv.pursuit import convolutional_omp, convolutional_thresholding
+from skrobust.pursuits.greedy.omp.omp import orthogonal_mp, orthogonal_mp_gram
+from skrobust.pursuits.lasso.conv.path import convolutional_path
+from skrobust.pursuits.lasso.conv.pursuit import PursuitResult, convolutional_alpha_max, convolutional_basis_pursuit
+from skrobust.pursuits.lasso.dense import alpha_max, basis_pursuit
+from skrobust.pursuits.layered.cascade import LayeredResult, layered_basis_pursuit, layered_thresholding
+from skrobust.pursuits.layered.deep import deep_pursuit
+from skrobust.pursuits.layered.multilayer import multilayer_pursuit
 
 __all__ = [
-    "ConvolutionalOperator",
-    "LayeredDictionary",
     "LayeredResult",
     "PursuitResult",
-    "WaveletBasis",
     "alpha_max",
     "basis_pursuit",
     "convolutional_alpha_max",
@@ -40,10 +34,10 @@ __all__ = [
 ]
 
 _NEED_TORCH = {
-    "implicit_deep_pursuit": "_deep_pursuit_torch",
-    "implicit_pursuit": "_conv_pursuit_torch",
-    "shrink_with_momentum": "_fused_torch",
-    "unrolled_pursuit": "_conv_pursuit_torch",
+    "implicit_deep_pursuit": "implicit.deep",
+    "implicit_pursuit": "implicit.conv",
+    "shrink_with_momentum": "proximal.fused",
+    "unrolled_pursuit": "implicit.conv",
 }
 
 

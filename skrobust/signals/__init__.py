@@ -1,10 +1,10 @@
 """What every estimator stands on: where pixels and channels lie in X, checked input, batches, threads, whole files."""
 
-from ._base import SignalTransformer, restored_on_error
-from ._files import write_atomically
-from ._layout import SignalLayout, Signals
-from ._resources import batch_slices, kernel_threads
-from ._tensors import is_tensor
+from .files import write_atomically
+from .layout import SignalLayout, Signals
+from .resources import batch_slices, kernel_threads
+from .tensors import is_tensor
+from .transformer import SignalTransformer, restored_on_error
 
 __all__ = [
     "SignalLayout",

@@ -1,6 +1,6 @@
 """Checks for gradient masking and for attacks too weak to be believed."""
 
-from ._attack_checks import (
+from .attack_checks import (
     check_black_box,
     check_identity,
     check_one_step,
@@ -8,10 +8,10 @@ from ._attack_checks import (
     check_transfer,
     check_unbounded,
 )
-from ._gradient_checks import check_gradients, check_loss, check_randomness
-from ._probe import Probe
-from ._run import CHECKS, masking_checks
-from ._verdict import Verdict
+from .gradient_checks import check_gradients, check_loss, check_randomness
+from .probe import Probe
+from .run import CHECKS, masking_checks
+from .verdict import Verdict
 
 __all__ = [
     "CHECKS",

@@ -1,0 +1,334 @@
+"""Square Attack: random search with squares, the strongest simple black box."""
+
+import math
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skrobust.attacks.core.black_box import BlackBoxAttack
+from skrobust.attacks.core.shapes import wide
+from skrobust.signals import SignalLayout
+
+# The share of pixels halves after these of 10 000 queries.
+_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+
+# Queries for which an image's random numbers are drawn at once.
+_BLOCK = 64
+
+
+class Square(BlackBoxAttack):
+    """Square Attack: proposes random squares of the largest change, keeps what raises the margin.
+
+    Starts from vertical stripes (l-infinity) or a mosaic of pyramids (l2); each query changes one random square of
+    each image, whose area shrinks on a schedule. Uses the model's scores only, one query an iteration.
+
+    Parameters
+    ----------
+    eps : float, default=0.1
+        Radius of the ball, in the units of X.
+    norm : {"linf", "l2"}, default="linf"
+    n_iter : int, default=5000
+        Queries a restart; images leave once they are lost.
+    p_init : float in (0, 1], default=0.8
+        Share of the pixels that the first squares cover.
+    rescale_schedule : bool, default=True
+        Stretch the schedule of 10 000 queries to `n_iter`, as the paper does. False: as AutoAttack does.
+    n_restarts : int, default=1
+    image_shape : tuple or None, default=None
+        (height, width) or (height, width, n_channels) of flat samples; without it they are signals, and squares
+        intervals.
+    clip : pair or None, default=(0, 1)
+        Range of valid values. None: no bounds.
+    batch_size : int or None, default=None
+    random_state : int, RandomState instance or None, default=None
+    device : str, torch.device or None, default=None
+    verbose : int, default=0
+
+    Notes
+    -----
+    As in the authors' program each image has its own squares, and none leaves it as it is (l-infinity). Unlike there, a
+    square may touch the last row and column.
+
+    References
+    ----------
+    M. Andriushchenko et al., "Square Attack: a query-efficient black-box adversarial attack via random search",
+    ECCV 2020.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.ensemble import RandomForestClassifier
+    >>> from skrobust.attacks import RandomNoise, Square
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = X / 16
+    >>> model = RandomForestClassifier(20, random_state=0).fit(X[:1000], y[:1000])
+    >>> square = Square(eps=0.1, n_iter=300, image_shape=(8, 8), random_state=0)
+    >>> noise = RandomNoise(eps=0.1, n_restarts=300, random_state=0)
+    >>> X, y = X[1000:1050], y[1000:1050]
+    >>> bool(model.score(square.perturb(model, X, y), y) < model.score(noise.perturb(model, X, y), y))
+    True
+    """
+
+    _parameter_constraints = {
+        **BlackBoxAttack._parameter_constraints,
+        "norm": [StrOptions({"linf", "l2"})],
+        "n_iter": [Interval(Integral, 1, None, closed="left")],
+        "p_init": [Interval(Real, 0, 1, closed="right")],
+        "rescale_schedule": ["boolean"],
+        "n_restarts": [Interval(Integral, 1, None, closed="left")],
+        "image_shape": [None, tuple, list],
+    }
+
+    def __init__(
+        self,
+        eps=0.1,
+        *,
+        norm="linf",
+        n_iter=5000,
+        p_init=0.8,
+        rescale_schedule=True,
+        n_restarts=1,
+        image_shape=None,
+        clip=(0, 1),
+        batch_size=None,
+        random_state=None,
+        device=None,
+        verbose=0,
+    ):
+        self.eps = eps
+        self.norm = norm
+        self.n_iter = n_iter
+        self.p_init = p_init
+        self.rescale_schedule = rescale_schedule
+        self.n_restarts = n_restarts
+        self.image_shape = image_shape
+        self.clip = clip
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def _run(self, attacker, search):
+        layout = SignalLayout.infer(tuple(search.x.shape[1:]), self.image_shape)
+        grid = layout.grid if len(layout.grid) == 2 else (1, *layout.grid)
+        proposals = {"linf": _Squares, "l2": _Pyramids}[self.norm]
+        for restart in range(self.n_restarts):
+            index = search.standing()
+            if len(index):
+                self._restart(attacker, search, index, proposals(grid, layout.n_channels), restart)
+
+    def _restart(self, attacker, search, index, proposals, restart):
+        draws = _Draws(search, restart, proposals)
+        ball = search.ball[index]
+        x = proposals.start(ball, draws.start(index))
+        margin = torch.full_like(search.margin[index], -torch.inf)
+        goal = search.goal[index]
+        candidates = x.clone()
+        for query in range(self.n_iter):
+            if query:
+                side = proposals.side(self._share(query - 1))
+                candidates = proposals.change(ball, x, side, draws.at(index, query))
+            scores = attacker.scores(candidates)
+            found = goal.margin(scores).to(margin.dtype)
+            better = found >= margin  # trees and neighbours have plateaus: wander on them
+            moved = better.nonzero().squeeze(1)
+            search.progress.update()
+            if not len(moved):
+                continue
+            gains = candidates[moved]
+            x[moved], margin[moved] = gains, found[moved]
+            # Nobody else can be worse than what is known.
+            goes_on = search.offer(index[moved], gains, scores[moved])
+            if not bool(goes_on.all()):
+                still = torch.ones_like(better)
+                still[moved] = goes_on
+                index, x, margin, ball, goal = index[still], x[still], margin[still], ball[still], goal[still]
+                if not len(index):
+                    return
+
+    def _share(self, query):
+        """Share of the pixels that the square of this query covers."""
+        if self.rescale_schedule:
+            query = int(query / self.n_iter * 10000)
+        return self.p_init / 2 ** sum(query > halving for halving in _HALVINGS)
+
+    def _n_ticks(self, n_classes):
+        return self.n_restarts * self.n_iter
+
+
+class _Draws:
+    """Random numbers of each image, drawn for a block of queries at a time."""
+
+    def __init__(self, search, restart, proposals):
+        self._search = search
+        self._restart = restart
+        self._proposals = proposals
+        self._block = None
+
+    def start(self, index):
+        """What the start needs: uniform numbers of shape (n_samples, *proposals.start_shape)."""
+        return self._draw(index, self._proposals.start_shape, 0)
+
+    def at(self, index, query):
+        """Uniform numbers of shape (n_samples, proposals.n_draws) for one query."""
+        block, place = divmod(query, _BLOCK)
+        if block != self._block:
+            self._block, self._index = block, index
+            self._numbers = self._draw(index, (_BLOCK, self._proposals.n_draws), block + 1)
+        # Images have left since, in order.
+        rows = torch.searchsorted(self._index, index)
+        return self._numbers[rows, place]
+
+    def _draw(self, index, shape, block):
+        images = self._search.images[index.cpu().numpy()]
+        streams = self._search.streams
+        numbers = streams.draw(images, lambda generator: generator.random(shape), restart=self._restart, block=block)
+        return torch.as_tensor(numbers, device=index.device)
+
+
+def _signs(numbers):
+    return torch.where(numbers < 0.5, -1.0, 1.0)
+
+
+def _corner(numbers, most):
+    """First row or column, from 0 to `most`, for uniform numbers."""
+    return (numbers * (most + 1)).long().clamp_max(most)
+
+
+class _Proposals:
+    """Changes of square windows of images of shape (height, width, n_channels), stored in any layout."""
+
+    def __init__(self, grid, n_channels):
+        self.height, self.width = grid
+        self.n_channels = n_channels
+        self._side = None
+
+    def _pixels(self, x):
+        """`x` as (n_samples, height * width, n_channels)."""
+        return x.reshape(len(x), self.height * self.width, self.n_channels)
+
+    def _window(self, row_numbers, column_numbers, side):
+        """Pixels of a random window of each image, (n_samples, window's height * width, n_channels)."""
+        top = _corner(row_numbers, self.height - side[0])
+        left = _corner(column_numbers, self.width - side[1])
+        inside = self._inside(side, top.device)
+        return ((top * self.width + left)[:, None] + inside)[..., None].expand(-1, -1, self.n_channels)
+
+    def _inside(self, side, device):
+        """Pixels of a window whose first one is 0; many queries in a row have windows of one size."""
+        if side != self._side:
+            rows, columns = (torch.arange(n, device=device) for n in side)
+            self._side, self._pixels_inside = side, (rows[:, None] * self.width + columns).flatten()
+        return self._pixels_inside
+
+
+class _Squares(_Proposals):
+    """l-infinity: stripes to start from, then squares at the ends of the ball; one sign a channel."""
+
+    def __init__(self, grid, n_channels):
+        super().__init__(grid, n_channels)
+        self.start_shape = (1, self.width, n_channels)
+        self.n_draws = 2 + n_channels
+
+    def side(self, share):
+        """Height and width of the square; on a grid that is too low for it, an oblong of its area."""
+        area = share * self.height * self.width
+        side = max(1, round(math.sqrt(area)))
+        if side > min(self.height, self.width):
+            low = min(self.height, self.width)
+            high = min(max(self.height, self.width), max(1, round(area / low)))
+            return (low, high) if self.height <= self.width else (high, low)
+        return side, side
+
+    def start(self, ball, numbers):
+        up = (numbers < 0.5).expand(-1, self.height, -1, -1).reshape(ball.x.shape)
+        return torch.where(up, ball.high, ball.low)
+
+    def change(self, ball, x, side, numbers):
+        window = self._window(numbers[:, 0], numbers[:, 1], side)
+        pixels = self._pixels(x)
+        high, low = self._pixels(ball.high).gather(1, window), self._pixels(ball.low).gather(1, window)
+        up = (numbers[:, 2:] < 0.5)[:, None, :]
+        ends = torch.where(up, high, low)
+        # A query that changes nothing tells nothing: the other ends.
+        idle = (ends == pixels.gather(1, window)).flatten(1).all(1)[:, None, None]
+        ends = torch.where(idle, torch.where(up, low, high), ends)
+        return pixels.scatter(1, window, ends).reshape(x.shape)
+
+
+class _Pyramids(_Proposals):
+    """l2: a mosaic of pyramids to start from; then the norm of one window moves, as a pyramid, to another."""
+
+    def __init__(self, grid, n_channels):
+        super().__init__(grid, n_channels)
+        self._tile = max(1, self.height // 5), max(1, self.width // 5)
+        self._tiles = self.height // self._tile[0], self.width // self._tile[1]
+        self.start_shape = (*self._tiles, 1 + n_channels)
+        self.n_draws = 5 + n_channels
+
+    def side(self, share):
+        """An odd side of at least 3, where the grid has room for it."""
+        side = max(3, round(math.sqrt(share * self.height * self.width)))
+        side += side % 2 == 0
+        return min(side, self.height), min(side, self.width)
+
+    def start(self, ball, numbers):
+        upright, flat = (torch.as_tensor(t, device=numbers.device) for t in _pyramids(self._tile))
+        # (n, tile rows, tile columns, height, width, channels)
+        turned = (numbers[..., 0] < 0.5)[..., None, None]
+        shape = torch.where(turned, upright, flat)[..., None] * _signs(numbers[..., 1:])[..., None, None, :]
+        mosaic = shape.permute(0, 1, 3, 2, 4, 5).flatten(1, 2).flatten(2, 3)
+        delta = numbers.new_zeros(len(numbers), self.height, self.width, self.n_channels)
+        top = (self.height - mosaic.shape[1]) // 2
+        left = (self.width - mosaic.shape[2]) // 2
+        delta[:, top : top + mosaic.shape[1], left : left + mosaic.shape[2]] = mosaic
+        return self._at_radius(ball, delta)
+
+    def change(self, ball, x, side, numbers):
+        delta = self._pixels(x.double() - ball.x.double())
+        gains = self._window(numbers[:, 0], numbers[:, 1], side)
+        losses = self._window(numbers[:, 2], numbers[:, 3], side)
+        square = delta.square().sum(1)  # of each channel
+        both = torch.zeros_like(delta).scatter_(1, gains, 1.0).scatter_(1, losses, 1.0)
+        square_windows = (delta.square() * both).sum(1)
+        old = delta.gather(1, gains)
+        old = old / (old.square().sum(1, keepdim=True).sqrt() + 1e-10)
+        upright, flat = (torch.as_tensor(t, device=x.device).flatten() for t in _pyramids(side))
+        pyramid = torch.where((numbers[:, 4] < 0.5)[:, None], upright, flat)
+        new = pyramid[..., None] * _signs(numbers[:, 5:])[:, None, :] + old
+        length = new.square().sum(1, keepdim=True).sqrt()
+        unused = (ball.eps**2 - square.sum(1, keepdim=True)).clamp_min(0) / self.n_channels
+        new = new / length.clamp_min(1e-10) * (unused + square_windows).sqrt()[:, None, :]
+        return self._at_radius(ball, delta.scatter(1, losses, 0.0).scatter(1, gains, new))
+
+    def _at_radius(self, ball, delta):
+        delta = delta.reshape(ball.x.shape)
+        length = delta.flatten(1).norm(dim=1).clamp_min(1e-300)
+        return ball.project(ball.x.double() + ball.eps * delta / wide(length, delta))
+
+
+def _pyramids(side):
+    """The perturbation that Square's l2 form puts in a window, of unit norm: two pyramids of opposite sign, one
+    above the other or side by side."""
+    one = _halves(*side)
+    other = _halves(*side[::-1]).T
+    return one / np.linalg.norm(one), other / np.linalg.norm(other)
+
+
+def _halves(height, width):
+    if height == 1:
+        return _pyramid(1, width)
+    half = height // 2
+    return np.concatenate([_pyramid(half, width), -_pyramid(height - half, width)])
+
+
+def _pyramid(height, width):
+    """Nested rectangles whose steps are 1, 1/4, 1/9, ..., normalised."""
+    steps = np.zeros((height, width))
+    top, left = height // 2, width // 2
+    for k in range(max(height // 2 + 1, width // 2 + 1)):
+        rows = slice(max(top - k, 0), min(top + k + 1, height))
+        steps[rows, max(left - k, 0) : min(left + k + 1, width)] += 1 / (k + 1) ** 2
+    return steps / np.linalg.norm(steps)

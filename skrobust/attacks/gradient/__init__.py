@@ -1,0 +1,1 @@
+"""White-box attacks that follow gradients, one a file."""

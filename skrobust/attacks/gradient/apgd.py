@@ -1,0 +1,218 @@
+"""Auto-PGD: projected ascent that sets its own step size."""
+
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skrobust.attacks.core.base import AscentAttack
+from skrobust.attacks.core.losses import LOSSES, rival_dlr
+from skrobust.attacks.core.other_classes import rivals_by_score
+from skrobust.attacks.core.shapes import wide
+
+# Constants of the paper: first checkpoint, shortening of the periods, shortest period (shares of n_iter); momentum;
+# share of a period's steps that must raise the loss.
+_FIRST, _SHORTER, _SHORTEST = 0.22, 0.03, 0.06
+_MOMENTUM = 0.75
+_RISING = 0.75
+
+
+class APGD(AscentAttack):
+    """Auto-PGD: momentum steps of size 2 eps, halved and restarted from the best point where they stop paying.
+
+    At checkpoints the step of an image is halved when fewer than 75 % of the period's steps raised its loss, or when
+    neither step nor best loss changed over the period.
+
+    Parameters
+    ----------
+    eps : float, default=0.1
+        Radius of the ball, in the units of X.
+    norm : {"linf", "l2"}, default="linf"
+    n_iter : int, default=100
+        Steps a restart.
+    n_restarts : int, default=1
+    loss : {"cross_entropy", "margin", "dlr", "targeted_dlr"}, default="cross_entropy"
+        "targeted_dlr" climbs towards one rival class after the other, the highest score first. With fewer than four
+        classes it is the plain difference of scores, as is "dlr" with two.
+    n_targets : int, default=9
+        Rival classes of "targeted_dlr", at most.
+    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
+        Backward pass of front ends, see `PGD`.
+    n_eot : int, default=1
+        Passes over which a randomised model is averaged.
+    clip : pair or None, default=(0, 1)
+        Range of valid values. None: no bounds.
+    batch_size : int or None, default=None
+    random_state : int, RandomState instance or None, default=None
+    device : str, torch.device or None, default=None
+    verbose : int, default=0
+
+    References
+    ----------
+    F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+    attacks", ICML 2020.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skrobust.attacks import APGD, PGD
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = X / 16
+    >>> model = LogisticRegression().fit(X[:1000], y[:1000])
+    >>> X, y = X[1000:1200], y[1000:1200]
+    >>> attacks = [APGD(loss="targeted_dlr", n_iter=20, random_state=0), PGD(n_iter=180, random_state=0)]
+    >>> auto, plain = (model.score(attack.perturb(model, X, y), y) for attack in attacks)
+    >>> bool(auto <= plain)
+    True
+    """
+
+    _parameter_constraints = {
+        **AscentAttack._parameter_constraints,
+        "norm": [StrOptions({"linf", "l2"})],
+        "loss": [StrOptions({*LOSSES, "targeted_dlr"})],
+        "n_targets": [Interval(Integral, 1, None, closed="left")],
+    }
+    _parameter_constraints.pop("step_size")
+
+    def __init__(
+        self,
+        eps=0.1,
+        *,
+        norm="linf",
+        n_iter=100,
+        n_restarts=1,
+        loss="cross_entropy",
+        n_targets=9,
+        gradient="exact",
+        n_eot=1,
+        clip=(0, 1),
+        batch_size=None,
+        random_state=None,
+        device=None,
+        verbose=0,
+    ):
+        self.eps = eps
+        self.norm = norm
+        self.n_iter = n_iter
+        self.n_restarts = n_restarts
+        self.loss = loss
+        self.n_targets = n_targets
+        self.gradient = gradient
+        self.n_eot = n_eot
+        self.clip = clip
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def _run(self, attacker, search):
+        goal = search.goal
+        if self.loss != "targeted_dlr" or goal.targeted:
+            name = "dlr" if self.loss == "targeted_dlr" else self.loss
+            losses = [lambda scores, at: goal[at].loss(scores, name)]
+        else:
+            rivals = rivals_by_score(attacker.scores(search.x), goal.label, self.n_targets)
+            losses = [
+                lambda scores, at, rival=rival: rival_dlr(scores, goal.label[at], rival[at]) for rival in rivals.T
+            ]
+        for turn, loss in enumerate(losses):
+            for restart in range(self.n_restarts):
+                index = search.standing()
+                if not len(index):
+                    return
+                ball = search.ball[index]
+                images = search.images[index.cpu().numpy()]
+                x = ball.project(self._start(ball, search.streams, images, turn * self.n_restarts + restart))
+                _ascend(attacker, search, index, x, loss, self.n_iter)
+
+    def _start(self, ball, streams, images, restart):
+        shape = tuple(ball.x.shape[1:])
+
+        def noise(generator):
+            if self.norm == "linf":
+                delta = generator.uniform(-1, 1, size=shape)
+                return delta / np.abs(delta).max()
+            delta = generator.standard_normal(shape)
+            return delta / np.linalg.norm(delta)
+
+        delta = torch.as_tensor(streams.draw(images, noise, restart=restart), device=ball.x.device)
+        return (ball.x.double() + ball.eps * delta).to(ball.x.dtype)
+
+    def _n_ticks(self, n_classes):
+        turns = min(self.n_targets, n_classes - 1) if self.loss == "targeted_dlr" else 1
+        return turns * self.n_restarts * self.n_iter
+
+
+def _ascend(attacker, search, index, x, loss, n_iter):
+    """One run from `x`."""
+
+    def evaluate(index, x):
+        (gradient,), scores, (value,) = attacker.gradients(x, [lambda scores: loss(scores, index)])
+        return gradient, value, search.offer(index, x, scores)
+
+    gradient, value, still = evaluate(index, x)
+    ball = search.ball[index]
+    state = {
+        "x": x,
+        "previous": x,
+        "gradient": gradient,
+        "value": value,
+        "best": x,
+        "best_gradient": gradient,
+        "best_value": value,
+        "step": torch.full_like(value, 2 * ball.eps),
+        "rises": torch.zeros_like(value),
+        "halved": torch.ones_like(value, dtype=torch.bool),
+        "best_value_then": value,
+    }
+    period, since = max(int(_FIRST * n_iter), 1), 0
+    for iteration in range(n_iter):
+        if not bool(still.all()):
+            index, ball = index[still], ball[still]
+            state = {name: values[still] for name, values in state.items()}
+        if not len(index):
+            return
+        now = _State(state)
+        x = _momentum_step(ball, now, first=iteration == 0)
+        gradient, value, still = evaluate(index, x)
+        search.progress.update()
+        state["previous"], state["x"], state["gradient"] = now.x, x, gradient
+        state["rises"] = now.rises + (value > now.value)
+        state["value"] = value
+        risen = value > now.best_value
+        state["best"] = torch.where(wide(risen, x), x, now.best)
+        state["best_gradient"] = torch.where(wide(risen, x), gradient, now.best_gradient)
+        state["best_value"] = torch.where(risen, value, now.best_value)
+        since += 1
+        if since == period:
+            _checkpoint(state, period)
+            since, period = 0, max(period - max(int(_SHORTER * n_iter), 1), max(int(_SHORTEST * n_iter), 1))
+
+
+class _State:
+    """The images' state by attribute."""
+
+    def __init__(self, values):
+        self.__dict__.update(values)
+
+
+def _momentum_step(ball, now, first):
+    step = wide(now.step, now.x)
+    ahead = ball.project(now.x + step * ball.direction(now.x, now.gradient))
+    share = 1.0 if first else _MOMENTUM
+    return ball.project(now.x + share * (ahead - now.x) + (1 - share) * (now.x - now.previous))
+
+
+def _checkpoint(state, period):
+    """Halve the steps that do not pay, and take their images back to the best point."""
+    now = _State(state)
+    stuck = ~now.halved & (now.best_value <= now.best_value_then)
+    halve = (now.rises <= _RISING * period) | stuck
+    state["halved"], state["best_value_then"] = halve, now.best_value
+    state["step"] = torch.where(halve, now.step / 2, now.step)
+    state["rises"] = torch.zeros_like(now.rises)
+    back = wide(halve, now.x)
+    state["x"] = torch.where(back, now.best, now.x)
+    state["gradient"] = torch.where(back, now.best_gradient, now.gradient)

@@ -1,0 +1,226 @@
+"""Carlini and Wagner's l2 attack: the nearest adversarial image by penalty and binary search."""
+
+from numbers import Integral, Real
+
+import torch
+from sklearn.utils._param_validation import Interval
+
+from skrobust.attacks.core.ball import vector_norm
+from skrobust.attacks.core.base import GradientAttack
+from skrobust.attacks.core.shapes import wide
+
+# Adam's constants.
+_BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-8
+
+# A run is cut into this many stretches; an image whose objective rose over one of them has converged.
+_STRETCHES = 10
+
+
+class CarliniWagner(GradientAttack):
+    """Carlini and Wagner's l2 attack: minimises ‖x' - x‖₂² + c · max(s_y - max_{j≠y} s_j, -confidence).
+
+    Adam runs in the variable w with x' = tanh(w) scaled to the box (without a box: in x' itself). c is found for
+    each image by binary search: smaller after a success, larger after a failure.
+
+    Parameters
+    ----------
+    eps : float, default=inf
+        Infinity: the nearest adversarial image that was found, wherever it is. A number: adversarial images within
+        that distance count, and images leave with their first one.
+    confidence : float, default=0.0
+        Margin by which the wrong class is to win.
+    n_iter : int, default=1000
+        Steps of Adam for each c.
+    learning_rate : float, default=5e-3
+    binary_search_steps : int, default=5
+    initial_const : float, default=1e-2
+        The first c.
+    abort_early : bool, default=True
+        End an image's run when a tenth of the steps did not lower its objective.
+    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
+        Backward pass of front ends, see `PGD`.
+    n_eot : int, default=1
+        Passes over which a randomised model is averaged.
+    clip : pair or None, default=(0, 1)
+        Range of valid values. None: no bounds.
+    batch_size : int or None, default=None
+    random_state : int, RandomState instance or None, default=None
+        Not used: nothing is drawn.
+    device : str, torch.device or None, default=None
+    verbose : int, default=0
+
+    Notes
+    -----
+    The defaults are those of CleverHans 2.1, which the front-end paper used.
+
+    References
+    ----------
+    N. Carlini, D. Wagner, "Towards evaluating the robustness of neural networks", IEEE S&P 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skrobust.attacks import CarliniWagner
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = X / 16
+    >>> model = LogisticRegression().fit(X[:1000], y[:1000])
+    >>> X, y = X[1000:1020], y[1000:1020]
+    >>> X_adv = CarliniWagner(n_iter=100, learning_rate=0.05).perturb(model, X, y)
+    >>> model.score(X_adv, y)
+    0.0
+    >>> bool(np.linalg.norm(X_adv - X, axis=1).mean() < 0.8)
+    True
+    """
+
+    norm = "l2"
+
+    _parameter_constraints = {
+        **GradientAttack._parameter_constraints,
+        "eps": [Interval(Real, 0, None, closed="both")],
+        "confidence": [Interval(Real, 0, None, closed="left")],
+        "n_iter": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "binary_search_steps": [Interval(Integral, 1, None, closed="left")],
+        "initial_const": [Interval(Real, 0, None, closed="neither")],
+        "abort_early": ["boolean"],
+    }
+    _parameter_constraints.pop("norm")
+
+    def __init__(
+        self,
+        eps=float("inf"),
+        *,
+        confidence=0.0,
+        n_iter=1000,
+        learning_rate=5e-3,
+        binary_search_steps=5,
+        initial_const=1e-2,
+        abort_early=True,
+        gradient="exact",
+        n_eot=1,
+        clip=(0, 1),
+        batch_size=None,
+        random_state=None,
+        device=None,
+        verbose=0,
+    ):
+        self.eps = eps
+        self.confidence = confidence
+        self.n_iter = n_iter
+        self.learning_rate = learning_rate
+        self.binary_search_steps = binary_search_steps
+        self.initial_const = initial_const
+        self.abort_early = abort_early
+        self.gradient = gradient
+        self.n_eot = n_eot
+        self.clip = clip
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def _run(self, attacker, search):
+        index = search.standing()
+        n = len(index)
+        const = torch.full((n,), self.initial_const, dtype=torch.float64, device=index.device)
+        low, high = torch.zeros_like(const), torch.full_like(const, torch.inf)
+        for _ in range(self.binary_search_steps):
+            at = (~search.lost[index]).nonzero().squeeze(1)
+            if not len(at):
+                return
+            success = torch.zeros(n, dtype=torch.bool, device=index.device)
+            success[at] = self._minimise(attacker, search, index[at], const[at])
+            high = torch.where(success, torch.minimum(high, const), high)
+            low = torch.where(success, low, torch.maximum(low, const))
+            const = torch.where(torch.isfinite(high), (low + high) / 2, const * 10)
+
+    def _minimise(self, attacker, search, index, const):
+        """One run of Adam at one c an image; returns for which images it met a success."""
+        n = len(index)
+        success = torch.zeros(n, dtype=torch.bool, device=index.device)
+        at = torch.arange(n, device=index.device)
+        ball = search.ball[index]
+        space = _Space(ball)
+        w = space.enter(ball.x)
+        first, second = torch.zeros_like(w), torch.zeros_like(w)
+        before = torch.full_like(const, torch.inf)
+        stretch = max(1, self.n_iter // _STRETCHES)
+        for step in range(1, self.n_iter + 1):
+            x = space.leave(w)
+            goal = search.goal[index[at]]
+
+            def penalty(scores, goal=goal):
+                return (-goal.margin(scores)).clamp_min(-self.confidence)
+
+            (gradient,), scores, (value,) = attacker.gradients(x, [penalty])
+            found = goal.reached(scores) & (goal.margin(scores) >= self.confidence)
+            success[at] |= found
+            still = self._offer(search, index[at], ball, x, scores, found)
+            search.progress.update()
+            delta = x.double() - ball.x.double()
+            objective = delta.square().flatten(1).sum(1) + const[at] * value.double()
+            if self.abort_early and step % stretch == 0:
+                still = still & (objective <= 0.9999 * before[at])
+                before[at] = objective
+            if not bool(still.all()):
+                at, x, w, gradient, delta = at[still], x[still], w[still], gradient[still], delta[still]
+                first, second, ball = first[still], second[still], ball[still]
+                if not len(at):
+                    break
+            slope = (2 * delta + wide(const[at], delta) * gradient.double()) * space.slope(w)
+            first = _BETA_1 * first + (1 - _BETA_1) * slope
+            second = _BETA_2 * second + (1 - _BETA_2) * slope.square()
+            rise = (second / (1 - _BETA_2**step)).sqrt() + _TINY
+            w = w - self.learning_rate * first / (1 - _BETA_1**step) / rise
+        else:
+            x = space.leave(w)
+            scores = attacker.scores(x)
+            goal = search.goal[index[at]]
+            found = goal.reached(scores) & (goal.margin(scores) >= self.confidence)
+            success[at] |= found
+            self._offer(search, index[at], ball, x, scores, found)
+        return success
+
+    def _offer(self, search, index, ball, x, scores, found):
+        """Put the successes that lie in the ball to the search; returns who goes on."""
+        still = torch.ones_like(found)
+        found = found & (vector_norm(x.double() - ball.x.double(), "l2") <= ball.reach)
+        if bool(found.any()):
+            still[found] = search.offer(index[found], x[found], scores[found])
+        return still
+
+    def _n_ticks(self, n_classes):
+        return self.binary_search_steps * self.n_iter
+
+    def _n_copies(self, n_classes):
+        return 2
+
+
+class _Space:
+    """The variable in which the box has no bounds: x' = centre + half · tanh(w); without a box x' itself."""
+
+    def __init__(self, ball):
+        self._dtype = ball.x.dtype
+        self._box = ball.box
+        self._curved = ball.box is not None and all(bool(torch.isfinite(bound).all()) for bound in ball.box)
+        if self._curved:
+            low, high = (bound.double() for bound in ball.box)
+            self._centre, self._half = (high + low) / 2, (high - low) / 2
+
+    def enter(self, x):
+        if not self._curved:
+            return x.double()
+        # Slightly inside, where the inverse of tanh is finite; a feature with no room has no w.
+        unit = torch.where(self._half > 0, (x.double() - self._centre) / self._half.clamp_min(1e-300), 0)
+        return torch.atanh(unit.clamp(-1, 1) * 0.999999)
+
+    def leave(self, w):
+        """The image, in the dtype of X and inside the box."""
+        x = (self._centre + self._half * torch.tanh(w) if self._curved else w).to(self._dtype)
+        return x if self._box is None else torch.minimum(torch.maximum(x, self._box[0]), self._box[1])
+
+    def slope(self, w):
+        """∂x' / ∂w."""
+        return self._half * (1 - torch.tanh(w).square()) if self._curved else torch.ones_like(w)

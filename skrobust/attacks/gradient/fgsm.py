@@ -1,0 +1,82 @@
+"""The fast gradient sign method and its l2 and l1 forms."""
+
+from sklearn.utils._param_validation import StrOptions
+
+from skrobust.attacks.core.base import GradientAttack
+from skrobust.attacks.core.losses import LOSSES
+
+
+class FGSM(GradientAttack):
+    """Fast gradient sign method: one step to the point of the ball that is farthest along the gradient.
+
+    x + eps · sgn(∇loss(x)) for l-infinity; for l2 and l1 the optimum of the linearised loss over the ball cut by the
+    box. Exact on linear models with two classes.
+
+    Parameters
+    ----------
+    eps : float, default=0.1
+        Radius of the ball, in the units of X.
+    norm : {"linf", "l2", "l1"}, default="linf"
+    loss : {"cross_entropy", "margin", "dlr"}, default="cross_entropy"
+    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
+        Backward pass of front ends, see `PGD`.
+    n_eot : int, default=1
+        Passes over which a randomised model is averaged.
+    clip : pair or None, default=(0, 1)
+        Range of valid values. None: no bounds.
+    batch_size : int or None, default=None
+    random_state : int, RandomState instance or None, default=None
+        Not used: nothing is drawn.
+    device : str, torch.device or None, default=None
+    verbose : int, default=0
+
+    References
+    ----------
+    I. Goodfellow, J. Shlens, C. Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.svm import LinearSVC
+    >>> from skrobust.attacks import FGSM
+    >>> X, y = np.array([[0.2, 0.4], [0.8, 0.5]]), np.array(["left", "right"])
+    >>> model = LinearSVC().fit(X, y)
+    >>> FGSM(eps=0.1).perturb(model, X, y).round(2)
+    array([[0.3, 0.5],
+           [0.7, 0.4]])
+    """
+
+    _parameter_constraints = {**GradientAttack._parameter_constraints, "loss": [StrOptions(set(LOSSES))]}
+
+    def __init__(
+        self,
+        eps=0.1,
+        *,
+        norm="linf",
+        loss="cross_entropy",
+        gradient="exact",
+        n_eot=1,
+        clip=(0, 1),
+        batch_size=None,
+        random_state=None,
+        device=None,
+        verbose=0,
+    ):
+        self.eps = eps
+        self.norm = norm
+        self.loss = loss
+        self.gradient = gradient
+        self.n_eot = n_eot
+        self.clip = clip
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def _run(self, attacker, search):
+        index = search.standing()
+        goal, ball = search.goal[index], search.ball[index]
+        gradient, _ = attacker.gradient(ball.x, lambda scores: goal.loss(scores, self.loss))
+        x = ball.farthest(gradient)
+        search.offer(index, x, attacker.scores(x))
+        search.progress.update()

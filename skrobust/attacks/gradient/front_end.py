@@ -1,0 +1,180 @@
+"""The two attacks of the front-end paper, by its names: semi-white box and white box."""
+
+from numbers import Integral, Real
+
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skrobust.attacks.core.base import GradientAttack, relative_step
+from skrobust.attacks.core.climb import climb
+
+from .locally_linear import LocallyLinear
+
+
+class SemiWhiteBox(LocallyLinear):
+    """Semi-white box attack of the front-end paper: e = eps · sgn(w), w the classifier's own linear model.
+
+    The attacker knows the classifier, not the front end, which is left out of his model. For a linear classifier w
+    is its weight; for others the locally linear attack on the classifier alone.
+
+    Parameters
+    ----------
+    eps : float, default=0.1
+        Radius of the ball, in the units of X.
+    norm, n_eot, clip, batch_size, random_state, device, verbose
+        As in `LocallyLinear`.
+
+    References
+    ----------
+    S. Gopalakrishnan et al., "Robust adversarial learning via sparsifying front ends", arXiv 1810.10625, sections
+    IV-A and V-D.
+
+    Examples
+    --------
+    >>> from skrobust.attacks import SemiWhiteBox
+    >>> SemiWhiteBox(eps=0.1).threat_model
+    'semi-white box'
+    """
+
+    _threat_model = "semi-white box"
+    gradient = "skip"
+
+    def __init__(
+        self,
+        eps=0.1,
+        *,
+        norm="linf",
+        n_eot=1,
+        clip=(0, 1),
+        batch_size=None,
+        random_state=None,
+        device=None,
+        verbose=0,
+    ):
+        self.eps = eps
+        self.norm = norm
+        self.n_eot = n_eot
+        self.clip = clip
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+
+class WhiteBox(LocallyLinear):
+    """White box attack of the front-end paper: e = eps · sgn(P_K(w, x)), and its iterated projections.
+
+    P_K(w, x) projects the classifier's linear model w on the basis vectors that the front end selects at x. Where
+    the perturbation moves that selection, it can be followed, in either of two published ways.
+
+    Parameters
+    ----------
+    eps : float, default=0.1
+        Radius of the ball, in the units of X.
+    norm : {"linf", "l2", "l1"}, default="linf"
+        The paper's is l-infinity; for others steps are the optimum of the linear model over the ball ("code") or
+        along its steepest direction ("paper").
+    iterated_projections : {None, "paper", "code"}, default=None
+        None: the projection at x, one step. "paper": e ← clip_eps(e + step_size · sgn(P_K(w, x + e))) from e = 0.
+        "code": e ← eps · sgn(P_K(w, x + e)) from the semi-white attack's e, as the authors' programs do.
+        For classifiers that are not linear, w is taken at x + e too.
+    n_iter : int, default=100
+        Number of iterated projections.
+    step_size : float or None, default=None
+        Step of "paper". None: ``2.5 * eps / n_iter``.
+    keep : {"best", "last"}, default="best"
+        "best": the most harmful of all iterates. "last": the last one, as the authors do; figures printed in the
+        paper are to be compared with this.
+    n_eot, clip, batch_size, random_state, device, verbose
+        As in `LocallyLinear`.
+
+    References
+    ----------
+    S. Gopalakrishnan et al., "Robust adversarial learning via sparsifying front ends", arXiv 1810.10625, sections
+    IV-A, V-D and VI-A.
+
+    Examples
+    --------
+    >>> from skrobust.attacks import WhiteBox
+    >>> WhiteBox(eps=0.1, iterated_projections="code", keep="last").describe()["n_iter"]
+    100
+    """
+
+    gradient = "projection"
+
+    _parameter_constraints = {
+        **GradientAttack._parameter_constraints,
+        "iterated_projections": [None, StrOptions({"paper", "code"})],
+        "n_iter": [Interval(Integral, 1, None, closed="left")],
+        "step_size": [None, Interval(Real, 0, None, closed="neither")],
+        "keep": [StrOptions({"best", "last"})],
+    }
+
+    def __init__(
+        self,
+        eps=0.1,
+        *,
+        norm="linf",
+        iterated_projections=None,
+        n_iter=100,
+        step_size=None,
+        keep="best",
+        n_eot=1,
+        clip=(0, 1),
+        batch_size=None,
+        random_state=None,
+        device=None,
+        verbose=0,
+    ):
+        self.eps = eps
+        self.norm = norm
+        self.iterated_projections = iterated_projections
+        self.n_iter = n_iter
+        self.step_size = step_size
+        self.keep = keep
+        self.n_eot = n_eot
+        self.clip = clip
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def _follow(self, pair):
+        if self.iterated_projections is None:
+            return super()._follow(pair)
+        offer = pair.offer if self.keep == "best" else pair.go_on
+        if self.iterated_projections == "paper":
+            step_size = relative_step(self.eps, self.n_iter) if self.step_size is None else self.step_size
+            x = climb(
+                pair.attacker,
+                pair.ball,
+                pair.ball.x,
+                pair.distortion,
+                offer,
+                n_iter=self.n_iter,
+                step_size=step_size,
+                progress=pair.search.progress,
+            )
+        else:
+            x = self._leap(pair, offer)
+        return None if self.keep == "best" else x
+
+    def _leap(self, pair, offer):
+        """Full steps from the semi-white point; the selection is followed, the perturbation is not summed."""
+        ball = pair.ball
+        at = torch.arange(len(ball.x), device=ball.x.device)
+        weights, _ = pair.weights(ball.x, attacker=pair.attacker.seen_with("skip"))
+        x = ball.farthest(weights)
+        for _ in range(self.n_iter):
+            weights, scores = pair.weights(x, at)
+            still = offer(at, x, scores)
+            pair.search.progress.update()
+            at, ball = at[still], ball[still]
+            if not len(at):
+                return x[still]
+            x = ball.farthest(weights[still])
+        offer(at, x, pair.attacker.scores(x))
+        return x
+
+    def _n_ticks(self, n_classes):
+        return (n_classes - 1) * (1 if self.iterated_projections is None else self.n_iter)

@@ -1,0 +1,226 @@
+"""The Jacobian saliency map attack: few features, changed as far as they go."""
+
+import math
+from numbers import Integral, Real
+
+import torch
+from sklearn.utils import gen_batches
+from sklearn.utils._param_validation import Interval
+
+from skrobust.attacks.core.base import GradientAttack
+from skrobust.attacks.core.other_classes import rivals_by_score
+
+# Bytes that the table of candidate pairs may take at once.
+_TABLE_BYTES = 2**26
+
+
+class JSMA(GradientAttack):
+    """Jacobian saliency map attack (Papernot et al.): the best pair of features again and again, each used once.
+
+    With alpha the sum of ∂s_t/∂x over the pair and beta that of Σ_{j≠t} ∂s_j/∂x, the pair with the largest
+    -alpha · beta is chosen among those with alpha > 0 and beta < 0 (for ``theta < 0`` the signs are the other way
+    round), and both features are moved by `theta`. An image stops when the goal is reached, when no pair is
+    admissible, or after floor(n_features · gamma / 2) pairs.
+
+    Parameters
+    ----------
+    theta : float, default=1.0
+        Change of a feature, in the units of X; negative values lower features.
+    gamma : float in (0, 1], default=0.1
+        Largest share of the features that are changed: the ball in the l0 "norm".
+    pairs : bool, default=True
+        False: one feature at a time, by the same rule, at most floor(n_features · gamma).
+    n_targets : int or None, default=None
+        Rival classes that are aimed at in turn, the highest score first; any wrong answer counts. None: all. The
+        rule itself is targeted: with `y_target` it aims there alone.
+    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
+        Backward pass of front ends, see `PGD`.
+    n_eot : int, default=1
+        Passes over which a randomised model is averaged.
+    clip : pair or None, default=(0, 1)
+        Range of valid values; features at its end are no candidates. None: no bounds.
+    batch_size : int or None, default=None
+    random_state : int, RandomState instance or None, default=None
+        Not used: nothing is drawn.
+    device : str, torch.device or None, default=None
+    verbose : int, default=0
+
+    Notes
+    -----
+    Saliency is taken from the class scores, not from their softmax, whose derivatives sum to zero over the classes
+    and so tell the pair's beta nothing. The best pair is found exactly without the table of all pairs: if two
+    features have both a larger alpha and a smaller beta than a third, the third is in no best pair.
+
+    References
+    ----------
+    N. Papernot et al., "The limitations of deep learning in adversarial settings", EuroS&P 2016.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skrobust.attacks import JSMA
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = X / 16
+    >>> model = LogisticRegression().fit(X[:1000], y[:1000])
+    >>> X_adv = JSMA(gamma=0.1).perturb(model, X[1000:1100], y[1000:1100])
+    >>> bool(((X_adv != X[1000:1100]).sum(axis=1) <= 6).all())
+    True
+    >>> bool(model.score(X_adv, y[1000:1100]) < 0.5)
+    True
+    """
+
+    norm = "l0"
+
+    _parameter_constraints = {
+        **GradientAttack._parameter_constraints,
+        "theta": [Interval(Real, None, None, closed="neither")],
+        "gamma": [Interval(Real, 0, 1, closed="right")],
+        "pairs": ["boolean"],
+        "n_targets": [None, Interval(Integral, 1, None, closed="left")],
+    }
+    _parameter_constraints.pop("eps")
+    _parameter_constraints.pop("norm")
+
+    def __init__(
+        self,
+        theta=1.0,
+        gamma=0.1,
+        *,
+        pairs=True,
+        n_targets=None,
+        gradient="exact",
+        n_eot=1,
+        clip=(0, 1),
+        batch_size=None,
+        random_state=None,
+        device=None,
+        verbose=0,
+    ):
+        self.theta = theta
+        self.gamma = gamma
+        self.pairs = pairs
+        self.n_targets = n_targets
+        self.gradient = gradient
+        self.n_eot = n_eot
+        self.clip = clip
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def _run(self, attacker, search):
+        goal = search.goal
+        if goal.targeted:
+            targets = [goal.label]
+        else:
+            scores = attacker.scores(search.x)
+            targets = rivals_by_score(scores, goal.label, self.n_targets or scores.shape[1]).T
+        for target in targets:
+            index = search.standing()
+            if not len(index):
+                return
+            self._towards(attacker, search, index, target[index])
+
+    def _towards(self, attacker, search, index, target):
+        ball = search.ball[index]
+        x = ball.x
+        n_features = x[0].numel()
+        sign = math.copysign(1.0, self.theta)
+        end = (ball.high if sign > 0 else ball.low).flatten(1)
+        free = x.flatten(1) != end
+        for _ in range(self._n_changes(n_features)):
+            (up, total), scores, _ = attacker.gradients(
+                x,
+                [
+                    lambda scores, target=target: scores.gather(1, target[:, None]).squeeze(1),
+                    lambda scores: scores.sum(1),
+                ],
+            )
+            still = search.offer(index, x, scores)
+            search.progress.update()
+            alpha = sign * up.flatten(1)
+            beta = sign * (total - up).flatten(1)
+            chosen, found = _best_pair(alpha, beta, free) if self.pairs else _best_single(alpha, beta, free)
+            still = still & found
+            index, x, target, chosen = index[still], x[still], target[still], chosen[still]
+            free, end = free[still].scatter(1, chosen, False), end[still]
+            if not len(index):
+                return
+            x = x.flatten(1).scatter(1, chosen, end.gather(1, chosen)).reshape(x.shape)
+        search.offer(index, x, attacker.scores(x))
+
+    def _n_changes(self, n_features):
+        return int(n_features * self.gamma / (2 if self.pairs else 1))
+
+    def _radius(self):
+        return abs(float(self.theta))
+
+    def _ball_norm(self):
+        return "linf"
+
+    def _n_copies(self, n_classes):
+        return 2
+
+
+def _best_single(alpha, beta, free):
+    """The feature with the largest -alpha · beta among those with alpha > 0 > beta."""
+    score = torch.where(free & (alpha > 0) & (beta < 0), -alpha * beta, -torch.inf)
+    best = score.max(dim=1)
+    return best.indices[:, None], torch.isfinite(best.values)
+
+
+def _best_pair(alpha, beta, free):
+    """The pair with the largest -(alpha_p + alpha_q)(beta_p + beta_q) among those with sums alpha > 0 > beta.
+
+    Parameters
+    ----------
+    alpha, beta : Tensor of shape (n_samples, n_features)
+    free : Tensor of bool of the same shape
+        Features that may be chosen.
+
+    Returns
+    -------
+    pair : Tensor of int of shape (n_samples, 2)
+    found : Tensor of bool of shape (n_samples,)
+        Whether there is an admissible pair; elsewhere `pair` means nothing.
+    """
+    n_samples, n_features = alpha.shape
+    pair = torch.zeros((n_samples, 2), dtype=torch.int64, device=alpha.device)
+    found = torch.zeros(n_samples, dtype=torch.bool, device=alpha.device)
+    if n_features < 2:
+        return pair, found
+    # Sorted by falling alpha; of equal ones by falling -beta, so that who comes earlier dominates.
+    by_gain = (-beta).argsort(dim=1, descending=True, stable=True)
+    order = by_gain.gather(
+        1, torch.where(free, alpha, -torch.inf).gather(1, by_gain).argsort(dim=1, descending=True, stable=True)
+    )
+    gain = torch.where(free, -beta, -torch.inf).gather(1, order)
+    # A feature with two earlier ones of no smaller gain can be replaced in any pair by one of them.
+    lowest = torch.full_like(gain[:, :1], -torch.inf)
+    first = torch.cat([lowest, gain.cummax(1).values[:, :-1]], dim=1)
+    second = torch.cat([lowest, torch.minimum(gain, first).cummax(1).values[:, :-1]], dim=1)
+    undominated = free.gather(1, order) & (gain > second)
+    width = int(undominated.sum(1).max())
+    if width < 2:
+        return pair, found
+    # The undominated first, in their order.
+    front = undominated.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :width]
+    kept = undominated.gather(1, front)
+    feature = order.gather(1, front)
+    a = torch.where(kept, alpha.gather(1, feature), torch.nan)
+    g = torch.where(kept, -beta.gather(1, feature), torch.nan)
+    place = torch.arange(width, device=alpha.device)
+    most = torch.full((n_samples,), -torch.inf, dtype=alpha.dtype, device=alpha.device)
+    n_rows = max(1, _TABLE_BYTES // (width * 4 * alpha.element_size()))  # of the table, width features each
+    for some in gen_batches(n_samples, max(1, n_rows // width)):
+        for part in gen_batches(width, min(width, n_rows)):
+            sum_a = a[some, part, None] + a[some, None, :]
+            sum_g = g[some, part, None] + g[some, None, :]
+            admissible = (sum_a > 0) & (sum_g > 0) & (place[part, None] < place)
+            best = torch.where(admissible, sum_a * sum_g, -torch.inf).flatten(1).max(dim=1)
+            both = torch.stack([part.start + best.indices // width, best.indices % width], dim=1)
+            higher = best.values > most[some]
+            pair[some] = torch.where(higher[:, None], feature[some].gather(1, both), pair[some])
+            most[some] = torch.maximum(most[some], best.values)
+    return pair, torch.isfinite(most)

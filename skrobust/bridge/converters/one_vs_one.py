@@ -1,0 +1,48 @@
+"""One-vs-one decisions, and scikit-learn's way from pairs of classes to classes."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from skrobust.bridge.autograd import with_backward
+
+
+class PairAggregation(nn.Module):
+    """Class scores from pairwise decisions: votes plus a confidence in (-1/3, 1/3) that breaks their ties.
+
+    As ``sklearn.utils.multiclass._ovr_decision_function``: with s_c the sum of the confidences for class c, its score
+    is votes_c + s_c / (3 (|s_c| + 1)). A vote has no slope, and the second term alone misleads attacks: it is nearly
+    flat for the classes that lead. So the backward pass takes each vote to be the logistic function of 4 times the
+    pair's confidence (chosen on digits, where it makes PGD up to 16 points stronger than no slope).
+
+    Parameters
+    ----------
+    n_classes : int
+    like : Tensor
+        Of the dtype and on the device of the decisions.
+    threshold : float, default=0.0
+        Confidence at which a vote changes sides.
+    """
+
+    def __init__(self, n_classes, like, threshold=0.0):
+        super().__init__()
+        first, second = np.triu_indices(n_classes, k=1)
+        self.register_buffer("first", _one_hot(first, n_classes, like))
+        self.register_buffer("second", _one_hot(second, n_classes, like))
+        self.threshold = threshold
+
+    def votes(self, second_wins):
+        """Votes of shape (n_samples, n_classes); `second_wins` (n_samples, n_pairs): does the second class win?"""
+        second_wins = second_wins.to(self.first.dtype)
+        return (1 - second_wins) @ self.first + second_wins @ self.second
+
+    def forward(self, second_wins, confidences):
+        """Scores; `confidences` of shape (n_samples, n_pairs) are those in the second class of each pair."""
+        total = confidences @ (self.second - self.first)
+        share = total / (3 * (total.abs() + 1))
+        relaxed = self.votes(torch.sigmoid(4 * (confidences - self.threshold)))
+        return with_backward(self.votes(second_wins) + share, relaxed + share)
+
+
+def _one_hot(indices, n_classes, like):
+    return torch.eye(n_classes, dtype=like.dtype, device=like.device)[torch.as_tensor(indices, device=like.device)]

@@ -1,0 +1,124 @@
+"""Which function converts which class. Knows no torch, so that estimators can enter themselves when imported."""
+
+import importlib
+import inspect
+
+# The package that defines a class -> our files with its converters, imported when such an estimator is first met.
+_FAMILIES = {
+    "sklearn.calibration": ["calibration"],
+    "sklearn.compose": ["compose"],
+    "sklearn.decomposition": ["decomposition", "features"],
+    "sklearn.discriminant_analysis": ["discriminant"],
+    "sklearn.ensemble": ["ensembles"],
+    "sklearn.feature_selection": ["features"],
+    "sklearn.frozen": ["pipelines"],
+    "sklearn.kernel_approximation": ["features"],
+    "sklearn.linear_model": ["linear"],
+    "sklearn.model_selection": ["pipelines", "thresholds"],
+    "sklearn.multiclass": ["multiclass"],
+    "sklearn.naive_bayes": ["naive_bayes"],
+    "sklearn.neural_network": ["neural"],
+    "sklearn.pipeline": ["compose", "pipelines"],
+    "sklearn.preprocessing": ["features", "functions", "scalers"],
+    "sklearn.random_projection": ["decomposition"],
+    "sklearn.svm": ["linear", "svm"],
+    "skorch": ["skorch"],
+}
+
+_METHODS = {
+    "transformer": ("transform",),
+    "classifier": ("predict", "predict_proba", "decision_function"),
+}
+
+_converters = {}
+
+
+class NoGradientError(TypeError):
+    """A step of the model has no differentiable form that the bridge knows."""
+
+
+def register_module(*classes, role=None):
+    """Enter a function that turns a fitted estimator into a torch module.
+
+    The function serves the classes and their subclasses, unless a subclass redefines the method that the module
+    stands for (``transform``, or ``predict``, ``predict_proba`` and ``decision_function``): such a subclass needs a
+    function of its own.
+
+    Parameters
+    ----------
+    *classes : type
+        Estimator classes.
+    role : {"transformer", "classifier"} or None, default=None
+        Which of its two uses the module stands for, for a class that both transforms and predicts. None: the only
+        one it has, or "classifier".
+
+    Returns
+    -------
+    decorator
+        Takes and returns ``function(estimator, conversion) -> torch.nn.Module``. `conversion` is the running
+        `Conversion`: its settings, and ``conversion(sub_estimator)`` for nested estimators. The module of a
+        transformer maps X to ``transform(X)``; that of a classifier maps X to class scores of shape
+        ``(n_samples, n_classes)`` whose argmax is the prediction, and may define ``predict_proba``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn.base import BaseEstimator, TransformerMixin
+    >>> from skrobust.bridge import as_module, register_module
+    >>> class Squares(TransformerMixin, BaseEstimator):
+    ...     def fit(self, X, y=None):
+    ...         self.n_features_in_ = X.shape[1]
+    ...         return self
+    ...     def transform(self, X):
+    ...         return X**2
+    >>> @register_module(Squares)
+    ... def convert_squares(estimator, conversion):
+    ...     class SquaresModule(torch.nn.Module):
+    ...         def forward(self, X):
+    ...             return X**2
+    ...     return SquaresModule()
+    >>> as_module(Squares().fit(np.ones((1, 2))))(torch.tensor([[1.0, 3.0]]))
+    tensor([[1., 9.]], dtype=torch.float64)
+    """
+    if not classes or not all(isinstance(cls, type) for cls in classes):
+        raise TypeError(f"register_module takes one or more classes, got {classes!r}.")
+    if role not in (None, *_METHODS):
+        raise ValueError(f"role must be 'transformer', 'classifier' or None, got {role!r}.")
+
+    def decorator(function):
+        for cls in classes:
+            _converters[cls, role] = function
+        return function
+
+    return decorator
+
+
+def is_classifier(estimator):
+    """Whether `estimator` predicts one of ``classes_``; asks for no scikit-learn base class."""
+    return hasattr(estimator, "classes_") and hasattr(estimator, "predict")
+
+
+def find_converter(estimator, role):
+    """Return the function that converts `estimator` in this `role`, or None and the reason why there is none."""
+    cls = type(estimator)
+    for base in cls.__mro__:
+        for package, files in _FAMILIES.items():
+            if f"{base.__module__}.".startswith(f"{package}."):
+                for file in files:
+                    importlib.import_module(f"skrobust.bridge.converters.{file}")
+    for base in cls.__mro__:
+        function = _converters.get((base, role))
+        if function is None and role == ("classifier" if is_classifier(estimator) else "transformer"):
+            function = _converters.get((base, None))
+        if function is None:
+            continue
+        changed = [name for name in _METHODS[role] if _attribute(cls, name) is not _attribute(base, name)]
+        if not changed:
+            return function, None
+        return None, f"it redefines {', '.join(changed)} of {base.__name__}, whose module is known"
+    return None, f"no module is registered for a {role} of class {cls.__module__}.{cls.__qualname__}"
+
+
+def _attribute(cls, name):
+    return inspect.getattr_static(cls, name, None)

@@ -1,0 +1,157 @@
+"""Certificates of linear classifiers on polarized codes."""
+
+import numpy as np
+
+from skrobust.kernels.rounding import gamma
+from skrobust.signals import batch_slices
+
+from .proofs import Proof
+
+
+class CodeBoxProof(Proof):
+    """Worst case over the levels that each atom can reach, atom by atom.
+
+    An atom's entries move together: its response passes one threshold after the other. Exact for pixels in linf,
+    each of which is moved by a value of its own; other atoms are assumed to reach their worst levels together.
+
+    Parameters
+    ----------
+    coder : PolarizingCoder
+    """
+
+    def __init__(self, coder, values, rivals, norm, clip):
+        super().__init__(values, rivals, norm, clip)
+        self.switches = coder._switches
+        self.n_jobs = coder.n_jobs
+        self.scores = self._level_scores(rivals.head.coef)
+        # Codes are at most 1, so that rounding is the same for all images; ours adds up to three terms an entry.
+        ones = np.ones(len(self.switches.thresholds))
+        self.errors = rivals.errors(ones, values.dtype) + 2 * rivals.errors(ones, np.dtype(np.float64))
+
+    @property
+    def is_exact(self):
+        return self.norm == "linf" and self.switches.atoms.is_exact
+
+    @property
+    def method(self):
+        return f"polarized code: worst case over the levels of each atom ({'exact' if self.is_exact else 'sound'})"
+
+    def holds(self, eps, index):
+        result = np.zeros(len(index), dtype=bool)
+        n_classes, n_atoms, n_levels = self.scores.shape
+        for batch in batch_slices(len(index), 16 * n_classes * n_atoms * n_levels):
+            result[batch] = self._batch(eps[batch], index[batch])
+        return result
+
+    def _batch(self, eps, index):
+        values, rivals = self.values[index], self.rivals[index]
+        codes = self.switches.encode(values, n_jobs=self.n_jobs).astype(np.float64)
+        bounds = self.switches.bounds(values, eps, self.norm, self.clip, n_jobs=self.n_jobs)
+        level, low, high = map(self._levels, (codes, bounds.lower, bounds.upper))
+        margins = rivals.margins(codes)
+        sample, atom = np.nonzero(low != high)
+        place = np.arange(self.scores.shape[2])
+        for label, members, _, _ in rivals.groups():
+            pairs = np.flatnonzero(np.isin(sample, members))
+            at = sample[pairs], atom[pairs]
+            found = self.scores[label, at[1]] - self.scores[:, at[1]]  # (n_classes, n_pairs, n_levels)
+            reachable = (place >= low[at][:, None]) & (place <= high[at][:, None])
+            now = np.take_along_axis(found, level[at][None, :, None], axis=2)[..., 0]
+            loss = now - np.where(reachable, found, np.inf).min(axis=2)
+            for rival in range(len(loss)):
+                if rival != label:
+                    margins[:, rival] -= np.bincount(at[0], loss[rival], minlength=len(margins))
+        return (margins > self.errors[index]).all(axis=1)
+
+    def _levels(self, codes):
+        """How many thresholds each atom has passed, from below minus the largest one on in ternary codes."""
+        n, m = len(codes), self.switches.n_thresholds
+        return codes.reshape(n, -1, m).sum(axis=2).astype(np.int64) + (m if self.switches.ternary else 0)
+
+    def _level_scores(self, coef):
+        """What an atom at each level adds to each score, of shape (n_classes, n_atoms, n_levels)."""
+        steps = coef.reshape(len(coef), -1, self.switches.n_thresholds)
+        upward = np.concatenate([np.zeros_like(steps[..., :1]), np.cumsum(steps, axis=2)], axis=2)
+        return np.concatenate([-upward[..., :0:-1], upward], axis=2) if self.switches.ternary else upward
+
+
+class CodeBudgetProof(Proof):
+    """l2 and l1: what a perturbation spends on one entry it cannot spend on others.
+
+    Switches that change together need responses to move by their gaps g_j, and ``sum_j g_j^p <= mass eps^p`` (p = 2
+    or 1). The worst case over all such sets is bounded by that of their fractions: the entries that cost the
+    attacker least for what they bring come first. The better of this and the box counts.
+    """
+
+    def __init__(self, coder, values, rivals, norm, clip):
+        super().__init__(values, rivals, norm, clip)
+        self.switches, self.n_jobs = coder._switches, coder.n_jobs
+        self.power = 2 if norm == "l2" else 1
+        self.method = "polarized code: worst case over what the budget of a perturbation can change (sound)"
+        self._radii = None
+
+    def holds(self, eps, index):
+        return self.radii()[index] >= eps
+
+    def radii(self):
+        if self._radii is None:
+            self._radii = np.zeros(len(self.values))
+            n_entries = len(self.switches.thresholds) * (2 if self.switches.ternary else 1)
+            for batch in batch_slices(len(self.values), 64 * n_entries):
+                self._radii[batch] = self._batch(batch)
+        return self._radii
+
+    def _batch(self, batch):
+        values, rivals = self.values[batch], self.rivals[batch]
+        switches, atoms = self.switches, self.switches.atoms
+        codes = switches.encode(values, n_jobs=self.n_jobs).astype(np.float64)
+        on, distance = switches.flip_distances(values, self.norm, self.clip, n_jobs=self.n_jobs)
+        sides = (1, -1) if switches.ternary else (1,)
+        per_code = np.repeat(atoms.dual_norms(self.norm), switches.n_thresholds)
+        cost = (distance * np.tile(per_code, len(sides)) * (1 - 1e-12)) ** self.power
+        mass = atoms.mass(self.norm) * switches.n_thresholds * len(sides)
+        margins = rivals.margins(codes)
+        margins -= rivals.errors(np.ones(codes.shape[1]), values.dtype)
+        radii = np.where((margins > 0).all(axis=1), np.inf, 0.0)
+        slack = 1 + gamma(cost.shape[1] + 2, np.float64)
+        for label, members, weights, _ in rivals.groups():
+            for rival in range(len(weights)):
+                if rival == label:
+                    continue
+                effect = np.concatenate([side * weights[rival] for side in sides])
+                harm = np.maximum(np.where(on[members], effect, -effect), 0) * slack
+                room = margins[members, rival]
+                by_box = _first_crossing(distance[members], harm, room)
+                spent = _least_budget(cost[members], harm, room)
+                by_budget = (spent / (mass * slack)) ** (1 / self.power) * (1 - 1e-12)
+                radii[members] = np.minimum(radii[members], np.maximum(by_box, by_budget))
+        return np.where(radii > 0, np.nextafter(radii, 0), 0.0)
+
+
+def _first_crossing(distance, harm, room):
+    """Smallest distance up to which all harm together reaches the room; infinity where it never does."""
+    order = np.argsort(distance, axis=1)
+    reached = np.cumsum(np.take_along_axis(harm, order, axis=1), axis=1) >= room[:, None]
+    reached &= np.isfinite(np.take_along_axis(distance, order, axis=1))
+    first = np.argmax(reached, axis=1)
+    found = np.take_along_axis(distance, np.take_along_axis(order, first[:, None], axis=1), axis=1)[:, 0]
+    return np.where(reached.any(axis=1), found, np.inf)
+
+
+def _least_budget(cost, harm, room):
+    """Smallest sum of costs, of fractions too, for which harm reaches the room; infinity where none does."""
+    useful = np.isfinite(cost) & (harm > 0)
+    price = np.where(useful, cost / np.where(harm > 0, harm, 1), np.inf)
+    order = np.argsort(price, axis=1)
+    harm = np.take_along_axis(np.where(useful, harm, 0), order, axis=1)
+    cost = np.take_along_axis(np.where(useful, cost, 0), order, axis=1)
+    price = np.take_along_axis(price, order, axis=1)
+    total = np.cumsum(harm, axis=1)
+    reached = total >= room[:, None]
+    first = np.argmax(reached, axis=1)[:, None]
+    before = np.take_along_axis(np.cumsum(cost, axis=1) - cost, first, axis=1)[:, 0]
+    missing = room - np.take_along_axis(total - harm, first, axis=1)[:, 0]
+    last = np.maximum(missing, 0) * np.take_along_axis(price, first, axis=1)[:, 0]
+    with np.errstate(invalid="ignore"):
+        budget = before + last
+    return np.where(reached.any(axis=1), budget * (1 - gamma(2 * cost.shape[1] + 4, np.float64)), np.inf)

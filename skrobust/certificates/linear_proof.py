@@ -1,0 +1,35 @@
+"""The exact certificate of a linear classifier on the images themselves."""
+
+import numpy as np
+
+from skrobust.estimators.polar.atoms import DUAL_ORDERS
+from skrobust.kernels.rounding import gamma
+
+from .proofs import Proof
+
+
+class LinearProof(Proof):
+    """Margin against eps times the dual norm of the difference of weights; in linf, only as far as `clip` lets go."""
+
+    method = "linear: margin against eps times the dual norm of the weights"
+
+    @property
+    def is_exact(self):
+        return self.norm == "linf" or self.clip is None
+
+    def holds(self, eps, index):
+        x = self.values[index].astype(np.float64)
+        rivals, radius = self.rivals[index], eps[:, None]
+        if self.norm == "linf":
+            fall = rise = np.broadcast_to(radius, x.shape)
+            if self.clip is not None:
+                fall, rise = np.minimum(radius, x - self.clip[0]), np.minimum(radius, self.clip[1] - x)
+            margins = rivals.margins(x, fall, rise)
+        else:
+            margins = rivals.margins(x)
+            for _, members, weights, _ in rivals.groups():
+                dual = np.linalg.norm(weights, ord=DUAL_ORDERS[self.norm], axis=1)
+                dual = dual * (1 + gamma(x.shape[1] + 4, np.float64))
+                margins[members] -= eps[members, None] * dual
+        size = np.abs(x) + radius
+        return (margins > 2 * rivals.errors(size, self.values.dtype)).all(axis=1)

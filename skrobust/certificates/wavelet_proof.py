@@ -1,0 +1,198 @@
+"""Certificates of linear classifiers behind a `WaveletSparsifier`."""
+
+import numpy as np
+
+from skrobust.estimators.polar.atoms import DUAL_ORDERS
+from skrobust.estimators.polar.wavelet_atoms import WaveletAtoms
+from skrobust.kernels.rounding import gamma
+from skrobust.operators.wavelet.selection import TIE_ROUNDINGS
+from skrobust.signals import batch_slices
+
+from .errors import NoCertificateError
+from .proofs import Proof
+
+
+class WaveletProof(Proof):
+    """Gap condition, then a linear worst case.
+
+    A perturbation e moves the coefficient of atom psi_j by at most ``|psi_j . e|``. Where the smallest kept magnitude
+    stays above the largest dropped one by more than both can move, the support S cannot change, and the front end is
+    the projection P_S, followed by its clip. Then the score difference d . clip(P_S (x + e)) is bounded from below by
+    replacing the clip of each pixel, over the range that the pixel can take, by the line below it (where d_i > 0) or
+    above it (where d_i < 0), and by minimising the linear function that remains over the ball exactly.
+
+    Parameters
+    ----------
+    front_end : WaveletSparsifier
+    """
+
+    method = "wavelet front end: gap between kept and dropped coefficients, then a linear worst case (sound)"
+
+    def __init__(self, front_end, name, values, rivals, norm, clip):
+        super().__init__(values, rivals, norm, clip)
+        if not front_end.is_orthonormal_:
+            raise NoCertificateError(
+                f"No certificate through step {name!r} (WaveletSparsifier): its basis is not orthonormal "
+                "(is_orthonormal_ is False). Choose a level at which every size halves exactly, and a wavelet other "
+                "than dmey."
+            )
+        if front_end.color_space is not None:
+            raise NoCertificateError(
+                f"No certificate through step {name!r} (WaveletSparsifier): color_space={front_end.color_space!r} "
+                "mixes the channels. Use color_space=None."
+            )
+        self.front_end = front_end
+        self.atoms = WaveletAtoms(front_end.wavelet, front_end._layout, front_end.level_)
+        self.n_pixels = values[0].size // values.shape[-1]
+        self.absolute = abs(self.atoms.analysis())
+        self._gain = self.atoms._gain()
+        # What the rounding of a pixel after analysis and synthesis is relative to.
+        self._round_trip = float((self.atoms.analysis(absolute=True).T @ self._gain).max())
+
+    def holds(self, eps, index):
+        result = np.zeros(len(index), dtype=bool)
+        per_image = 8 * 8 * self.values[0].size * len(self.rivals.head.classes)
+        for batch in batch_slices(len(index), per_image):
+            result[batch] = self._batch(eps[batch], index[batch])
+        return result
+
+    def _batch(self, eps, index):
+        values = self.values[index].astype(np.float64)
+        dtype = self.values.dtype
+        size = np.abs(values).reshape(len(values), -1).max(axis=1) + eps
+        centre, radius = values, np.broadcast_to(eps.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
+        if self.norm == "linf" and self.clip is not None:
+            low, high = np.maximum(values - radius, self.clip[0]), np.minimum(values + radius, self.clip[1])
+            centre, radius = (low + high) / 2, (high - low) / 2
+        coefficients = self._analyze(centre)
+        moved = self._moves(radius, eps)
+        slack = self._gain * (gamma(self._n_operations, dtype) + 3 * gamma(self._n_operations, np.float64))
+        support, fixed = self._support(coefficients, moved, size[:, None, None] * slack, dtype)
+        result = np.zeros(len(index), dtype=bool)
+        chosen = np.flatnonzero(fixed)
+        if len(chosen):
+            parts = (part[chosen] for part in (centre, radius, eps, size, coefficients, support))
+            result[chosen] = self._worst_case(index[chosen], *parts)
+        return result
+
+    def _support(self, coefficients, moved, slack, dtype):
+        """Mask of the K largest of each channel, and whether it is the same all over the ball."""
+        magnitudes = np.abs(coefficients)
+        support = np.zeros(coefficients.shape, dtype=bool)
+        fixed = np.ones(len(coefficients), dtype=bool)
+        n = coefficients.shape[2]
+        # Two orthogonal atoms together move by at most sqrt(2) in l2.
+        pair = np.sqrt(0.5) * (1 + 1e-6) if self.norm == "l2" else 1.0
+        low, high = magnitudes - pair * moved - slack, magnitudes + pair * moved + slack
+        tie = TIE_ROUNDINGS * np.finfo(dtype).eps * (magnitudes + moved + slack).max(axis=2)
+        for channel, k in enumerate(self.front_end.n_nonzero_coefs_):
+            if k == n:
+                support[:, channel] = True
+                continue
+            kept = np.argpartition(-magnitudes[:, channel], k - 1, axis=1)[:, :k]
+            np.put_along_axis(support[:, channel], kept, True, axis=1)
+            mask = support[:, channel]
+            least_kept = np.where(mask, low[:, channel], np.inf).min(axis=1)
+            most_dropped = np.where(mask, -np.inf, high[:, channel]).max(axis=1)
+            fixed &= least_kept > most_dropped + tie[:, channel]
+        return support, fixed
+
+    def _worst_case(self, index, centre, radius, eps, size, coefficients, support):
+        """Whether every score difference stays positive while the support stays as it is."""
+        n, dtype = len(index), self.values.dtype
+        rivals = self.rivals[index]
+        images = self._synthesize(coefficients * support)
+        pixel_error = self._round_trip * gamma(2 * self._n_operations, dtype) * size
+        own = self._round_trip * gamma(2 * self._n_operations, np.float64)
+        reach = self._pixel_reach(support, radius, eps) + pixel_error[:, None]
+        low, high = images - reach, images + reach
+        lower, upper = _line_below(low, high, self.front_end.clip), _line_above(low, high, self.front_end.clip)
+        largest = np.maximum(np.abs(low), np.abs(high))
+        if self.front_end.clip is not None:
+            largest = np.maximum(largest, np.abs(self.front_end.clip).max())
+        weights, offset = rivals.weights()
+        d = weights.reshape(n, -1, images.shape[1])
+        lines = [np.where(d > 0, below[:, None], above[:, None]) for below, above in zip(lower, upper, strict=True)]
+        slope, shift = d * lines[0], d * lines[1]
+        seen = self._analyze(slope.reshape(-1, *centre.shape[1:])) * np.repeat(support, d.shape[1], axis=0)
+        projected = self._synthesize(seen).reshape(d.shape)
+        flat_centre, flat_radius = centre.reshape(n, -1), radius.reshape(n, -1)
+        value = np.einsum("nrp,np->nr", projected, flat_centre) + shift.sum(axis=2) + offset
+        if self.norm == "linf":
+            value -= np.einsum("nrp,np->nr", np.abs(projected), flat_radius)
+        else:
+            value -= eps[:, None] * np.linalg.norm(projected, ord=DUAL_ORDERS[self.norm], axis=2)
+        # The rounding of the front end, of P_S here, and of the sums above.
+        extent = (np.abs(flat_centre) + flat_radius).sum(axis=1)[:, None]
+        relative = 4 * gamma(4 * d.shape[2], np.float64)
+        slack = np.abs(d).sum(axis=2) * pixel_error[:, None] + 4 * own * np.abs(slope).max(axis=2) * extent
+        slack += relative * (np.einsum("nrp,np->nr", np.abs(d), largest) + np.abs(projected).max(axis=2) * extent)
+        errors = rivals.errors(largest + pixel_error[:, None], dtype)
+        positive = value - slack > errors
+        own_class = np.arange(d.shape[1]) == rivals.true[:, None]
+        return (positive | own_class).all(axis=1) & (rivals.true >= 0)
+
+    def _moves(self, radius, eps):
+        """Bounds of |psi_j . e|, of shape (n_samples, n_channels, n_coefficients) or to be broadcast to it."""
+        if self.norm == "linf":
+            per_channel = np.moveaxis(radius, -1, 1).reshape(-1, self.n_pixels)
+            return (per_channel @ self.absolute.T).reshape(len(radius), radius.shape[-1], -1)
+        n_channels = radius.shape[-1]
+        return eps[:, None, None] * self.atoms.dual_norms(self.norm).reshape(-1, n_channels).T
+
+    def _pixel_reach(self, support, radius, eps):
+        """Bound of how far each pixel of P_S (x + e) lies from the centre's."""
+        n, n_channels, n_coefficients = support.shape
+        mask = support.reshape(-1, n_coefficients).astype(np.float64)
+        if self.norm == "linf":
+            reach = (self._moves(radius, eps).reshape(mask.shape) * mask) @ self.absolute
+        elif self.norm == "l2":
+            reach = np.repeat(eps, n_channels)[:, None] * np.sqrt(mask @ self.absolute.power(2)) * (1 + 1e-6)
+        else:
+            peaks = self.atoms.dual_norms("l1").reshape(n_coefficients, n_channels)[:, 0]
+            reach = np.repeat(eps, n_channels)[:, None] * ((mask * peaks) @ self.absolute)
+        reach = reach.reshape(n, n_channels, -1)
+        return np.moveaxis(reach, 1, -1).reshape(n, -1) * (1 + 1e-9)
+
+    def _analyze(self, images):
+        """Coefficients of shape (n_samples, n_channels, n_coefficients)."""
+        coefficients = self.atoms.basis.analyze(images, n_jobs=self.front_end.n_jobs)
+        return coefficients.reshape(*coefficients.shape[:2], -1)
+
+    def _synthesize(self, coefficients):
+        """Images as rows."""
+        maps = coefficients.reshape(*coefficients.shape[:2], *self.atoms.basis.shape)
+        return self.atoms.basis.synthesize(maps, n_jobs=self.front_end.n_jobs).reshape(len(maps), -1)
+
+    @property
+    def _n_operations(self):
+        return self.atoms._n_operations
+
+
+def _line_below(low, high, clip):
+    """Slope and offset of a line that lies below the clip on [low, high]."""
+    if clip is None:
+        return np.ones_like(low), np.zeros_like(low)
+    least, most = map(float, clip)
+    under, over = low < least, high > most
+    slope, offset = np.ones_like(low), np.zeros_like(low)
+    # A line through (least, least), or the constant: whichever leaves the smaller gap.
+    flat = under & (high - least <= least - low)
+    # From where the clip is not flat below, its graph is concave: a chord lies below it.
+    start = np.maximum(low, least)
+    width = np.where(over, high - start, 1.0)
+    chord = np.where(over & (width > 0), (most - start) / np.where(width > 0, width, 1.0), 1.0)
+    slope = np.where(over, chord, slope)
+    offset = np.where(over, start - chord * start, offset)
+    slope, offset = np.where(flat, 0.0, slope), np.where(flat, least, offset)
+    outside = (high <= least) | (low >= most)
+    constant = np.where(high <= least, least, most)
+    return np.where(outside, 0.0, slope), np.where(outside, constant, offset)
+
+
+def _line_above(low, high, clip):
+    """Slope and offset of a line that lies above the clip on [low, high]."""
+    if clip is None:
+        return _line_below(low, high, None)
+    slope, offset = _line_below(-high, -low, (-clip[1], -clip[0]))
+    return slope, -offset

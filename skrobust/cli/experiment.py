@@ -1,0 +1,159 @@
+"""The demo's work: load, tune under attack, attack, and say what came out."""
+
+from contextlib import contextmanager
+
+import numpy as np
+
+from .errors import UsageError
+from .proved import bounds_table, prove, what_helped
+from .recipes import RECIPES, UNDEFENDED, candidates
+
+_N_FOLDS = 3
+_N_SCORED = 200  # images of each fold that are attacked while tuning
+
+
+def run_experiment(arguments):
+    """Do the demo's work and print what there is to say on the way.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+
+    Returns
+    -------
+    report : RobustnessReport
+    sentences : list of str
+        The table and the conclusion.
+    """
+    recipe = RECIPES[arguments.dataset]
+    eps = sorted(arguments.eps or recipe.eps)
+    tune_eps = arguments.tune_eps or (recipe.tune_eps if recipe.tune_eps in eps else eps[(len(eps) - 1) // 2])
+    if tune_eps not in eps:
+        raise UsageError(f"--tune-eps {tune_eps:g} is not among the radii of the report: {_listed(eps)}.")
+    train, test = _load(arguments, recipe)
+    size = " × ".join(str(n) for n in train.image_shape)
+    print(
+        f"{arguments.dataset}: {len(train.target)} training and {len(test.target)} test images of {size}, "
+        f"{len(train.target_names)} classes, pixels 0 to 1"
+    )
+
+    with _one_thread():
+        return _tune_and_attack(arguments, recipe, eps, tune_eps, train, test)
+
+
+@contextmanager
+def _one_thread():
+    """Bound numba, BLAS and torch: on problems so small, more threads only wait for each other."""
+    import numba
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    # Numba first: its threads start at this call, and may set those of an OpenMP that torch shares.
+    kernels = numba.get_num_threads()
+    numba.set_num_threads(1)
+    networks = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(networks)
+        numba.set_num_threads(kernels)
+
+
+def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):
+    from skrobust.evaluation import robustness_report
+
+    searches = _tuned(train, recipe, tune_eps, arguments)
+    n_settings = max(len(search.cv_results_["params"]) for search in searches.values())
+    print(f"tuned for accuracy under attack at eps = {tune_eps:.4g}, {n_settings} settings × {_N_FOLDS} folds each:")
+    width = max(map(len, searches))
+    for name, search in searches.items():
+        chosen = ", ".join(f"{key.split('__')[1]} = {_short(value)}" for key, value in search.best_params_.items())
+        print(f"  {name:<{width}}  {chosen}")
+    models = {name: search.best_estimator_ for name, search in searches.items()}
+    report = robustness_report(
+        {name: model for name, model in models.items() if name != UNDEFENDED},
+        test.data,
+        test.target,
+        eps=eps,
+        baseline={UNDEFENDED: models[UNDEFENDED]},
+        focus_eps=tune_eps,
+        image_shape=train.image_shape,
+        random_state=arguments.seed,
+        verbose=not arguments.quiet,
+    )
+    report.settings |= {
+        "data": f"{arguments.dataset}: {len(train.target)} training, {len(test.target)} test images",
+        "tuned for": f"accuracy under attack at eps = {tune_eps:.4g}, {_N_FOLDS} folds, {n_settings} settings each",
+    }
+    proved = prove(models, test.data, test.target, eps)
+    report.settings |= proved.texts(report)
+    signs = [f"signs of masking in {line}" for line in report.warnings()]
+    told = [report.summary(), "", "What is proved, beside what the attacks found:", bounds_table(report, proved)]
+    return report, ["", *told, "", *report.conclusions(), *signs, "", *what_helped(report, proved, tune_eps)]
+
+
+def _load(arguments, recipe):
+    """Training and test images: as many as the recipe or the user says, every class in its share."""
+    from skrobust.datasets import DatasetFileError, DatasetNotFoundError, load_dataset
+
+    parts = []
+    for split, wanted in (("train", arguments.n_train or recipe.n_train), ("test", arguments.n_test or recipe.n_test)):
+        try:
+            part = load_dataset(arguments.dataset, split=split, data_home=arguments.data_home, dtype="float64")
+        except (DatasetNotFoundError, DatasetFileError) as error:
+            raise UsageError(f"{error}\nFor this command, data_home is --data-home DIR.") from error
+        chosen = _stratified(part.target, wanted, arguments.seed)
+        part.data, part.target = part.data[chosen], part.target[chosen]
+        parts.append(part)
+    return parts
+
+
+def _stratified(labels, wanted, seed):
+    from sklearn.model_selection import train_test_split
+
+    if wanted is None or wanted >= len(labels):
+        return np.arange(len(labels))
+    chosen, _ = train_test_split(np.arange(len(labels)), train_size=wanted, stratify=labels, random_state=seed)
+    return np.sort(chosen)
+
+
+def _tuned(train, recipe, tune_eps, arguments):
+    """One finished search a model, all with the same folds and the same attack."""
+    from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedKFold
+    from tqdm import tqdm
+
+    from skrobust.attacks import PGD, WhiteBox
+    from skrobust.evaluation import make_robust_scorer
+
+    seed = arguments.seed
+    attack = [
+        WhiteBox(eps=tune_eps, random_state=seed),
+        PGD(eps=tune_eps, n_iter=10, loss="margin", gradient="worst", random_state=seed),
+    ]
+    scorer = make_robust_scorer(attack, max_samples=_N_SCORED)
+    folds = StratifiedKFold(_N_FOLDS, shuffle=True, random_state=seed)
+    plan = candidates(train.image_shape, recipe, seed)
+    total = sum(len(ParameterGrid(grid)) for _, grid in plan.values()) * _N_FOLDS
+    found = {}
+    with tqdm(total=total, desc="tuning", unit="fit", disable=arguments.quiet) as progress:
+        for name, (pipeline, grid) in plan.items():
+            progress.set_postfix_str(name, refresh=False)
+
+            def score(estimator, X, y):
+                value = scorer(estimator, X, y)
+                progress.update()
+                return value
+
+            search = GridSearchCV(pipeline, grid, scoring=score, cv=folds, error_score="raise")
+            found[name] = search.fit(train.data, train.target)
+    return found
+
+
+def _short(value):
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _listed(values):
+    return ", ".join(f"{value:.4g}" for value in values)

@@ -1,0 +1,44 @@
+"""Is it the published set? What can be told where no checksum of the file itself is published."""
+
+import numpy as np
+
+from .errors import DatasetFileError
+from .files import fingerprint
+
+# No image set has more classes; a larger label is no label, and counting up to it would take the memory.
+_MOST_CLASSES = 1 << 16
+
+
+def check_label_range(labels, where, n_classes=_MOST_CLASSES):
+    """Refuse labels that name no class."""
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise DatasetFileError(
+            f"{where} has labels from {labels.min()} to {labels.max()}, and there are {n_classes} classes (0 to "
+            f"{n_classes - 1}): it is damaged, or holds no labels of this set."
+        )
+
+
+def check_class_counts(image_set, split, labels, where):
+    """Refuse labels that are not distributed as in the published set."""
+    expected = image_set.class_counts[split]
+    found = np.bincount(labels, minlength=len(expected))
+    if tuple(found.tolist()) != tuple(expected):
+        raise DatasetFileError(
+            f"{where} is not the published {image_set.title} {split} set: it has {len(labels)} images, at most "
+            f"{found.max()} of a class, where {sum(expected)} and {max(expected)} belong. Get the original from "
+            f"{image_set.homepage}, or pass verify=False to accept another set in this format."
+        )
+
+
+def check_fingerprint(image_set, split, pixels, labels, where):
+    """False where no fingerprint is known, True where it matches; raises where it does not."""
+    known = image_set.fingerprints.get(split)
+    if known is None:
+        return False
+    if fingerprint(pixels, labels) != known:
+        raise DatasetFileError(
+            f"{where} does not hold the published images and labels of the {image_set.title} {split} set (their "
+            f"SHA-256 differ): it is damaged or another set. Get the original from {image_set.homepage}, or pass "
+            "verify=False to accept it."
+        )
+    return True

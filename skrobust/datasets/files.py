@@ -1,0 +1,99 @@
+"""Files as they lie on users' disks: plain, gzip or xz, read no further than they may go, and their checksums."""
+
+import contextlib
+import gzip
+import hashlib
+import lzma
+import zlib
+
+from .errors import DatasetFileError
+
+_CHUNK = 1 << 20
+# Far above any published batch (the largest, CIFAR-100's training file, has 155 MB), far below a decompression bomb.
+_UNPACKED_LIMIT = 1 << 29
+
+GET_AGAIN = "Delete it and get it again."
+
+
+def compression(path):
+    """``"gzip"``, ``"xz"`` or None by the first bytes of a file: browsers unpack .gz files and keep the name."""
+    with open(path, "rb") as stream:
+        head = stream.read(6)
+    if head.startswith(b"\x1f\x8b"):
+        return "gzip"
+    return "xz" if head == b"\xfd7zXZ\x00" else None
+
+
+@contextlib.contextmanager
+def open_unpacked(path):
+    """Open a plain, gzip or xz file for reading its content; damaged compression becomes a `DatasetFileError`."""
+    opener = {"gzip": gzip.open, "xz": lzma.open, None: open}[compression(path)]
+    try:
+        with opener(path, "rb") as stream:
+            yield stream
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        raise DatasetFileError(f"{path} is truncated or damaged: it does not unpack ({error}). {GET_AGAIN}") from error
+
+
+def read_exactly(stream, n_bytes, path):
+    """The next `n_bytes` of a stream, as a bytearray that grows only as bytes really arrive.
+
+    A header may promise terabytes, so nothing is allocated on its word alone.
+    """
+    content = bytearray()
+    while len(content) < n_bytes:
+        chunk = stream.read(min(_CHUNK, n_bytes - len(content)))
+        if not chunk:
+            raise DatasetFileError(
+                f"{path} is truncated: {len(content)} bytes where its header promises {n_bytes}. {GET_AGAIN}"
+            )
+        content += chunk
+    return content
+
+
+def read_content(path):
+    """All bytes of a plain, gzip or xz file; a compressed one may not unpack to more than half a gibibyte."""
+    if compression(path) is None:
+        with open(path, "rb") as stream:
+            return stream.read()
+    content = bytearray()
+    with open_unpacked(path) as stream:
+        while chunk := stream.read(_CHUNK):
+            content += chunk
+            if len(content) > _UNPACKED_LIMIT:
+                raise DatasetFileError(
+                    f"{path} unpacks to more than {_UNPACKED_LIMIT >> 20} MiB, which no file of this format does. "
+                    "If it is yours and should, unpack it first."
+                )
+    return bytes(content)
+
+
+def file_md5(path):
+    """The md5 of a file as it lies on disk, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def content_md5(content):
+    """The md5 of bytes, in hexadecimal."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def fingerprint(pixels, labels):
+    """A checksum of labelled images that does not depend on their order: the sum of one SHA-256 an image.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (n_images, n_values), uint8
+        One row an image, in the order of the published files (CIFAR: red plane, green plane, blue plane).
+    labels : ndarray of shape (n_images,), integers below 256
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits. It tells the same images in another container (binary batches, OpenML) from other images.
+    """
+    total = 0
+    for row, label in zip(pixels, labels.tolist(), strict=True):
+        total += int.from_bytes(hashlib.sha256(bytes([label]) + row.tobytes()).digest(), "big")
+    return f"{total % (1 << 256):064x}"

@@ -1,0 +1,86 @@
+"""The IDX format of MNIST and its relatives."""
+
+import hashlib
+import math
+
+import numpy as np
+
+from .checks import check_label_range
+from .errors import DatasetFileError
+from .files import GET_AGAIN, open_unpacked, read_exactly
+
+_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def read_idx(path, ndims):
+    """Read one IDX file, plain, gzip or xz, and check every field of its header.
+
+    Layout: two zero bytes, a type code, the number of dimensions, each size as a big-endian uint32, the values in
+    C order, and nothing after them.
+
+    Parameters
+    ----------
+    path : path-like
+    ndims : tuple of int
+        The numbers of dimensions that are welcome.
+
+    Returns
+    -------
+    array : ndarray
+        In native byte order.
+    sha256 : str
+        Of the unpacked file.
+
+    Raises
+    ------
+    DatasetFileError
+        If the file is no IDX file, truncated, longer than its header says, empty or of other dimensions.
+    """
+    with open_unpacked(path) as stream:
+        head = stream.read(4)
+        if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES:
+            raise DatasetFileError(
+                f"{path} is not an IDX file: it starts with {head.hex(' ') or 'nothing'}, and an IDX file with "
+                f"00 00 and a type code (08 for bytes). {GET_AGAIN}"
+            )
+        if head[3] not in ndims:
+            wanted = " or ".join(map(str, ndims))
+            raise DatasetFileError(
+                f"{path} holds an array of {head[3]} dimensions where {wanted} are needed "
+                "(images have 3 or 4, labels 1): are images and labels swapped?"
+            )
+        sizes_field = read_exactly(stream, 4 * head[3], path)
+        shape = tuple(int(size) for size in np.frombuffer(sizes_field, ">u4"))
+        if 0 in shape:
+            raise DatasetFileError(f"{path} is empty: its header gives the shape {shape}. {GET_AGAIN}")
+        dtype = np.dtype(_TYPES[head[2]])
+        values = read_exactly(stream, math.prod(shape) * dtype.itemsize, path)
+        # One byte more tells trailing bytes, and makes gzip and xz compare their own checksums at the end.
+        if stream.read(1):
+            raise DatasetFileError(
+                f"{path} goes on after the {math.prod(shape)} values that its header {shape} promises: it is damaged "
+                f"or not an IDX file. {GET_AGAIN}"
+            )
+    digest = hashlib.sha256(head + sizes_field)
+    digest.update(values)
+    array = np.frombuffer(values, dtype).reshape(shape)
+    return array.astype(dtype.newbyteorder("="), copy=False), digest.hexdigest()
+
+
+def read_idx_images(path):
+    """Images from an IDX file as ``(uint8 array of shape (n, height, width[, channels]), sha256)``."""
+    images, digest = read_idx(path, (3, 4))
+    if images.dtype != np.uint8:
+        raise DatasetFileError(
+            f"{path} holds {images.dtype.name} values; images are unsigned bytes (type code 08), whose range is known."
+        )
+    return images, digest
+
+
+def read_idx_labels(path):
+    """Labels from an IDX file as ``(int64 array of shape (n,), sha256)``."""
+    labels, digest = read_idx(path, (1,))
+    if labels.dtype.kind not in "iu":
+        raise DatasetFileError(f"{path} holds {labels.dtype.name} values; labels are integers.")
+    check_label_range(labels, path)
+    return labels.astype(np.int64), digest

@@ -1,0 +1,78 @@
+"""Where the files of a dataset may lie, and what to say when they do not."""
+
+import os
+import pathlib
+
+from .errors import DatasetNotFoundError
+
+# The .gz comes first: it is what authors publish, and what their checksums are of.
+_SUFFIXES = (".gz", "", ".xz")
+
+
+def data_homes(data_home=None):
+    """The folders to search: `data_home` alone where it is given, else SKROBUST_DATA and scikit-learn's data home."""
+    if data_home is not None:
+        return [pathlib.Path(data_home).expanduser()]
+    homes = [os.environ.get("SKROBUST_DATA")]
+    # sklearn.datasets.get_data_home would create the folder; a search leaves no trace.
+    homes.append(os.environ.get("SCIKIT_LEARN_DATA") or os.path.join("~", "scikit_learn_data"))
+    return [pathlib.Path(home).expanduser() for home in homes if home]
+
+
+def find_variant(folder, names, suffixes=_SUFFIXES):
+    """The first of `names` in `folder`, with one of `suffixes`, or None."""
+    for name in names:
+        for suffix in suffixes:
+            path = folder / (name + suffix)
+            if path.is_file():
+                return path
+    return None
+
+
+def find_layout(data_home, subfolders, layouts, *, title, remedy, compressed=True):
+    """The first folder that holds all files of one layout.
+
+    Parameters
+    ----------
+    data_home : path-like or None
+    subfolders : list of str
+        Tried in each data home, in this order, before the data home itself.
+    layouts : dict of {hashable: dict of {hashable: tuple of str}}
+        For each layout its files, each with the names it goes by.
+    title, remedy : str
+        The name of the dataset, and how to get it.
+    compressed : bool
+        Whether .gz and .xz variants of the files serve too.
+
+    Returns
+    -------
+    layout : hashable
+        A key of `layouts`.
+    paths : dict
+        The same keys as that layout's files.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        If there is none. It lists the folders, and what is missing where only a part of the files is there.
+    """
+    homes = data_homes(data_home)
+    suffixes = _SUFFIXES if compressed else ("",)
+    incomplete = []
+    for home in homes:
+        for folder in [*(home / name for name in subfolders), home]:
+            for layout, files in layouts.items():
+                paths = {key: find_variant(folder, names, suffixes) for key, names in files.items()}
+                missing = [files[key][0] for key, path in paths.items() if path is None]
+                if not missing:
+                    return layout, paths
+                if len(missing) < len(paths):
+                    incomplete.append(f"{folder} lacks {', '.join(missing)}")
+    wanted = "; or ".join(", ".join(names[0] for names in files.values()) for files in layouts.values())
+    lines = [f"{title} was not found. Wanted: {wanted}{' (plain, .gz or .xz)' if compressed else ''}. Looked in:"]
+    for home in homes:
+        inside = f", and in it {', '.join(subfolders)}" if home.is_dir() else " (no such folder)"
+        lines.append(f"  {home}{inside}")
+    lines += incomplete
+    lines.append(f"Pass data_home= or set SKROBUST_DATA to the folder that holds the files, or get them: {remedy}")
+    raise DatasetNotFoundError("\n".join(lines))

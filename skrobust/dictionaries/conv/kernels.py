@@ -1,0 +1,224 @@
+"""The loops of `ConvolutionalStatistics`."""
+
+import numpy as np
+
+from skrobust.kernels.vectors import aligned_zeros, broadcast, fma, inlined, kernel, lanes, load, store, take_number
+from skrobust.operators.conv.vectors import bits_nonzero, lowest_bit
+
+FLUSH = 256
+"""Coefficients whose products are summed in the precision of the codes, before the sum goes into double precision."""
+
+
+@kernel
+def list_by_atom(codes, next_free, cells, values, next_signal):
+    """Write cells and values of the coefficients other than zero at the free places of their atoms; or count them.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n, cells * atoms)
+    next_free : ndarray of int of shape (n, atoms)
+        Raised by the number of coefficients.
+    cells, values : ndarray
+        Empty: only count.
+    """
+    n_atoms = next_free.shape[1]
+    width = lanes(codes)
+    n = take_number(next_signal)
+    while n < codes.shape[0]:
+        flat, free = codes[n], next_free[n]
+        i = 0
+        while i < flat.size:
+            if i + width <= flat.size:
+                bits = bits_nonzero(load(flat, i))
+                step = width
+            else:
+                bits, step = np.int64(flat[i] != 0), 1
+            while bits != 0:
+                at = i + lowest_bit(bits)
+                bits &= bits - 1
+                cell = at // n_atoms
+                k = at - cell * n_atoms
+                if values.size > 0:
+                    cells[free[k]], values[free[k]] = cell, flat[at]
+                free[k] += 1
+            i += step
+        n = take_number(next_signal)
+
+
+@inlined
+def _add_multiple(target, t, source, s, n, value):
+    """Add ``value * source[s : s + n]`` to ``target[t : t + n]``."""
+    width = lanes(target)
+    v = broadcast(value)
+    i = 0
+    while i + width <= n:
+        store(target, t + i, fma(v, load(source, s + i), load(target, t + i)))
+        i += width
+    while i < n:
+        target[t + i] += value * source[s + i]
+        i += 1
+
+
+@kernel
+def _flush(part, total):
+    for i in range(part.size):
+        total[i] += part[i]
+    part[:] = 0
+
+
+@inlined
+def _add_neighbours(target, codes, y, x, value, shape, reach, wraps, n_atoms):
+    """Add a multiple of the codes of the cells around (y, x), from its own row on."""
+    height, width = shape
+    span = 2 * reach[1] + 1
+    for dy in range(reach[0] + 1):
+        row = y + dy
+        if wraps:
+            row %= height
+        elif row >= height:
+            break
+        i = 0 if wraps else max(0, reach[1] - x)
+        while i < span:  # several pieces on a circle
+            column = x - reach[1] + i
+            if wraps:
+                column %= width
+            elif column >= width:
+                break
+            some = min(span - i, width - column)
+            to, source = (dy * span + i) * n_atoms, (row * width + column) * n_atoms
+            _add_multiple(target, to, codes, source, some * n_atoms, value)
+            i += some
+
+
+@kernel
+def add_lags(codes, canvas, starts, cells, values, shape, reach, steps, wraps, row, lags, products, next_atom):
+    """Add the products of each atom's coefficients with the codes around them, and with the signals behind them.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n, cells * atoms)
+    canvas : ndarray of shape (n, height, width)
+        Signals, channels interleaved, so laid that the atom at cell (y, x) begins at (y, x) times `steps`; zero where
+        there is no signal.
+    starts : ndarray of int of shape (atoms * n + 1,)
+        Where the coefficients of each atom and signal begin in `cells` and `values`.
+    shape, reach : tuple of int
+        Rows and columns of cells; cells to either side whose atoms overlap.
+    steps : tuple of int
+        From cell to cell on the canvas.
+    row : int
+        Values of one row of an atom.
+    lags : ndarray of shape (atoms, (reach[0] + 1) * (2 * reach[1] + 1) * atoms)
+        ``lags[k][dy, dx + reach[1], l]`` is the sum over cells p of ``z_k[p] z_l[p + (dy, dx)]``.
+    products : ndarray of shape (atoms, kernel_height * row)
+    """
+    n_samples, n_atoms = codes.shape[0], lags.shape[0]
+    kernel_height = products.shape[1] // row
+    k = take_number(next_atom)
+    while k < n_atoms:
+        of_codes = aligned_zeros(lags.shape[1], codes)
+        of_signals = aligned_zeros(products.shape[1], codes)
+        waiting = 0
+        for n in range(n_samples):
+            flat, signal = codes[n], canvas[n].reshape(-1)
+            begin, end = starts[k * n_samples + n], starts[k * n_samples + n + 1]
+            for e in range(begin, end):
+                y, x = cells[e] // shape[1], cells[e] % shape[1]
+                _add_neighbours(of_codes, flat, y, x, values[e], shape, reach, wraps, n_atoms)
+                at = y * steps[0] * canvas.shape[2] + x * steps[1]
+                for u in range(kernel_height):
+                    _add_multiple(of_signals, u * row, signal, at + u * canvas.shape[2], row, values[e])
+            waiting += end - begin
+            if waiting >= FLUSH or n == n_samples - 1:
+                _flush(of_codes, lags[k])
+                _flush(of_signals, products[k])
+                waiting = 0
+        k = take_number(next_atom)
+
+
+@kernel
+def add_tap_pairs(lags, kernel_size, stride, gram, next_atom):
+    """Add to ``gram`` what each pair of taps meets: cells as far apart as the taps.
+
+    Parameters
+    ----------
+    lags : ndarray of shape (atoms, rows, columns, atoms)
+        As of `add_lags`.
+    kernel_size, stride : tuple of int
+    gram : ndarray of shape (taps, taps)
+    """
+    n_atoms, reach = lags.shape[0], lags.shape[2] // 2
+    taps = kernel_size[0] * kernel_size[1]
+    k = take_number(next_atom)
+    while k < n_atoms:
+        for u in range(taps):
+            uy, ux = u // kernel_size[1], u % kernel_size[1]
+            line = gram[k * taps + u]
+            for v in range(taps):
+                dy, dx = uy - v // kernel_size[1], ux - v % kernel_size[1]
+                if dy % stride[0] or dx % stride[1]:
+                    continue
+                dy, dx = dy // stride[0], dx // stride[1]
+                if dy >= 0:
+                    for m in range(n_atoms):
+                        line[m * taps + v] += lags[k, dy, dx + reach, m]
+                else:
+                    for m in range(n_atoms):
+                        line[m * taps + v] += lags[m, -dy, reach - dx, k]
+        k = take_number(next_atom)
+
+
+@kernel
+def write_design(maps, known, grid, kernel_size, stride, offset, wraps, next_free, values, taps, next_signal):
+    """Write the entries of the design matrix at the free places of their rows; without room, count them."""
+    per_atom = kernel_size[0] * kernel_size[1]
+    n = take_number(next_signal)
+    while n < maps.shape[0]:
+        seen = known[n % known.shape[0]]
+        for p in range(maps.shape[1]):
+            for q in range(maps.shape[2]):
+                some = False  # of the pixels that the atoms here reach
+                for u in range(kernel_size[0]):
+                    for v in range(kernel_size[1]):
+                        y, x = p * stride[0] - offset[0] + u, q * stride[1] - offset[1] + v
+                        if wraps:
+                            y, x = y % grid[0], x % grid[1]
+                        some = some or (0 <= y < grid[0] and 0 <= x < grid[1] and seen[y, x])
+                if not some:
+                    continue
+                for k in range(maps.shape[3]):
+                    coefficient = maps[n, p, q, k]
+                    if coefficient == 0:
+                        continue
+                    for u in range(kernel_size[0]):
+                        y = p * stride[0] - offset[0] + u
+                        if wraps:
+                            y %= grid[0]
+                        if y < 0 or y >= grid[0]:
+                            continue
+                        for v in range(kernel_size[1]):
+                            x = q * stride[1] - offset[1] + v
+                            if wraps:
+                                x %= grid[1]
+                            if x < 0 or x >= grid[1] or not seen[y, x]:
+                                continue
+                            place = next_free[n, y * grid[1] + x]
+                            if values.size > 0:
+                                values[place] = coefficient
+                                taps[place] = k * per_atom + u * kernel_size[1] + v
+                            next_free[n, y * grid[1] + x] = place + 1
+        n = take_number(next_signal)
+
+
+@kernel
+def add_gram(column_data, column_rows, column_starts, data, indices, starts, gram, next_row):
+    """Add C^T S, where C has the pattern of S, a thread a row: the result does not depend on their number."""
+    f = take_number(next_row)
+    while f < gram.shape[0]:
+        row = gram[f]
+        for c in range(column_starts[f], column_starts[f + 1]):
+            coefficient = column_data[c]
+            pixel = column_rows[c]
+            for e in range(starts[pixel], starts[pixel + 1]):
+                row[indices[e]] += coefficient * data[e]
+        f = take_number(next_row)

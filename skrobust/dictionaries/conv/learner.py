@@ -1,0 +1,290 @@
+"""Convolutional dictionary learning: codes by basis pursuit, atoms by block descent on additive statistics."""
+
+import warnings
+
+import numpy as np
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state, gen_batches
+
+from skrobust.operators import ConvolutionalOperator
+from skrobust.pursuits import convolutional_basis_pursuit
+from skrobust.pursuits.lasso.conv.pursuit import in_floats
+from skrobust.signals import batch_slices
+
+from .statistics import ConvolutionalStatistics
+
+DEAD_SHARE = 1e-3
+"""Atoms used less than this share of the mean are replaced."""
+
+FIRST_TOL = 0.1
+"""Relative gap of the first epoch's codes, whose atoms are poor; then the share by which the objective last fell."""
+
+
+def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", random_state=None):
+    """Atoms of norm 1 to begin with.
+
+    Parameters
+    ----------
+    X : ndarray of shape ``(n_samples, *grid, n_channels)``
+    n_components : int
+    kernel_size : tuple of int
+        No larger than the grid.
+    init : {"data", "random"}, default="data"
+        "data": patches of X at random places, those of most energy among a few draws. "random": Gaussian noise.
+    random_state : int, RandomState instance or None, default=None
+
+    Returns
+    -------
+    ndarray of shape ``(n_components, *kernel_size, n_channels)``
+
+    Raises
+    ------
+    ValueError
+        If a parameter does not fit X, naming it.
+    """
+    X = _signals(X)
+    if init not in ("data", "random"):
+        raise ValueError(f"init must be 'data' or 'random', got {init!r}.")
+    if len(kernel_size) != X.ndim - 2 or any(not 1 <= k <= n for k, n in zip(kernel_size, X.shape[1:-1], strict=True)):
+        raise ValueError(f"kernel_size={kernel_size} does not fit signals on a grid of {X.shape[1:-1]}.")
+    random_state = check_random_state(random_state)
+    shape = (*kernel_size, X.shape[-1])
+    if init == "random":
+        return unit_atoms(random_state.normal(size=(n_components, *shape)), random_state)
+    atoms = np.empty((n_components, *shape))
+    for k in range(n_components):
+        draws = [_patch(X, kernel_size, random_state) for _ in range(4)]
+        # Deviations from the mean: flat patches all look alike.
+        atoms[k] = max(draws, key=lambda patch: float(((patch - patch.mean()) ** 2).sum()))
+    return unit_atoms(atoms, random_state)
+
+
+def _signals(X):
+    X = in_floats(X)
+    if X.ndim not in (3, 4) or X.size == 0:
+        raise ValueError(f"X must have shape (n_samples, *grid, n_channels) with samples to learn from, got {X.shape}.")
+    return X
+
+
+def unit_atoms(atoms, random_state):
+    """Atoms divided by their norms; noise in place of those that are zero."""
+    flat = atoms.reshape(len(atoms), -1)
+    empty = np.linalg.norm(flat, axis=1) <= 1e-10 * max(1.0, np.abs(flat).max())
+    if empty.any():
+        flat = flat.copy()
+        flat[empty] = random_state.normal(size=(int(empty.sum()), flat.shape[1]))
+    return (flat / np.linalg.norm(flat, axis=1, keepdims=True)).reshape(atoms.shape)
+
+
+def _patch(X, kernel_size, random_state):
+    corner = [random_state.randint(n - k + 1) for n, k in zip(X.shape[1:-1], kernel_size, strict=True)]
+    window = tuple(slice(c, c + k) for c, k in zip(corner, kernel_size, strict=True))
+    return X[(random_state.randint(len(X)), *window)].astype(np.float64)
+
+
+class ConvolutionalLearner:
+    """State of learning a convolutional dictionary, batch or online.
+
+    With codes fixed, the squared error is a quadratic function of the atoms, kept as sums over all codes
+    (`ConvolutionalStatistics`); each update is block descent on it within the unit ball, as in [1]_, and atoms are
+    then scaled to norm 1. Online, older sums fade.
+
+    Parameters
+    ----------
+    components : ndarray of shape ``(n_components, *kernel_size, n_channels)``
+        Atoms to begin with.
+    alpha : float
+    padding : {"same", "full", "valid", "circular"}, default="same"
+    stride : int, default=1
+    positive : bool, default=False
+        Codes >= 0.
+    tol : float, default=1e-2
+        Relative duality gap of the codes.
+    max_iter : int, default=200
+        Sweeps of each pursuit.
+    random_state : int, RandomState instance or None, default=None
+        For atoms that replace dead ones.
+    n_jobs : int or None, default=None
+
+    Attributes
+    ----------
+    components : ndarray
+    objective : float
+        Of the codes of the last batch or epoch under the atoms they were found with, a signal.
+
+    References
+    ----------
+    .. [1] J. Mairal, F. Bach, J. Ponce, G. Sapiro, "Online learning for matrix factorization and sparse coding", JMLR
+       2010.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.dictionaries import ConvolutionalLearner, initial_convolutional_atoms
+    >>> X = np.random.default_rng(0).normal(size=(4, 20, 1))
+    >>> atoms = initial_convolutional_atoms(X, 3, (5,), random_state=0)
+    >>> learner = ConvolutionalLearner(atoms, alpha=0.5, random_state=0)
+    >>> before = learner.epoch(X).objective
+    >>> bool(learner.epoch(X).objective < before)
+    True
+    """
+
+    def __init__(
+        self,
+        components,
+        alpha,
+        *,
+        padding="same",
+        stride=1,
+        positive=False,
+        tol=1e-2,
+        max_iter=200,
+        random_state=None,
+        n_jobs=None,
+    ):
+        self.components = np.array(components)
+        self.alpha, self.padding, self.stride, self.positive = alpha, padding, stride, positive
+        self.tol, self.max_iter, self.n_jobs = tol, max_iter, n_jobs
+        self.random_state = check_random_state(random_state)
+        self.statistics = ConvolutionalStatistics(self.components.shape)
+        self.n_seen = 0
+        self.objective = np.inf
+        self._codes = None
+        self._worst = None
+        self._tol = max(tol, FIRST_TOL)
+
+    def epoch(self, X):
+        """One pass over all signals, then one update of the atoms; codes are kept, sparse, to begin the next from.
+
+        Parameters
+        ----------
+        X : ndarray of shape ``(n_samples, *grid, n_channels)``
+
+        Returns
+        -------
+        self
+        """
+        X = _signals(X)
+        statistics = ConvolutionalStatistics(self.components.shape)
+        operator = self._operator(X)
+        code_shape = (-1, *operator.code_shape)
+        kept, total = [], 0.0
+        self._worst = None
+        n_values = int(np.prod(operator.code_shape))
+        # Codes three times, and the design matrix twice where a twentieth of them is not zero.
+        n_bytes = n_values * (3 * X.itemsize + 32 * int(np.prod(self.components.shape[1:-1])) // 20)
+        slices = list(batch_slices(len(X), n_bytes))
+        for i, batch in enumerate(slices):
+            before = None
+            if self._codes is not None and len(self._codes) == len(slices):
+                before = self._codes[i].toarray().reshape(code_shape)
+            result = self._pursue(X[batch], operator, before, self._tol)
+            statistics.add(X[batch], result.codes, operator.geometry, n_jobs=self.n_jobs)
+            self._remember_worst(X[batch], result.codes, operator)
+            total += float(result.objective.sum())
+            kept.append(sparse.csr_array(result.codes.reshape(len(result.codes), -1)))
+        self._codes = kept
+        self.statistics, self.n_seen = statistics, len(X)
+        if np.isfinite(self.objective) and self.objective > 0:
+            fallen = 1 - total / len(X) / self.objective
+            self._tol = min(self._tol, max(self.tol, fallen))
+        self.objective = total / len(X)
+        self._update(X.dtype)
+        return self
+
+    def update(self, X):
+        """Learn from one more batch: add its sums to the faded older ones, and update the atoms.
+
+        Parameters
+        ----------
+        X : ndarray of shape ``(n_samples, *grid, n_channels)``
+
+        Returns
+        -------
+        self
+        """
+        X = _signals(X)
+        operator = self._operator(X)
+        self.n_seen += len(X)
+        # As scikit-learn's mini-batch learner: early batches, coded with poor atoms, are forgotten.
+        n_batches = self.n_seen / len(X)
+        theta = self.n_seen if n_batches < len(X) else len(X) ** 2 + n_batches - len(X)
+        self.statistics.fade(max(0.0, (theta + 1 - len(X)) / (theta + 1)))
+        total = 0.0
+        self._worst = None
+        n_values = int(np.prod(operator.code_shape))
+        n_bytes = n_values * (3 * X.itemsize + 32 * int(np.prod(self.components.shape[1:-1])) // 20)
+        for batch in batch_slices(len(X), n_bytes):
+            result = self._pursue(X[batch], operator, None, self.tol)
+            self.statistics.add(X[batch], result.codes, operator.geometry, n_jobs=self.n_jobs)
+            self._remember_worst(X[batch], result.codes, operator)
+            total += float(result.objective.sum())
+        self.objective = total / len(X)
+        self._codes = None
+        self._update(X.dtype)
+        return self
+
+    def pass_online(self, X, batch_size):
+        """One pass over all signals in random order, an update a batch.
+
+        Parameters
+        ----------
+        X : ndarray of shape ``(n_samples, *grid, n_channels)``
+        batch_size : int
+
+        Returns
+        -------
+        self
+        """
+        X = _signals(X)
+        order = self.random_state.permutation(len(X))
+        total = 0.0
+        for batch in gen_batches(len(X), batch_size):
+            rows = order[batch]
+            total += self.update(X[rows]).objective * len(rows)
+        self.objective = total / len(X)
+        return self
+
+    def _operator(self, X):
+        return ConvolutionalOperator(
+            self.components.astype(X.dtype), X.shape[1:], padding=self.padding, stride=self.stride
+        )
+
+    def _pursue(self, X, operator, init, tol):
+        with warnings.catch_warnings():  # codes that fall short of the gap still teach
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return convolutional_basis_pursuit(
+                X,
+                operator,
+                self.alpha,
+                positive=self.positive,
+                init=init,
+                tol=tol,
+                max_iter=self.max_iter,
+                n_jobs=self.n_jobs,
+            )
+
+    def _remember_worst(self, X, codes, operator):
+        """Keep the patches that the codes represent worst, for atoms that nobody uses."""
+        residual = X - operator.synthesize(codes, n_jobs=self.n_jobs)
+        energies = (residual.astype(np.float64) ** 2).sum(axis=-1).reshape(len(X), -1)
+        at = energies.argmax(axis=1)
+        candidates = [(float(energies[n, at[n]]), n) for n in np.argsort(-energies.max(axis=1))[: len(self.components)]]
+        patches = self._worst or []
+        grid, kernel = X.shape[1:-1], self.components.shape[1:-1]
+        for energy, n in candidates:
+            centre = np.unravel_index(at[n], grid)
+            corner = [min(max(c - k // 2, 0), g - k) for c, k, g in zip(centre, kernel, grid, strict=True)]
+            window = tuple(slice(c, c + k) for c, k in zip(corner, kernel, strict=True))
+            patches.append((energy, X[(n, *window)].astype(np.float64)))
+        self._worst = sorted(patches, key=lambda pair: -pair[0])[: len(self.components)]
+
+    def _update(self, dtype):
+        improved = self.statistics.improve(self.components)
+        usage = self.statistics.usage()
+        dead = np.flatnonzero(usage <= DEAD_SHARE * usage.mean()) if usage.any() else np.arange(0)
+        for atom, (energy, patch) in zip(dead, self._worst, strict=False):
+            if energy > 0:
+                improved[atom] = patch
+        self.components = unit_atoms(improved, self.random_state).astype(dtype)

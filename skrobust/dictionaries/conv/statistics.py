@@ -1,0 +1,258 @@
+"""What codes and signals say about a convolutional dictionary: sums whose size does not grow with the data."""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import sparse
+
+from skrobust.kernels.threads import on_threads
+from skrobust.operators.conv.operator import flat_rows
+from skrobust.signals import kernel_threads
+
+MOST_TAPS = 12_000
+"""Atoms times their pixels, beyond which the sums would take more than a gigabyte."""
+
+
+class ConvolutionalStatistics:
+    """The quadratic function of the atoms that is the squared error of a set of codes.
+
+    Row i of the design matrix S tells which taps (values of atoms, the same for each channel) reach pixel i, with
+    which coefficient; the squared error of atoms d is then ``d^T (S^T S) d - 2 d^T (S^T X) + ||X||^2``. Both sums are
+    exact at the edges, for any padding, stride and mask, and add up over signals.
+
+    Parameters
+    ----------
+    components_shape : tuple of int
+        ``(n_components, *kernel_size, n_channels)``.
+
+    Attributes
+    ----------
+    gram : ndarray of shape (n_taps, n_taps)
+        S^T S; taps are counted atom by atom.
+    products : ndarray of shape (n_taps, n_channels)
+        S^T X.
+    energy : float
+        ||X||^2.
+
+    Raises
+    ------
+    ValueError
+        If there are more than 12 000 taps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.dictionaries import ConvolutionalStatistics
+    >>> from skrobust.pursuits import ConvolutionalOperator
+    >>> atoms = np.array([[[1.0], [-1.0]]])
+    >>> operator = ConvolutionalOperator(atoms, (3, 1))
+    >>> codes = np.array([[[2.0], [0.0], [1.0]]])
+    >>> statistics = ConvolutionalStatistics(atoms.shape)
+    >>> statistics.add(operator.synthesize(codes), codes, operator.geometry)
+    >>> statistics.gram
+    array([[5., 0.],
+           [0., 4.]])
+    >>> float(statistics.squared_error(atoms))
+    0.0
+    """
+
+    def __init__(self, components_shape):
+        self.components_shape = tuple(components_shape)
+        self.n_taps = int(np.prod(self.components_shape[:-1]))
+        if self.n_taps > MOST_TAPS:
+            raise ValueError(
+                f"{self.components_shape[0]} atoms of {self.components_shape[1:-1]} have {self.n_taps} taps; learning "
+                f"keeps sums over pairs of them and takes at most {MOST_TAPS}. Use fewer or smaller atoms."
+            )
+        self.gram = np.zeros((self.n_taps, self.n_taps))
+        self.products = np.zeros((self.n_taps, self.components_shape[-1]))
+        self.energy = 0.0
+
+    def add(self, X, codes, geometry, *, mask=None, n_jobs=None):
+        """Add signals and their codes.
+
+        Parameters
+        ----------
+        X : ndarray of shape ``(n_samples, *grid, n_channels)``
+        codes : ndarray of shape ``(n_samples, *code_grid, n_components)``
+        geometry : ConvolutionGeometry
+        mask : ndarray of shape ``(n_samples, *grid)`` or None, default=None
+            True where a pixel is known.
+        n_jobs : int or None, default=None
+        """
+        codes, X = np.asarray(codes), np.asarray(X)
+        known = None if mask is None else np.asarray(mask, dtype=bool).reshape(X.shape[:-1])
+        values = X if known is None else np.where(known[..., None], X, 0)
+        with kernel_threads(n_jobs, uses_blas=False):
+            if geometry.wraps and any(n % s for n, s in zip(geometry.grid, geometry.stride, strict=True)):
+                # Cells are not equally far apart where such a circle closes.
+                design = design_matrix(codes, geometry, mask=known)
+                self._add_design(design, 1)
+                self.products += design.T @ values.reshape(-1, X.shape[-1]).astype(np.float64)
+            else:
+                self._add_lags(codes, values, geometry)
+                beyond = _beyond(geometry, known)
+                if beyond is not None:
+                    self._add_design(design_matrix(codes, *beyond), -1)
+        self.energy += float(np.sum(values * values, dtype=np.float64))
+
+    def _add_lags(self, codes, values, geometry):
+        """Add the sums as they are where atoms lie on a boundless plane, or on a circle."""
+        from .kernels import add_lags, add_tap_pairs, list_by_atom
+
+        shape, kernel_size, stride = (_two(v) for v in (geometry.code_grid, geometry.kernel_size, geometry.stride))
+        n_samples, n_channels, n_atoms = len(codes), values.shape[-1], codes.shape[-1]
+        flat = flat_rows(codes)
+        counts = np.zeros((n_samples, n_atoms), dtype=np.int64)
+        on_threads(list_by_atom, flat, counts, np.empty(0, np.int64), np.empty(0, flat.dtype), n_pieces=n_samples)
+        starts = np.concatenate([[0], np.cumsum(counts.T)])
+        cells, coefficients = np.empty(starts[-1], np.int64), np.empty(starts[-1], flat.dtype)
+        next_free = starts[:-1].reshape(n_atoms, n_samples).T.copy()
+        on_threads(list_by_atom, flat, next_free, cells, coefficients, n_pieces=n_samples)
+        reach = tuple((k - 1) // s for k, s in zip(kernel_size, stride, strict=True))
+        lags = np.zeros((n_atoms, (reach[0] + 1) * (2 * reach[1] + 1) * n_atoms))
+        products = np.zeros((n_atoms, self.products.size // n_atoms))
+        on_threads(
+            add_lags,
+            flat,
+            _canvas(values.astype(flat.dtype, copy=False), geometry),
+            starts,
+            cells,
+            coefficients,
+            shape,
+            reach,
+            (stride[0], stride[1] * n_channels),
+            geometry.wraps,
+            kernel_size[1] * n_channels,
+            lags,
+            products,
+            n_pieces=n_atoms,
+        )
+        self.products += products.reshape(self.products.shape)
+        lags = lags.reshape(n_atoms, reach[0] + 1, 2 * reach[1] + 1, n_atoms)
+        on_threads(add_tap_pairs, lags, kernel_size, stride, self.gram, n_pieces=n_atoms)
+
+    def _add_design(self, design, sign):
+        from .kernels import add_gram
+
+        columns = design.tocsc()
+        data = sign * columns.data
+        rows = design.data, design.indices, design.indptr
+        on_threads(add_gram, data, columns.indices, columns.indptr, *rows, self.gram, n_pieces=self.n_taps)
+
+    def fade(self, share):
+        """Multiply what was seen so far."""
+        self.gram *= share
+        self.products *= share
+        self.energy *= share
+
+    def squared_error(self, components):
+        """Of the codes that were added, with these atoms."""
+        d = components.reshape(self.n_taps, -1)
+        return max(0.0, float(np.sum(d * (self.gram @ d)) - 2 * np.sum(d * self.products) + self.energy))
+
+    def usage(self):
+        """Sum of squared coefficients of each atom, as seen by its taps."""
+        n_components = self.components_shape[0]
+        return np.diag(self.gram).reshape(n_components, -1).max(axis=1)
+
+    def improve(self, components, *, n_passes=5, n_steps=3):
+        """Atoms of norm at most 1 with a smaller squared error: block descent over the atoms.
+
+        Parameters
+        ----------
+        components : ndarray of shape components_shape
+        n_passes : int, default=5
+            Passes over the atoms.
+        n_steps : int, default=3
+            Projected gradient steps on each.
+
+        Returns
+        -------
+        ndarray of shape components_shape
+        """
+        n_components = len(components)
+        d = components.reshape(self.n_taps, -1).astype(np.float64)
+        taps = self.n_taps // n_components
+        blocks = [slice(k * taps, (k + 1) * taps) for k in range(n_components)]
+        curvatures = _norm_bounds(np.stack([self.gram[block, block] for block in blocks]))
+        floor = 1e-12 * curvatures.max()
+        for _ in range(n_passes):
+            for block, curvature in zip(blocks, curvatures, strict=True):
+                if curvature <= floor:
+                    continue
+                own = self.gram[block, block]
+                target = self.products[block] - self.gram[block] @ d + own @ d[block]
+                atom = d[block]
+                for _ in range(n_steps):
+                    atom = atom - (own @ atom - target) / curvature
+                    atom = atom / max(1.0, np.linalg.norm(atom))
+                d[block] = atom
+        return d.reshape(self.components_shape)
+
+
+def _norm_bounds(matrices, n_squarings=3):
+    """Upper bounds on the norms of symmetric matrices: that of Frobenius, of a power, is close to the largest."""
+    scale = np.maximum(np.linalg.norm(matrices, axis=(1, 2)), np.finfo(np.float64).tiny)
+    powers = matrices / scale[:, None, None]
+    for _ in range(n_squarings):
+        powers = powers @ powers
+    return scale * np.linalg.norm(powers, axis=(1, 2)) ** (0.5**n_squarings)
+
+
+def _two(sizes, missing=1):
+    return tuple(sizes) if len(sizes) == 2 else (missing, *sizes)
+
+
+def _canvas(values, geometry):
+    """Signals so laid that the atom at cell p begins at pixel ``p * stride``: (n, height, width * channels)."""
+    n_samples, n_channels = len(values), values.shape[-1]
+    grid, offset, reach = _two(geometry.grid), _two(geometry.offset, 0), _two(geometry.reach)
+    values = values.reshape(n_samples, *grid, n_channels)
+    margins = [(o, max(0, r - o - n)) for n, o, r in zip(grid, offset, reach, strict=True)]
+    wide = np.pad(values, [(0, 0), *margins, (0, 0)], mode="wrap" if geometry.wraps else "constant")
+    return wide.reshape(n_samples, wide.shape[1], -1)
+
+
+def _beyond(geometry, known):
+    """Geometry and mask of the pixels that atoms reach and that do not count: behind edges, or masked; None: none."""
+    if geometry.wraps:
+        return None if known is None else (geometry, ~known)
+    wide = replace(geometry, grid=geometry.reach, offset=(0,) * len(geometry.grid))
+    inside = tuple(slice(o, o + n) for o, n in zip(geometry.offset, geometry.grid, strict=True))
+    beyond = np.ones((1 if known is None else len(known), *wide.grid), dtype=bool)
+    reached = beyond[(slice(None), *inside)]
+    reached[...] = False if known is None else ~known[tuple(map(slice, reached.shape))]
+    return (wide, beyond) if beyond.any() else None
+
+
+def design_matrix(codes, geometry, mask=None):
+    """Which taps reach which pixels, with which coefficients.
+
+    Parameters
+    ----------
+    codes : ndarray of shape ``(n_samples, *code_grid, n_components)``
+    geometry : ConvolutionGeometry
+    mask : ndarray of shape ``(n_samples or 1, *grid)`` or None, default=None
+
+    Returns
+    -------
+    scipy.sparse.csr_array of shape (n_samples * n_pixels, n_components * n_kernel_pixels)
+    """
+    from .kernels import write_design
+
+    grid, kernel_size, stride = (_two(v) for v in (geometry.grid, geometry.kernel_size, geometry.stride))
+    offset = _two(geometry.offset, 0)
+    n_samples, n_components = len(codes), codes.shape[-1]
+    maps = flat_rows(codes).reshape(n_samples, *_two(codes.shape[1:-1]), -1)
+    known = np.ones((1, *grid), dtype=bool) if mask is None else flat_rows(mask).reshape(-1, *grid)
+    counts = np.zeros((n_samples, int(np.prod(grid))), dtype=np.int64)
+    empty = np.empty(0), np.empty(0, dtype=np.int64)
+    shared = maps, known, grid, kernel_size, stride, offset, geometry.wraps
+    on_threads(write_design, *shared, counts, *empty, n_pieces=n_samples)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    values, taps = np.empty(starts[-1]), np.empty(starts[-1], dtype=np.int64)
+    next_free = starts[:-1].reshape(counts.shape).copy()
+    on_threads(write_design, *shared, next_free, values, taps, n_pieces=n_samples)
+    shape = counts.size, n_components * int(np.prod(kernel_size))
+    return sparse.csr_array((values, taps, starts), shape=shape)

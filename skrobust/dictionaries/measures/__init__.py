@@ -1,0 +1,1 @@
+"""Coherence, stripe sparsity and other measures of dictionaries and codes."""

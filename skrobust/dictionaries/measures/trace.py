@@ -1,0 +1,139 @@
+"""How well the codes of each layer reconstruct what the layer reads, iteration by iteration."""
+
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+
+from skrobust.operators.layered.dictionary import sums
+from skrobust.pursuits import layered_thresholding
+
+
+class PursuitTrace(NamedTuple):
+    """Relative reconstruction errors of a layered pursuit after numbers of iterations.
+
+    Attributes
+    ----------
+    iterations : ndarray of int of shape (n_counts,)
+    errors : ndarray of shape (n_counts, n_samples, n_layers)
+        ``||t_j - B_j w_j|| / ||t_j||`` of each layer, t_j being what the layer reads: the codes below it, and what skip
+        connections bring.
+    signal_errors : ndarray of shape (n_counts, n_samples)
+        ``||x - B_1 ... B_l w_l|| / ||x||``: of what the deepest codes make of the signal.
+    """
+
+    iterations: np.ndarray
+    errors: np.ndarray
+    signal_errors: np.ndarray
+
+
+def reconstruction_errors(X, layers, codes):
+    """Relative reconstruction errors of the codes of all layers.
+
+    Parameters
+    ----------
+    X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
+    layers : LayeredDictionary
+    codes : list of ndarray or Tensor, ``(n_samples, *code_shape)`` each
+
+    Returns
+    -------
+    errors : ndarray of shape (n_samples, n_layers)
+        As in `PursuitTrace`. A layer that reads zeros has error 0 if it writes zeros, and otherwise infinity.
+    signal_errors : ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    ValueError
+        If there are not as many codes as layers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.dictionaries import reconstruction_errors
+    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary
+    >>> identity = ConvolutionalOperator(np.eye(2)[:, None], (1, 2))
+    >>> X = np.array([[[3.0, 4.0]]])
+    >>> errors, of_signals = reconstruction_errors(X, LayeredDictionary([identity, identity]), [X, 0.5 * X])
+    >>> errors.tolist(), of_signals.tolist()
+    ([[0.0, 0.5]], [0.5])
+    """
+    if len(codes) != layers.n_layers:
+        raise ValueError(f"codes has {len(codes)} entries for {layers.n_layers} layers.")
+    residuals = layers.residuals(X, codes)
+    targets = [layers.target(j, X, codes) for j in range(layers.n_layers)]
+    errors = np.stack([_ratio(left, target) for left, target in zip(residuals, targets, strict=True)], axis=1)
+    return errors, _ratio(X - layers.synthesize(list(codes)), X)
+
+
+def pursuit_trace(pursuit, X, layers, alpha, *, iterations=range(11), **parameters):
+    """Reconstruction errors of a pursuit's codes after each of some numbers of iterations.
+
+    Each entry is what a user of the pursuit gets with that `max_iter`; the pursuit is run anew for each, so that
+    counts that lie apart, (0, 1, 2, 5, 10, 20), cost less than all up to the last.
+
+    Parameters
+    ----------
+    pursuit : callable
+        `layered_basis_pursuit`, `deep_pursuit`, `multilayer_pursuit`, or a function of their form; or
+        `layered_thresholding`, which has no iterations: one entry, after 0, with alpha as thresholds.
+    X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
+    layers : LayeredDictionary
+    alpha : float or sequence
+        As the pursuit takes it.
+    iterations : iterable of int, default=range(11)
+    **parameters
+        More of the pursuit's. Not `tol`: traces are of fixed numbers of iterations.
+
+    Returns
+    -------
+    PursuitTrace
+
+    Raises
+    ------
+    ValueError
+        For numbers of iterations that are not integers >= 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.dictionaries import pursuit_trace
+    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, layered_basis_pursuit
+    >>> first = ConvolutionalOperator(np.ones((1, 1, 1)), (3, 1))
+    >>> X = np.ones((1, 3, 1))
+    >>> trace = pursuit_trace(layered_basis_pursuit, X, LayeredDictionary([first]), 0.1, iterations=(0, 5))
+    >>> trace.errors.shape, trace.signal_errors[:, 0].round(6)
+    ((2, 1, 1), array([0.1, 0.1]))
+    """
+    counts = list(iterations)
+    if not counts or not all(isinstance(n, Integral) and n >= 0 for n in counts):
+        raise ValueError(f"iterations must be integers >= 0, at least one, got {counts!r}.")
+
+    def codes_after(n):
+        return pursuit(X, layers, alpha, max_iter=n, **parameters).codes
+
+    if pursuit is layered_thresholding:
+        counts = [0]
+
+        def codes_after(n):
+            return pursuit(X, layers, alpha, **parameters)
+
+    return trace_of(codes_after, X, layers, counts)
+
+
+def trace_of(codes_after, X, layers, counts):
+    """A trace of the codes that a function returns for numbers of iterations."""
+    found = [reconstruction_errors(X, layers, codes_after(n)) for n in counts]
+    errors, of_signals = (np.stack(parts) for parts in zip(*found, strict=True))
+    return PursuitTrace(np.array(counts), errors, of_signals)
+
+
+def _ratio(values, references):
+    """Norms of samples over those of others, in double precision; 0 over 0 is 0."""
+    above, below = (np.sqrt(_array(sums(part * part))) for part in (values, references))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(above > 0, above / below, 0.0)
+
+
+def _array(values):
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values

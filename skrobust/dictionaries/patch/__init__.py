@@ -1,0 +1,1 @@
+"""Dictionaries of patches: online learning, K-SVD, MOD."""

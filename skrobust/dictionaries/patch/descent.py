@@ -1,0 +1,160 @@
+"""The best atoms for given codes, from the inner products of the codes: block coordinate descent, atom by atom."""
+
+import numpy as np
+
+from skrobust.kernels.rows import dot
+from skrobust.kernels.vectors import (
+    absolute,
+    broadcast,
+    fnma,
+    inlined,
+    kernel,
+    lanes,
+    largest,
+    load,
+    load_all,
+    maximum,
+    multiply,
+    store,
+)
+
+_GROUP = 4
+"""Vectors of features that the kernel takes at a time, and atoms: each vector loaded then serves four of them."""
+
+
+@inlined
+def _less(weight, v, sums):
+    return (
+        fnma(weight, v[0], sums[0]),
+        fnma(weight, v[1], sums[1]),
+        fnma(weight, v[2], sums[2]),
+        fnma(weight, v[3], sums[3]),
+    )
+
+
+@inlined
+def _four(array, at):
+    step = lanes(array)
+    return load(array, at), load(array, at + step), load(array, at + 2 * step), load(array, at + 3 * step)
+
+
+@inlined
+def _put_four(array, at, v):
+    step = lanes(array)
+    store(array, at, v[0])
+    store(array, at + step, v[1])
+    store(array, at + 2 * step, v[2])
+    store(array, at + 3 * step, v[3])
+
+
+@inlined
+def _less_outer(gram, targets, atoms, best, n_atoms, width, first, last):
+    """Targets of the atoms `first` to `last` (four at most) less the parts of all other atoms."""
+    step = lanes(atoms)
+    j1, j2, j3 = min(first + 1, last - 1), min(first + 2, last - 1), min(first + 3, last - 1)
+    r0, r1, r2, r3 = first * n_atoms, j1 * n_atoms, j2 * n_atoms, j3 * n_atoms
+    for g in range(0, width, 4 * step):
+        s0, s1 = _four(targets, first * width + g), _four(targets, j1 * width + g)
+        s2, s3 = _four(targets, j2 * width + g), _four(targets, j3 * width + g)
+        for lo, hi in ((0, first), (last, n_atoms)):
+            at = lo * width + g
+            for k in range(lo, hi):
+                v = _four(atoms, at)
+                s0, s1 = _less(load_all(gram, r0 + k), v, s0), _less(load_all(gram, r1 + k), v, s1)
+                s2, s3 = _less(load_all(gram, r2 + k), v, s2), _less(load_all(gram, r3 + k), v, s3)
+                at += width
+        # Where atoms are short of four, the last is written again.
+        _put_four(best, g, s0)
+        _put_four(best, (j1 - first) * width + g, s1)
+        _put_four(best, (j2 - first) * width + g, s2)
+        _put_four(best, (j3 - first) * width + g, s3)
+
+
+@inlined
+def _less_inner(gram, row, atoms, best, own, width, first, last, j, positive):
+    """The target of atom `j` less the parts of the other three, which may just have changed."""
+    step, zero = lanes(atoms), broadcast(atoms.dtype.type(0))
+    for g in range(0, width, step):
+        value = load(best, own + g)
+        for k in range(first, last):
+            if k != j:
+                value = fnma(load_all(gram, row + k), load(atoms, k * width + g), value)
+        store(best, own + g, maximum(value, zero) if positive else value)
+
+
+@inlined
+def _replace(atoms, at, best, own, width, scale):
+    """Put the scaled best in place of an atom; return the largest change of a feature."""
+    step, factor = lanes(atoms), broadcast(atoms.dtype.type(scale))
+    moved = broadcast(atoms.dtype.type(0))
+    for g in range(0, width, step):
+        value = multiply(load(best, own + g), factor)
+        moved = maximum(absolute(fnma(broadcast(atoms.dtype.type(1)), load(atoms, at + g), value)), moved)
+        store(atoms, at + g, value)
+    return largest(moved)
+
+
+@kernel
+def descend_atoms(gram, targets, atoms, best, n_atoms, unit_norm, positive, max_sweeps, tol):
+    """`descend` of flat arrays with rows of whole groups of vectors; `best` has room for four."""
+    width = best.size // _GROUP
+    for _ in range(max_sweeps):
+        farthest = 0.0
+        for first in range(0, n_atoms, _GROUP):
+            last = min(n_atoms, first + _GROUP)
+            _less_outer(gram, targets, atoms, best, n_atoms, width, first, last)
+            for j in range(first, last):
+                row, own = j * n_atoms, (j - first) * width
+                power = gram[row + j]
+                if not power > 0:
+                    continue
+                _less_inner(gram, row, atoms, best, own, width, first, last, j, positive)
+                norm = np.sqrt(dot(best, own, best, own, width))
+                if unit_norm:
+                    if not norm > 0:
+                        continue
+                    power = norm
+                moved = _replace(atoms, j * width, best, own, width, 1 / power)
+                farthest = max(farthest, moved * power / norm if norm > 0 else moved)
+        if farthest <= tol:
+            break
+
+
+def padded_features(n_features, dtype):
+    """`n_features` rounded up to whole groups of vectors."""
+    group = _GROUP * 64 // dtype.itemsize
+    return -(-n_features // group) * group
+
+
+def descend(gram, products, components, *, unit_norm, positive, max_sweeps=1, tol=0.0):
+    """Minimise ``trace(D.T @ gram @ D) / 2 - trace(D.T @ products)`` over the atoms D, one after another.
+
+    Parameters
+    ----------
+    gram : ndarray of shape (n_atoms, n_atoms)
+        Inner products of the codes, Z.T @ Z.
+    products : ndarray of shape (n_atoms, n_features)
+        Those of the codes with the signals, Z.T @ X.
+    components : ndarray of shape (n_atoms, n_features)
+        The atoms to begin with; its dtype is that of the arithmetic.
+    unit_norm : bool
+        Whether atoms have norm 1, else any norm.
+    positive : bool
+        Whether atoms are >= 0.
+    max_sweeps : int, default=1
+    tol : float, default=0.0
+        Stop after a sweep that moves no atom by more than this share of its norm.
+
+    Returns
+    -------
+    ndarray of shape (n_atoms, n_features)
+        Atoms that serve no signal are as they were.
+    """
+    (n_atoms, n_features), dtype = components.shape, components.dtype
+    width = padded_features(n_features, dtype)
+    atoms, targets = np.zeros((n_atoms, width), dtype), np.zeros((n_atoms, width), dtype)
+    atoms[:, :n_features], targets[:, :n_features] = components, products
+    gram = np.ascontiguousarray(gram, dtype=dtype).reshape(-1)
+    best = np.zeros(_GROUP * width, dtype)
+    descend_atoms(gram, targets.reshape(-1), atoms.reshape(-1), best, n_atoms, unit_norm, positive, max_sweeps, tol)
+    return np.ascontiguousarray(atoms[:, :n_features])

@@ -1,0 +1,125 @@
+"""`MOD`: the method of optimal directions."""
+
+import warnings
+
+import numpy as np
+from scipy import linalg
+
+from .columns import AtomColumns, residual_energies
+from .descent import descend
+from .learner import AlternatingLearner
+
+_SWEEPS, _STILL = 200, 1e-6
+"""Most sweeps where the best atoms have no closed form; they stand still when they move by a smaller share."""
+
+
+class MOD(AlternatingLearner):
+    """Dictionary learning by the method of optimal directions.
+
+    Minimises what `KSVD` does, by turns over the codes and over all atoms at once, the codes held fixed ([1]_)::
+
+        D = (Z^T Z)^-1 Z^T X,    then atoms divided, and coefficients multiplied, by the norms of the atoms.
+
+    With ``coding="l1"`` or ``positive_dict=True`` there is no such formula: the atoms are those that block coordinate
+    descent ends with; for l1 under unit norm, so that the penalty means what it says.
+
+    Parameters
+    ----------
+    n_components : int or None, default=None
+        Atoms. None: as many as `init` has, or as there are features.
+    coding : {"omp", "ols", "l1"}, default="omp"
+        As in `KSVD`.
+    n_nonzero_coefs : int, float or None, default=None
+        K of greedy codes, as in `KSVD`.
+    residual_tol : float or None, default=None
+        Norm of the residual at which a greedy code is long enough.
+    alpha : float, default=0.1
+        Weight of the l1 norm, for ``coding="l1"``.
+    init : {"data", "dct", "random"} or array-like of shape (n_components, n_features), default="data"
+        As in `KSVD`.
+    positive_code, positive_dict : bool, default=False
+        Whether coefficients (with ``coding="l1"`` only) and atoms are >= 0.
+    max_iter : int, default=50
+        Most passes over the signals.
+    tol : float, default=1e-4
+        Stop when a pass changes the objective by no more than this share of it.
+    warm_start : bool, default=False
+        Go on from the atoms of the earlier `fit`.
+    sparse_output : bool, default=True
+        Whether `transform` returns a sparse array.
+    image_shape : tuple of int or None, default=None
+        As in `KSVD`.
+    random_state : int, RandomState instance or None, default=None
+        For `init`.
+    n_jobs : int or None, default=None
+        Threads; the result does not depend on it.
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        The atoms, of unit norm.
+    objective_ : ndarray of shape ``(n_iter_,)``
+        What is minimised, after each pass, for the codes of that pass.
+    n_iter_ : int
+        Passes made.
+    patch_size_ : tuple of int
+        Grid of a signal, without channels.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only when X has feature names.
+
+    See Also
+    --------
+    KSVD : Atom by atom, with the coefficients.
+
+    References
+    ----------
+    .. [1] K. Engan, S. Aase and J. Husøy, "Method of optimal directions for frame design", ICASSP 1999.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.dictionaries import MOD
+    >>> X = np.random.default_rng(0).standard_normal((200, 6))
+    >>> learner = MOD(12, n_nonzero_coefs=2, random_state=0).fit(X)
+    >>> learner.components_.shape
+    (12, 6)
+    >>> bool(learner.objective_[-1] < 0.75 * learner.objective_[0])
+    True
+    """
+
+    def _improve(self, X, codes, components):
+        gram, products = AtomColumns(codes).statistics(X)
+        fixed_norm = self._penalty > 0
+        if fixed_norm or self.positive_dict:
+            components = descend(
+                gram,
+                products,
+                components,
+                unit_norm=fixed_norm,
+                positive=self.positive_dict,
+                max_sweeps=_SWEEPS,
+                tol=_STILL,
+            )
+        else:
+            used = gram.diagonal() > 0
+            components[used] = _least_squares(gram[np.ix_(used, used)], products[used])
+        norms = np.linalg.norm(components, axis=1)
+        scales = np.where(norms > 0, norms, 1).astype(X.dtype)
+        components /= scales[:, None]
+        codes.data *= scales[codes.indices]
+        # An atom that vanished serves no signal; any direction will do until it is replaced.
+        components[norms == 0, 0] = 1
+        return components, residual_energies(X, codes, components)
+
+
+def _least_squares(gram, products):
+    gram, products = gram.astype(np.float64), products.astype(np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", linalg.LinAlgWarning)
+        try:
+            return linalg.solve(gram, products, assume_a="pos")
+        except (linalg.LinAlgError, linalg.LinAlgWarning):
+            return linalg.lstsq(gram, products, cond=1e-10)[0]

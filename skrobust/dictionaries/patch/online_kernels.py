@@ -1,0 +1,359 @@
+"""Online learning in one piece: several minibatches are coded, summed up and learned from in one call of a kernel.
+
+A minibatch of a thousand signals takes half a millisecond: calls from Python for each of its phases, and threads that
+are called for each, would take as long again. The phases are those of `_phases`; each thread runs the whole kernel.
+What is summed over signals is summed atom by atom, in the order of the signals: the same for any number of threads.
+
+`atoms` below is the tuple (rows, columns, inner, padded, best): the atoms as rows; as columns padded to whole groups of
+vectors; their inner products, flat; and as rows padded likewise, flat, with room for four more.
+"""
+
+import numpy as np
+
+from skrobust.kernels.phases import finish_piece, take_piece, wait_for_pieces
+from skrobust.kernels.products import inner_products
+from skrobust.kernels.rows import add_scaled, dot
+from skrobust.kernels.vectors import (
+    aligned_zeros,
+    broadcast,
+    fma,
+    inlined,
+    kernel,
+    lanes,
+    load,
+    load_first,
+    read,
+    store,
+    write,
+)
+from skrobust.pursuits.greedy.omp.kernels import _pursue_rows, _squared_norms, _workspace
+from skrobust.pursuits.lasso.greedy_descent import descend_greedily
+
+from .descent import descend_atoms
+
+PHASES = 5
+"""Phases of a slice of a minibatch; one more comes before the first."""
+
+_GRAM_ROWS, _ATOMS = 32, 16
+"""Atoms that a thread takes at a time, for inner products and for sums."""
+
+MAX_STEPS = 8
+"""Steps of greedy descent for each feature and atom, which next to no signal takes."""
+
+
+@kernel
+def _spread(rows, columns, padded):
+    """The atoms in their other two forms."""
+    m, d = rows.shape
+    width = padded.size // m
+    for first in range(0, m, 16):
+        for f in range(d):
+            for j in range(first, min(m, first + 16)):
+                columns[f, j] = rows[j, f]
+    for j in range(m):
+        for f in range(d):
+            padded[j * width + f] = rows[j, f]
+
+
+@kernel
+def _renew(rows, columns, padded, best, weights, targets, positive):
+    """Each atom takes its best value for the sums."""
+    m, d = rows.shape
+    width = padded.size // m
+    descend_atoms(weights, targets, padded, best, m, True, positive, 1, 0.0)
+    for j in range(m):
+        for f in range(d):
+            rows[j, f] = padded[j * width + f]
+    _spread(rows, columns, padded)
+
+
+@kernel
+def _gram_piece(rows, columns, inner, piece):
+    m, d = rows.shape
+    wide = columns.shape[1]
+    lo, hi = piece * _GRAM_ROWS, min(m, (piece + 1) * _GRAM_ROWS)
+    inner_products(rows[lo:hi].reshape(-1), hi - lo, d, columns.reshape(-1), wide, inner[lo * wide : hi * wide])
+
+
+@inlined
+def _gather(X, order, lo, hi, signals):
+    d = X.shape[1]
+    for i in range(lo, hi):
+        row, at = order[i], (i - lo) * d
+        for f in range(d):
+            signals[at + f] = X[row, f]
+
+
+@inlined
+def _energy(signals, at, d, rows, indices, values, row, count):
+    """Squared norm of a signal less its approximation; the former is overwritten by the difference."""
+    for p in range(count):
+        add_scaled(signals, at, -values[row, p], rows, np.int64(indices[row, p]) * d, d)
+    return np.float64(dot(signals, at, signals, at, d))
+
+
+@kernel
+def _sort_codes(indices, values, counts, energies, penalty, n, ends, signals, places):
+    """Counting sort of the codes of `n` signals by atom; `ends` says where each atom's end. Returns their cost."""
+    most, cost = indices.shape[1], 0.0
+    ends[:] = 0
+    for i in range(n):
+        size = 0.0
+        for p in range(counts[i]):
+            ends[indices[i, p] + 1] += 1
+            size += abs(values[i, p])
+        cost += 0.5 * energies[i] + penalty * size
+    for j in range(1, ends.size):
+        ends[j] += ends[j - 1]
+    for i in range(n):
+        for p in range(counts[i]):
+            at = ends[indices[i, p]]
+            ends[indices[i, p]] = at + 1
+            signals[at] = i
+            places[at] = i * most + p
+    return cost
+
+
+@inlined
+def _sum_signals(X, order, coefficients, signals, places, begin, end, product):
+    """Sum of the signals of one atom, each times its coefficient."""
+    d, step = X.shape[1], lanes(X)
+    flat, zero = X.reshape(-1), broadcast(X.dtype.type(0))
+    for g in range(0, d, 4 * step):
+        n0, n1, n2, n3 = d - g, d - g - step, d - g - 2 * step, d - g - 3 * step
+        s0, s1, s2, s3 = zero, zero, zero, zero
+        for at in range(begin, end):
+            z = broadcast(read(coefficients, places[at]))
+            x = order[signals[at]] * d + g
+            if n3 >= step:
+                s0, s1 = fma(z, load(flat, x), s0), fma(z, load(flat, x + step), s1)
+                s2, s3 = fma(z, load(flat, x + 2 * step), s2), fma(z, load(flat, x + 3 * step), s3)
+            else:
+                s0 = fma(z, load_first(flat, x, n0), s0)
+                s1 = fma(z, load_first(flat, x + step, n1), s1)
+                s2 = fma(z, load_first(flat, x + 2 * step, n2), s2)
+                s3 = fma(z, load_first(flat, x + 3 * step, n3), s3)
+        store(product, g, s0)
+        store(product, g + step, s1)
+        store(product, g + 2 * step, s2)
+        store(product, g + 3 * step, s3)
+
+
+@kernel
+def _sum_piece(
+    X, order, indices, values, counts, ends, signals, places, gram, products, uses, memory, weights, targets, piece
+):
+    """Sums of some atoms: what is remembered of them, and the minibatch."""
+    d, m, most = X.shape[1], gram.shape[0], indices.shape[1]
+    width = targets.size // m
+    atoms, coefficients = indices.reshape(-1), values.reshape(-1)
+    inner, product = np.zeros(m, X.dtype), np.zeros(width, X.dtype)
+    for j in range(piece * _ATOMS, min(m, (piece + 1) * _ATOMS)):
+        inner[:], used = 0, 0
+        begin, end = ends[j - 1] if j > 0 else 0, ends[j]
+        _sum_signals(X, order, coefficients, signals, places, begin, end, product)
+        for at in range(begin, end):
+            i, z = np.int64(signals[at]), read(coefficients, places[at])
+            for p in range(i * most, i * most + counts[i]):
+                k = np.int64(read(atoms, p))
+                write(inner, k, read(inner, k) + z * read(coefficients, p))
+            used += z != 0
+        own = weights[j * m : (j + 1) * m]
+        past = gram[j]
+        for k in range(m):
+            value = memory * past[k] + inner[k]
+            past[k] = value
+            own[k] = value
+        for f in range(d):
+            products[j, f] = memory * products[j, f] + product[f]
+            targets[j * width + f] = products[j, f]
+        uses[j] = memory * uses[j] + used
+
+
+@kernel
+def _begin_slice(atoms, is_new, phase, counters):
+    """Inner products of atoms that are new."""
+    rows, columns, inner, padded, _ = atoms
+    if phase == 1:
+        if take_piece(counters, 0) == 0:
+            _spread(rows, columns, padded)
+            finish_piece(counters, 0)
+        wait_for_pieces(counters, 0, 1)
+    if is_new:
+        n_pieces = -(-rows.shape[0] // _GRAM_ROWS)
+        piece = take_piece(counters, phase)
+        while piece < n_pieces:
+            _gram_piece(rows, columns, inner, piece)
+            finish_piece(counters, phase)
+            piece = take_piece(counters, phase)
+        wait_for_pieces(counters, phase, n_pieces)
+
+
+@kernel
+def _end_slice(X, order, atoms, codes, energies, by_atom, sums, memory, is_last, penalty, positive, phase, counters):
+    """Sums of a coded slice; after the last of a minibatch, new atoms. Returns the cost, to one thread only."""
+    rows, columns, _, padded, best = atoms
+    indices, values, counts = codes
+    ends, signals, places = by_atom
+    gram, products, uses, weights, targets = sums
+    cost = 0.0
+    if take_piece(counters, phase) == 0:
+        cost = _sort_codes(indices, values, counts, energies, penalty, order.size, ends, signals, places)
+        finish_piece(counters, phase)
+    wait_for_pieces(counters, phase, 1)
+    phase += 1
+    n_pieces = -(-gram.shape[0] // _ATOMS)
+    piece = take_piece(counters, phase)
+    while piece < n_pieces:
+        _sum_piece(
+            X, order, indices, values, counts, ends, signals, places, gram, products, uses, memory, weights, targets,
+            piece,
+        )  # fmt: skip
+        finish_piece(counters, phase)
+        piece = take_piece(counters, phase)
+    wait_for_pieces(counters, phase, n_pieces)
+    phase += 1
+    if is_last:
+        if take_piece(counters, phase) == 0:
+            _renew(rows, columns, padded, best, weights, targets, positive)
+            finish_piece(counters, phase)
+        wait_for_pieces(counters, phase, 1)
+    return cost
+
+
+@kernel
+def learn_greedy(
+    X, order, schedule, atoms, codes, energies, by_atom, sums, positive, block, costs,
+    by_gain, squared_tol, counters,
+):  # fmt: skip
+    """Learn from slices of minibatches, coded by OMP (`by_gain`: OLS). Every thread calls this.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_signals, n_features)
+    order : ndarray of int
+        The signals in turn.
+    schedule : tuple
+        Where the slices end in `order`, where their minibatches begin, what share of the sums they remember, and
+        whether they are the last of their minibatch.
+    atoms : tuple
+        See above; the first is what counts, the others are made from it.
+    codes : tuple
+        Room for indices and values (a row for each signal of a slice) and their counts.
+    energies : ndarray
+        Overwritten by the squared norms of the residuals of the last minibatch.
+    by_atom : tuple
+        Room for the codes by atom: ends (n_atoms + 1), signals and places.
+    sums : tuple
+        gram, products and uses of the past, which is brought up to date, and room for the first two in the precision
+        of X, flat and padded as the atoms are.
+    positive : bool
+        Whether atoms are >= 0.
+    block : int
+        Signals that a thread takes at a time.
+    costs : ndarray
+        Overwritten by the sums of what is minimised over the signals of each slice.
+    by_gain, squared_tol
+        As in `pursue_signals`; `squared_tol` has a value for each signal of a slice, or none.
+    counters : ndarray of int
+        Of the phases.
+    """
+    cuts, begins, memories, is_last = schedule
+    rows, columns, inner = atoms[0], atoms[1], atoms[2]
+    indices, values, counts = codes
+    d, wide = columns.shape
+    most = indices.shape[1]
+    work = _workspace(columns, wide, most)
+    correlations, signals = aligned_zeros(block * wide, columns), np.zeros(block * d, X.dtype)
+    nothing, no_mask, no_numbers = np.zeros(0, X.dtype), np.zeros((0, 0), np.bool_), np.zeros(0)
+    scales, squares, tally = np.ones(rows.shape[0], X.dtype), np.zeros(block), np.zeros(3, np.int64)
+    is_new, first = True, 0
+    for s in range(cuts.size):
+        phase, last = 1 + s * PHASES, cuts[s]
+        _begin_slice(atoms, is_new, phase, counters)
+        n_pieces = -(-(last - first) // block)
+        piece = take_piece(counters, phase + 1)
+        while piece < n_pieces:
+            lo = first + piece * block
+            hi = min(last, lo + block)
+            here, there, n = lo - first, hi - first, hi - lo
+            _gather(X, order, lo, hi, signals)
+            inner_products(signals, n, d, columns.reshape(-1), wide, correlations)
+            block_of_x = signals[: n * d].reshape(n, d)
+            _squared_norms(block_of_x, n, squares)
+            counts[here:there] = 0
+            _pursue_rows(
+                correlations, n, wide, squares, by_gain, block_of_x, no_mask, columns.reshape(-1),
+                nothing, inner, nothing, scales, squared_tol[:n],
+                indices[here:there].reshape(-1), values[here:there].reshape(-1), counts[here:there], no_numbers,
+                tally, work,
+            )  # fmt: skip
+            for i in range(n):
+                energies[lo - begins[s] + i] = _energy(
+                    signals, i * d, d, rows.reshape(-1), indices, values, here + i, counts[here + i]
+                )
+            finish_piece(counters, phase + 1)
+            piece = take_piece(counters, phase + 1)
+        wait_for_pieces(counters, phase + 1, n_pieces)
+        cost = _end_slice(
+            X, order[first:last], atoms, codes, energies[first - begins[s] :], by_atom, sums, memories[s], is_last[s],
+            0.0, positive, phase + 2, counters,
+        )  # fmt: skip
+        if cost != 0:
+            costs[s] = cost
+        is_new, first = is_last[s], last
+
+
+@kernel
+def learn_l1(
+    X, order, schedule, atoms, codes, energies, by_atom, sums, positive, block, costs,
+    alpha, positive_code, tol, counters,
+):  # fmt: skip
+    """The same with codes of small l1 norm, by `descend_greedily`."""
+    cuts, begins, memories, is_last = schedule
+    rows, columns, inner = atoms[0], atoms[1], atoms[2]
+    indices, values, counts = codes
+    d, wide = columns.shape
+    max_steps = MAX_STEPS * (d + rows.shape[0])
+    correlations, signals = aligned_zeros(block * wide, columns), np.zeros(block * d, X.dtype)
+    z, touched, squares = aligned_zeros(wide, columns), np.zeros(wide, np.int64), np.zeros(block)
+    is_new, first = True, 0
+    largest = np.finfo(np.float32).max if X.itemsize == 4 else np.finfo(np.float64).max
+    for s in range(cuts.size):
+        phase, last = 1 + s * PHASES, cuts[s]
+        _begin_slice(atoms, is_new, phase, counters)
+        n_pieces = -(-(last - first) // block)
+        piece = take_piece(counters, phase + 1)
+        while piece < n_pieces:
+            lo = first + piece * block
+            hi = min(last, lo + block)
+            here, n = lo - first, hi - lo
+            _gather(X, order, lo, hi, signals)
+            inner_products(signals, n, d, columns.reshape(-1), wide, correlations)
+            _squared_norms(signals[: n * d].reshape(n, d), n, squares)
+            for i in range(n):
+                row, count = here + i, 0
+                if not squares[i] < largest:  # nor would the correlations be finite
+                    counts[row], energies[lo - begins[s] + i] = 0, np.inf
+                    continue
+                moved = descend_greedily(
+                    correlations, i * wide, wide, inner, alpha, positive_code, tol, max_steps, z, touched
+                )
+                for p in range(moved):
+                    j = touched[p]
+                    if z[j] != 0:
+                        indices[row, count], values[row, count] = j, z[j]
+                        count += 1
+                    z[j] = 0
+                counts[row] = count
+                energies[lo - begins[s] + i] = _energy(signals, i * d, d, rows.reshape(-1), indices, values, row, count)
+            finish_piece(counters, phase + 1)
+            piece = take_piece(counters, phase + 1)
+        wait_for_pieces(counters, phase + 1, n_pieces)
+        cost = _end_slice(
+            X, order[first:last], atoms, codes, energies[first - begins[s] :], by_atom, sums, memories[s], is_last[s],
+            alpha, positive, phase + 2, counters,
+        )  # fmt: skip
+        if cost != 0:
+            costs[s] = cost
+        is_new, first = is_last[s], last

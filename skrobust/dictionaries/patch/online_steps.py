@@ -1,0 +1,96 @@
+"""Minibatches of online learning: the arrays that `_online_kernels` works on, and what a step does with them."""
+
+import numpy as np
+from sklearn.utils import gen_batches
+
+from skrobust.kernels.phases import COUNTERS
+from skrobust.kernels.threads import on_threads
+from skrobust.pursuits.greedy.omp.atoms import aligned_zeros, padded_width
+from skrobust.pursuits.greedy.omp.batches import most_atoms
+
+from .coding import GREEDY
+from .descent import padded_features
+from .online_kernels import PHASES, learn_greedy, learn_l1
+
+_CODE_BYTES = 1 << 26
+"""Room for codes: minibatches that need more are coded slice by slice."""
+
+_BLOCK_BYTES, _BLOCK = 1 << 18, 128
+"""Correlations, and signals, that a thread takes at a time."""
+
+_WORTH_A_THREAD = 1 << 21
+"""Products of inner products for which it pays to wake one more thread."""
+
+L1_TOL = 0.1
+"""Longest move of an l1 coefficient that is left undone while atoms are learned, as a share of alpha."""
+
+
+class MinibatchSteps:
+    """Online learning from minibatches of X, for atoms of unit norm.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_signals, n_features)
+    n_atoms, batch_size : int
+    coding, n_nonzero_coefs, residual_tol, alpha, positive_code, positive_dict
+        As in `OnlineDictionaryLearning`.
+    """
+
+    def __init__(
+        self, X, n_atoms, batch_size, *, coding, n_nonzero_coefs, residual_tol, alpha, positive_code, positive_dict
+    ):
+        self.X = X = np.ascontiguousarray(X)
+        d, dtype = X.shape[1], X.dtype
+        is_greedy = coding in GREEDY
+        most = most_atoms(n_nonzero_coefs, residual_tol, n_atoms, d) if is_greedy else n_atoms
+        self.batch_size = min(batch_size, len(X))
+        self.slice_size = n = max(1, min(self.batch_size, _CODE_BYTES // (most * (4 + dtype.itemsize))))
+        wide, tall = padded_width(n_atoms, dtype), padded_features(d, dtype)
+        self.atoms = (
+            aligned_zeros((d, wide), dtype),
+            aligned_zeros((n_atoms, wide), dtype).reshape(-1),
+            aligned_zeros((n_atoms, tall), dtype).reshape(-1),
+            aligned_zeros((4, tall), dtype).reshape(-1),
+        )
+        self.codes = np.empty((n, most), np.int32), np.empty((n, most), dtype), np.zeros(n, np.int32)
+        self.by_atom = np.zeros(n_atoms + 1, np.int64), np.empty(n * most, np.int32), np.empty(n * most, np.int64)
+        self.sums = aligned_zeros((n_atoms, n_atoms), dtype).reshape(-1), np.zeros(n_atoms * tall, dtype)
+        self.energies = np.zeros(self.batch_size)
+        self.positive = positive_dict
+        self.block = max(16, min(_BLOCK, _BLOCK_BYTES // (wide * dtype.itemsize)))
+        self.n_threads = max(1, min(n * wide * d // _WORTH_A_THREAD, -(-n // self.block)))
+        if is_greedy:
+            squared_tol = np.full(0 if residual_tol is None else self.block, residual_tol or 0.0) ** 2
+            self.kernel, self.settings = learn_greedy, (coding == "ols", squared_tol)
+        else:
+            self.kernel, self.settings = learn_l1, (float(alpha), positive_code, L1_TOL * alpha)
+
+    def learn(self, order, memories, components, gram, products, uses):
+        """Learn from the signals in `order`: minibatches one after the other, of which the sums remember `memories`.
+
+        The last four arguments are overwritten. Returns the sum of what is minimised over the signals.
+
+        Raises
+        ------
+        ValueError
+            For values whose squares overflow.
+        """
+        cuts, begins, shares, is_last = [], [], [], []
+        for batch, memory in zip(gen_batches(len(order), self.batch_size), memories, strict=True):
+            for piece in gen_batches(batch.stop - batch.start, self.slice_size):
+                begins.append(batch.start)
+                cuts.append(batch.start + piece.stop)
+                shares.append(memory if piece.start == 0 else 1.0)
+                is_last.append(cuts[-1] == batch.stop)
+        schedule = np.array(cuts), np.array(begins), np.array(shares, np.float64), np.array(is_last)
+        costs = np.zeros(len(cuts))
+        on_threads(
+            self.kernel, self.X, order, schedule, (components, *self.atoms), self.codes, self.energies, self.by_atom,
+            (gram, products, uses, *self.sums), self.positive, self.block, costs, *self.settings,
+            n_pieces=self.n_threads, n_counters=COUNTERS * (1 + PHASES * len(cuts)),
+        )  # fmt: skip
+        with np.errstate(invalid="ignore"):
+            check = costs.sum() + gram.trace() + products.sum()
+        if not np.isfinite(check):
+            raise ValueError(f"Values of X are too large for inner products in {self.X.dtype}: scale X down.")
+        return costs.sum()

@@ -1,0 +1,90 @@
+"""New atoms in place of those that do nothing, or nothing that another does not do."""
+
+import numpy as np
+
+from skrobust.pursuits.greedy.omp.atoms import aligned_zeros, gram_of, padded_width
+
+from .initial import unit_rows
+
+DUPLICATE = 0.99
+"""Atoms of a larger correlation are taken for one, as in the authors' K-SVD."""
+
+FEW, SHARE = 3, 1 / 20
+"""An atom is dead when it serves no more signals than this, nor than this share of what atoms serve on average."""
+
+
+def idle_atoms(components, usage):
+    """Which atoms are dead, or duplicates of an atom that serves more signals.
+
+    Parameters
+    ----------
+    components : ndarray of shape (n_atoms, n_features)
+        Of unit norm.
+    usage : ndarray of shape (n_atoms,)
+
+    Returns
+    -------
+    ndarray of bool of shape (n_atoms,)
+    """
+    idle = usage <= min(FEW, int(SHARE * usage.mean()))
+    correlations = _correlations(components)
+    np.fill_diagonal(correlations, 0)
+    twins = np.flatnonzero(np.maximum(correlations.max(axis=1), -correlations.min(axis=1)) > DUPLICATE)
+    busy = np.zeros(len(components), dtype=bool)
+    for j in twins[np.argsort(-usage[twins], kind="stable")]:
+        idle[j] |= bool(np.any(np.abs(correlations[j, busy]) > DUPLICATE))
+        busy[j] = not idle[j]
+    return idle
+
+
+def _correlations(components):
+    """Inner products of the rows, without the threads of BLAS, which would be in the way of ours."""
+    n_atoms, n_features = components.shape
+    columns = aligned_zeros((n_features, padded_width(n_atoms, components.dtype)), components.dtype)
+    columns[:, :n_atoms] = components.T
+    return gram_of(columns, n_atoms).reshape(n_atoms, -1)[:, :n_atoms]
+
+
+def replace_idle_atoms(components, usage, energies, X, positive):
+    """Put the worst represented signals in place of idle atoms.
+
+    Parameters
+    ----------
+    components : ndarray of shape (n_atoms, n_features)
+        Overwritten.
+    usage : ndarray of shape (n_atoms,)
+        How many signals use each atom.
+    energies : ndarray of shape (n_signals,)
+        Squared norms of the residuals.
+    X : ndarray of shape (n_signals, n_features)
+    positive : bool
+        Whether atoms are >= 0.
+
+    Returns
+    -------
+    ndarray of int
+        The atoms that were replaced. Signals that are represented well, or like another atom, replace none.
+    """
+    idle = np.flatnonzero(idle_atoms(components, usage))
+    if len(idle) == 0:
+        return idle
+    n_candidates = min(len(X), 4 * len(idle))
+    worst = np.argpartition(-energies, n_candidates - 1)[:n_candidates]
+    worst = worst[np.argsort(-energies[worst], kind="stable")]
+    signals = np.maximum(X[worst], 0) if positive else X[worst]
+    powers = np.square(signals, dtype=np.float64).sum(axis=1)
+    worth = energies[worst] > 100 * np.finfo(X.dtype).eps * powers
+    candidates = unit_rows(signals[worth & (powers > 0)])
+    kept = np.ones(len(components), dtype=bool)
+    kept[idle] = False
+    done = []
+    for candidate in candidates:
+        if len(done) == len(idle):
+            break
+        if np.abs(components[kept] @ candidate).max(initial=0) > DUPLICATE:
+            continue
+        j = idle[len(done)]
+        components[j] = candidate
+        kept[j] = True
+        done.append(j)
+    return np.array(done, dtype=np.intp)

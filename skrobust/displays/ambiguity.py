@@ -1,0 +1,106 @@
+"""How much of a code an attacker can move, against eps."""
+
+import numpy as np
+
+from .style import FAINT, GRID, MODEL_COLORS, drawing
+
+
+class AmbiguityDisplay:
+    """Share of a polarized code that perturbations can change, against their size.
+
+    Beside the mean over images, the band of the middle 90 % of them; and half of the share in which two images
+    differ: where the curve meets that line, an attacker can take two images to the same code, on average.
+
+    Parameters
+    ----------
+    shares : sequence of AmbiguousShare
+        Of one coder, by increasing eps.
+
+    Attributes
+    ----------
+    figure_ : matplotlib.figure.Figure
+    ax_ : matplotlib.axes.Axes
+    line_ : matplotlib.lines.Line2D
+    limit_ : matplotlib.lines.Line2D
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from sklearn.datasets import load_digits
+    >>> from skrobust import PolarizingCoder
+    >>> from skrobust.evaluation import AmbiguityDisplay
+    >>> X = load_digits().data / 16
+    >>> display = AmbiguityDisplay.from_estimator(PolarizingCoder().fit(X), X, eps=[0, 0.05, 0.1])
+    >>> len(display.shares)
+    3
+    """
+
+    def __init__(self, shares):
+        self.shares = shares
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, eps=None, norm="linf", clip=(0, 1), ax=None):
+        """Ask a fitted `PolarizingCoder`, or a Pipeline that begins with one, and draw.
+
+        Parameters
+        ----------
+        estimator : PolarizingCoder or Pipeline
+        X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+        eps : array-like or None, default=None
+            Radii. None: from 0 to 0.3.
+        norm : {"linf", "l2", "l1"}, default="linf"
+        clip : pair of float or None, default=(0, 1)
+        ax : matplotlib.axes.Axes or None, default=None
+
+        Returns
+        -------
+        AmbiguityDisplay
+        """
+        coder = estimator.steps[0][1] if hasattr(estimator, "steps") else estimator
+        if not hasattr(coder, "ambiguous_share"):
+            raise TypeError(
+                f"AmbiguityDisplay needs a fitted PolarizingCoder or a Pipeline that begins with one, got "
+                f"{type(coder).__name__}."
+            )
+        radii = np.sort(np.linspace(0, 0.3, 13) if eps is None else np.asarray(eps, dtype=float))
+        return cls([coder.ambiguous_share(X, radius, norm=norm, clip=clip) for radius in radii]).plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw the curve.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            None: a new figure.
+
+        Returns
+        -------
+        self
+        """
+        with drawing() as plt:
+            if ax is None:
+                _, ax = plt.subplots(figsize=(5.6, 3.7), layout="constrained")
+            eps = [share.eps for share in self.shares]
+            low, high = np.quantile([share.per_image for share in self.shares], [0.05, 0.95], axis=1)
+            mean = [100 * share.overall for share in self.shares]
+            ax.fill_between(eps, 100 * low, 100 * high, color=MODEL_COLORS[0], alpha=0.15, linewidth=0)
+            (self.line_,) = ax.plot(eps, mean, color=MODEL_COLORS[0], linewidth=1.8)
+            limit = 50 * self.shares[-1].difference
+            self.limit_ = ax.axhline(limit, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
+            ax.annotate(
+                "half of the way between two images",
+                (0, limit),
+                xycoords=("axes fraction", "data"),
+                xytext=(5, 3),
+                textcoords="offset points",
+                color=FAINT,
+                fontsize=8,
+            )
+            ax.grid(axis="y", color=GRID, linewidth=0.8)
+            ax.set_axisbelow(True)
+            ax.set(xlabel=f"eps ({self.shares[0].norm})", ylabel="code that can be changed, %")
+            ax.set_ylim(bottom=0)
+            ax.set_xlim(eps[0], eps[-1] if len(eps) > 1 else None)
+            self.ax_, self.figure_ = ax, ax.figure
+        return self

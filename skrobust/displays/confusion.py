@@ -1,0 +1,125 @@
+"""Which classes are taken for which, before and after an attack."""
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+from sklearn.utils.multiclass import unique_labels
+
+from skrobust.evaluation.scoring.robust import predicted_labels
+
+from .curve import norm_symbol
+from .style import INK, drawing
+
+
+class ConfusionUnderAttackDisplay:
+    """Confusion matrices on clean and on attacked images, side by side on one scale.
+
+    Made by `from_estimator` or `from_report` rather than by hand.
+
+    Parameters
+    ----------
+    clean, attacked : ndarray of shape (n_classes, n_classes)
+        Shares of the true class (rows) given each answer (columns).
+    labels : ndarray of shape (n_classes,)
+    title : str, default="attacked"
+        What stands over the second matrix.
+
+    Attributes
+    ----------
+    figure_ : matplotlib.figure.Figure
+    axes_ : ndarray of two matplotlib.axes.Axes
+    """
+
+    def __init__(self, clean, attacked, labels, *, title="attacked"):
+        self.clean = clean
+        self.attacked = attacked
+        self.labels = labels
+        self.title = title
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, attack, *, figure=None):
+        """Attack `estimator` on `X` and draw both matrices.
+
+        Parameters
+        ----------
+        estimator : fitted classifier
+        X, y : array-like
+        attack : attack or Corruption
+        figure : matplotlib.figure.Figure or None, default=None
+
+        Returns
+        -------
+        ConfusionUnderAttackDisplay
+        """
+        y = np.asarray(y)
+        attacked = predicted_labels(estimator, attack.perturb(estimator, X, y))
+        settings = attack.describe() if hasattr(attack, "describe") else {"name": type(attack).__name__}
+        title = settings["name"]
+        if settings.get("eps") is not None:
+            title = f"{title}, eps = {settings['eps']:.4g} ({norm_symbol(settings['norm'])})"
+        return cls._from_answers(y, predicted_labels(estimator, X), attacked, title).plot(figure=figure)
+
+    @classmethod
+    def from_report(cls, report, *, model=None, eps=None, figure=None):
+        """Matrices of one model of a `RobustnessReport` under its worst attacks.
+
+        Parameters
+        ----------
+        report : RobustnessReport
+        model : str or None, default=None
+            None: the first.
+        eps : float or None, default=None
+            None: the one that the report is about.
+        figure : matplotlib.figure.Figure or None, default=None
+        """
+        model = report.models[0] if model is None else model
+        index = report.index_of(report.focus_eps if eps is None else eps)
+        title = f"worst attack, eps = {report.eps[index]:.4g} ({norm_symbol(report.norm)})"
+        attacked = report.worst_predicted(model)[index]
+        return cls._from_answers(report.y, report.clean[model], attacked, title).plot(figure=figure)
+
+    @classmethod
+    def _from_answers(cls, y, clean, attacked, title):
+        labels = unique_labels(y, clean, attacked)
+        matrices = [confusion_matrix(y, answers, labels=labels, normalize="true") for answers in (clean, attacked)]
+        return cls(*matrices, labels, title=title)
+
+    def plot(self, figure=None):
+        """Draw both matrices.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure or None, default=None
+
+        Returns
+        -------
+        self
+        """
+        n_classes = len(self.labels)
+        with drawing() as plt:
+            if figure is None:
+                figure = plt.figure(figsize=(8.2, 4.1), layout="constrained")
+            axes = figure.subplots(1, 2, sharey=True)
+            for ax, matrix, title in zip(axes, (self.clean, self.attacked), ("clean", self.title), strict=True):
+                image = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+                ax.set_xticks(range(n_classes), [str(label) for label in self.labels])
+                ax.set_yticks(range(n_classes), [str(label) for label in self.labels])
+                ax.tick_params(length=0)
+                for side in ax.spines.values():
+                    side.set_visible(False)
+                ax.set_title(title, loc="left")
+                ax.set_xlabel("answer")
+                if n_classes <= 12:
+                    _write_shares(ax, matrix)
+            axes[0].set_ylabel("true class")
+            figure.colorbar(
+                image, ax=list(axes), shrink=0.82, pad=0.015, label="share of the true class"
+            ).outline.set_visible(False)
+        self.figure_, self.axes_ = figure, axes
+        return self
+
+
+def _write_shares(ax, matrix):
+    for (row, column), share in np.ndenumerate(matrix):
+        if share >= 0.005:
+            color = "white" if share > 0.55 else INK
+            ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7.5, color=color)

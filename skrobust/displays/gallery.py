@@ -1,0 +1,116 @@
+"""Clean, attacked and restored images side by side, with what the models say."""
+
+import numpy as np
+
+from .curve import norm_symbol
+from .style import FAINT, INK, RIGHT, WRONG, drawing, model_colors
+
+
+class PerturbationGalleryDisplay:
+    """Images before attack, after it, and after the front end, with predictions.
+
+    Made by `from_estimator` or `from_report` rather than by hand.
+
+    Parameters
+    ----------
+    examples : Examples
+        The images of a report, ``report.examples``.
+    baseline : str or None, default=None
+
+    Attributes
+    ----------
+    figure_ : matplotlib.figure.Figure
+    axes_ : ndarray of matplotlib.axes.Axes of shape (n_views, n_shown)
+    """
+
+    def __init__(self, examples, *, baseline=None):
+        self.examples = examples
+        self.baseline = baseline
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, attack, *, n_examples=8, figure=None, **report_parameters):
+        """Attack `estimator` on `X` with one attack, at its own eps, and show some of the images.
+
+        Further parameters are those of `robustness_report`.
+        """
+        from skrobust.evaluation.report.run import robustness_report
+
+        words = {"checks": False, "n_examples": n_examples, **report_parameters}
+        report = robustness_report(estimator, X, y, eps=attack.eps, attacks=attack, **words)
+        return cls.from_report(report, figure=figure)
+
+    @classmethod
+    def from_report(cls, report, *, figure=None):
+        """The images that a `RobustnessReport` kept.
+
+        Raises
+        ------
+        ValueError
+            If it kept none.
+        """
+        if report.examples is None:
+            raise ValueError(
+                "The report has no images: X is no batch of images (set image_shape), n_examples is 0, or no image "
+                "is named rightly by all models."
+            )
+        return cls(report.examples, baseline=report.baseline).plot(figure=figure)
+
+    def plot(self, figure=None):
+        """Draw the gallery.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure or None, default=None
+
+        Returns
+        -------
+        self
+        """
+        examples = self.examples
+        views = list(gallery_rows(examples))
+        n_shown = len(examples.truth)
+        colors = model_colors([view.model for view in examples.views], self.baseline)
+        with drawing() as plt:
+            if figure is None:
+                figure = plt.figure(figsize=(1.0 * n_shown + 1.9, 1.22 * len(views) + 0.35), layout="constrained")
+            axes = figure.subplots(len(views), n_shown, squeeze=False)
+            for (label, model, images, answers), line in zip(views, axes, strict=True):
+                for ax, image, answer, truth in zip(line, images, answers, examples.truth, strict=True):
+                    _show(ax, image, examples.value_range)
+                    color = INK if model is None else RIGHT if answer == truth else WRONG
+                    ax.set_xlabel(str(answer), fontsize=9, color=color, labelpad=2)
+                line[0].set_ylabel(
+                    label, rotation=0, ha="right", va="center", labelpad=8, color=colors.get(model, INK), fontsize=9
+                )
+            title = f"eps = {examples.eps:.4g} ({norm_symbol(examples.norm)}); under each image: the answer"
+            figure.suptitle(title, fontsize=9, color=FAINT, x=0.01, ha="left")
+        self.figure_, self.axes_ = figure, axes
+        return self
+
+
+def gallery_rows(examples):
+    """Rows of a gallery from top to bottom.
+
+    Yields
+    ------
+    label : str
+    model : str or None
+        None for the clean images.
+    images : ndarray
+    answers : ndarray
+        The true labels for the clean images, else what the model answers.
+    """
+    yield "clean", None, examples.clean, examples.truth
+    for view in examples.views:
+        yield f"attacked:\n{view.model}", view.model, view.attacked, view.predicted
+        if view.restored is not None:
+            yield "restored by\nits front end", view.model, view.restored, view.predicted
+
+
+def _show(ax, image, value_range):
+    low, high = value_range
+    shown = np.clip((image - low) / (high - low), 0, 1)
+    ax.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set_visible(False)

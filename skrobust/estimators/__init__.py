@@ -1,0 +1,39 @@
+"""Transformers for Pipelines: front ends (image to cleaner image) and coders (image to sparse code)."""
+
+import importlib
+
+_FILE_OF = {
+    "AmbiguousShare": "polar.ambiguity",
+    "CodeBounds": "polar.bounds",
+    "ConvSparseCoder": "conv.coder",
+    "DeepPursuit": "layered.deep_pursuit",
+    "LayeredBasisPursuit": "layered.basis_pursuit",
+    "LayeredThresholding": "layered.thresholding",
+    "MultilayerPursuit": "layered.multilayer_pursuit",
+    "PatchDictionaryDenoiser": "patch.denoiser",
+    "PolarizingCoder": "polar.coder",
+    "WaveletSparsifier": "wavelet.sparsifier",
+}
+
+__all__ = [
+    "AmbiguousShare",
+    "CodeBounds",
+    "ConvSparseCoder",
+    "DeepPursuit",
+    "LayeredBasisPursuit",
+    "LayeredThresholding",
+    "MultilayerPursuit",
+    "PatchDictionaryDenoiser",
+    "PolarizingCoder",
+    "WaveletSparsifier",
+]
+
+
+def __getattr__(name):
+    if name in _FILE_OF:
+        return getattr(importlib.import_module(f"{__name__}.{_FILE_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""ConvSparseCoder and its torch form."""

@@ -1,0 +1,478 @@
+"""`ConvSparseCoder`: images as a few shifted copies of small learned atoms."""
+
+import math
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from skrobust.bridge import register_module
+from skrobust.dictionaries import ConvolutionalLearner, initial_convolutional_atoms
+from skrobust.estimators.shared.conv_atoms import fitted_kernel, given_atoms
+from skrobust.estimators.shared.low_pass import LowPass
+from skrobust.operators import ConvolutionalOperator
+from skrobust.signals import SignalTransformer, batch_slices, is_tensor, restored_on_error
+
+from .pooling import pool_codes, pooled_shape
+from .pursuits import check_device, pursue
+
+LEARNING_TOL, LEARNING_SWEEPS = 0.02, 200
+"""Relative duality gap and most sweeps of the codes from which atoms are learned."""
+
+
+class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
+    """Convolutional sparse coder: each image as a sum of few shifted atoms.
+
+    The code of an image x minimises ``1/2 ||x - D z||^2 + alpha ||z||_1``, where the columns of D are the atoms of
+    `components_` at all positions, or is found greedily (``pursuit="omp"``), or is one thresholded convolution
+    (``pursuit="thresholding"``). Atoms are learned from images by alternating basis pursuit and block descent on the
+    atoms, within the unit ball.
+
+    Parameters
+    ----------
+    n_components : int, default=32
+        Atoms.
+    kernel_size : int or tuple of int, default=8
+        Height and width of the atoms; reduced where the signal is smaller.
+    alpha : float, default=0.1
+        Weight of the l1 norm, in learning, too; for "thresholding" the threshold.
+    pursuit : {"bp", "omp", "thresholding"}, default="bp"
+        "bp": basis pursuit. "omp": orthogonal matching pursuit. "thresholding": soft thresholding of the correlations.
+    n_nonzero_coefs : int, float or None, default=None
+        Of "omp": coefficients of a signal, or the fraction of its values. None: a tenth of them.
+    padding : {"same", "full", "valid", "circular"}, default="same"
+        Where atoms may lie; see `skrobust.pursuits.ConvolutionalOperator`.
+    stride : int, default=1
+        Pixels between positions.
+    positive : bool, default=False
+        Codes >= 0. Not for "omp".
+    highpass : float or None, default=None
+        Take the smooth part l of each image away before coding, in learning, too; l minimises ``||x - l||^2 + highpass
+        ||grad l||^2``. Small atoms represent it badly. 5 is usual for photographs. None: code images as they are.
+    output : {"code", "reconstruction"}, default="code"
+        "reconstruction": `transform` returns images, as a front end does: the synthesis, and the smooth part if
+        `highpass` took one away.
+    dictionary : array-like of shape ``(n_atoms, *kernel_size[, n_channels])`` or None, default=None
+        Atoms to use as they are; nothing is learned then.
+    init : {"data", "random"} or array-like, default="data"
+        Atoms to begin learning with: patches, noise, or given.
+    n_epochs : int, default=10
+        Passes over X in `fit`.
+    batch_size : int or None, default=None
+        Images to an update of the atoms. None: all, an update a pass.
+    pool : {None, "max", "sum"}, default=None
+        Largest magnitude, or sum of magnitudes, of each atom over cells of `pool_size` positions in place of the code.
+    pool_size : int or None, default=None
+        Positions along each axis of a cell. None: one cell for all.
+    sparse_output : bool, default=False
+        Return codes as a CSR array; a dense array of them is never made then.
+    max_iter : int, default=1000
+        Most iterations of basis pursuit.
+    tol : float, default=1e-3
+        Relative duality gap of basis pursuit: the objective is within it of its minimum.
+    image_shape : tuple of int or None, default=None
+        ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X. None: rows are
+        1-D signals.
+    n_jobs : int or None, default=None
+        Threads. None: what the environment allows. The result does not depend on it.
+    device : str, torch.device or None, default=None
+        Where basis pursuit and thresholding of `transform` run on torch, such as "cuda"; atoms are learned, and "omp"
+        runs, on the CPU. None: compiled kernels on the CPU, as basis pursuit has them for "cpu", too.
+    random_state : int, RandomState instance or None, default=None
+        For the first atoms, the order of batches and the replacement of dead atoms.
+    verbose : int, default=0
+        1: a line an epoch.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only when X has feature names.
+    components_ : ndarray of shape ``(n_components, *kernel_size, n_channels)``
+        Atoms of norm 1 (as given, for `dictionary`).
+    code_shape_ : tuple of int
+        A code as maps: ``(*positions, n_components)``. `transform` flattens it in C order.
+    objectives_ : list of float
+        Mean objective of each epoch, under the atoms that it began with (online: as they were).
+    n_iter_ : int
+        Epochs, or calls of `partial_fit`.
+
+    See Also
+    --------
+    skrobust.pursuits.convolutional_basis_pursuit : The solver, with masks, weights and gaps.
+    skrobust.as_module : The coder as a differentiable torch module.
+
+    Notes
+    -----
+    Learning keeps sums over pairs of taps (pixels of atoms): ``8 * (n_components * prod(kernel_size))**2`` bytes, 20
+    MB for 64 atoms of 5 x 5. Beyond these and sparse codes, memory is that of one batch of dense codes, within
+    scikit-learn's ``working_memory``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skrobust import ConvSparseCoder
+    >>> X = load_digits().data[:100] / 16
+    >>> coder = ConvSparseCoder(8, kernel_size=4, image_shape=(8, 8), n_epochs=3, random_state=0).fit(X)
+    >>> codes = coder.transform(X)
+    >>> codes.shape, coder.code_shape_, str(coder.get_feature_names_out()[1])
+    ((100, 512), (8, 8, 8), 'atom1_y0_x0')
+    >>> bool(((coder.inverse_transform(codes) - X) ** 2).mean() < 0.02)
+    True
+    """
+
+    _parameter_constraints = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "kernel_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "alpha": [Interval(Real, 0, None, closed="neither")],
+        "pursuit": [StrOptions({"bp", "omp", "thresholding"})],
+        "n_nonzero_coefs": [
+            None,
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Real, 0, 1, closed="right"),
+        ],
+        "padding": [StrOptions({"same", "full", "valid", "circular"})],
+        "stride": [Interval(Integral, 1, None, closed="left")],
+        "positive": ["boolean"],
+        "highpass": [None, Interval(Real, 0, None, closed="neither")],
+        "output": [StrOptions({"code", "reconstruction"})],
+        "dictionary": [None, "array-like"],
+        "init": [StrOptions({"data", "random"}), "array-like"],
+        "n_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [None, Interval(Integral, 1, None, closed="left")],
+        "pool": [None, StrOptions({"max", "sum"})],
+        "pool_size": [None, Interval(Integral, 1, None, closed="left")],
+        "sparse_output": ["boolean"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "image_shape": [None, tuple, list],
+        "n_jobs": [None, Integral],
+        "device": "no_validation",  # torch's own types
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components=32,
+        *,
+        kernel_size=8,
+        alpha=0.1,
+        pursuit="bp",
+        n_nonzero_coefs=None,
+        padding="same",
+        stride=1,
+        positive=False,
+        highpass=None,
+        output="code",
+        dictionary=None,
+        init="data",
+        n_epochs=10,
+        batch_size=None,
+        pool=None,
+        pool_size=None,
+        sparse_output=False,
+        max_iter=1000,
+        tol=1e-3,
+        image_shape=None,
+        n_jobs=None,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.kernel_size = kernel_size
+        self.alpha = alpha
+        self.pursuit = pursuit
+        self.n_nonzero_coefs = n_nonzero_coefs
+        self.padding = padding
+        self.stride = stride
+        self.positive = positive
+        self.highpass = highpass
+        self.output = output
+        self.dictionary = dictionary
+        self.init = init
+        self.n_epochs = n_epochs
+        self.batch_size = batch_size
+        self.pool = pool
+        self.pool_size = pool_size
+        self.sparse_output = sparse_output
+        self.max_iter = max_iter
+        self.tol = tol
+        self.image_shape = image_shape
+        self.n_jobs = n_jobs
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn the atoms, or take those of `dictionary`. If it is interrupted, the estimator is as it was before.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a parameter does not fit X, naming both.
+        """
+        with restored_on_error(self):
+            values = self._begin(X)
+            self.objectives_ = []
+            self.n_iter_ = 0
+            if self._learner is not None:
+                for _ in range(self.n_epochs):
+                    if self.batch_size is None:
+                        self._learner.epoch(values)
+                    else:
+                        self._learner.pass_online(values, self.batch_size)
+                    self.objectives_.append(self._learner.objective)
+                    self.n_iter_ += 1
+                    if self.verbose:
+                        print(f"[ConvSparseCoder] epoch {self.n_iter_} of {self.n_epochs}: {self.objectives_[-1]:.6g}")
+                self._adopt(self._learner.components)
+                # Codes and sums of the training images have done their work.
+                self._learner = None
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Learn from one more batch of images; older ones fade.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+        """
+        if hasattr(self, "components_"):
+            values = self._detailed(_as_array(self._read_signals(X, reset=False).values))
+            if self._learner is None and self.dictionary is None:  # after `fit`
+                self._learner = self._learner_from(self.components_, check_random_state(self.random_state))
+        else:
+            values = self._begin(X)
+            self.objectives_, self.n_iter_ = [], 0
+        if self._learner is not None:
+            self._learner.update(values)
+            self.objectives_.append(self._learner.objective)
+            self._adopt(self._learner.components)
+        self.n_iter_ += 1
+        return self
+
+    def _begin(self, X):
+        """Read X, and get ready to learn from it."""
+        signals = self._read_signals(X, reset=True)
+        values = _as_array(signals.values)
+        if self.pursuit == "omp" and self.positive:
+            raise ValueError("positive=True needs pursuit='bp' or 'thresholding', got pursuit='omp'.")
+        if self.device is not None:
+            check_device(self.device)
+        self._sample_shape = signals.sample_shape
+        grid, n_channels = values.shape[1:-1], values.shape[-1]
+        self._low_pass = None if self.highpass is None else LowPass(grid, self.highpass)
+        values = self._detailed(values)
+        self._learner = None
+        if self.dictionary is not None:
+            self._adopt(given_atoms("dictionary", self.dictionary, grid, n_channels).astype(values.dtype))
+            return values
+        random_state = check_random_state(self.random_state)
+        if isinstance(self.init, str):
+            kernel = fitted_kernel(self.kernel_size, grid)
+            atoms = initial_convolutional_atoms(
+                values, self.n_components, kernel, init=self.init, random_state=random_state
+            )
+        else:
+            atoms = given_atoms("init", self.init, grid, n_channels)
+        atoms = atoms.astype(values.dtype)
+        self._adopt(atoms)
+        self._learner = self._learner_from(atoms, random_state)
+        return values
+
+    def _learner_from(self, atoms, random_state):
+        return ConvolutionalLearner(
+            atoms,
+            self.alpha,
+            padding=self.padding,
+            stride=self.stride,
+            positive=self.positive,
+            tol=LEARNING_TOL,
+            max_iter=LEARNING_SWEEPS,
+            random_state=random_state,
+            n_jobs=self.n_jobs,
+        )
+
+    def _adopt(self, components):
+        self.components_ = components
+        self._operator = ConvolutionalOperator(
+            components, self._layout.canonical_shape, padding=self.padding, stride=self.stride
+        )
+        self.code_shape_ = self._operator.code_shape
+
+    def transform(self, X):
+        """Codes of images, or what the codes stand for.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+
+        Returns
+        -------
+        ndarray, csr_array or Tensor
+            ``output="code"``: shape (n_samples, n_codes), pooled where `pool` says so. ``output="reconstruction"``:
+            the shape of X. float32 for float32, else float64. Tensors stay on their device and are differentiable.
+        """
+        signals = self._read_signals(X, reset=False)
+        values = signals.values
+        if is_tensor(values):
+            from .torch import transform_tensor
+
+            return transform_tensor(self, signals)
+        if self.output == "reconstruction":
+            result = np.empty_like(values)
+            for batch, details, codes in self._coded(values):
+                result[batch] = values[batch] - details + self._operator.synthesize(codes, n_jobs=self.n_jobs)
+            return signals.restore(result)
+        if self.sparse_output:
+            rows = [sparse.csr_array(self._features(codes)) for _, _, codes in self._coded(values)]
+            return sparse.vstack(rows, format="csr")
+        result = np.empty((len(values), self._n_features_out), dtype=values.dtype)
+        for batch, _, codes in self._coded(values):
+            result[batch] = self._features(codes)
+        return result
+
+    def inverse_transform(self, codes):
+        """Images of codes: the synthesis ``D z``. The smooth part that `highpass` took away is not in the codes.
+
+        Parameters
+        ----------
+        codes : ndarray or sparse array of shape (n_samples, n_codes)
+            Not pooled.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), or of images where `fit` saw images
+
+        Raises
+        ------
+        ValueError
+            If `pool` is set: pooled codes do not tell where atoms lie.
+        """
+        check_is_fitted(self)
+        if self.pool is not None:
+            raise ValueError(f"Codes pooled by pool={self.pool!r} cannot be inverted; use pool=None.")
+        if sparse.issparse(codes):
+            codes = codes.tocsr()  # whose rows can be taken
+        elif not is_tensor(codes):
+            codes = np.asarray(codes)
+        n_codes = math.prod(self.code_shape_)
+        if codes.ndim != 2 or codes.shape[1] != n_codes:
+            raise ValueError(f"codes must have shape (n_samples, {n_codes}), got {tuple(codes.shape)}.")
+        if is_tensor(codes):
+            images = self._operator.synthesize(codes.reshape(-1, *self.code_shape_))
+            return images.reshape(len(codes), *self._sample_shape)
+        dtype = codes.dtype if codes.dtype in (np.float32, np.float64) else np.float64
+        images = np.empty((codes.shape[0], *self._layout.canonical_shape), dtype=dtype)
+        for batch in batch_slices(len(images), 2 * n_codes * images.itemsize):
+            part = codes[batch].toarray() if sparse.issparse(codes) else codes[batch]
+            maps = np.ascontiguousarray(part, dtype=dtype).reshape(-1, *self.code_shape_)
+            images[batch] = self._operator.synthesize(maps, n_jobs=self.n_jobs)
+        return images.reshape(len(images), *self._sample_shape)
+
+    def score(self, X, y=None):
+        """Negative mean objective of the codes of X, higher is better; for "omp" without the l1 norm.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+        """
+        values = _as_array(self._read_signals(X, reset=False).values)
+        total = 0.0
+        for _, details, codes in self._coded(values):
+            left = (details - self._operator.synthesize(codes, n_jobs=self.n_jobs)).astype(np.float64)
+            total += 0.5 * float((left * left).sum())
+            if self.pursuit != "omp":
+                total += self.alpha * float(np.abs(codes).sum(dtype=np.float64))
+        return -total / len(values)
+
+    def get_feature_names_out(self, input_features=None):
+        """Names such as ``atom3_y10_x7``, or those of the input for ``output="reconstruction"``.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+
+        Returns
+        -------
+        ndarray of str
+        """
+        check_is_fitted(self)
+        if self.output == "reconstruction":
+            return OneToOneFeatureMixin.get_feature_names_out(self, input_features)
+        shape = self._output_shape
+        places = np.indices(shape).reshape(len(shape), -1)
+        if len(shape) == 2:
+            return np.array([f"atom{k}_x{x}" for x, k in places.T], dtype=object)
+        return np.array([f"atom{k}_y{y}_x{x}" for y, x, k in places.T], dtype=object)
+
+    @property
+    def _output_shape(self):
+        return self.code_shape_ if self.pool is None else pooled_shape(self.code_shape_, self.pool_size)
+
+    @property
+    def _n_features_out(self):
+        return self.n_features_in_ if self.output == "reconstruction" else math.prod(self._output_shape)
+
+    def _features(self, codes):
+        pooled = codes if self.pool is None else pool_codes(codes, self.pool, self.pool_size)
+        return pooled.reshape(len(codes), -1)
+
+    def _detailed(self, values):
+        """What of signals on their grid is coded."""
+        return values if self._low_pass is None else values - self._low_pass(values)
+
+    def _coded(self, values):
+        """Batches of signals, what of them is coded, and the codes."""
+        for batch in batch_slices(len(values), 4 * math.prod(self.code_shape_) * values.itemsize):
+            details = self._detailed(values[batch])
+            yield batch, details, self._pursue(details)
+
+    def _pursue(self, values):
+        """Codes (n_samples, *code_shape_) of signals on their grid."""
+        if self.device is not None and self.pursuit != "omp":
+            import torch
+
+            return pursue(self, torch.as_tensor(values, device=self.device)).cpu().numpy()
+        return pursue(self, values)
+
+
+def _as_array(values):
+    return values.detach().cpu().numpy() if is_tensor(values) else values
+
+
+@register_module(ConvSparseCoder)
+def _as_module(estimator, conversion):
+    from .torch import ConvSparseCoderModule
+
+    return ConvSparseCoderModule(estimator, conversion.tensor, conversion.gradient)

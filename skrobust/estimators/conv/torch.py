@@ -1,0 +1,126 @@
+"""`ConvSparseCoder` as a torch module, with the backward passes that an attacker may choose."""
+
+import warnings
+
+import torch
+from torch import nn
+
+from skrobust.bridge import with_backward
+from skrobust.estimators.shared.smooth import smooth_shrink, smooth_steps
+from skrobust.operators import ConvolutionalOperator
+from skrobust.pursuits import convolutional_thresholding, implicit_pursuit
+from skrobust.pursuits.implicit.conv import with_support_gradient
+
+from .pooling import pool_codes
+from .pursuits import pursue
+
+
+class ConvSparseCoderModule(nn.Module):
+    """The coder of a fitted `ConvSparseCoder`.
+
+    Gradient modes. "exact": the derivative of the solution (of the least squares on the chosen atoms, for matching
+    pursuit). "projection": that of least squares on the support at the input; the same for basis pursuit up to the
+    penalty, whose derivative is zero. "identity": of the correlations in place of codes, of the image in place of
+    reconstructions. "smooth": of a short pursuit whose shrinkage is smooth, so that atoms outside the support have a
+    gradient. "skip": correlations in place of codes, forward and backward; images in place of reconstructions.
+    """
+
+    def __init__(self, estimator, tensor, gradient):
+        super().__init__()
+        self.gradient = gradient
+        self.estimator = estimator
+        self.layout = estimator._layout
+        self.rebuilds = estimator.output == "reconstruction"
+        self.register_buffer("components", tensor(estimator.components_))
+
+    def forward(self, X):
+        if self.gradient == "skip" and self.rebuilds:
+            return X
+        signals = self.layout.place(X)
+        result = self.encode(signals.values)
+        return signals.restore(result) if self.rebuilds else result
+
+    def encode(self, values):
+        """Features, or reconstructions on the grid, of signals on their grid."""
+        operator, low_pass = self._operator(), self.estimator._low_pass
+        smooth = 0 if low_pass is None else low_pass(values)
+        details = values - smooth
+        if self.gradient == "skip":
+            return self._features(operator.analyze(details))
+        codes = self._codes(details, operator)
+        if not self.rebuilds:
+            return self._features(codes)
+        rebuilt = smooth + operator.synthesize(codes)
+        return with_backward(rebuilt, values) if self.gradient == "identity" else rebuilt
+
+    def _operator(self):
+        estimator = self.estimator
+        return ConvolutionalOperator(
+            self.components, self.layout.canonical_shape, padding=estimator.padding, stride=estimator.stride
+        )
+
+    def _features(self, codes):
+        pool = self.estimator.pool
+        return (codes if pool is None else pool_codes(codes, pool, self.estimator.pool_size)).flatten(1)
+
+    def _codes(self, values, operator):
+        estimator = self.estimator
+        if estimator.pursuit == "bp" and self.gradient == "exact":
+            return implicit_pursuit(
+                values,
+                operator,
+                estimator.alpha,
+                positive=estimator.positive,
+                tol=estimator.tol,
+                max_iter=estimator.max_iter,
+            )
+        if estimator.pursuit == "thresholding" and self.gradient == "exact":
+            return convolutional_thresholding(values, operator, estimator.alpha, positive=estimator.positive)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            codes = self._pursue(values, operator)
+        if self.gradient == "identity":
+            return with_backward(codes, operator.analyze(values))
+        if self.gradient == "smooth":
+            return with_backward(codes, self._smooth_codes(values, operator, codes))
+        return with_support_gradient(values, operator, codes)
+
+    def _pursue(self, values, operator):
+        estimator = self.estimator
+        if estimator.pursuit == "omp":
+            arrays = values.detach().cpu().numpy()
+            return values.new_tensor(pursue(estimator, arrays))
+        if estimator.pursuit == "thresholding":
+            return convolutional_thresholding(values, operator, estimator.alpha, positive=estimator.positive)
+        return implicit_pursuit(
+            values,
+            operator,
+            estimator.alpha,
+            positive=estimator.positive,
+            tol=estimator.tol,
+            max_iter=estimator.max_iter,
+        )
+
+    def _smooth_codes(self, values, operator, codes):
+        """A few proximal steps from the codes, whose shrinkage is smooth; one, from zero, for thresholding."""
+        estimator = self.estimator
+        if estimator.pursuit == "thresholding":
+            return smooth_shrink(operator.analyze(values), estimator.alpha, estimator.positive)
+        alpha = estimator.alpha
+        if estimator.pursuit == "omp":  # the penalty at which about as many atoms would be chosen
+            correlations = operator.analyze(values).detach().abs().flatten(1)
+            kept = (codes != 0).flatten(1).sum(1).clamp(1, correlations.shape[1])
+            alpha = correlations.sort(1, descending=True).values.gather(1, (kept - 1)[:, None])
+            alpha = alpha.reshape(-1, *[1] * (codes.ndim - 1)).clamp(min=torch.finfo(values.dtype).tiny)
+        return smooth_steps(values, operator, codes, alpha, estimator.positive)
+
+
+def transform_tensor(estimator, signals):
+    """What `estimator` makes of tensors, differentiable."""
+    values = signals.values
+
+    def tensor(array):
+        return torch.as_tensor(array, dtype=values.dtype, device=values.device)
+
+    result = ConvSparseCoderModule(estimator, tensor, "exact").encode(values)
+    return signals.restore(result) if estimator.output == "reconstruction" else result

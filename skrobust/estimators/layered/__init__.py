@@ -1,0 +1,1 @@
+"""The layered coders: LayeredThresholding, LayeredBasisPursuit, DeepPursuit, MultilayerPursuit."""

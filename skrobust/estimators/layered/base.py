@@ -1,0 +1,337 @@
+"""What all layered coders share: reading layers, learning them, codes in batches, and the way back to images."""
+
+import math
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+from skrobust.signals import SignalTransformer, batch_slices, is_tensor, restored_on_error
+
+from .learning import learn_layer_by_layer, learn_with_labels
+from .plan import given_operators, penalties_of_layers, plan_layers
+
+
+class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
+    """Base of the layered coders. A subclass has `_pursuit`, `_penalty` and `_pursue`."""
+
+    _pursuit = None
+    """Its name in `skrobust.nn.LayeredPursuit`."""
+    _penalty = "alpha"
+    """The parameter that holds penalties or thresholds."""
+
+    _parameter_constraints = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "kernel_size": [Interval(Integral, 1, None, closed="left"), "array-like", None],
+        "stride": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "padding": [StrOptions({"same", "full", "valid", "circular"})],
+        "positive": ["boolean"],
+        "learning": [StrOptions({"unsupervised", "supervised"})],
+        "dictionaries": [None, "array-like"],
+        "output": [StrOptions({"code", "reconstruction"})],
+        "per_layer": ["boolean"],
+        "n_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [None, Interval(Integral, 1, None, closed="left")],
+        "training_params": [None, dict],
+        "image_shape": [None, tuple, list],
+        "n_jobs": [None, Integral],
+        "device": "no_validation",  # torch's own types
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn the dictionaries, or take those given. If it is interrupted, the estimator is as it was before.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+        y : array-like of shape (n_samples,) or None, default=None
+            Labels, for ``learning="supervised"`` alone.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If parameters do not fit X or each other, or labels are missing.
+        """
+        with restored_on_error(self):
+            self._learn(X, y)
+        return self
+
+    def _learn(self, X, y):
+        signals = self._read_signals(X, reset=True)
+        values = signals.values.detach().cpu().numpy() if is_tensor(signals.values) else signals.values
+        shape, skip = values.shape[1:], getattr(self, "skip", None)
+        for name in ("objectives_", "history_", "head_coef_", "head_intercept_", "head_classes_"):
+            vars(self).pop(name, None)  # of an earlier fit
+        steps = None
+        if self.dictionaries is not None:
+            operators = given_operators(self.dictionaries, shape, self.padding, self.stride)
+            operators = [_in_dtype(operator, values.dtype) for operator in operators]
+            penalties = penalties_of_layers(self._penalty, getattr(self, self._penalty), len(operators))
+            layers = LayeredDictionary(operators, skip)
+        else:
+            plan = plan_layers(self.n_components, self.kernel_size, self.stride)
+            penalties = penalties_of_layers(self._penalty, getattr(self, self._penalty), len(plan))
+            random_state = check_random_state(self.random_state)
+            if self.learning == "supervised":
+                layers, penalties, steps = self._learn_with_labels(values, y, plan, penalties, random_state)
+            else:
+                layers = self._learn_from_images(values, plan, penalties, random_state)
+        self._sample_shape = signals.sample_shape
+        self.layers_, self._penalties, self._steps = layers, penalties, steps
+        self.components_ = [operator.components for operator in layers.operators]
+        self.code_shapes_ = layers.code_shapes
+        self.n_iter_ = 0 if self.dictionaries is not None else self.n_epochs
+        setattr(self, f"{self._penalty}s_", penalties)
+
+    def _learn_from_images(self, values, plan, penalties, random_state):
+        def pursue(X, layers):
+            return self._pursue(X, layers, penalties[: layers.n_layers], None)
+
+        def progress(layer, epoch, objective):
+            if self.verbose:
+                name = type(self).__name__
+                print(f"[{name}] layer {layer + 1}, epoch {epoch + 1} of {self.n_epochs}: {objective:.6g}")
+
+        operators, self.objectives_ = learn_layer_by_layer(
+            values,
+            plan,
+            penalties,
+            pursue,
+            padding=self.padding,
+            skip=getattr(self, "skip", None),
+            positive=self.positive,
+            n_epochs=self.n_epochs,
+            batch_size=self.batch_size,
+            random_state=random_state,
+            n_jobs=self.n_jobs,
+            progress=progress,
+        )
+        return LayeredDictionary(operators, getattr(self, "skip", None))
+
+    def _learn_with_labels(self, values, y, plan, penalties, random_state):
+        if y is None:
+            raise ValueError("learning='supervised' needs labels y; use learning='unsupervised' without them.")
+        classes, labels = np.unique(np.asarray(y), return_inverse=True)
+        if len(labels) != len(values):
+            raise ValueError(f"y has {len(labels)} labels for the {len(values)} samples of X.")
+        trained = learn_with_labels(
+            values,
+            labels,
+            plan,
+            penalties,
+            padding=self.padding,
+            skip=getattr(self, "skip", None),
+            positive=self.positive,
+            pursuit=self._pursuit,
+            max_iter=getattr(self, "max_iter", 0),
+            momentum=getattr(self, "momentum", True),
+            n_epochs=self.n_epochs,
+            batch_size=self.batch_size,
+            random_state=random_state,
+            device=self.device,
+            verbose=self.verbose,
+            training_params=self.training_params,
+        )
+        layers, penalties, steps = trained.pursuit.as_arrays(values.dtype)
+        self.history_ = trained.history
+        self.head_classes_ = classes
+        self.head_coef_ = trained.head.weight.detach().numpy().astype(values.dtype)
+        self.head_intercept_ = trained.head.bias.detach().numpy().astype(values.dtype)
+        return layers, penalties, steps
+
+    def encode(self, X):
+        """Codes of all layers as maps.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+
+        Returns
+        -------
+        list of ndarray or Tensor, ``(n_samples, *code_shape)`` each
+        """
+        values = self._read_signals(X, reset=False).values
+        if is_tensor(values):
+            return self._tensor_module().encode(values)
+        codes = [np.empty((len(values), *shape), dtype=values.dtype) for shape in self.code_shapes_]
+        for batch, found in self._coded(values):
+            for whole, part in zip(codes, found, strict=True):
+                whole[batch] = part
+        return codes
+
+    def transform(self, X):
+        """Codes of images, or what the codes stand for.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+
+        Returns
+        -------
+        ndarray or Tensor
+            ``output="code"``: shape (n_samples, n_codes), of the last layer, or of all side by side for
+            ``per_layer=True``. ``output="reconstruction"``: the shape of X. float32 for float32, else float64. Tensors
+            stay on their device and are differentiable.
+        """
+        signals = self._read_signals(X, reset=False)
+        values = signals.values
+        if is_tensor(values):
+            result = self._tensor_module().features(values)
+            return signals.restore(result) if self.output == "reconstruction" else result
+        if self.output == "reconstruction":
+            result = np.empty_like(values)
+            for batch, codes in self._coded(values):
+                result[batch] = self.layers_.synthesize(codes, n_jobs=self.n_jobs)
+            return signals.restore(result)
+        result = np.empty((len(values), self._n_features_out), dtype=values.dtype)
+        for batch, codes in self._coded(values):
+            parts = codes if self.per_layer else codes[-1:]
+            result[batch] = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+        return result
+
+    def inverse_transform(self, codes):
+        """Images of codes, from the last layer down.
+
+        Without skip connections that is ``B_1 B_2 ... B_l w_l``.
+
+        Parameters
+        ----------
+        codes : ndarray or Tensor of shape (n_samples, n_codes)
+            As `transform` returns them.
+
+        Returns
+        -------
+        ndarray or Tensor of shape (n_samples, n_features), or of images where `fit` saw images
+
+        Raises
+        ------
+        ValueError
+            If codes have another shape, or skip connections need those of all layers: use ``per_layer=True``.
+        """
+        check_is_fitted(self)
+        codes = codes if is_tensor(codes) else np.asarray(codes)
+        sizes = [math.prod(shape) for shape in self.code_shapes_]
+        wanted = sum(sizes) if self.per_layer else sizes[-1]
+        if codes.ndim != 2 or codes.shape[1] != wanted:
+            raise ValueError(f"codes must have shape (n_samples, {wanted}), got {tuple(codes.shape)}.")
+        if self.layers_.skips and not self.per_layer:
+            raise ValueError("With skip connections, codes of all layers are needed: set per_layer=True.")
+        if not is_tensor(codes) and codes.dtype not in (np.float32, np.float64):
+            codes = codes.astype(np.float64)
+        if self.per_layer:
+            ends = np.cumsum(sizes)
+            maps = [
+                codes[:, end - size : end].reshape(-1, *shape)
+                for end, size, shape in zip(ends, sizes, self.code_shapes_, strict=True)
+            ]
+        else:
+            maps = codes.reshape(-1, *self.code_shapes_[-1])
+        images = self.layers_.synthesize(maps, n_jobs=self.n_jobs)
+        return images.reshape(len(images), *self._sample_shape)
+
+    def score(self, X, y=None):
+        """Negative mean objective of the structured problem at the codes of X; higher is better.
+
+        ``1/2 sum_j ||t_j - B_j w_j||^2 + sum_j alpha_j ||w_j||_1``, the same for all layered coders.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+        """
+        signals = self._read_signals(X, reset=False)
+        values = signals.values.detach().cpu().numpy() if is_tensor(signals.values) else signals.values
+        total = 0.0
+        for batch, codes in self._coded(values):
+            left = self.layers_.residuals(values[batch], codes, n_jobs=self.n_jobs)
+            total += float(self.layers_.objective(left, codes, self._penalties).sum())
+        return -total / len(values)
+
+    def get_feature_names_out(self, input_features=None):
+        """Names such as ``layer3_atom5_y0_x2``, or those of the input for ``output="reconstruction"``.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+
+        Returns
+        -------
+        ndarray of str
+        """
+        check_is_fitted(self)
+        if self.output == "reconstruction":
+            return OneToOneFeatureMixin.get_feature_names_out(self, input_features)
+        names, n_layers = [], len(self.code_shapes_)
+        for j in range(0 if self.per_layer else n_layers - 1, n_layers):
+            *grid, n_atoms = self.code_shapes_[j]
+            axes = ["x"] if len(grid) == 1 else ["y", "x"]
+            for position in np.ndindex(*grid):
+                place = "".join(f"_{axis}{at}" for axis, at in zip(axes, position, strict=True))
+                names += [f"layer{j + 1}_atom{k}{place}" for k in range(n_atoms)]
+        return np.array(names, dtype=object)
+
+    @property
+    def _n_features_out(self):
+        if self.output == "reconstruction":
+            return self.n_features_in_
+        sizes = [math.prod(shape) for shape in self.code_shapes_]
+        return sum(sizes) if self.per_layer else sizes[-1]
+
+    def _coded(self, values):
+        """Batches of signals and the codes of their layers, within the working memory."""
+        bytes_per_sample = 8 * values.itemsize * sum(math.prod(shape) for shape in self.code_shapes_)
+        for batch in batch_slices(len(values), bytes_per_sample):
+            part = values[batch]
+            if self.device is None:
+                yield batch, self._pursue(part, self.layers_, self._penalties, self._steps)
+                continue
+            import torch
+
+            with torch.no_grad():
+                tensors = torch.as_tensor(part, device=self.device)
+                codes = self._pursue(tensors, self.layers_, self._penalties, self._steps)
+            yield batch, [w.cpu().numpy() for w in codes]
+
+    def _tensor_module(self):
+        from .torch import LayeredCoderModule
+
+        return LayeredCoderModule(self, "exact")
+
+    def _pursue(self, values, layers, penalties, steps):
+        """Codes of all layers of signals on their grid, arrays or tensors."""
+        raise NotImplementedError
+
+
+def _in_dtype(operator, dtype):
+    return ConvolutionalOperator(
+        operator.components.astype(dtype, copy=False),
+        operator.signal_shape,
+        padding=operator.padding,
+        stride=operator.stride,
+    )
+
+
+PURSUIT_CONSTRAINTS = {
+    "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
+    "skip": [None, StrOptions({"residual", "dense"})],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "tol": [None, Interval(Real, 0, None, closed="neither")],
+    "momentum": ["boolean"],
+}
+"""Of the coders that iterate."""

@@ -1,0 +1,1 @@
+"""PatchDictionaryDenoiser and its torch form."""

@@ -1,0 +1,100 @@
+"""Where the atoms of patch denoising come from."""
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_array
+from sklearn.utils.random import sample_without_replacement
+
+from skrobust.dictionaries import KSVD, OnlineDictionaryLearning
+from skrobust.dictionaries.patch.initial import cosine_atoms
+from skrobust.signals import SignalLayout
+
+
+def fixed_atoms(dictionary, n_components, grid, dtype):
+    """The atoms of ``dictionary="dct"``, or those given.
+
+    Parameters
+    ----------
+    dictionary : "dct" or array-like
+    n_components : int or None
+    grid : PatchGrid
+    dtype : numpy.dtype
+
+    Returns
+    -------
+    ndarray of shape (n_components, grid.n_features)
+
+    Raises
+    ------
+    ValueError
+        If given atoms do not fit the patches or `n_components`.
+    """
+    if isinstance(dictionary, str):
+        return cosine_atoms(n_components or default_n_atoms(grid), _layout(grid)).astype(dtype)
+    atoms = check_array(dictionary, dtype=dtype, allow_nd=True, input_name="dictionary")
+    atoms = atoms.reshape(len(atoms), -1)
+    if atoms.shape[1] != grid.n_features:
+        raise ValueError(
+            f"dictionary has atoms of {atoms.shape[1]} values, but patches of {grid.sample_size} with "
+            f"{grid.n_channels} channels have {grid.n_features}. Set patch_size to the size of the atoms."
+        )
+    if n_components not in (None, len(atoms)):
+        raise ValueError(
+            f"dictionary has {len(atoms)} atoms, but n_components={n_components}. Leave n_components=None."
+        )
+    return atoms
+
+
+def default_n_atoms(grid):
+    """Four times the pixels of a patch."""
+    return 4 * grid.size[0] * grid.size[1]
+
+
+def new_learner(denoiser, grid, *, of_one_image, random_state):
+    """An unfitted learner: the one that `denoiser` was given, or the default one with its rule of coding.
+
+    Parameters
+    ----------
+    denoiser : PatchDictionaryDenoiser
+    grid : PatchGrid
+    of_one_image : bool
+        Whether it will learn from the image to be denoised alone.
+    random_state : int
+    """
+    shape = None if len(grid.sample_size) == 1 and grid.n_channels == 1 else _layout(grid).canonical_shape
+    settings = {"image_shape": shape, "random_state": random_state, "n_jobs": denoiser.n_jobs}
+    if denoiser.learner is not None:
+        learner = clone(denoiser.learner)
+        if denoiser.n_components is not None:
+            settings["n_components"] = denoiser.n_components
+        known = learner.get_params(deep=False)
+        return learner.set_params(**{name: value for name, value in settings.items() if name in known})
+    settings |= {
+        "n_components": denoiser.n_components or default_n_atoms(grid),
+        "coding": denoiser.selection,
+        "n_nonzero_coefs": denoiser.n_nonzero_coefs,
+        "residual_tol": denoiser._tol,
+        "verbose": denoiser.verbose,
+    }
+    return KSVD(init="dct", max_iter=10, tol=0, **settings) if of_one_image else OnlineDictionaryLearning(**settings)
+
+
+def drawn_patches(values, grid, *, max_patches, remove_mean, random_state):
+    """Patches to learn from, as rows, drawn without replacement, their means removed.
+
+    Patches that are zero then tell nothing and are left out, unless all are.
+    """
+    total = len(values) * grid.n_patches
+    if total <= max_patches:
+        chosen = np.arange(total)
+    else:
+        chosen = np.sort(sample_without_replacement(total, max_patches, random_state=random_state))
+    patches = grid.extract(values, chosen)
+    if remove_mean:
+        patches = grid.remove_means(patches)
+    telling = patches.any(axis=1)
+    return patches[telling] if telling.any() else patches
+
+
+def _layout(grid):
+    return SignalLayout(grid.sample_size, grid.n_channels)

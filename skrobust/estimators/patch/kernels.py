@@ -1,0 +1,219 @@
+"""Patch denoising on the CPU: patches are read from the image, coded and added to the result within one kernel.
+
+The work is cut into bands of patch rows. Each band has sums of its own, which are then added in order, so that the
+result does not depend on the number of threads. Images have their channels first; all patches and atoms are flat.
+"""
+
+import numpy as np
+
+from skrobust.kernels.products import inner_products
+from skrobust.kernels.vectors import (
+    add,
+    aligned_zeros,
+    blend_first,
+    broadcast,
+    fma,
+    inlined,
+    kernel,
+    lanes,
+    load,
+    load_all,
+    load_first,
+    read,
+    store_first,
+    take_number,
+    total,
+)
+from skrobust.pursuits.greedy.omp.kernels import _pursue_rows, _workspace
+
+
+@inlined
+def read_patch(pixels, start, plane, width, patch_size, means, m, centred, patch, at):
+    """Copy the patch at `start` to ``patch[at:]``, less the means of its channels; return its squared norm then."""
+    step, scalar = lanes(pixels), pixels.dtype.type
+    ph, pw = patch_size
+    size = ph * pw
+    zero = broadcast(scalar(0))
+    squares = zero
+    for c in range(means.shape[1]):
+        source, to, sums = start + c * plane, at + c * size, zero
+        for _ in range(ph):
+            for x in range(0, pw, step):
+                part = load_first(pixels, source + x, pw - x)
+                store_first(patch, to + x, part, pw - x)
+                sums = add(sums, part)
+            source += width
+            to += pw
+        mean = total(sums) / scalar(size) if centred else scalar(0)
+        means[m, c] = mean
+        to, less = at + c * size, broadcast(-mean)
+        for f in range(0, size, step):
+            part = blend_first(add(load_first(patch, to + f, size - f), less), zero, size - f)
+            store_first(patch, to + f, part, size - f)
+            squares = fma(part, part, squares)
+    return np.float64(total(squares))
+
+
+@inlined
+def add_patch(sums, start, plane, width, patch_size, means, m, patch, at):
+    """Add the patch at ``patch[at:]`` and the means of its channels to `sums` at `start`."""
+    step = lanes(sums)
+    ph, pw = patch_size
+    for c in range(means.shape[1]):
+        to, mean = start + c * plane, broadcast(means[m, c])
+        for _ in range(ph):
+            for x in range(0, pw, step):
+                value = add(load_first(patch, at + x, pw - x), mean)
+                store_first(sums, to + x, add(load_first(sums, to + x, pw - x), value), pw - x)
+            to += width
+            at += pw
+
+
+@inlined
+def _add_mean(sums, start, plane, width, patch_size, means, m):
+    """Add a patch that is its means."""
+    step = lanes(sums)
+    ph, pw = patch_size
+    for c in range(means.shape[1]):
+        to, mean = start + c * plane, broadcast(means[m, c])
+        for _ in range(ph):
+            for x in range(0, pw, step):
+                store_first(sums, to + x, add(load_first(sums, to + x, pw - x), mean), pw - x)
+            to += width
+
+
+@inlined
+def combine(components, d, indices, values, first, count, patch, at):
+    """Write the sum of `count` atoms times their coefficients to ``patch[at:]``; rows of atoms are padded."""
+    step, stride, flat = lanes(patch), components.shape[1], components.reshape(-1)
+    for f in range(0, d, step):
+        sums = broadcast(patch.dtype.type(0))
+        for k in range(first, first + count):
+            sums = fma(load_all(values, k), load(flat, np.int64(read(indices, k)) * stride + f), sums)
+        store_first(patch, at + f, sums, d - f)
+
+
+@kernel
+def _denoise_block(
+    patches, means, corners, places, n_rows, energies, patch_size, plane, width,
+    atoms, gram, row, column, components, scales, by_gain, tols, most, products, indices, values, counts,
+    sums, supports, sizes, tally, work,
+):  # fmt: skip
+    """Code the patches of a block and add their approximations to `sums` at their `corners`."""
+    d, width_of_atoms = patches.shape[1], atoms.shape[1]
+    flat, columns = patches.reshape(-1), atoms.reshape(-1)
+    nothing, no_mask = np.zeros(0, atoms.dtype), np.zeros((0, 0), np.bool_)
+    inner_products(flat, n_rows, d, columns, width_of_atoms, products)
+    _pursue_rows(
+        products, n_rows, width_of_atoms, energies, by_gain, patches, no_mask, columns, nothing,
+        gram if gram.size > 0 else row, column, scales, tols, indices[: n_rows * most], values[: n_rows * most],
+        counts, np.zeros(0), tally, work,
+    )  # fmt: skip
+    for p in range(n_rows):
+        combine(components, d, indices, values, p * most, counts[p], flat, p * d)
+        add_patch(sums, corners[p], plane, width, patch_size, means, p, flat, p * d)
+        if sizes.size > 0:
+            sizes[places[p]] = counts[p]
+            supports[places[p], : counts[p]] = indices[p * most : p * most + counts[p]]
+
+
+@kernel
+def denoise_bands(
+    images, tops, lefts, patch_size, band, centred, atoms, gram, components, scales, by_gain, squared_tol, most,
+    sums, supports, sizes, tally, block, next_unit,
+):  # fmt: skip
+    """Add to `sums` the approximations of all patches, band after band.
+
+    Each thread calls this with the same arguments.
+
+    Parameters
+    ----------
+    images : (n_images, n_channels, height, width)
+    tops, lefts, patch_size, centred
+        Where patches begin, their height and width, whether the means of their channels are set apart.
+    band : int
+        Rows of patches that make a band.
+    atoms, gram, scales : as in `pursue_signals`
+    components : (n_atoms, n_features)
+        Atoms, not normalised, their features padded to whole vectors.
+    squared_tol : array of one value or none
+    most : int
+        Atoms that a patch may have.
+    sums : (n_images * n_bands, n_channels, rows of a band, width)
+        Zeros.
+    supports, sizes : (n_images * n_patches, most) and (n_images * n_patches,), or empty
+        Atoms of each patch and their number.
+    tally : (n_images * n_bands, 3)
+        As in `pursue_signals`.
+    block : int
+        Patches that are coded at a time.
+    next_unit : array of one number
+        The band to be done next, counted over all images.
+    """
+    n_images, n_channels, height, width = images.shape
+    n_columns, n_bands = lefts.size, -(-tops.size // band)
+    rows = sums.shape[2]
+    pixels, d = images.reshape(-1), n_channels * patch_size[0] * patch_size[1]
+    has_tol = squared_tol.size > 0
+    work = _workspace(atoms, atoms.shape[1], most)
+    products = aligned_zeros(block * atoms.shape[1], atoms)
+    patches = aligned_zeros(block * d, atoms).reshape(block, d)
+    flat = patches.reshape(-1)
+    means = np.zeros((block, n_channels), atoms.dtype)
+    corners, places, energies = np.zeros(block, np.int64), np.zeros(block, np.int64), np.zeros(block)
+    indices, values = np.zeros(block * most, np.int32), np.zeros(block * most, atoms.dtype)
+    counts = np.zeros(block, np.int32)
+    column = np.zeros(d if gram.size == 0 else 0, atoms.dtype)
+    row = aligned_zeros(atoms.shape[1], atoms)
+    tols = np.zeros(block if has_tol else 0)
+    for p in range(tols.size):
+        tols[p] = squared_tol[0]
+    unit = take_number(next_unit)
+    while unit < n_images * n_bands:
+        image = unit // n_bands
+        first = (unit - image * n_bands) * band
+        target = sums[unit].reshape(-1)
+        n_places = (min(tops.size, first + band) - first) * n_columns
+        n = 0
+        for place in range(n_places + 1):
+            if n == block or (place == n_places and n > 0):
+                _denoise_block(
+                    patches, means, corners, places, n, energies, patch_size, rows * width, width,
+                    atoms, gram, row, column, components, scales, by_gain, tols, most, products, indices,
+                    values, counts, target, supports, sizes, tally[unit], work,
+                )  # fmt: skip
+                n = 0
+            if place == n_places:
+                break
+            r, c = first + place // n_columns, place % n_columns
+            start = (image * n_channels * height + tops[r]) * width + lefts[c]
+            energy = read_patch(pixels, start, height * width, width, patch_size, means, n, centred, flat, n * d)
+            corners[n] = (tops[r] - tops[first]) * width + lefts[c]
+            if energy == 0 or (has_tol and energy <= squared_tol[0]):
+                _add_mean(target, corners[n], rows * width, width, patch_size, means, n)
+                continue
+            energies[n], places[n] = energy, (image * tops.size + r) * n_columns + c
+            n += 1
+        unit = take_number(next_unit)
+
+
+@kernel
+def merge_bands(sums, tops, band, rows_of_patch, result, next_row):
+    """Add the bands of each image in order; `result` is (n_images, n_channels, height, width)."""
+    n_images, n_channels, height, width = result.shape
+    n_bands = -(-tops.size // band)
+    number = take_number(next_row)
+    while number < n_images * height:
+        image = number // height
+        y = number - image * height
+        for c in range(n_channels):
+            for x in range(width):
+                result[image, c, y, x] = 0
+        for b in range(n_bands):
+            top = tops[b * band]
+            bottom = tops[min(tops.size, (b + 1) * band) - 1] + rows_of_patch
+            if top <= y < bottom:
+                for c in range(n_channels):
+                    for x in range(width):
+                        result[image, c, y, x] += sums[image * n_bands + b, c, y - top, x]
+        number = take_number(next_row)

@@ -1,0 +1,135 @@
+"""Sums of coded patches, batch by batch."""
+
+import numpy as np
+
+from skrobust.kernels.threads import on_threads
+from skrobust.kernels.vectors import VECTOR_BYTES
+from skrobust.pursuits.greedy.omp.atoms import UnitAtoms, aligned_zeros
+from skrobust.pursuits.greedy.omp.batches import most_atoms
+from skrobust.pursuits.greedy.omp.kernels import NOT_FINITE
+from skrobust.signals import batch_slices, kernel_threads
+
+_BAND = 2048
+"""Patches that a band has at least, where its image has so many."""
+
+_BLOCK_BYTES = 1 << 19
+"""Correlations that a thread makes at a time: they stay in its second-level cache."""
+
+
+class PatchPursuit:
+    """Approximates the patches of images by few atoms each, and adds the approximations where the patches lay.
+
+    Parameters
+    ----------
+    grid : PatchGrid
+    components : ndarray of shape (n_atoms, grid.n_features)
+        Atoms, channels last, in the dtype of the images.
+    n_nonzero_coefs, tol, selection
+        As in `orthogonal_mp`, `tol` one number or None.
+    remove_mean : bool
+        Whether the mean of each channel of a patch is set apart.
+    n_jobs : int or None
+        Threads.
+    """
+
+    def __init__(self, grid, components, *, n_nonzero_coefs, tol, selection, remove_mean, n_jobs):
+        self.grid, self.remove_mean, self.n_jobs = grid, remove_mean, n_jobs
+        self.most = most_atoms(n_nonzero_coefs, tol, len(components), grid.n_features)
+        self.by_gain = selection == "ols"
+        self.tol = tol
+        self.components = components
+        planar = np.ascontiguousarray(grid.to_planes(components))
+        with kernel_threads(n_jobs, uses_blas=False):
+            self.atoms = UnitAtoms(planar)
+            self.gram = self.atoms.gram() if self.atoms.affords_gram(len(planar)) else np.zeros(0, planar.dtype)
+        lanes = VECTOR_BYTES // planar.itemsize
+        padded = aligned_zeros((len(planar), -(-grid.n_features // lanes) * lanes), planar.dtype)
+        padded[:, : grid.n_features] = planar
+        self.rows = padded
+        # Neighbouring bands overlap: of at least a patch's height, they take at most twice the memory of the image.
+        self.band = min(len(grid.tops), max(grid.size[0], -(-_BAND // len(grid.lefts))))
+
+    def sums(self, values, *, return_supports=False):
+        """Sums over all patches of their approximations.
+
+        Parameters
+        ----------
+        values : ndarray of shape ``(n_samples, *grid, n_channels)``
+
+        Returns
+        -------
+        sums : ndarray of the shape of `values`
+        supports : ndarray of shape (n_samples * n_patches, most)
+            Atoms of each patch; only if `return_supports`.
+        sizes : ndarray of shape (n_samples * n_patches,)
+            Their number; only if `return_supports`.
+        """
+        result = np.empty_like(values)
+        n_patches = self.grid.n_patches if return_supports else 0
+        supports = np.zeros((len(values) * n_patches, self.most), dtype=np.int32)
+        sizes = np.zeros(len(values) * n_patches, dtype=np.int32)
+        with kernel_threads(self.n_jobs, uses_blas=False):
+            for batch in self._batches(values):
+                part = slice(batch.start * n_patches, batch.stop * n_patches)
+                planes = self._denoised(self.grid.planes(values[batch]), supports[part], sizes[part])
+                result[batch] = self.grid.values(planes, values[batch])
+        return (result, supports, sizes) if return_supports else result
+
+    def projections(self, values, supports, sizes):
+        """The transpose of `sums` with the atoms of each patch held fixed, at `values` of its shape."""
+        from .projection import project_bands
+
+        grid, n_patches = self.grid, self.grid.n_patches
+        result = np.empty_like(values)
+        with kernel_threads(self.n_jobs, uses_blas=False):
+            for batch in self._batches(values):
+                part = slice(batch.start * n_patches, batch.stop * n_patches)
+                planes = grid.planes(values[batch])
+                sums = self._zeros(planes)
+                on_threads(
+                    project_bands, planes, grid.tops, grid.lefts, grid.size, self.band, self.remove_mean, self.rows,
+                    supports[part], sizes[part], sums, n_pieces=len(sums),
+                )  # fmt: skip
+                result[batch] = grid.values(self._merged(sums, planes), values[batch])
+        return result
+
+    def _batches(self, values):
+        pixels = 3 * self.grid.coverage.size + self._band_pixels() * self._n_bands()
+        return batch_slices(len(values), values.itemsize * self.grid.n_channels * pixels)
+
+    def _n_bands(self):
+        return -(-len(self.grid.tops) // self.band)
+
+    def _band_pixels(self):
+        starts = self.grid.tops[:: self.band]
+        ends = self.grid.tops[np.minimum(np.arange(len(starts)) * self.band + self.band, len(self.grid.tops)) - 1]
+        return (int((ends - starts).max()) + self.grid.size[0]) * self.grid.image_size[1]
+
+    def _zeros(self, planes):
+        """Sums of each band."""
+        n_channels, width = self.grid.n_channels, self.grid.image_size[1]
+        return np.zeros((len(planes) * self._n_bands(), n_channels, self._band_pixels() // width, width), planes.dtype)
+
+    def _merged(self, sums, planes):
+        from .kernels import merge_bands
+
+        result = np.empty_like(planes)
+        on_threads(merge_bands, sums, self.grid.tops, self.band, self.grid.size[0], result)
+        return result
+
+    def _denoised(self, planes, supports, sizes):
+        from .kernels import denoise_bands
+
+        grid = self.grid
+        sums = self._zeros(planes)
+        tally = np.zeros((len(sums), 3), dtype=np.int64)
+        block = max(1, min(_BLOCK_BYTES // self.atoms.columns[0].nbytes, self.band * len(grid.lefts)))
+        squared_tol = np.zeros(0) if self.tol is None else np.array([self.tol**2], dtype=np.float64)
+        on_threads(
+            denoise_bands, planes, grid.tops, grid.lefts, grid.size, self.band, self.remove_mean,
+            self.atoms.columns, self.gram, self.rows, self.atoms.inverse_norms, self.by_gain, squared_tol, self.most,
+            sums, supports, sizes, tally, block, n_pieces=len(sums),
+        )  # fmt: skip
+        if tally[:, NOT_FINITE].any():
+            raise ValueError(f"Values of X are too large for inner products in {planes.dtype}: scale X down.")
+        return self._merged(sums, planes)

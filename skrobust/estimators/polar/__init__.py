@@ -1,0 +1,1 @@
+"""PolarizingCoder, its atoms, thresholds and code bounds."""

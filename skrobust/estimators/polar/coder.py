@@ -1,0 +1,407 @@
+"""`PolarizingCoder`: hard-thresholded responses, codes that small perturbations cannot move."""
+
+import math
+from numbers import Integral, Real
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skrobust.bridge import register_module
+from skrobust.signals import SignalTransformer, batch_slices, is_tensor
+
+from .ambiguity import ambiguous_share
+from .atoms import FilterAtoms
+from .bounds import Switches, check_ball
+from .sources import make_atoms
+from .thresholds import Histograms, choose_thresholds
+
+
+class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
+    """Polarized codes: which atoms of l1 norm 1 respond to an image by more than a threshold.
+
+    With atoms d_j of l1 norm 1, an entry of the code of an image x is ::
+
+        z_j = 1 if <d_j, x> > t_j else 0                        (binary)
+        z_j = sign(<d_j, x>) if |<d_j, x>| > t_j else 0         (ternary)
+
+    A perturbation e moves <d_j, x> by at most the largest ``|e_i|``: it cannot change z_j unless the response lies
+    within ``eps`` of the threshold. Whether that is rare depends on the data: ask `ambiguous_share`.
+
+    Parameters
+    ----------
+    dictionary : {"pixel", "average", "learned"}, str, pywt.Wavelet or array-like, default="pixel"
+        "pixel": each value is an atom. "average": means over windows of `kernel_size`, each channel by itself.
+        "learned": `n_components` filters of `kernel_size` learned from patches of X. The name of an orthogonal
+        wavelet ("haar", "db2", ...): its analysis atoms. An array holds atoms of shape ``(n_atoms, n_features)``, or
+        filters of shape ``(n_filters, *kernel_size[, n_channels])`` that are slid over the image.
+        Atoms are divided by their l1 norms.
+    threshold : "auto", float or array-like, default="auto"
+        A number; one per group of atoms or one per atom; or an array of shape ``(n_groups, n_thresholds)`` or
+        ``(n_atoms, n_thresholds)``. A group is a channel, filter or wavelet band. "auto" chooses `n_thresholds` of
+        them so that the share of training responses within `eps` is smallest, relative to the share of pairs of
+        signals that the threshold tells apart, with `min_share` of the responses on either side.
+    n_thresholds : int, default=1
+        Thresholds of each atom if they are chosen; a code has one entry for each (a thermometer).
+    levels : {"binary", "ternary"}, default="binary"
+        Ternary codes need thresholds >= 0.
+    eps : float, default=0.1
+        The perturbation, in the units of X, for which thresholds are chosen.
+    min_share : float in [0, 0.5], default=0.05
+        The least share of an atom's training responses on either side of a chosen threshold. Dropped where half of
+        what such thresholds tell apart could be changed.
+    share_thresholds : bool, default=True
+        Choose one set of thresholds a group rather than an atom.
+    kernel_size : int or tuple of int, default=3
+        Of "average" and "learned"; reduced where the signal is smaller.
+    stride : int, default=1
+        Step between the positions of filters.
+    n_components : int, default=16
+        Learned filters.
+    signed : bool, default=False
+        Learn filters of zero mean. False: non-negative ones, whose responses spread over twice the range.
+    level : int, default=1
+        Levels of a wavelet.
+    output : {"code", "reconstruction"}, default="code"
+        "reconstruction": `transform` returns images, as a front end does.
+    sparse_output : bool, default=False
+        Return codes as a CSR array.
+    image_shape : tuple of int or None, default=None
+        ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X. None: rows are
+        1-D signals.
+    random_state : int, RandomState instance or None, default=None
+        For learned filters.
+    n_jobs : int or None, default=None
+        Threads. None: what the environment allows. The result does not depend on it.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only when X has feature names.
+    thresholds_ : ndarray of shape (n_groups, n_thresholds) or (n_atoms, n_thresholds)
+        Ascending, for atoms of l1 norm 1.
+    components_ : ndarray of shape ``(n_filters, *kernel_size, n_channels)``
+        Filters of l1 norm 1; only for filters and given atoms.
+    code_shape_ : tuple of int
+        A code as maps: ``(*positions, n_filters * n_thresholds)``. `transform` flattens it in C order.
+    level_means_ : ndarray of shape (n_groups or n_atoms, n_thresholds + 1)
+        Mean training response (ternary: its magnitude) between thresholds, which `inverse_transform` puts in.
+
+    See Also
+    --------
+    skrobust.certificates.certify : Exact worst case of linear classifiers on these codes.
+
+    Notes
+    -----
+    Comparisons are strict. For pixels they involve no arithmetic: float32 and float64 give the same code, and
+    `code_bounds` is exact to the last bit. Memory beyond the result: the responses of one batch.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skrobust import PolarizingCoder
+    >>> X = load_digits().data / 16
+    >>> coder = PolarizingCoder(image_shape=(8, 8), eps=0.1).fit(X)
+    >>> coder.transform(X).shape, coder.code_shape_
+    ((1797, 64), (8, 8, 1))
+    >>> bool(coder.ambiguous_share(X, 0.1).overall < 0.25)
+    True
+    """
+
+    _parameter_constraints = {
+        "dictionary": "no_validation",  # words, wavelets and arrays; checked in fit against the signals
+        "threshold": "no_validation",
+        "n_thresholds": [Interval(Integral, 1, None, closed="left")],
+        "levels": [StrOptions({"binary", "ternary"})],
+        "eps": [Interval(Real, 0, None, closed="left")],
+        "min_share": [Interval(Real, 0, 0.5, closed="both")],
+        "share_thresholds": ["boolean"],
+        "kernel_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "stride": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "signed": ["boolean"],
+        "level": [Interval(Integral, 0, None, closed="left")],
+        "output": [StrOptions({"code", "reconstruction"})],
+        "sparse_output": ["boolean"],
+        "image_shape": [None, tuple, list],
+        "random_state": ["random_state"],
+        "n_jobs": [None, Integral],
+    }
+
+    def __init__(
+        self,
+        dictionary="pixel",
+        *,
+        threshold="auto",
+        n_thresholds=1,
+        levels="binary",
+        eps=0.1,
+        min_share=0.05,
+        share_thresholds=True,
+        kernel_size=3,
+        stride=1,
+        n_components=16,
+        signed=False,
+        level=1,
+        output="code",
+        sparse_output=False,
+        image_shape=None,
+        random_state=None,
+        n_jobs=None,
+    ):
+        self.dictionary = dictionary
+        self.threshold = threshold
+        self.n_thresholds = n_thresholds
+        self.levels = levels
+        self.eps = eps
+        self.min_share = min_share
+        self.share_thresholds = share_thresholds
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.n_components = n_components
+        self.signed = signed
+        self.level = level
+        self.output = output
+        self.sparse_output = sparse_output
+        self.image_shape = image_shape
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn atoms (if asked to), thresholds and levels.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a parameter does not fit X, naming both.
+        """
+        signals = self._read_signals(X, reset=True)
+        values = signals.values
+        if is_tensor(values):
+            values = values.detach().cpu().numpy()
+        atoms = make_atoms(
+            self.dictionary,
+            self._layout,
+            values,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            n_components=self.n_components,
+            signed=self.signed,
+            level=self.level,
+            random_state=check_random_state(self.random_state),
+        )
+        ternary = self.levels == "ternary"
+        thresholds, groups = self._given_thresholds(atoms)
+        histograms = Histograms(atoms, values, groups, ternary, n_jobs=self.n_jobs)
+        if thresholds is None:
+            thresholds = choose_thresholds(histograms, self.eps, self.n_thresholds, self.min_share)
+        if ternary and thresholds.min() < 0:
+            raise ValueError(f"levels='ternary' needs thresholds >= 0, got {thresholds.min():g} in threshold.")
+        self.thresholds_ = thresholds
+        self.level_means_ = histograms.level_means(thresholds)
+        self.code_shape_ = (*atoms.positions, atoms.n_filters * thresholds.shape[1])
+        if isinstance(atoms, FilterAtoms):
+            self.components_ = atoms.filters
+        else:
+            vars(self).pop("components_", None)  # of an earlier fit with another dictionary
+        self._groups = groups
+        self._sample_shape = signals.sample_shape
+        in_units = (thresholds[groups] * atoms.scale[:, None]).ravel()
+        self._switches = Switches(atoms, in_units, thresholds.shape[1], ternary)
+        return self
+
+    def _given_thresholds(self, atoms):
+        """Thresholds of the user, or None; and the row of them that belongs to each atom."""
+        each = np.arange(atoms.n_atoms)
+        if isinstance(self.threshold, str):
+            if self.threshold != "auto":
+                raise ValueError(f"threshold must be 'auto', a number or an array, got {self.threshold!r}.")
+            return None, atoms.groups if self.share_thresholds else each
+        given = np.asarray(self.threshold, dtype=np.float64)
+        if not np.isfinite(given).all():
+            raise ValueError("threshold contains NaN or infinity.")
+        if given.ndim == 0:
+            return np.full((atoms.n_groups, 1), float(given)), atoms.groups
+        table = np.sort(given[:, None] if given.ndim == 1 else given, axis=-1)
+        if table.ndim != 2 or table.shape[0] not in (atoms.n_groups, atoms.n_atoms) or table.shape[1] == 0:
+            raise ValueError(
+                f"threshold of shape {given.shape} fits neither the {atoms.n_groups} groups of atoms (channels, "
+                f"filters or bands) nor the {atoms.n_atoms} atoms: give one number, one per group or atom, or as many "
+                "rows."
+            )
+        return table, atoms.groups if table.shape[0] == atoms.n_groups else each
+
+    def transform(self, X):
+        """Codes of images, or what is left of the images.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+
+        Returns
+        -------
+        ndarray, csr_array or Tensor
+            ``output="code"``: shape (n_samples, n_codes), values 0 and 1, or -1, 0 and 1.
+            ``output="reconstruction"``: the shape of X. float32 for float32, else float64.
+        """
+        signals = self._read_signals(X, reset=False)
+        values = signals.values
+        if is_tensor(values):
+            from .torch import encode_tensor
+
+            result = encode_tensor(self, values)
+            return result if self.output == "code" else signals.restore(result)
+        if self.output == "reconstruction":
+            return signals.restore(self._rebuild(values))
+        if not self.sparse_output:
+            return self._switches.encode(values, n_jobs=self.n_jobs)
+        rows = []
+        for batch in batch_slices(len(values), 2 * self._n_features_out * values.itemsize):
+            rows.append(sparse.csr_array(self._switches.encode(values[batch], n_jobs=self.n_jobs)))
+        return sparse.vstack(rows, format="csr")
+
+    def inverse_transform(self, codes):
+        """Images of codes: the responses that each level stood for in training, put back together.
+
+        Filters are inverted patch by patch and overlapping patches averaged; atoms as large as the image by least
+        squares; wavelets by their inverse transform.
+
+        Parameters
+        ----------
+        codes : ndarray or sparse array of shape (n_samples, n_codes)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), or of images where `fit` saw images
+        """
+        codes = codes if sparse.issparse(codes) else np.asarray(codes)
+        n_codes = math.prod(self.code_shape_)
+        if codes.ndim != 2 or codes.shape[1] != n_codes:
+            raise ValueError(f"codes must have shape (n_samples, {n_codes}), got {codes.shape}.")
+        dtype = codes.dtype if codes.dtype in (np.float32, np.float64) else np.float64
+        return self._decode(codes.astype(dtype)).reshape(codes.shape[0], *self._sample_shape)
+
+    def responses(self, X):
+        """Inner products with the atoms of l1 norm 1, which `transform` compares with `thresholds_`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+
+        Returns
+        -------
+        ndarray of shape ``(n_samples, *positions, n_filters)``
+        """
+        values = self._read_arrays(X)
+        atoms = self._switches.atoms
+        responses = atoms.responses(values, n_jobs=self.n_jobs) / atoms.scale.astype(values.dtype)
+        return responses.reshape(len(values), *atoms.positions, atoms.n_filters)
+
+    def code_bounds(self, X, eps, *, norm="linf", clip=None):
+        """Which entries of the code a perturbation can change.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+        eps : float or array-like of shape (n_samples,)
+            Norm of the perturbation.
+        norm : {"linf", "l2", "l1"}, default="linf"
+        clip : pair of float or None, default=None
+            Range in which perturbed values stay.
+
+        Returns
+        -------
+        CodeBounds
+            ``lower`` and ``upper``, and the masks ``surely_on``, ``surely_off`` and ``ambiguous``, all of shape
+            (n_samples, n_codes). Each entry's range is exact for pixels; for other atoms it includes all rounding
+            and is sound. Entries can not, in general, reach their ends together, except for pixels in linf.
+        """
+        values = self._read_arrays(X)
+        return self._switches.bounds(values, check_ball(eps, norm, clip, values), norm, clip, n_jobs=self.n_jobs)
+
+    def ambiguous_share(self, X, eps, *, norm="linf", clip=None):
+        """The share of the code that a perturbation can change, and whether that is little for these data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+        eps : float
+        norm : {"linf", "l2", "l1"}, default="linf"
+        clip : pair of float or None, default=None
+
+        Returns
+        -------
+        AmbiguousShare
+            ``overall``, ``per_atom``, ``per_image``, ``ratio`` and a ``verdict`` in words.
+        """
+        bounds = self.code_bounds(X, eps, norm=norm, clip=clip)
+        codes = self._switches.encode(self._read_arrays(X), n_jobs=self.n_jobs)
+        return ambiguous_share(codes, bounds, self.code_shape_, eps, norm)
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the entries of the code, or those of the input for ``output="reconstruction"``.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+
+        Returns
+        -------
+        ndarray of str
+        """
+        if self.output == "reconstruction":
+            return OneToOneFeatureMixin.get_feature_names_out(self, input_features)
+        return super().get_feature_names_out(input_features)
+
+    @property
+    def _n_features_out(self):
+        return self.n_features_in_ if self.output == "reconstruction" else math.prod(self.code_shape_)
+
+    def _read_arrays(self, X):
+        values = self._read_signals(X, reset=False).values
+        return values.detach().cpu().numpy() if is_tensor(values) else values
+
+    def _rebuild(self, values):
+        result = np.empty_like(values)
+        for batch in batch_slices(len(values), 2 * math.prod(self.code_shape_) * values.itemsize):
+            codes = self._switches.encode(values[batch], n_jobs=self.n_jobs)
+            result[batch] = self._decode(codes).reshape(result[batch].shape)
+        return result
+
+    def _decode(self, codes):
+        matrix, offset = self._decoder()
+        return codes @ matrix.T.astype(codes.dtype) + offset.astype(codes.dtype)
+
+    def _decoder(self):
+        """The affine map from codes to images: sparse matrix of shape (n_features, n_codes), and offset."""
+        atoms, means = self._switches.atoms, self.level_means_
+        if self._switches.ternary:
+            means = np.concatenate([np.zeros((len(means), 1)), means[:, 1:]], axis=1)
+        means = means[self._groups] * atoms.scale[:, None]
+        synthesis = atoms.synthesis()
+        n_atoms, n_thresholds = atoms.n_atoms, self.thresholds_.shape[1]
+        shape = n_atoms, n_atoms * n_thresholds
+        rows = np.repeat(np.arange(n_atoms), n_thresholds)
+        steps = sparse.csr_array((np.diff(means, axis=1).ravel(), (rows, np.arange(shape[1]))), shape=shape)
+        return sparse.csr_array(synthesis @ steps), synthesis @ means[:, 0]
+
+
+@register_module(PolarizingCoder)
+def _as_module(estimator, conversion):
+    from .torch import PolarizingModule
+
+    return PolarizingModule(estimator, conversion.tensor, conversion.gradient)

@@ -1,0 +1,135 @@
+"""From the word, array or data that a user gives to the atoms of a `PolarizingCoder`."""
+
+import math
+from numbers import Integral
+
+import numpy as np
+import pywt
+
+from .atoms import FilterAtoms, PixelAtoms
+from .wavelet_atoms import WaveletAtoms
+
+_WORDS = ("pixel", "average", "learned")
+_MOST_PATCHES = 20_000
+
+
+def make_atoms(dictionary, layout, values, *, kernel_size, stride, n_components, signed, level, random_state):
+    """Atoms for signals of this `layout`; `values` are the training signals, for learned ones.
+
+    Raises
+    ------
+    ValueError
+        If the dictionary is unknown or does not fit the signals.
+    """
+    if isinstance(dictionary, str) and dictionary == "pixel":
+        return PixelAtoms(layout)
+    if isinstance(dictionary, pywt.Wavelet) or (isinstance(dictionary, str) and dictionary not in _WORDS):
+        if isinstance(dictionary, str) and dictionary not in pywt.wavelist(kind="discrete"):
+            raise ValueError(
+                f"dictionary={dictionary!r} is neither one of {', '.join(map(repr, _WORDS))} nor an orthogonal wavelet "
+                "of PyWavelets such as 'haar', 'db2' or 'sym4', nor an array of atoms."
+            )
+        return WaveletAtoms(dictionary, layout, level)
+    if isinstance(dictionary, str):
+        kernel = _kernel(kernel_size, layout.grid)
+        if dictionary == "average":
+            return FilterAtoms(_per_channel(np.ones((1, *kernel)), layout.n_channels), layout, stride)
+        return FilterAtoms(_learn(values, kernel, n_components, signed, random_state), layout, stride)
+    return FilterAtoms(_given(dictionary, layout), layout, stride)
+
+
+def _kernel(kernel_size, grid):
+    sizes = (kernel_size,) * len(grid) if isinstance(kernel_size, Integral) else tuple(kernel_size)
+    if len(sizes) != len(grid) or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+        raise ValueError(
+            f"kernel_size must be an integer >= 1 or {len(grid)} of them for signals on the grid {grid}, "
+            f"got {kernel_size!r}."
+        )
+    return tuple(min(int(size), length) for size, length in zip(sizes, grid, strict=True))
+
+
+def _per_channel(filters, n_channels):
+    """Filters of one channel, (n_filters, *kernel_size), for each channel by itself."""
+    apart = np.eye(n_channels).reshape(n_channels, *[1] * (filters.ndim - 1), n_channels)
+    together = filters[:, None, ..., None] * apart[None]
+    return together.reshape(-1, *filters.shape[1:], n_channels)
+
+
+def _given(dictionary, layout):
+    """The user's atoms as filters of shape (n_filters, *kernel_size, n_channels)."""
+    atoms = np.asarray(dictionary, dtype=np.float64)
+    n_axes, n_channels = len(layout.grid), layout.n_channels
+    if atoms.ndim == 2 and (n_axes == 2 or atoms.shape[1] == layout.n_features):
+        if atoms.shape[1] != layout.n_features:
+            raise _no_fit(atoms, layout)
+        atoms = atoms.reshape(-1, *layout.canonical_shape)
+    elif atoms.ndim == n_axes + 1:
+        atoms = _per_channel(atoms, n_channels)
+    elif atoms.ndim != n_axes + 2 or atoms.shape[-1] != n_channels:
+        raise _no_fit(atoms, layout)
+    if atoms.size == 0 or any(k > size for k, size in zip(atoms.shape[1:-1], layout.grid, strict=True)):
+        raise _no_fit(atoms, layout)
+    if not np.isfinite(atoms).all():
+        raise ValueError("dictionary contains NaN or infinity.")
+    norms = np.abs(atoms).reshape(len(atoms), -1).sum(axis=1)
+    if not (norms > 0).all():
+        raise ValueError(f"Atom {int(np.argmin(norms))} of dictionary is zero, so it cannot be given l1 norm 1.")
+    return atoms
+
+
+def _no_fit(atoms, layout):
+    filters = ", ".join(["n_filters", *(["kernel height", "kernel width"] if len(layout.grid) == 2 else ["length"])])
+    return ValueError(
+        f"dictionary of shape {atoms.shape} does not fit signals of shape {layout.canonical_shape}. Give atoms of "
+        f"shape (n_atoms, {layout.n_features}), or filters of shape ({filters}[, {layout.n_channels}]) that are no "
+        "larger than the signal."
+    )
+
+
+def _learn(values, kernel, n_components, signed, random_state):
+    """Filters learned from patches of the training signals."""
+    from sklearn.decomposition import MiniBatchDictionaryLearning
+
+    patches = _patches(values, kernel, random_state)
+    if signed:
+        patches = patches - patches.mean(axis=1, keepdims=True)
+    else:
+        patches = patches - min(0.0, patches.min())
+    energy = np.linalg.norm(patches, axis=1)
+    patches = patches[energy > 1e-3 * max(energy.max(), np.finfo(float).tiny)]
+    if len(patches) == 0:
+        raise ValueError(
+            f"dictionary='learned' found no patch with any structure in X (n_features={values[0].size}): all are "
+            "constant. Use dictionary='pixel', or signed=False."
+        )
+    learner = MiniBatchDictionaryLearning(
+        n_components,
+        alpha=0.5 * np.median(np.linalg.norm(patches, axis=1)),
+        batch_size=256,
+        max_iter=10,
+        fit_algorithm="cd",
+        transform_algorithm="lasso_cd",
+        positive_code=True,
+        positive_dict=not signed,
+        random_state=random_state,
+    )
+    atoms = learner.fit(patches).components_
+    norms = np.abs(atoms).sum(axis=1)
+    atoms = atoms[norms > 1e-9 * norms.max()]
+    return atoms.reshape(-1, *kernel, values.shape[-1])
+
+
+def _patches(values, kernel, random_state):
+    """At most `_MOST_PATCHES` patches from random places, flattened."""
+    n_samples, *grid = values.shape[:-1]
+    spans = [size - k + 1 for size, k in zip(grid, kernel, strict=True)]
+    n_places = n_samples * math.prod(spans)
+    if n_places <= _MOST_PATCHES:
+        chosen = np.arange(n_places)
+    else:
+        chosen = random_state.randint(n_places, size=_MOST_PATCHES)
+    sample, *corner = np.unravel_index(chosen, (n_samples, *spans))
+    windows = np.lib.stride_tricks.sliding_window_view(values, kernel, axis=tuple(range(1, values.ndim - 1)))
+    # (n_samples, *spans, n_channels, *kernel) -> channels last
+    patches = np.moveaxis(windows[(sample, *corner)], 1, -1)
+    return patches.reshape(len(chosen), -1).astype(np.float64)

@@ -1,0 +1,133 @@
+"""`PolarizingCoder` as a torch module, with the backward passes that an attacker may choose."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from skrobust.bridge import with_backward
+from skrobust.operators.wavelet.torch import TorchWavelets
+
+from .atoms import FilterAtoms, PixelAtoms
+
+TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.5)
+"""Widths of the logistic steps whose mean stands for a threshold in the smooth backward pass."""
+
+
+class PolarizingModule(nn.Module):
+    """The coder of a fitted `PolarizingCoder`.
+
+    Gradient modes. "exact": zero, which is the derivative almost everywhere. "identity": that of the responses, as if
+    there were no thresholds; of the image itself for reconstructions. "projection": that of the responses where the
+    code is not zero at the input. "smooth": each threshold is a logistic step; their widths are `temperature`. "skip":
+    responses in place of codes, forward and backward; images in place of reconstructions.
+
+    Attributes
+    ----------
+    temperature : float or sequence of float
+        Width of the logistic step in units of the response; the mean of the steps where several are given.
+    """
+
+    def __init__(self, estimator, tensor, gradient):
+        super().__init__()
+        self.gradient = gradient
+        self.temperature, self.annealed = TEMPERATURES, None
+        self.layout = estimator._layout
+        self.rebuilds = estimator.output == "reconstruction"
+        switches = estimator._switches
+        self.ternary, self.n_thresholds = switches.ternary, switches.n_thresholds
+        self.respond = _responder(switches.atoms, tensor)
+        like = tensor(np.zeros(0))
+        dtype = np.dtype(np.float32 if like.dtype == torch.float32 else np.float64)
+        self.register_buffer("thresholds", tensor(switches.in_dtype(dtype)))
+        self.register_buffer("scale", tensor(np.repeat(switches.atoms.scale, self.n_thresholds)))
+        if self.rebuilds:
+            matrix, offset = estimator._decoder()
+            matrix = matrix.tocoo()
+            indices = torch.as_tensor(np.stack(matrix.coords), device=like.device)
+            decoder = torch.sparse_coo_tensor(indices, tensor(matrix.data), matrix.shape, check_invariants=True)
+            self.register_buffer("decoder", decoder)
+            self.register_buffer("offset", tensor(offset))
+
+    def anneal(self, share):
+        """One width, from the widest of `temperature` at 0 to the narrowest at 1; None: the mean of all again."""
+        self.annealed = share
+
+    def forward(self, X):
+        if self.rebuilds and self.gradient == "skip":
+            return X
+        signals = self.layout.place(X)
+        result = self.encode(signals.values)
+        return signals.restore(result) if self.rebuilds else result
+
+    def encode(self, values):
+        """Codes, or reconstructions of shape (n_samples, n_features), of signals on their grid."""
+        responses = self.respond(values).repeat_interleave(self.n_thresholds, dim=1)
+        if self.gradient == "skip":
+            return responses / self.scale
+        codes = (responses > self.thresholds).to(responses)
+        if self.ternary:
+            codes = codes - (-responses > self.thresholds).to(responses)
+        codes = with_backward(codes, self._surrogate(responses / self.scale, codes))
+        if not self.rebuilds:
+            return codes
+        rebuilt = torch.sparse.mm(self.decoder, codes.T).T + self.offset
+        return with_backward(rebuilt, values.flatten(1)) if self.gradient == "identity" else rebuilt
+
+    def _surrogate(self, responses, codes):
+        if self.gradient == "identity":
+            return responses
+        if self.gradient == "projection":
+            return responses * (codes != 0)
+        if self.gradient == "exact":
+            return 0 * responses
+        thresholds = self.thresholds / self.scale
+        total = 0
+        widths = np.atleast_1d(self.temperature).tolist()
+        if self.annealed is not None:
+            widths = [max(widths) * (min(widths) / max(widths)) ** self.annealed]
+        for width in widths:
+            total = total + torch.sigmoid((responses - thresholds) / width)
+            if self.ternary:
+                total = total - torch.sigmoid((-responses - thresholds) / width)
+        return total / len(widths)
+
+
+def encode_tensor(estimator, values):
+    """What `estimator` makes of a tensor on its grid, with the derivative that codes have almost everywhere: zero."""
+
+    def tensor(array):
+        return torch.as_tensor(np.ascontiguousarray(array), dtype=values.dtype, device=values.device)
+
+    return PolarizingModule(estimator, tensor, "exact").encode(values)
+
+
+def _responder(atoms, tensor):
+    """Module from signals on their grid to responses of shape (n_samples, n_atoms)."""
+    if isinstance(atoms, PixelAtoms):
+        return nn.Flatten()
+    return (_Filters if isinstance(atoms, FilterAtoms) else _Wavelets)(atoms, tensor)
+
+
+class _Filters(nn.Module):
+    def __init__(self, atoms, tensor):
+        super().__init__()
+        self.stride = atoms.stride
+        self.register_buffer("weight", tensor(np.moveaxis(atoms.filters, -1, 1)))
+
+    def forward(self, values):
+        correlate = nn.functional.conv1d if values.ndim == 3 else nn.functional.conv2d
+        responses = correlate(values.movedim(-1, 1), self.weight, stride=self.stride)
+        return responses.movedim(1, -1).flatten(1)
+
+
+class _Wavelets(nn.Module):
+    def __init__(self, atoms, tensor):
+        super().__init__()
+        plan = atoms.basis.plan
+        for axis in range(len(plan.sizes)):
+            for level in range(plan.n_levels):
+                self.register_buffer(f"analysis_{axis}_{level}", tensor(plan.analysis_matrix(axis, level)))
+        self.wavelets = TorchWavelets(plan, lambda kind, axis, level: getattr(self, f"{kind}_{axis}_{level}"))
+
+    def forward(self, values):
+        return self.wavelets.analyze(values).movedim(1, -1).flatten(1)

@@ -1,0 +1,1 @@
+"""WaveletSparsifier and its torch form."""

@@ -1,0 +1,213 @@
+"""Common corruptions with CIFAR-10-C's constants: a function on images, and an object for scorers and reports."""
+
+from numbers import Integral
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array, check_random_state, gen_even_slices
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from skrobust.signals import SignalLayout
+
+from .kinds import KINDS
+
+CORRUPTIONS = tuple(KINDS)
+
+
+@validate_params(
+    {
+        "kind": [StrOptions(set(KINDS))],
+        "severity": [Interval(Integral, 1, 5, closed="both")],
+        "random_state": ["random_state"],
+        "image_shape": [tuple, list, None],
+        "data_range": [tuple, list],
+        "n_jobs": [Integral, None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_range=(0, 1), n_jobs=None):
+    """Corrupt images as CIFAR-10-C's are.
+
+    The images are 8-bit, as those of CIFAR-10-C: floats are first rounded to the nearest of 256 levels, and the
+    result is truncated to them. Each image draws from a generator of its own, so the result does not depend on
+    how the images are divided into batches or among threads.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+        Images as uint8, or as floats within `data_range`. The four noises, "brightness" and "contrast" also take
+        plain signals.
+    kind : str
+        One of ``skrobust.evaluation.CORRUPTIONS``: "gaussian_noise", "shot_noise", "impulse_noise",
+        "speckle_noise", "gaussian_blur", "defocus_blur", "glass_blur", "zoom_blur", "fog", "brightness",
+        "contrast", "saturate" (colour only), "pixelate", "jpeg_compression".
+    severity : int, 1 to 5, default=1
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for the same corrupted images in every call.
+    image_shape : tuple of int or None, default=None
+        ``(height, width)`` or ``(height, width, n_channels)`` of flattened images.
+    data_range : (float, float), default=(0, 1)
+        The values that stand for black and white in a float `X`.
+    n_jobs : int or None, default=None
+        Threads; the result is the same for any number.
+
+    Returns
+    -------
+    X_corrupted : ndarray of the shape of X
+        uint8 for uint8, float32 for float32, float64 otherwise.
+
+    Raises
+    ------
+    ValueError
+        If `X` leaves `data_range`, or the kind needs images or colours that `X` has not.
+
+    References
+    ----------
+    D. Hendrycks, T. Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
+    ICLR 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.evaluation import corrupt
+    >>> X = np.full((2, 8, 8, 3), 0.5)
+    >>> float(corrupt(X, "contrast", severity=5).mean().round(2))
+    0.5
+    >>> float(corrupt(X, "gaussian_noise", severity=5, random_state=0).std().round(2))
+    0.1
+    """
+    X = _checked(X)
+    low, high = _checked_range(data_range)
+    recipe = KINDS[kind]
+    signals = _checked_layout(kind, recipe, X, image_shape)
+    images = _to_bytes(signals.values, low, high)
+    entropy = check_random_state(random_state).randint(0, 2**32, size=4, dtype=np.uint32).tolist()
+    constants = recipe.constants[severity - 1]
+
+    def work(part):
+        out = np.empty_like(images[part])
+        for place, index in enumerate(range(part.start, part.stop)):
+            rng = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(index,)))
+            out[place] = recipe.make(images[index], constants, rng).astype(np.uint8)
+        return out
+
+    parts = gen_even_slices(len(images), min(len(images), 4 * effective_n_jobs(n_jobs)))
+    corrupted = np.concatenate(Parallel(n_jobs=n_jobs, prefer="threads")(delayed(work)(part) for part in parts))
+    if X.dtype != np.uint8:
+        corrupted = (low + (high - low) * (corrupted / 255)).astype(X.dtype)
+    return signals.restore(corrupted)
+
+
+class Corruption(BaseEstimator):
+    """One kind of corruption at one severity, used wherever an attack is: in scorers, reports and displays.
+
+    It knows nothing of the classifier; an image counts as right if the corrupted image is classified rightly.
+
+    Parameters
+    ----------
+    kind : str, default="gaussian_noise"
+        See `corrupt`.
+    severity : int, 1 to 5, default=3
+    random_state : int, RandomState instance or None, default=None
+    image_shape : tuple of int or None, default=None
+        Height, width and channels of flattened images.
+    data_range : (float, float), default=(0, 1)
+        The values that stand for black and white.
+    n_jobs : int or None, default=None
+        Threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.evaluation import Corruption
+    >>> noise = Corruption("shot_noise", severity=5, random_state=0)
+    >>> noise.perturb(None, np.full((3, 16), 0.5)).shape
+    (3, 16)
+    """
+
+    threat_model = "corruption"
+
+    def __init__(
+        self,
+        kind="gaussian_noise",
+        severity=3,
+        random_state=None,
+        *,
+        image_shape=None,
+        data_range=(0, 1),
+        n_jobs=None,
+    ):
+        self.kind = kind
+        self.severity = severity
+        self.random_state = random_state
+        self.image_shape = image_shape
+        self.data_range = data_range
+        self.n_jobs = n_jobs
+
+    def perturb(self, model, X, y=None):
+        """`X` corrupted; `model` and `y` are not looked at.
+
+        Returns
+        -------
+        ndarray of the shape of X
+        """
+        return corrupt(
+            X,
+            self.kind,
+            self.severity,
+            self.random_state,
+            image_shape=self.image_shape,
+            data_range=self.data_range,
+            n_jobs=self.n_jobs,
+        )
+
+    def describe(self):
+        """Settings for reports."""
+        return {
+            "name": f"{self.kind.replace('_', ' ')}, severity {self.severity}",
+            "threat_model": self.threat_model,
+            "severity": self.severity,
+            "seed": self.random_state if isinstance(self.random_state, Integral) else None,
+        }
+
+
+def _checked(X):
+    X = np.asarray(X)
+    return check_array(
+        X,
+        dtype=np.uint8 if X.dtype == np.uint8 else (np.float64, np.float32),
+        allow_nd=True,
+        input_name="X",
+        estimator="corrupt",
+    )
+
+
+def _checked_range(data_range):
+    if len(data_range) != 2 or not data_range[0] < data_range[1]:
+        raise ValueError(f"data_range must be (low, high) with low < high, got {data_range!r}.")
+    return data_range
+
+
+def _checked_layout(kind, recipe, X, image_shape):
+    layout = SignalLayout.infer(X.shape[1:], image_shape)
+    if recipe.needs_image and len(layout.grid) != 2:
+        raise ValueError(
+            f"kind={kind!r} needs images, but X has samples of shape {X.shape[1:]}. "
+            "Set image_shape=(height, width[, n_channels]) for flattened images."
+        )
+    if recipe.channels and layout.n_channels not in recipe.channels:
+        wanted = " or ".join(str(count) for count in recipe.channels)
+        raise ValueError(f"kind={kind!r} needs {wanted} channels, but the images have {layout.n_channels}.")
+    return layout.place(X)
+
+
+def _to_bytes(values, low, high):
+    if values.dtype == np.uint8:
+        return np.ascontiguousarray(values)
+    if values.min() < low or values.max() > high:
+        raise ValueError(
+            f"X must lie within data_range=({low}, {high}), but spans {values.min():.6g} to {values.max():.6g}. "
+            "Rescale X, or set data_range to its values of black and white."
+        )
+    return np.rint((values.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)

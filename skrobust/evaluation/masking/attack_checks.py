@@ -1,0 +1,198 @@
+"""Checks that set one attack against another: what ought to be weaker must not find more."""
+
+import numpy as np
+
+from .verdict import NotApplicable, masking_check
+
+# Share of images that a weaker attack may break on its own before that counts: chance lets a few through.
+TOLERANCE = 0.02
+
+
+def counts(share, n):
+    """Whether a share of `n` images is more than chance lets through; a single image never is."""
+    # In whole images: a difference of two shares may lie a rounding error above the tolerance.
+    found = round(share * n)
+    return found > 1 and found > round(TOLERANCE * n, 9)
+
+
+@masking_check("black box beats white box")
+def check_black_box(probe):
+    """Black box beats white box: Square and noise break images that the evaluation's white-box attacks do not.
+
+    Who knows the model can do at least what is possible without knowing it. Compared image by image.
+
+    Parameters
+    ----------
+    probe : Probe
+
+    Returns
+    -------
+    Verdict
+    """
+    from skrobust.attacks import RandomNoise, Square
+
+    words = {"norm": probe.norm, "clip": probe.clip, "random_state": probe.random_state}
+    weaker = [RandomNoise(n_restarts=50, **words)]
+    if probe.norm in ("linf", "l2"):
+        weaker.append(Square(n_iter=500, image_shape=probe.image_shape, **words))
+    alone = np.zeros(probe.n, dtype=bool)
+    for attack in weaker:
+        alone |= probe.broken_by(attack, among=~probe.broken_by_white_box & ~alone)
+    white, share = probe.broken_by_white_box.mean(), alone.mean()
+    return (
+        counts(share, probe.n),
+        f"White-box attacks break {white:.0%} of {probe.n} images at eps = {probe.eps:.4g}; "
+        f"{_and_names(weaker)} break {share:.1%} that those leave.",
+        {"white_box": white, "black_box_alone": share, "n": probe.n, "eps": probe.eps},
+        "The gradients mislead the white-box attacks: add backward passes (gradient='worst'), losses and steps, "
+        "and count the black box among the attacks.",
+    )
+
+
+@masking_check("one step beats many")
+def check_one_step(probe):
+    """One step beats many: FGSM breaks images that the iterated attack does not.
+
+    Parameters
+    ----------
+    probe : Probe
+
+    Returns
+    -------
+    Verdict
+    """
+    from skrobust.attacks import FGSM
+
+    main = probe.main_attack
+    loss = getattr(main, "loss", "cross_entropy")
+    step = FGSM(
+        norm=probe.norm,
+        clip=probe.clip,
+        gradient=main.gradient,
+        loss=loss if loss in ("cross_entropy", "margin", "dlr") else "margin",
+    )
+    many = probe.broken_by_main_attack
+    alone = probe.broken_by(step, among=~many).mean()
+    return (
+        counts(alone, probe.n),
+        f"{type(main).__name__} breaks {many.mean():.0%} of {probe.n} images; "
+        f"one step breaks {alone:.1%} that it leaves.",
+        {"many_steps": many.mean(), "one_step_alone": alone, "n": probe.n, "eps": probe.eps},
+        "The iterated attack is too short, its steps too small, or the loss too rough for it: "
+        "raise n_iter and n_restarts, or leave step_size to the attack.",
+    )
+
+
+@masking_check("more restarts keep helping")
+def check_restarts(probe):
+    """More restarts keep helping: the last doubling of random starts still breaks further images.
+
+    Parameters
+    ----------
+    probe : Probe
+
+    Returns
+    -------
+    Verdict
+    """
+    if not getattr(probe.main_attack, "random_start", True):
+        raise NotApplicable(f"{type(probe.main_attack).__name__} starts from the image itself, not at random.")
+    broken = np.zeros(probe.n, dtype=bool)
+    shares = []
+    for restart in range(8):
+        attack = probe.variant(n_restarts=1, random_state=probe.random_state + 1000 + restart)
+        broken |= probe.broken_by(attack, among=~broken)
+        shares.append(broken.mean())
+    gain = shares[7] - shares[3]
+    return (
+        counts(gain, probe.n),
+        f"1, 2, 4 and 8 random starts break {shares[0]:.0%}, {shares[1]:.0%}, {shares[3]:.0%} and {shares[7]:.0%} of "
+        f"{probe.n} images: the last doubling adds {gain:.1%}.",
+        {"restarts": [1, 2, 4, 8], "broken": [shares[k] for k in (0, 1, 3, 7)], "n": probe.n, "eps": probe.eps},
+        "The figures are upper bounds that fall further with more restarts: raise n_restarts until they stay.",
+    )
+
+
+@masking_check("transfer from the undefended model beats white box")
+def check_transfer(probe):
+    """Transfer beats white box: attacks made on the undefended baseline break what those on the model itself do not.
+
+    Parameters
+    ----------
+    probe : Probe
+
+    Returns
+    -------
+    Verdict
+    """
+    if probe.baseline is None:
+        raise NotApplicable("Needs a baseline to transfer from: pass baseline=.")
+    if probe.baseline_module is None:
+        raise NotApplicable("The baseline has no gradients.")
+    left = ~probe.broken_by_white_box
+    alone = probe.broken_by(probe.main_attack, among=left, source=probe.baseline).mean()
+    white = probe.broken_by_white_box.mean()
+    return (
+        counts(alone, probe.n),
+        f"White-box attacks break {white:.0%} of {probe.n} images; made on the baseline, "
+        f"{type(probe.main_attack).__name__} breaks {alone:.1%} that those leave.",
+        {"white_box": white, "transfer_alone": alone, "n": probe.n, "eps": probe.eps},
+        "The defence hides its gradients rather than moving the classes apart: "
+        "attack through other backward passes of the front end.",
+    )
+
+
+@masking_check("identity gradient beats exact gradient")
+def check_identity(probe):
+    """Identity beats exact: the front end's true derivative is a worse guide than none at all (BPDA).
+
+    Parameters
+    ----------
+    probe : Probe
+
+    Returns
+    -------
+    Verdict
+    """
+    if not hasattr(probe.model, "predict"):
+        raise NotApplicable("A torch network has no front end of ours whose backward pass could be replaced.")
+    exact = probe.broken_by(probe.variant(gradient="exact"))
+    alone = probe.broken_by(probe.variant(gradient="identity"), among=~exact)
+    both = (exact | alone).mean()
+    return (
+        counts(alone.mean(), probe.n),
+        f"With exact gradients {type(probe.main_attack).__name__} breaks {exact.mean():.0%} of {probe.n} images; "
+        f"with the identity in the place of each front end's derivative, {alone.mean():.1%} more.",
+        {"exact": exact.mean(), "identity_alone": alone.mean(), "together": both, "n": probe.n, "eps": probe.eps},
+        "A report on exact gradients alone would flatter the front end: "
+        "use gradient='worst', as the default attacks do.",
+    )
+
+
+@masking_check("accuracy stays above chance at unbounded eps")
+def check_unbounded(probe):
+    """Accuracy does not reach chance at unbounded eps: in a ball that holds all images, every image can be changed.
+
+    Parameters
+    ----------
+    probe : Probe
+
+    Returns
+    -------
+    Verdict
+    """
+    if probe.widest_eps is None:
+        raise NotApplicable("Without clip the images have no bounds, so no eps is the largest.")
+    left = 1 - probe.broken_by(probe.main_attack, eps=probe.widest_eps).mean()
+    chance = np.unique(probe.y, return_counts=True)[1].max() / probe.n
+    return (
+        left > chance,
+        f"At eps = {probe.widest_eps:.4g}, where any image is allowed, {left:.0%} of {probe.n} images survive "
+        f"{type(probe.main_attack).__name__}; always naming the commonest class would keep {chance:.0%}.",
+        {"accuracy": left, "chance": chance, "eps": probe.widest_eps, "n": probe.n},
+        "The attack does not work: it stops too early, its steps are too small, or it is given no gradients.",
+    )
+
+
+def _and_names(attacks):
+    return " and ".join(type(attack).__name__ for attack in attacks)

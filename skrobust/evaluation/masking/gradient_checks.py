@@ -1,0 +1,144 @@
+"""Checks of the model itself: its gradients, its loss along them, and whether it answers the same twice."""
+
+import numpy as np
+
+from skrobust.evaluation.scoring.robust import predicted_labels
+
+from .attack_checks import counts
+from .verdict import masking_check
+
+
+@masking_check("zero or non-finite gradients")
+def check_gradients(probe):
+    """Zero or non-finite gradients: nothing to follow, which looks like robustness.
+
+    Looked at are the gradients of the margin and of the cross-entropy of the model's scores.
+
+    Parameters
+    ----------
+    probe : Probe
+
+    Returns
+    -------
+    Verdict
+    """
+    gradient = _margin_gradient(probe).reshape(probe.n, -1)
+    bad = ~np.isfinite(gradient).all(axis=1)
+    zero = ~bad & (np.abs(np.nan_to_num(gradient)) == 0).all(axis=1)
+    return (
+        counts((bad | zero).mean(), probe.n),
+        f"Of the gradients of the margin at {probe.n} images, {zero.mean():.0%} are zero and {bad.mean():.0%} are not "
+        "finite.",
+        {"zero": zero.mean(), "not_finite": bad.mean(), "n": probe.n},
+        "White-box attacks are blind here: give the steps that round, saturate or select another backward pass "
+        "(gradient='identity', 'smooth' or 'worst'), or attack scores before a softmax.",
+    )
+
+
+@masking_check("loss does not rise with eps")
+def check_loss(probe):
+    """Loss does not rise along the gradient: steps along it do no more than steps at random.
+
+    Half way to eps and all the way, mean margins along the gradient's direction are set beside those along
+    random directions of the same length.
+
+    Parameters
+    ----------
+    probe : Probe
+
+    Returns
+    -------
+    Verdict
+    """
+    import torch
+
+    gradient = np.nan_to_num(_margin_gradient(probe), posinf=0, neginf=0)
+    noise = np.random.default_rng(probe.random_state).standard_normal(gradient.shape)
+    rises = {}
+    with torch.no_grad():
+        before = _margins(probe, probe.X)
+        for way, direction in (("along", gradient), ("random", noise)):
+            steps = [_stepped(probe, direction, eps) for eps in (probe.eps / 2, probe.eps)]
+            rises[way] = [float(np.mean(_margins(probe, step) - before)) for step in steps]
+    half, whole = rises["along"]
+    # Curvature may cost a little on the second half; falling behind noise, or falling back, may not.
+    fired = whole <= max(0.0, rises["random"][1]) or whole < 0.95 * half
+    return (
+        fired,
+        f"Along the gradient the mean margin rises by {half:.3g} half way to eps = {probe.eps:.4g} and by {whole:.3g} "
+        f"at it; along random directions by {rises['random'][1]:.3g}.",
+        {"half": half, "whole": whole, "random": rises["random"][1], "eps": probe.eps, "n": probe.n},
+        "The gradient is no guide beyond the closest surroundings (shattered, or the loss is full of local optima): "
+        "smooth the backward pass, average gradients over noise, and trust black-box attacks more.",
+    )
+
+
+@masking_check("randomness between two forward passes", needs_gradient=False)
+def check_randomness(probe):
+    """Randomness between two forward passes: attacks average over it or chase noise.
+
+    Parameters
+    ----------
+    probe : Probe
+
+    Returns
+    -------
+    Verdict
+    """
+    changed = float(np.mean(predicted_labels(probe.model, probe.X) != predicted_labels(probe.model, probe.X)))
+    spread = 0.0
+    for method in ("decision_function", "predict_proba"):
+        if hasattr(probe.model, method):
+            first, second = (np.asarray(getattr(probe.model, method)(probe.X)) for _ in range(2))
+            scale = float(np.abs(first).max()) or 1.0
+            spread = max(spread, float(np.abs(first - second).max()) / scale)
+    if not hasattr(probe.model, "predict"):
+        import torch
+
+        with torch.no_grad():
+            first, second = (probe.module(torch.as_tensor(probe.X)) for _ in range(2))
+        spread = float((first - second).abs().max() / first.abs().max().clamp_min(1e-30))
+    return (
+        changed > 0 or spread > 1e-6,
+        f"Asked twice, the model changes its answer to {changed:.1%} of {probe.n} images, and its scores by up to "
+        f"{spread:.2g} of their largest.",
+        {"answers_changed": changed, "scores_changed": spread, "n": probe.n},
+        "Average gradients over several passes (n_eot) and repeat the report with other seeds: "
+        "one lucky pass is no robustness.",
+    )
+
+
+def _margin_gradient(probe):
+    """Gradient of ``max_{j != y} s_j - s_y`` at each image, as the module gives it."""
+    import torch
+
+    X = torch.as_tensor(probe.X).clone().requires_grad_(True)
+    scores = probe.module(X)
+    (gradient,) = torch.autograd.grad(_margin(probe, scores).sum(), X, allow_unused=True, materialize_grads=True)
+    return gradient.numpy()
+
+
+def _margins(probe, X):
+    import torch
+
+    return _margin(probe, probe.module(torch.as_tensor(X))).numpy()
+
+
+def _margin(probe, scores):
+    import torch
+
+    label = probe.module.label_indices(probe.y)
+    rivals = scores.scatter(1, label[:, None], -torch.inf)
+    return rivals.amax(1) - scores.gather(1, label[:, None]).squeeze(1)
+
+
+def _stepped(probe, direction, eps):
+    """Images moved by `eps` in the norm along `direction`, inside the box."""
+    flat = direction.reshape(probe.n, -1)
+    if probe.norm == "linf":
+        step = np.sign(flat)
+    else:
+        length = np.linalg.norm(flat, ord={"l2": 2, "l1": 1}[probe.norm], axis=1, keepdims=True)
+        step = flat / np.where(length > 0, length, 1)
+    moved = probe.X + eps * step.reshape(probe.X.shape)
+    return moved.astype(probe.X.dtype) if probe.clip is None else np.clip(moved, *probe.clip).astype(probe.X.dtype)

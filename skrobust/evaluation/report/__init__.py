@@ -1,0 +1,1 @@
+"""The robustness report: running the attacks, the result, its text and HTML."""

@@ -1,0 +1,77 @@
+"""What the figures say of a model beside its baseline, in one plain sentence."""
+
+from skrobust.displays.curve import norm_symbol
+
+from .text import percent
+
+
+def comparison_sentence(report, model, eps):
+    """Compare `model` with the report's baseline at one eps.
+
+    The words follow from the paired confidence interval: only an interval that excludes 0 makes a difference.
+
+    Parameters
+    ----------
+    report : RobustnessReport
+        With a baseline.
+    model : str
+    eps : float
+        In the report's grid, or 0.
+
+    Returns
+    -------
+    str
+    """
+    other = report.baseline
+    difference, low, high = report.compare(model, other, eps)
+    mine, theirs = accuracy_at(report, model, eps), accuracy_at(report, other, eps)
+    where = "without attack" if eps == 0 else f"at eps = {eps:.4g} ({norm_symbol(report.norm)})"
+    figures = (
+        f"{percent(mine)} against {percent(theirs)}, a difference of {points(difference)} points "
+        f"({100 * report.confidence:.0f}\N{NO-BREAK SPACE}% interval {points(low)} to {points(high)}, "
+        f"n = {report.n_samples})"
+    )
+    if low > 0:
+        return f"“{model}” is better than “{other}” {where}: {figures}."
+    if high < 0:
+        return f"“{model}” is worse than “{other}” {where}: {figures}."
+    return f"“{model}” is no better than “{other}” {where}, as far as these images can tell: {figures}."
+
+
+def overall_sentence(report, model):
+    """At which eps `model` is better than the baseline, worse, or cannot be told from it.
+
+    Parameters
+    ----------
+    report : RobustnessReport
+        With a baseline.
+    model : str
+
+    Returns
+    -------
+    str
+    """
+    groups = {"better": [], "worse": [], "no difference that these images could show": []}
+    for eps in (0.0, *report.eps.tolist()):
+        _, low, high = report.compare(model, report.baseline, eps)
+        word = "better" if low > 0 else "worse" if high < 0 else "no difference that these images could show"
+        groups[word].append(f"{eps:.4g}")
+    parts = "; ".join(f"{word} at eps = {_listed(found)}" for word, found in groups.items() if found)
+    confidence = f"paired {100 * report.confidence:.0f}\N{NO-BREAK SPACE}% intervals"
+    return f"“{model}” beside “{report.baseline}”: {parts} ({confidence})."
+
+
+def _listed(words):
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def accuracy_at(report, model, eps):
+    """Accuracy under the worst attack at `eps`."""
+    if eps == 0:
+        return float(report.clean_right(model).mean())
+    return float(report.worst_right(model)[report.index_of(eps)].mean())
+
+
+def points(share):
+    """A difference of shares in points, with its sign."""
+    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,148 @@
+"""The few images that a report shows: clean, attacked, restored, and what the models say of them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from skrobust.evaluation.scoring.robust import predicted_labels
+
+from .images import as_images, image_quality, restored
+
+
+@dataclass
+class Examples:
+    """Images for galleries.
+
+    Attributes
+    ----------
+    eps : float
+    norm : str
+    clean : ndarray of shape (n_shown, height, width[, 3])
+    truth : ndarray of shape (n_shown,)
+    value_range : (float, float)
+        Black and white.
+    views : list of View
+        One a model.
+    quality : list of dict
+        Mean PSNR and SSIM over all witnesses, a model's attacked and restored images.
+    """
+
+    eps: float
+    norm: str
+    clean: np.ndarray
+    truth: np.ndarray
+    value_range: tuple
+    views: list
+    quality: list = field(default_factory=list)
+
+
+@dataclass
+class View:
+    """What one model meets in a gallery.
+
+    Attributes
+    ----------
+    model : str
+    attacked : ndarray of the shape of ``Examples.clean``
+    restored : ndarray of the same shape, or None
+        What the model's front ends make of the attacked images.
+    predicted_clean, predicted : ndarray of shape (n_shown,)
+        Answers to the clean and to the attacked images.
+    attacks : list of str
+        The attack that made each image.
+    """
+
+    model: str
+    attacked: np.ndarray
+    restored: np.ndarray | None
+    predicted_clean: np.ndarray
+    predicted: np.ndarray
+    attacks: list
+
+
+def collect_examples(models, trials, clean_answers, X, y, witnesses, *, index, layout, n_examples, value_range):
+    """Choose and gather the images of a report.
+
+    Shown are the first of the witnesses, which are spread evenly over X, that every model names rightly when clean:
+    neither the attack's successes nor its failures are picked.
+
+    Parameters
+    ----------
+    models : dict of str to classifier
+    trials : dict of str to list of Trial
+    clean_answers : dict of str to ndarray
+    X, y : ndarray
+    witnesses : ndarray of int
+    index : int
+        Position of the eps to show.
+    layout : SignalLayout
+    n_examples : int
+    value_range : (float, float)
+
+    Returns
+    -------
+    Examples or None
+        None where no image is named rightly by all models, or there is no attack.
+    """
+    if not all(trials[name] for name in models):
+        return None
+    easy = np.logical_and.reduce([clean_answers[name][witnesses] == y[witnesses] for name in models])
+    shown = np.flatnonzero(easy)[:n_examples]
+    if not shown.size:
+        return None
+    span = float(value_range[1] - value_range[0])
+    clean = X[witnesses]
+    views, quality = [], []
+    for name, model in models.items():
+        attacked, attacks = _most_harmful(trials[name], index, witnesses, y)
+        cleaned = restored(model, attacked)
+        for what, images in (("attacked", attacked), ("restored", cleaned)):
+            if images is not None:
+                quality.append(_mean_quality(name, what, clean, images, layout, span))
+        views.append(
+            View(
+                model=name,
+                attacked=as_images(attacked[shown], layout),
+                restored=None if cleaned is None else as_images(cleaned[shown], layout),
+                predicted_clean=clean_answers[name][witnesses][shown],
+                predicted=predicted_labels(model, attacked[shown]),
+                attacks=[attacks[place] for place in shown],
+            )
+        )
+    trial = trials[next(iter(models))][0]
+    return Examples(
+        eps=float(trial.eps[index]),
+        norm=trial.settings.get("norm") or "linf",
+        clean=as_images(clean[shown], layout),
+        truth=y[witnesses][shown],
+        value_range=tuple(value_range),
+        views=views,
+        quality=quality,
+    )
+
+
+def _most_harmful(trials, index, witnesses, y):
+    """For each witness the image of the first attack that breaks it, else that of the attack strongest over all."""
+    strongest = min(trials, key=lambda trial: trial.right[index].mean())
+    images = strongest.witnesses[index].copy()
+    names = [strongest.name] * len(witnesses)
+    pending = strongest.right[index][witnesses]
+    for trial in trials:
+        broken = pending & ~trial.right[index][witnesses]
+        images[broken] = trial.witnesses[index][broken]
+        for place in np.flatnonzero(broken):
+            names[place] = trial.name
+        pending &= ~broken
+    return images, names
+
+
+def _mean_quality(name, what, clean, images, layout, span):
+    psnr, ssim = image_quality(clean, images, layout, span)
+    finite = psnr[np.isfinite(psnr)]
+    return {
+        "model": name,
+        "images": what,
+        "psnr": float(finite.mean()) if finite.size else None,
+        "ssim": float(np.nanmean(ssim)) if np.isfinite(ssim).any() else None,
+        "n": len(images),
+    }

@@ -1,0 +1,364 @@
+"""The report: figures with all that belongs to them, and its forms as text, frame, JSON, HTML and plot."""
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from skrobust.evaluation.scoring.intervals import paired_difference_interval, wilson_interval
+from skrobust.signals import write_atomically
+
+COLUMNS = (
+    "model",
+    "attack",
+    "threat_model",
+    "norm",
+    "eps",
+    "accuracy",
+    "ci_low",
+    "ci_high",
+    "clean_accuracy",
+    "n",
+    "n_iter",
+    "n_restarts",
+    "gradient",
+    "settings",
+    "seed",
+    "seconds",
+)
+WORST = "worst per image"
+# Words of an attack's settings that have a column of their own.
+_IN_COLUMNS = {"name", "threat_model", "norm", "n_iter", "n_restarts", "gradient", "seed"}
+
+
+@dataclass
+class RobustnessReport:
+    """Accuracy under attack, with all that a reader needs to judge it; made by `robustness_report`.
+
+    Attributes
+    ----------
+    models : tuple of str
+        Names of the models, in order.
+    baseline : str or None
+        The one among them that the others stand beside.
+    norm : str
+    eps : ndarray of shape (n_eps,)
+        Ascending, positive.
+    y : ndarray of shape (n_samples,)
+    clean : dict of str to ndarray of shape (n_samples,)
+        What each model answers without attack.
+    clean_seconds : dict of str to float
+        The time that took.
+    trials : dict of str to list of Trial
+        What each attack did to each model.
+    corrupted : dict of str to list of (dict, ndarray of bool, float)
+        Settings of a corruption, whether each corrupted image is classified rightly, and the seconds that took.
+    examples : Examples or None
+        Images for galleries.
+    checks : dict of str to list of Verdict
+        Masking checks of each model.
+    confidence : float
+    focus_eps : float or None
+        The eps that the conclusions and the gallery are about.
+    settings, versions : dict
+    """
+
+    models: tuple
+    baseline: str | None
+    norm: str
+    eps: np.ndarray
+    y: np.ndarray
+    clean: dict
+    trials: dict
+    clean_seconds: dict = field(default_factory=dict)
+    corrupted: dict = field(default_factory=dict)
+    examples: object = None
+    checks: dict = field(default_factory=dict)
+    confidence: float = 0.95
+    focus_eps: float | None = None
+    settings: dict = field(default_factory=dict)
+    versions: dict = field(default_factory=dict)
+
+    @property
+    def n_samples(self):
+        """Images that every figure is about."""
+        return len(self.y)
+
+    def clean_right(self, model):
+        """For each image, whether `model` is right without attack."""
+        return self.clean[self._known(model)] == self.y
+
+    def worst_right(self, model):
+        """For each eps and image, whether it survives every attack.
+
+        Returns
+        -------
+        ndarray of bool of shape (n_eps, n_samples)
+            Never rises with eps: what breaks an image at a smaller eps is admitted at the larger one too.
+        """
+        right = np.tile(self.clean_right(model), (len(self.eps), 1))
+        for trial in self.trials[model]:
+            right &= trial.right
+        return right
+
+    def worst_predicted(self, model):
+        """For each eps and image, the model's answer to the image that broke it first (else the right answer).
+
+        Returns
+        -------
+        ndarray of shape (n_eps, n_samples)
+        """
+        answer = self.clean[self._known(model)].copy()
+        rows = []
+        for k in range(len(self.eps)):
+            for trial in self.trials[model]:
+                newly = (answer == self.y) & ~trial.right[k]
+                answer[newly] = trial.predicted[k][newly]
+            rows.append(answer.copy())
+        return np.array(rows)
+
+    def curve(self, model, attack=None):
+        """Accuracy against eps, from eps = 0 on.
+
+        Parameters
+        ----------
+        model : str
+        attack : int or None, default=None
+            Position in ``trials[model]``; None: the worst per image over all of them.
+
+        Returns
+        -------
+        eps, accuracy, low, high : ndarray of shape (n_eps + 1,)
+            With the ends of Wilson's interval.
+        """
+        right = self.worst_right(model) if attack is None else self.trials[model][attack].right
+        counts = [int(self.clean_right(model).sum()), *right.sum(axis=1).tolist()]
+        ends = np.array([wilson_interval(count, self.n_samples, self.confidence) for count in counts])
+        return np.concatenate([[0.0], self.eps]), np.array(counts) / self.n_samples, ends[:, 0], ends[:, 1]
+
+    def compare(self, model, other, eps):
+        """Accuracy of `model` minus that of `other` under their worst attacks at `eps`, on the same images.
+
+        Returns
+        -------
+        difference, low, high : float
+            With the ends of the paired interval.
+        """
+        return paired_difference_interval(self._right_at(model, eps), self._right_at(other, eps), self.confidence)
+
+    @property
+    def rows(self):
+        """One dict a figure, with the keys of a row of `to_frame`."""
+        rows = []
+        for model in self.models:
+            clean = float(self.clean_right(model).mean())
+            none = {"name": "none", "threat_model": "none"}
+            rows.append(self._row(model, none, 0.0, self.clean_right(model), self.clean_seconds.get(model, 0.0)))
+            for trial in self.trials[model]:
+                for k, eps in enumerate(self.eps):
+                    rows.append(self._row(model, trial.settings, eps, trial.right[k], trial.seconds[k]))
+            if self.trials[model]:
+                right = self.worst_right(model)
+                seconds = sum(trial.seconds for trial in self.trials[model])
+                overall = {"name": WORST, "threat_model": self._strongest_knowledge(model)}
+                overall["seed"] = self.settings.get("random_state")
+                for k, eps in enumerate(self.eps):
+                    rows.append(self._row(model, overall, eps, right[k], seconds[k]))
+            for settings, right, seconds in self.corrupted.get(model, ()):
+                rows.append(self._row(model, settings, None, right, seconds))
+            for row in rows:
+                if row["model"] == model:
+                    row["clean_accuracy"] = clean
+        return rows
+
+    def to_frame(self):
+        """The figures as a pandas DataFrame, one row a figure.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns model, attack, threat_model, norm, eps, accuracy, ci_low, ci_high, clean_accuracy, n, n_iter,
+            n_restarts, gradient, settings (whatever else the attack was told), seed, seconds.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError("to_frame needs pandas: pip install 'skrobust[plot]'.", name="pandas") from error
+        return pd.DataFrame(self.rows, columns=list(COLUMNS))
+
+    def to_json(self, path=None):
+        """The figures, verdicts, settings and versions as JSON.
+
+        Parameters
+        ----------
+        path : str, path-like or None, default=None
+            File to write, whole or not at all; None: return the text.
+
+        Returns
+        -------
+        str or pathlib.Path
+        """
+        content = {
+            "skrobust": self.versions.get("skrobust"),
+            "norm": self.norm,
+            "eps": [0.0, *self.eps.tolist()],
+            "n": self.n_samples,
+            "confidence": self.confidence,
+            "models": list(self.models),
+            "baseline": self.baseline,
+            "rows": self.rows,
+            "attacks": {model: [trial.settings for trial in self.trials[model]] for model in self.models},
+            "checks": {model: [verdict.as_dict() for verdict in found] for model, found in self.checks.items()},
+            "image_quality": self.examples.quality if self.examples is not None else [],
+            "settings": self.settings,
+            "versions": self.versions,
+        }
+        text = json.dumps(content, indent=2, default=_plain)
+        return text if path is None else write_atomically(path, text + "\n")
+
+    def to_html(self, path=None):
+        """The report as one HTML file that needs no other: curves, table, gallery, verdicts, settings.
+
+        Parameters
+        ----------
+        path : str, path-like or None, default=None
+            File to write, whole or not at all; None: return the text.
+
+        Returns
+        -------
+        str or pathlib.Path
+        """
+        from .html import render
+
+        text = render(self)
+        return text if path is None else write_atomically(path, text)
+
+    def plot(self, ax=None, **kwargs):
+        """Curves of accuracy against eps: see `RobustnessCurveDisplay`.
+
+        Returns
+        -------
+        RobustnessCurveDisplay
+        """
+        from skrobust.displays.curve import RobustnessCurveDisplay
+
+        return RobustnessCurveDisplay.from_report(self, ax=ax, **kwargs)
+
+    def summary(self):
+        """The worst-per-image figures as a table in plain text; ``print(report)`` adds the masking checks' verdicts."""
+        from .text import summary_table
+
+        return summary_table(self)
+
+    def to_text(self):
+        """All figures, one line each, as a table in plain text."""
+        from .text import full_table
+
+        return full_table(self)
+
+    def conclusions(self):
+        """What the figures say of each model beside the baseline, in plain sentences.
+
+        Two a model: the figures at `focus_eps`, and at which eps the model is better or worse. It is called so only
+        where the paired confidence interval of the difference excludes 0.
+
+        Returns
+        -------
+        list of str
+            Empty without a baseline.
+        """
+        from .comparison import comparison_sentence, overall_sentence
+
+        if self.baseline is None:
+            return []
+        sentences = []
+        for name in self.models:
+            if name != self.baseline:
+                sentences.append(comparison_sentence(self, name, self.focus_eps or 0.0))
+                sentences.append(overall_sentence(self, name))
+        return sentences
+
+    def warnings(self):
+        """What the masking checks warn of, one line a model.
+
+        Returns
+        -------
+        list of str
+            Empty if no checks were run.
+        """
+        lines = []
+        for model, verdicts in self.checks.items():
+            fired = [verdict.check for verdict in verdicts if verdict.fired]
+            run = sum(verdict.status != "not run" for verdict in verdicts)
+            lines.append(f"“{model}”: {'; '.join(fired) if fired else 'no warning'} ({run} checks)")
+        return lines
+
+    def __str__(self):
+        from .text import verdict_lines
+
+        return "\n".join([self.summary(), *verdict_lines(self)])
+
+    def __repr__(self):
+        return (
+            f"RobustnessReport(models={list(self.models)}, norm={self.norm!r}, eps={self.eps.tolist()}, "
+            f"n_samples={self.n_samples})"
+        )
+
+    def _row(self, model, settings, eps, right, seconds=0.0):
+        low, high = wilson_interval(int(right.sum()), self.n_samples, self.confidence)
+        adversary = settings["threat_model"] not in ("none", "corruption")
+        return {
+            "model": model,
+            "attack": settings["name"],
+            "threat_model": settings["threat_model"],
+            "norm": self.norm if adversary else None,
+            "eps": None if eps is None else float(eps),
+            "accuracy": float(right.mean()),
+            "ci_low": low,
+            "ci_high": high,
+            "clean_accuracy": None,
+            "n": self.n_samples,
+            "n_iter": settings.get("n_iter"),
+            "n_restarts": settings.get("n_restarts"),
+            "gradient": settings.get("gradient"),
+            "settings": ", ".join(f"{key}={value!r}" for key, value in settings.items() if key not in _IN_COLUMNS),
+            "seed": settings.get("seed"),
+            "seconds": round(float(seconds), 6),
+        }
+
+    def _strongest_knowledge(self, model):
+        known = {trial.settings["threat_model"] for trial in self.trials[model]}
+        for threat_model in ("white box", "semi-white box", "transfer", "black box"):
+            if threat_model in known:
+                return threat_model
+        return "none"
+
+    def _right_at(self, model, eps):
+        if eps == 0:
+            return self.clean_right(model)
+        return self.worst_right(model)[self.index_of(eps)]
+
+    def index_of(self, eps):
+        """Position of `eps` in the grid.
+
+        Raises
+        ------
+        ValueError
+            If it is not there.
+        """
+        found = np.flatnonzero(np.isclose(self.eps, eps, rtol=1e-9, atol=0))
+        if not found.size:
+            raise ValueError(f"eps={eps!r} is not in the report, whose eps are {[0.0, *self.eps.tolist()]}.")
+        return int(found[0])
+
+    def _known(self, model):
+        if model not in self.clean:
+            raise ValueError(f"The report has no model {model!r}; it has {list(self.models)}.")
+        return model
+
+
+def _plain(value):
+    """What JSON has no form for, as plain Python."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return repr(value)

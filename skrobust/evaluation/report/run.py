@@ -1,0 +1,373 @@
+"""`robustness_report`: attack the models, collect what happened."""
+
+import platform
+import re
+import time
+from importlib.metadata import PackageNotFoundError, version
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from tqdm import tqdm
+
+from skrobust.evaluation.corruptions.apply import Corruption
+from skrobust.evaluation.defaults import Transferred, black_box_attacks, default_attacks
+from skrobust.evaluation.masking import CHECKS
+from skrobust.evaluation.masking.run import run_checks
+from skrobust.evaluation.scoring.robust import checked_attacks, evenly_spread, is_adversary, predicted_labels
+
+from .checkpoint import Checkpoint
+from .examples import collect_examples
+from .images import image_layout
+from .report import RobustnessReport
+from .trials import run_trial
+
+# Images kept of every attack: those that galleries choose from, and over which PSNR and SSIM are averaged.
+_N_WITNESSES = 100
+# Images that the masking checks look at.
+_N_CHECKED = 100
+
+
+@validate_params(
+    {
+        "model": "no_validation",
+        "X": "no_validation",
+        "y": "no_validation",
+        "eps": [Real, list, tuple, np.ndarray],
+        "attacks": "no_validation",
+        "baseline": "no_validation",
+        "focus_eps": [Interval(Real, 0, None, closed="left"), None],
+        "norm": [StrOptions({"linf", "l2", "l1"}), None],
+        "clip": [tuple, list, None],
+        "corruptions": [list, tuple, Corruption, None],
+        "checks": ["boolean"],
+        "confidence": [Interval(Real, 0, 1, closed="neither")],
+        "n_examples": [Interval(Integral, 0, _N_WITNESSES, closed="both")],
+        "image_shape": [tuple, list, None],
+        "random_state": [Interval(Integral, 0, 2**32 - 1, closed="both")],
+        "checkpoint": "no_validation",
+        "verbose": ["verbose"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def robustness_report(
+    model,
+    X,
+    y,
+    *,
+    eps,
+    attacks=None,
+    baseline=None,
+    focus_eps=None,
+    norm=None,
+    clip=(0, 1),
+    corruptions=None,
+    checks=True,
+    confidence=0.95,
+    n_examples=8,
+    image_shape=None,
+    random_state=0,
+    checkpoint=None,
+    verbose=0,
+):
+    """Attack one or several models at several eps and report what survives.
+
+    Every attack meets every model at every eps; an image counts as surviving at some eps only if no attack of the
+    report broke it there or at a smaller eps (the perturbation is still admissible), so the curves never rise.
+    Attacked images are judged by the model's own ``predict``, and an attack that leaves its ball or its box stops
+    the report.
+
+    Parameters
+    ----------
+    model : fitted classifier, or dict of str to fitted classifier
+        A Pipeline, a search, a single classifier or a torch module; several of them by name.
+    X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+        Test images, unseen in training and tuning.
+    y : array-like of shape (n_samples,)
+    eps : float or sequence of float
+        Radii of the ball, in the units of X.
+    attacks : attack, list of attacks or None, default=None
+        Their eps is replaced by each of `eps`, and a missing `random_state` by the report's. None: noise, FGSM and
+        PGD through every backward pass of the front ends, the two locally linear attacks, and with a `baseline`
+        PGD transferred from it. On a model without gradients: noise and Square, and the transferred PGD.
+    baseline : fitted classifier, dict with one, or None, default=None
+        What the model is to be compared with: the same classifier undefended and tuned just as hard.
+    focus_eps : float or None, default=None
+        The one of `eps` that the gallery and the conclusions are about, best the one that models were tuned at;
+        None: the middle one.
+    norm : {"linf", "l2", "l1"} or None, default=None
+        None: that of `attacks`, else "linf".
+    clip : (float, float) or None, default=(0, 1)
+        Range of valid values, for the default attacks and the gallery.
+    corruptions : Corruption, list of them or None, default=None
+        Judged beside the attacks.
+    checks : bool, default=True
+        Run `masking_checks` on each model, at the eps whose attacks come nearest to breaking half of the images.
+    confidence : float in (0, 1), default=0.95
+        Of the intervals.
+    n_examples : int, default=8
+        Images in the gallery.
+    image_shape : tuple of int or None, default=None
+        Height, width and channels of flattened images; None: what the model's front end says, else a square.
+    random_state : int, default=0
+    checkpoint : str, path-like or None, default=None
+        File that keeps the finished attacks. A report that was stopped and is called again with the same models,
+        images and settings continues from it.
+    verbose : int, default=0
+        Show a progress bar.
+
+    Returns
+    -------
+    RobustnessReport
+
+    Raises
+    ------
+    ValueError
+        If eps is negative, attacks differ in norm, or one leaves its ball.
+    TypeError
+        If an attack has no `perturb`, or the model no `predict`.
+    skrobust.bridge.NoGradientError
+        If attacks given by the user need gradients that a model has not.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skrobust.attacks import FGSM
+    >>> from skrobust.evaluation import robustness_report
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X = X / 16
+    >>> model = LogisticRegression(max_iter=500).fit(X[:1000], y[:1000])
+    >>> report = robustness_report(model, X[1000:1200], y[1000:1200], eps=[0.05, 0.1], attacks=FGSM())
+    >>> eps, accuracy, low, high = report.curve("model")
+    >>> eps.tolist(), bool(accuracy[0] > accuracy[1] > accuracy[2])
+    ([0.0, 0.05, 0.1], True)
+    """
+    X, y = _checked_data(X, y)
+    grid = _checked_eps(eps)
+    focus = _checked_focus(focus_eps, grid)
+    models, baseline_name = _checked_models(model, baseline)
+    layout = next((found for one in models.values() if (found := image_layout(one, X.shape[1:], image_shape))), None)
+    shape = None if layout is None else _shape(layout)
+    plan, norm = _plan(models, baseline_name, attacks, norm, clip, random_state, shape)
+    corruptions = [] if corruptions is None else checked_attacks(corruptions)
+    witnesses = evenly_spread(len(X), _N_WITNESSES)
+    store = Checkpoint(checkpoint, (models, X, y, grid.tolist(), witnesses.tolist()))
+
+    checks = checks and bool(grid.size)
+    total = sum(len(plan[name]) * len(grid) + len(corruptions) + checks * len(CHECKS) for name in models)
+    clean, clean_seconds = {}, {}
+    for name, one in models.items():
+        started = time.perf_counter()
+        clean[name] = predicted_labels(one, X)
+        clean_seconds[name] = time.perf_counter() - started
+    trials, corrupted, verdicts = {}, {}, {}
+    with tqdm(total=total, desc="attacking", unit="run", disable=not verbose) as progress:
+        for name, one in models.items():
+            trials[name] = []
+            for attack in plan[name]:
+                progress.set_postfix_str(f"{name}: {type(attack).__name__}", refresh=False)
+                trial = store.load(name, attack)
+                if trial is None:
+                    trial = run_trial(
+                        name,
+                        one,
+                        X,
+                        y,
+                        attack,
+                        grid,
+                        clean=clean[name],
+                        witnesses=witnesses,
+                        on_step=progress.update,
+                    )
+                    store.save(name, attack, trial)
+                else:
+                    progress.update(len(grid))
+                trials[name].append(trial)
+            corrupted[name] = []
+            for corruption in corruptions:
+                corrupted[name].append(_corruption_trial(one, X, y, corruption))
+                progress.update()
+        for name, one in models.items() if checks else ():
+            progress.set_postfix_str(f"{name}: masking checks", refresh=False)
+            right = clean[name] == y
+            at, broken = _checked_at(trials[name], right)
+            verdicts[name] = run_checks(
+                one,
+                X,
+                y,
+                right,
+                eps=grid[at],
+                broken=broken,
+                n_samples=_N_CHECKED,
+                attacks=plan[name],
+                baseline=None if name == baseline_name else models.get(baseline_name),
+                image_shape=shape,
+                norm=norm,
+                clip=clip,
+                random_state=random_state,
+                on_step=progress.update,
+            )
+
+    examples = None
+    if n_examples and layout is not None and grid.size:
+        value_range = clip if clip is not None else (float(X.min()), float(X.max()))
+        examples = collect_examples(
+            models,
+            trials,
+            clean,
+            X,
+            y,
+            witnesses,
+            index=focus,
+            layout=layout,
+            n_examples=n_examples,
+            value_range=value_range,
+        )
+    return RobustnessReport(
+        models=tuple(models),
+        baseline=baseline_name,
+        norm=norm,
+        eps=grid,
+        y=y,
+        clean=clean,
+        clean_seconds=clean_seconds,
+        trials=trials,
+        corrupted=corrupted,
+        examples=examples,
+        checks=verdicts,
+        confidence=confidence,
+        focus_eps=float(grid[focus]) if grid.size else None,
+        settings={
+            "random_state": random_state,
+            "clip": clip,
+            "models": {name: _described(one) for name, one in models.items()},
+        },
+        versions=_versions(),
+    )
+
+
+def _checked_data(X, y):
+    X = check_array(X, dtype=(np.float64, np.float32), allow_nd=True, input_name="X", estimator="robustness_report")
+    y = column_or_1d(y)
+    check_consistent_length(X, y)
+    return X, y
+
+
+def _checked_eps(eps):
+    values = np.atleast_1d(np.asarray(eps, dtype=float))
+    if values.ndim != 1 or not values.size or not np.isfinite(values).all() or (values < 0).any():
+        raise ValueError(f"eps must be one or several finite numbers >= 0, got {eps!r}.")
+    return np.unique(values[values > 0])
+
+
+def _checked_focus(focus_eps, grid):
+    """Position of the eps that the report is about."""
+    if focus_eps is None:
+        return len(grid) // 2
+    found = np.flatnonzero(np.isclose(grid, focus_eps, rtol=1e-9, atol=0))
+    if not found.size:
+        raise ValueError(f"focus_eps={focus_eps!r} is not among the positive eps, {grid.tolist()}.")
+    return int(found[0])
+
+
+def _checked_models(model, baseline):
+    models = dict(model) if isinstance(model, dict) else {"model": model}
+    if not models:
+        raise ValueError("model is an empty dict; give at least one fitted classifier.")
+    name = None
+    if baseline is not None:
+        if isinstance(baseline, dict):
+            if len(baseline) != 1:
+                raise ValueError(f"baseline takes one classifier, got {len(baseline)}: {list(baseline)}.")
+            ((name, baseline),) = baseline.items()
+        else:
+            name = "baseline"
+        if name in models:
+            raise ValueError(f"baseline and model share the name {name!r}; give each its own.")
+        models[name] = baseline
+    return models, name
+
+
+def _plan(models, baseline, attacks, norm, clip, random_state, image_shape):
+    """The attacks of each model, and their norm."""
+    if attacks is None:
+        norm = norm or "linf"
+        usual = default_attacks(norm, clip=clip, random_state=random_state)
+        blind = black_box_attacks(norm, clip=clip, random_state=random_state, image_shape=image_shape)
+        plan = {name: usual if _has_gradient(one) else blind for name, one in models.items()}
+        if baseline is not None and _has_gradient(models[baseline]):
+            strongest = usual[-1]
+            for name in models:
+                if name != baseline:
+                    plan[name] = [*plan[name], Transferred(strongest, models[baseline], baseline)]
+        return plan, norm
+    given = [_seeded(attack, random_state) for attack in checked_attacks(attacks)]
+    for attack in given:
+        if not is_adversary(attack):
+            raise ValueError(f"{attack!r} is a corruption; pass it as corruptions=.")
+        if "eps" not in attack.get_params() or getattr(attack, "norm", None) not in ("linf", "l2", "l1"):
+            raise TypeError(
+                f"A report varies eps, but {type(attack).__name__} has no ball of radius eps in linf, l2 or l1. "
+                "Judge it with robust_accuracy."
+            )
+    norms = {attack.norm for attack in given}
+    if len(norms) > 1 or (norm is not None and norms != {norm}):
+        raise ValueError(
+            f"A report is about one norm, but norm={norm!r} and the attacks' norms are {sorted(norms)}. "
+            "Make one report a norm."
+        )
+    return dict.fromkeys(models, given), norms.pop()
+
+
+def _seeded(attack, random_state):
+    if getattr(attack, "random_state", random_state) is None:
+        return clone(attack).set_params(random_state=random_state)
+    return attack
+
+
+def _checked_at(trials, right):
+    """Where the checks look: the position of an eps, and what the white-box attacks break there."""
+    worst = np.logical_and.reduce([trial.right for trial in trials])
+    # Of equals the largest: attacks that break the same few images at every eps are to be doubted at the last.
+    at = len(worst) - 1 - int(np.argmin(np.abs(worst.mean(axis=1) - right.mean() / 2)[::-1]))
+    white = [trial.right[at] for trial in trials if trial.settings["threat_model"] == "white box"]
+    return at, ~np.logical_and.reduce(white) if white else None
+
+
+def _shape(layout):
+    return layout.grid if layout.n_channels == 1 else layout.canonical_shape
+
+
+def _has_gradient(model):
+    from skrobust.bridge import NoGradientError, as_module
+
+    try:
+        as_module(model)
+    except NoGradientError:
+        return False
+    return True
+
+
+def _corruption_trial(model, X, y, corruption):
+    started = time.perf_counter()
+    right = predicted_labels(model, corruption.perturb(model, X, y)) == y
+    return corruption.describe(), right, time.perf_counter() - started
+
+
+def _described(model):
+    """The model's repr in one line, without addresses in memory: the same model, the same words."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(repr(model).split()))
+
+
+def _versions():
+    found = {"python": platform.python_version()}
+    for package in ("skrobust", "numpy", "scipy", "scikit-learn", "torch", "PyWavelets", "scikit-image"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    found["platform"] = f"{platform.system()} {platform.machine()}"
+    return found

@@ -1,0 +1,1 @@
+"""Robust accuracy, scorers for GridSearchCV, confidence intervals."""

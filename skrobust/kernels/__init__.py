@@ -1,0 +1,1 @@
+"""Building blocks of the numba kernels: explicit vectors, threads, rounding."""

@@ -1,0 +1,81 @@
+"""Inner products of signals with atoms inside the kernels.
+
+At these sizes they come closer to the machine's peak than BLAS, whose threads would also get in the way of ours.
+"""
+
+from .vectors import broadcast, fma, inlined, kernel, lanes, load, load_all, store, take_number
+
+DEPTH = 96
+"""Features taken at a time, so that four vectors of each stay in the first-level cache."""
+
+
+@inlined
+def _row(value, v0, v1, v2, v3, sums):
+    return fma(value, v0, sums[0]), fma(value, v1, sums[1]), fma(value, v2, sums[2]), fma(value, v3, sums[3])
+
+
+@inlined
+def _start(products, at, is_first):
+    step = lanes(products)
+    if is_first:
+        zero = broadcast(products.dtype.type(0))
+        return zero, zero, zero, zero
+    return (
+        load(products, at),
+        load(products, at + step),
+        load(products, at + 2 * step),
+        load(products, at + 3 * step),
+    )
+
+
+@inlined
+def _end(products, at, sums):
+    step = lanes(products)
+    store(products, at, sums[0])
+    store(products, at + step, sums[1])
+    store(products, at + 2 * step, sums[2])
+    store(products, at + 3 * step, sums[3])
+
+
+@kernel
+def inner_products(x, n_rows, d, columns, width, products):
+    """``products = x @ columns``, all flat: `n_rows` rows of length `d`, by `d` rows of length `width`.
+
+    `width` is a multiple of four vectors.
+    """
+    step = lanes(x)
+    for j in range(0, width, 4 * step):
+        for first in range(0, d, DEPTH):
+            last = min(d, first + DEPTH)
+            for row in range(0, n_rows, 4):
+                # Where rows are short of four, the last is taken again.
+                i1, i2, i3 = min(row + 1, n_rows - 1), min(row + 2, n_rows - 1), min(row + 3, n_rows - 1)
+                sums0 = _start(products, row * width + j, first == 0)
+                sums1 = _start(products, i1 * width + j, first == 0)
+                sums2 = _start(products, i2 * width + j, first == 0)
+                sums3 = _start(products, i3 * width + j, first == 0)
+                at = first * width + j
+                for f in range(first, last):
+                    v0, v1 = load(columns, at), load(columns, at + step)
+                    v2, v3 = load(columns, at + 2 * step), load(columns, at + 3 * step)
+                    sums0 = _row(load_all(x, row * d + f), v0, v1, v2, v3, sums0)
+                    sums1 = _row(load_all(x, i1 * d + f), v0, v1, v2, v3, sums1)
+                    sums2 = _row(load_all(x, i2 * d + f), v0, v1, v2, v3, sums2)
+                    sums3 = _row(load_all(x, i3 * d + f), v0, v1, v2, v3, sums3)
+                    at += width
+                _end(products, row * width + j, sums0)
+                _end(products, i1 * width + j, sums1)
+                _end(products, i2 * width + j, sums2)
+                _end(products, i3 * width + j, sums3)
+
+
+@kernel
+def gram_rows(rows, columns, products, block, next_block):
+    """The same for 2-D arrays, block after block of rows, on every thread that calls this."""
+    n, d = rows.shape
+    width = columns.shape[1]
+    b = take_number(next_block)
+    while b * block < n:
+        lo, hi = b * block, min(n, (b + 1) * block)
+        inner_products(rows[lo:hi].reshape(-1), hi - lo, d, columns.reshape(-1), width, products[lo:hi].reshape(-1))
+        b = take_number(next_block)

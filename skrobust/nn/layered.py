@@ -1,0 +1,287 @@
+"""`LayeredPursuit`: a layered pursuit whose atoms, thresholds, steps and skip connections are learned."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+from skrobust.pursuits import deep_pursuit, layered_basis_pursuit, layered_thresholding, multilayer_pursuit
+
+PURSUITS = ("thresholding", "basis", "deep", "projection")
+SMALLEST_BETA = 0.1
+"""Learned steps are at most ten times the safe ones."""
+SETTLING_STEPS = 200
+"""Power iterations that fix the norms of the dictionaries after learning."""
+NORM_EPS, NORM_MEMORY = 1e-5, 0.1
+"""Of batch normalisation: added to variances, and the share of a new batch in the running statistics."""
+
+
+class LayeredPursuit(nn.Module):
+    """Codes of all layers of a signal, differentiable in everything that makes them.
+
+    Parameters
+    ----------
+    components : list of array-like, ``(n_components, *kernel_size, n_channels)`` each
+        Atoms to begin with, one array a layer.
+    signal_shape : tuple of int
+        ``(*grid, n_channels)``.
+    pursuit : {"thresholding", "basis", "deep", "projection"}, default="thresholding"
+        `skrobust.pursuits.layered_thresholding`, `layered_basis_pursuit`, `deep_pursuit` or `multilayer_pursuit`.
+    alpha : float or sequence, default=0.1
+        Thresholds or penalties to begin with: one for all layers, or one a layer, each a number or of shape
+        (n_components,). Learned for each atom.
+    padding : str or sequence of str, default="valid"
+    stride : int or sequence, default=1
+        One for all layers, or one a layer.
+    skip : {None, "residual", "dense"}, default=None
+        Residual connections are fixed; the matrices of dense ones are learned, beginning at the identity.
+    positive : bool, default=True
+        Codes >= 0.
+    max_iter : int, default=5
+        Iterations; 0 is the forward pass of a convolutional network.
+    momentum : bool, default=True
+    learn_steps : bool, default=False
+        Learn beta in steps ``1 / (beta L)``, from 1 down to a tenth; else beta is 1. Not for "projection".
+    unit_norm : bool, default=False
+        `project_` divides atoms by their norms.
+    batch_norm : bool, default=False
+        Scale and offset correlations by the statistics of the feed-forward pass, in all iterations: they multiply the
+        atoms and add to the thresholds, which may become negative then.
+
+    Attributes
+    ----------
+    atoms : nn.ParameterList of the shapes of `components`
+    thresholds : nn.ParameterList of shape (n_components,)
+
+    Notes
+    -----
+    L, the squared norm of a layer's dictionary, is followed by one power iteration at each forward pass in training
+    mode; `settle` ends it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from skrobust.nn import LayeredPursuit
+    >>> rng = np.random.default_rng(0)
+    >>> atoms = [rng.normal(size=(4, 3, 3, 1)), rng.normal(size=(8, 2, 2, 4))]
+    >>> module = LayeredPursuit(atoms, (8, 8, 1), pursuit="basis", stride=(1, 2))
+    >>> [tuple(codes.shape) for codes in module(torch.zeros(5, 8, 8, 1))]
+    [(5, 6, 6, 4), (5, 3, 3, 8)]
+    """
+
+    def __init__(
+        self,
+        components,
+        signal_shape,
+        *,
+        pursuit="thresholding",
+        alpha=0.1,
+        padding="valid",
+        stride=1,
+        skip=None,
+        positive=True,
+        max_iter=5,
+        momentum=True,
+        learn_steps=False,
+        unit_norm=False,
+        batch_norm=False,
+    ):
+        super().__init__()
+        if pursuit not in PURSUITS:
+            raise ValueError(f"pursuit must be one of {', '.join(map(repr, PURSUITS))}, got {pursuit!r}.")
+        if batch_norm and not positive:
+            raise ValueError("batch_norm=True may make thresholds negative, which needs positive=True.")
+        components = [torch.as_tensor(np.asarray(atoms), dtype=torch.float32) for atoms in components]
+        n_layers = len(components)
+        self.signal_shape = tuple(signal_shape)
+        self.pursuit, self.positive, self.max_iter, self.momentum = pursuit, positive, max_iter, momentum
+        self.unit_norm, self.batch_norm = unit_norm, batch_norm
+        self.padding = [padding] * n_layers if isinstance(padding, str) else list(padding)
+        self.stride = [stride] * n_layers if isinstance(stride, int) else list(stride)
+        alphas = list(alpha) if np.ndim(alpha) or isinstance(alpha, (list, tuple)) else [alpha] * n_layers
+        for name, given in (("padding", self.padding), ("stride", self.stride), ("alpha", alphas)):
+            if len(given) != n_layers:
+                raise ValueError(f"{name} has {len(given)} entries for {n_layers} layers.")
+        self.atoms = nn.ParameterList([nn.Parameter(atoms.clone()) for atoms in components])
+        self.thresholds = nn.ParameterList(
+            [
+                nn.Parameter(torch.as_tensor(a, dtype=torch.float32) * torch.ones(len(atoms)))
+                for a, atoms in zip(alphas, components, strict=True)
+            ]
+        )
+        self.learn_steps = learn_steps and pursuit in ("basis", "deep")
+        if self.learn_steps:
+            self.betas = nn.Parameter(torch.ones(n_layers))
+        layers = LayeredDictionary(self._operators(list(self.atoms)), skip)
+        self.skip = skip
+        self.mixing = nn.ParameterDict()
+        if skip == "dense":
+            for (to, source), connection in layers.skips.items():
+                shape = connection.target_shape[-1], connection.source_shape[-1]
+                self.mixing[f"{to + 1}_{source + 1}"] = nn.Parameter(torch.eye(*shape))
+        for j, shape in enumerate(layers.code_shapes):
+            generator = torch.Generator().manual_seed(j)
+            self.register_buffer(f"direction_{j}", torch.randn(1, *shape, generator=generator))
+            if batch_norm:
+                self.register_buffer(f"mean_{j}", torch.zeros(shape[-1]))
+                self.register_buffer(f"variance_{j}", torch.ones(shape[-1]))
+        if batch_norm:
+            self.gains = nn.ParameterList([nn.Parameter(torch.ones(shape[-1])) for shape in layers.code_shapes])
+            self.offsets = nn.ParameterList([nn.Parameter(torch.zeros(shape[-1])) for shape in layers.code_shapes])
+        self.register_buffer("norms", torch.ones(n_layers))
+        self.project_()
+        self.settle()
+
+    @property
+    def n_layers(self):
+        """Layers."""
+        return len(self.atoms)
+
+    @property
+    def code_shapes(self):
+        """``(*positions, n_components)`` of each layer."""
+        return [tuple(getattr(self, f"direction_{j}").shape[1:]) for j in range(self.n_layers)]
+
+    @property
+    def iterates(self):
+        """Whether steps are taken at all."""
+        return self.pursuit != "thresholding" and self.max_iter > 0
+
+    def forward(self, X):
+        """Codes of all layers.
+
+        Parameters
+        ----------
+        X : Tensor of shape ``(n_samples, *signal_shape)``
+
+        Returns
+        -------
+        list of Tensor, ``(n_samples, *code_shape)`` each
+        """
+        layers, alphas, codes = self.feed_forward(X)
+        if not self.iterates:
+            return codes
+        if self.training:
+            self._follow_norms(layers, 1)
+        options = {"positive": self.positive, "max_iter": self.max_iter, "step": self.steps(layers)}
+        if self.pursuit == "projection":
+            return multilayer_pursuit(X, layers, alphas, momentum=self.momentum, **options).codes
+        if self.pursuit == "basis":
+            return layered_basis_pursuit(X, layers, alphas, momentum=self.momentum, **options).codes
+        return deep_pursuit(X, layers, alphas, init=codes, extrapolate=self.momentum, **options).codes
+
+    def feed_forward(self, X):
+        """The dictionary as it is applied, its thresholds, and the codes of layered thresholding.
+
+        With `batch_norm` the first two rest on X in training mode.
+        """
+        operators = self._operators(list(self.atoms))
+        layers, alphas = self._layers(operators), list(self.thresholds)
+        if not self.batch_norm:
+            return layers, alphas, layered_thresholding(X, layers, alphas, positive=self.positive)
+        codes, scaled = [], []
+        for j, operator in enumerate(operators):
+            correlations = operator.analyze(layers.target(j, X, codes))
+            mean, variance = self._statistics(j, correlations)
+            scale = self.gains[j] / torch.sqrt(variance + NORM_EPS)
+            alphas[j] = alphas[j] - (self.offsets[j] - scale * mean)
+            scaled.append(self.atoms[j] * scale.reshape(-1, *[1] * (self.atoms[j].ndim - 1)))
+            codes.append(torch.relu(correlations * scale - alphas[j]))
+        return self._layers(self._operators(scaled)), alphas, codes
+
+    def steps(self, layers):
+        """Step sizes of the layers: ``1 / (beta L)``."""
+        bounds = []
+        for j, norm in enumerate(self.norms.tolist()):
+            if self.pursuit == "deep":
+                norm += j + 1 < self.n_layers
+                norm += sum(s.norm**2 for (_, source), s in layers.skips.items() if source == j)
+            bounds.append(norm)
+        if not self.learn_steps:
+            return [1 / bound for bound in bounds]
+        return [1 / (bound * beta) for bound, beta in zip(bounds, self.betas.unbind(), strict=True)]
+
+    @torch.no_grad()
+    def project_(self):
+        """Bring parameters back into their bounds, after each step of an optimiser: thresholds >= 0, beta, norms."""
+        for threshold in self.thresholds:
+            threshold.clamp_(min=0)
+        if self.learn_steps:
+            self.betas.clamp_(SMALLEST_BETA, 1)
+        if self.unit_norm:
+            for atoms in self.atoms:
+                norms = atoms.flatten(1).norm(dim=1).clamp(min=torch.finfo(atoms.dtype).tiny)
+                atoms /= norms.reshape(-1, *[1] * (atoms.ndim - 1))
+
+    @torch.no_grad()
+    def settle(self):
+        """Find the norms of the dictionaries as they are now; call it when learning has ended."""
+        was_training = self.training
+        self.eval()  # batch normalisation by its running statistics
+        layers, _, _ = self.feed_forward(self.norms.new_zeros(1, *self.signal_shape))
+        self._follow_norms(layers, SETTLING_STEPS)
+        self.train(was_training)
+
+    @torch.no_grad()
+    def as_arrays(self, dtype):
+        """The dictionary as it is applied in eval mode, its thresholds and steps, as arrays: what transformers keep.
+
+        Returns
+        -------
+        layers : LayeredDictionary
+        thresholds : list of ndarray of shape (n_components,)
+        steps : list of float, or None where nothing iterates
+        """
+        was_training = self.training
+        self.eval()
+        layers, alphas, _ = self.feed_forward(self.norms.new_zeros(1, *self.signal_shape))
+        steps = [float(step) for step in self.steps(layers)] if self.iterates else None
+        self.train(was_training)
+        operators = []
+        for operator in layers.operators:
+            atoms = operator.components.detach().cpu().numpy().astype(dtype)
+            operators.append(
+                ConvolutionalOperator(atoms, operator.signal_shape, padding=operator.padding, stride=operator.stride)
+            )
+        skips = self.skip
+        if self.mixing:
+            skips = {
+                tuple(map(int, name.split("_"))): matrix.detach().cpu().numpy() for name, matrix in self.mixing.items()
+            }
+        thresholds = [alpha.detach().cpu().numpy().astype(dtype) for alpha in alphas]
+        return LayeredDictionary(operators, skips), thresholds, steps
+
+    def _statistics(self, j, correlations):
+        running = getattr(self, f"mean_{j}"), getattr(self, f"variance_{j}")
+        if not self.training:
+            return running
+        flat = correlations.flatten(0, -2)
+        variance, mean = torch.var_mean(flat, dim=0, correction=0)
+        with torch.no_grad():
+            for kept, new in zip(running, (mean, variance), strict=True):
+                kept.lerp_(new.detach(), NORM_MEMORY)
+        return mean, variance
+
+    @torch.no_grad()
+    def _follow_norms(self, layers, n_steps):
+        for j, operator in enumerate(layers.operators):
+            direction = getattr(self, f"direction_{j}")
+            for _ in range(n_steps):
+                direction /= direction.norm().clamp(min=torch.finfo(direction.dtype).tiny)
+                image = operator.synthesize(direction)
+                self.norms[j] = (image * image).sum().clamp(min=torch.finfo(direction.dtype).tiny)
+                direction.copy_(operator.analyze(image))
+
+    def _operators(self, components):
+        shape, operators = self.signal_shape, []
+        for atoms, padding, stride in zip(components, self.padding, self.stride, strict=True):
+            operators.append(ConvolutionalOperator(atoms, shape, padding=padding, stride=stride))
+            shape = operators[-1].code_shape
+        return operators
+
+    def _layers(self, operators):
+        if self.skip != "dense":
+            return LayeredDictionary(operators, self.skip)
+        pairs = {tuple(map(int, name.split("_"))): matrix for name, matrix in self.mixing.items()}
+        return LayeredDictionary(operators, pairs)

@@ -1,0 +1,165 @@
+"""The skorch network that trains a `LayeredClassifier`. Loaded when training begins, never before."""
+
+import math
+
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
+from torch import nn
+from tqdm import tqdm
+
+from .regularizers import incoherence_penalty, parseval_penalty
+
+
+class _LayeredNet(NeuralNetClassifier):
+    """Cross entropy and the penalties of the atoms."""
+
+    def __init__(self, *args, incoherence=0.0, parseval=0.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.incoherence, self.parseval = incoherence, parseval
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        loss = super().get_loss(y_pred, y_true, X, training)
+        pursuit = self.module_.pursuit
+        if self.incoherence:
+            layers = zip(pursuit.atoms, pursuit.stride, pursuit.code_shapes, strict=True)
+            apart = sum(incoherence_penalty(atoms, stride, shape[:-1]) for atoms, stride, shape in layers)
+            loss = loss + self.incoherence * apart
+        if self.parseval:
+            loss = loss + self.parseval * sum(parseval_penalty(atoms) for atoms in pursuit.atoms)
+        return loss
+
+
+class _LearningRate(Callback):
+    """The learning rate as a function of the steps taken, so that there is no state to keep."""
+
+    def __init__(self, learning_rate, schedule):
+        self.learning_rate, self.schedule = learning_rate, schedule
+
+    def on_epoch_begin(self, net, dataset_train, **kwargs):
+        self._steps_an_epoch = math.ceil(len(dataset_train) / net.batch_size)
+        self._step = len(net.module_.history) * self._steps_an_epoch
+
+    def on_batch_begin(self, net, training, **kwargs):
+        share = 1.0
+        if self.schedule == "cosine":
+            share = (1 + math.cos(math.pi * self._step / (net.max_epochs * self._steps_an_epoch))) / 2
+        elif self.schedule is not None:
+            share = 0.1 ** (self._step // self._steps_an_epoch // self.schedule)
+        for group in net.optimizer_.param_groups:
+            group["lr"] = self.learning_rate * share
+        self._step += 1
+
+
+class _Bounds(Callback):
+    """Parameters back into their bounds after each step; a loss that is not finite ends the training."""
+
+    def on_batch_end(self, net, loss, training, **kwargs):
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"The loss is {loss.item()} in epoch {len(net.module_.history) + 1}: learning_rate="
+                f"{net.optimizer_.defaults['lr']} is too high for these atoms. Lower it, or scale X or the atoms."
+            )
+        net.module_.pursuit.project_()
+        # Within `torch.autocast`: copies in half precision of the parameters as they were.
+        torch.clear_autocast_cache()
+
+
+class _History(Callback):
+    """Mean loss and accuracy of each epoch, told to the progress bar."""
+
+    def __init__(self, bar):
+        self.bar = bar
+
+    def on_epoch_begin(self, net, **kwargs):
+        self._n = self._right = self._loss = 0
+
+    def on_batch_end(self, net, batch, loss, y_pred, training, **kwargs):
+        y = batch[1].to(y_pred.device)
+        self._n += len(y)
+        self._right += int((y_pred.argmax(1) == y).sum())
+        self._loss += loss.item() * len(y)
+
+    def on_epoch_end(self, net, **kwargs):
+        done = {"loss": self._loss / self._n, "accuracy": self._right / self._n}
+        net.module_.history.append(done)
+        self.bar.update()
+        self.bar.set_postfix_str(f"loss {done['loss']:.4g}, accuracy {done['accuracy']:.2%}", refresh=False)
+
+
+class _Keep(Callback):
+    """Everything that the next epoch rests on, to disk."""
+
+    def __init__(self, checkpoint, generator):
+        self.checkpoint, self.generator = checkpoint, generator
+
+    def on_epoch_end(self, net, **kwargs):
+        self.checkpoint.write(
+            {
+                "classifier": net.module_.state_dict(),
+                "optimizer": net.optimizer_.state_dict(),
+                "generator": self.generator.get_state(),
+                "history": net.module_.history,
+            }
+        )
+
+
+def layered_net(
+    classifier,
+    generator,
+    n_epochs,
+    *,
+    device,
+    batch_size,
+    learning_rate,
+    momentum,
+    weight_decay,
+    schedule,
+    incoherence,
+    parseval,
+):
+    """A skorch classifier around `classifier`, ready for its first step."""
+    undecayed = ("pursuit.thresholds*", "pursuit.betas", "pursuit.gains*", "pursuit.offsets*")
+    net = _LayeredNet(
+        classifier,
+        incoherence=incoherence,
+        parseval=parseval,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.SGD,
+        optimizer__momentum=momentum,
+        optimizer__weight_decay=weight_decay,
+        optimizer__param_groups=[(pattern, {"weight_decay": 0.0}) for pattern in undecayed],
+        lr=learning_rate,
+        max_epochs=n_epochs,
+        batch_size=batch_size,
+        iterator_train__shuffle=True,
+        iterator_train__generator=generator,
+        train_split=None,
+        classes=list(range(classifier.head.out_features)),
+        callbacks=[_LearningRate(learning_rate, schedule), _Bounds()],
+        callbacks__print_log=None,
+        verbose=0,
+        device=device,
+    )
+    return net.initialize()
+
+
+def resume(net, state):
+    """Bring network, optimiser and order of samples to where a checkpoint left them."""
+    net.module_.load_state_dict(state["classifier"])
+    net.optimizer_.load_state_dict(state["optimizer"])
+    net.get_params_for("iterator_train")["generator"].set_state(state["generator"])
+    net.module_.history[:] = state["history"]
+
+
+def run_epochs(net, X, y, checkpoint, verbose):
+    """Train to ``max_epochs``; unlike skorch's own methods, let an interruption through."""
+    done = len(net.module_.history)
+    with tqdm(desc="train_layered", initial=done, total=net.max_epochs, unit="epoch", disable=not verbose) as bar:
+        net.callbacks_ += [("history", _History(bar))]
+        if checkpoint is not None:
+            net.callbacks_ += [("keep", _Keep(checkpoint, net.get_params_for("iterator_train")["generator"]))]
+        net.module_.train()
+        net.notify("on_train_begin", X=X, y=y)
+        net.fit_loop(X, y, epochs=net.max_epochs - done)
+        net.notify("on_train_end", X=X, y=y)

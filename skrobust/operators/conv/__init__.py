@@ -1,0 +1,1 @@
+"""Convolutional dictionaries as linear operators."""

@@ -1,0 +1,158 @@
+"""How one signal and the atoms of a convolutional dictionary lie in the buffers of the kernels.
+
+A signal lies in a flat buffer with margins, its channels interleaved, so that one row of an atom meets consecutive
+values, and an atom is a handful of vectors. A second buffer of the same shape holds the weight of each value: 1 where
+it counts, 0 in the margins and where it is masked; the buffers of residuals are 0 there. On a circle, the margins
+behind the signal repeat its beginning; what is written into them is written at its beginning, too.
+"""
+
+import math
+from collections import namedtuple
+
+import numpy as np
+
+from skrobust.kernels.vectors import VectorType
+
+from .vectors import shape_number
+
+BLOCK = 8
+"""Positions that are correlated at a time."""
+
+POSITIONS, CACHED_BYTES = 256, 1 << 19
+"""Positions over which a slice of the atoms is used while it is cached, and what their signals may take."""
+
+Plan = namedtuple(
+    "Plan",
+    [
+        "height",  # of the signal; 1 for one axis
+        "width",
+        "channels",
+        "kernel_height",
+        "kernel_width",
+        "stride_down",
+        "stride_right",
+        "top",  # margins before the first pixel, in rows and columns
+        "left",
+        "code_height",
+        "code_width",
+        "first_row",  # of the buffer where the atom at position 0 begins
+        "first_column",
+        "rows",
+        "pitch",  # values from row to row of the buffer
+        "wraps",
+        "atoms",
+        "padded_atoms",  # a multiple of the lanes
+        "row_vectors",  # vectors of one row of an atom
+        "shape",  # number of the code without loops for atoms of this shape, or 0
+        "apart",  # positions from one visit to the next
+    ],
+)
+
+
+def make_plan(geometry, n_components, n_channels, dtype, *, blocks=True):
+    """Plan of one signal for kernels on vectors of this dtype; with `blocks`, rows of positions may overrun."""
+    lanes = lanes_of(dtype)
+    (height, width), (kernel_height, kernel_width) = _two(geometry.grid), _two(geometry.kernel_size)
+    stride, offset, code, reach = (
+        _two(geometry.stride),
+        _two(geometry.offset, 0),
+        _two(geometry.code_grid),
+        _two(geometry.reach),
+    )
+    row_vectors = -(-kernel_width * n_channels // lanes)
+    if geometry.wraps:
+        top, left = kernel_height - 1, kernel_width - 1
+        first_row, first_column = top, left
+        rows, columns = height + 3 * top, width + 3 * left
+    else:
+        top, left = offset
+        first_row, first_column = 0, 0
+        rows, columns = max(top + height, reach[0]), max(left + width, reach[1])
+    overrun = blocks * BLOCK * stride[1] * n_channels + row_vectors * lanes
+    pitch = -(-(columns * n_channels + overrun) // lanes) * lanes
+    if pitch * np.dtype(dtype).itemsize % 1024 == 0:
+        pitch += lanes  # rows a power of two apart would share their cache lines
+    return Plan(
+        height,
+        width,
+        n_channels,
+        kernel_height,
+        kernel_width,
+        *stride,
+        top,
+        left,
+        *code,
+        first_row,
+        first_column,
+        rows,
+        pitch,
+        int(geometry.wraps),
+        n_components,
+        -(-n_components // lanes) * lanes,
+        row_vectors,
+        shape_number(kernel_height, row_vectors),
+        _positions_apart(code, (kernel_height, row_vectors * lanes / n_channels), stride),
+    )
+
+
+def _positions_apart(code, footprint, stride):
+    """Positions from visit to visit such that many visits pass before one meets what another has written.
+
+    What is written reaches memory some visits later; to be read before that, it must lie at the same addresses.
+    """
+    rows, columns = (math.ceil(size / step) for size, step in zip(footprint, stride, strict=True))
+    if columns >= code[1]:
+        return rows * code[1]
+    down = math.ceil(rows * columns / code[1]) if code[0] > 1 else 0
+    return down * code[1] + columns
+
+
+def lanes_of(dtype):
+    """Values of one vector."""
+    from numba import from_dtype
+
+    return VectorType(from_dtype(np.dtype(dtype))).lanes
+
+
+def _two(sizes, first=1):
+    """Sizes along two axes; a signal of one axis is a single row."""
+    return tuple(sizes) if len(sizes) == 2 else (first, *sizes)
+
+
+def atom_vectors(components, plan, dtype):
+    """Atoms as vectors: (padded_atoms, kernel_height * row_vectors * lanes), zeros behind each row."""
+    lanes = lanes_of(dtype)
+    rows = np.zeros((plan.padded_atoms, plan.kernel_height, plan.row_vectors * lanes), dtype=dtype)
+    rows[: plan.atoms, :, : plan.kernel_width * plan.channels] = components.reshape(
+        plan.atoms, plan.kernel_height, plan.kernel_width * plan.channels
+    )
+    return rows.ravel()
+
+
+def atom_columns(components, plan, dtype):
+    """Atoms side by side: (kernel_height * kernel_width * channels, padded_atoms)."""
+    columns = np.zeros((components[0].size, plan.padded_atoms), dtype=dtype)
+    columns[:, : plan.atoms] = components.reshape(plan.atoms, -1).T
+    return columns.ravel()
+
+
+def atom_taps(components, plan, dtype):
+    """As `atom_columns`, two vectors of atoms at a time: all taps of the first two, then all taps of the next."""
+    columns = atom_columns(components, plan, dtype).reshape(-1, plan.padded_atoms)
+    pair = 2 * lanes_of(dtype)
+    return np.concatenate([columns[:, k : k + pair].ravel() for k in range(0, plan.padded_atoms, pair)])
+
+
+def atom_slabs(components, plan, dtype):
+    """Atoms four vectors at a time, all atoms' first four, then all atoms' next; what is left vector by vector."""
+    lanes = lanes_of(dtype)
+    vectors = atom_vectors(components, plan, dtype).reshape(plan.padded_atoms, -1, lanes)
+    behind = vectors.shape[1] // 4 * 4
+    fours = vectors[:, :behind].reshape(plan.padded_atoms, -1, 4 * lanes).swapaxes(0, 1)
+    return np.concatenate([fours.ravel(), vectors[:, behind:].swapaxes(0, 1).ravel()])
+
+
+def signals_at_a_time(plan, dtype):
+    """Signals that are evaluated together: positions enough for each slice of the atoms, within the cache."""
+    wanted = -(-POSITIONS // (plan.code_height * plan.code_width))
+    return max(1, min(wanted, CACHED_BYTES // (plan.rows * plan.pitch * np.dtype(dtype).itemsize)))

@@ -1,0 +1,1 @@
+"""Dictionaries of dictionaries as one linear operator."""

@@ -1,0 +1,100 @@
+"""What layered pursuits do to arrays between two convolutions, in one pass each."""
+
+import numpy as np
+
+from skrobust.kernels.threads import on_threads
+from skrobust.kernels.vectors import kernel, take_number
+from skrobust.operators.conv.operator import flat_rows
+from skrobust.signals import kernel_threads
+
+
+def shrink_and_carry(point, before, slopes, step, thresholds, momentum, positive, n_jobs=None):
+    """Codes ``S(point + step slopes, thresholds)``, and ``codes + momentum (codes - before)``.
+
+    Parameters
+    ----------
+    point, before, slopes : ndarray of shape ``(n_samples, *code_shape)``
+        `before` is not used without momentum.
+    step : float
+    thresholds : float or ndarray of shape (n_components,)
+    momentum : float
+        With 0.0 the codes are returned twice.
+    positive : bool
+    n_jobs : int or None, default=None
+
+    Returns
+    -------
+    codes, carried : ndarray of the shape of `point`
+    """
+    dtype, n_components = point.dtype.type, point.shape[-1]
+    codes = np.empty(point.shape, dtype=dtype)
+    carried = np.empty(point.shape, dtype=dtype) if momentum else codes
+    rows = [flat_rows(values) for values in (point, before if momentum else point, slopes)]
+    bounds = np.array(np.broadcast_to(thresholds, n_components), dtype=dtype)
+    outs = codes.reshape(len(codes), -1), carried.reshape(len(codes), -1)
+    with kernel_threads(n_jobs, uses_blas=False):
+        on_threads(_shrink, *rows, bounds, dtype(step), dtype(momentum), bool(positive), *outs, n_pieces=len(point))
+    return codes, carried
+
+
+def extrapolate(old, new, momentum, n_jobs=None):
+    """``new + momentum (new - old)`` with a momentum for each sample."""
+    result = np.empty(new.shape, dtype=new.dtype)
+    rows = flat_rows(old), flat_rows(new), np.ascontiguousarray(momentum), result.reshape(len(new), -1)
+    with kernel_threads(n_jobs, uses_blas=False):
+        on_threads(_extrapolate, *rows, n_pieces=len(new))
+    return result
+
+
+def half_squares_and_penalties(left, codes, penalty, n_jobs=None):
+    """``1/2 ||left||^2 + <penalty, |codes|>`` of each sample, in double precision."""
+    values = np.empty(len(left))
+    weights = np.array(np.broadcast_to(penalty, codes.shape[-1]), dtype=np.float64)
+    with kernel_threads(n_jobs, uses_blas=False):
+        on_threads(_objective, flat_rows(left), flat_rows(codes), weights, values, n_pieces=len(left))
+    return values
+
+
+@kernel
+def _shrink(point, before, slopes, bounds, step, momentum, positive, codes, carried, counters):
+    n_components, zero = len(bounds), step - step
+    while True:
+        i = take_number(counters)
+        if i >= len(point):
+            return
+        for begin in range(0, point.shape[1], n_components):
+            for k in range(n_components):
+                value = point[i, begin + k] + step * slopes[i, begin + k]
+                shrunk = max(value - bounds[k], zero)
+                if not positive:
+                    shrunk += min(value + bounds[k], zero)
+                codes[i, begin + k] = shrunk
+            if momentum != 0:
+                for at in range(begin, begin + n_components):
+                    carried[i, at] = codes[i, at] + momentum * (codes[i, at] - before[i, at])
+
+
+@kernel
+def _extrapolate(old, new, momentum, result, counters):
+    while True:
+        i = take_number(counters)
+        if i >= len(new):
+            return
+        for at in range(new.shape[1]):
+            result[i, at] = new[i, at] + momentum[i] * (new[i, at] - old[i, at])
+
+
+@kernel(fastmath={"reassoc", "contract", "nsz"})
+def _objective(left, codes, weights, values, counters):
+    n_components = len(weights)
+    while True:
+        i = take_number(counters)
+        if i >= len(left):
+            return
+        squares, penalties = 0.0, 0.0
+        for at in range(left.shape[1]):
+            squares += np.float64(left[i, at]) * np.float64(left[i, at])
+        for begin in range(0, codes.shape[1], n_components):
+            for k in range(n_components):
+                penalties += weights[k] * np.float64(abs(codes[i, begin + k]))
+        values[i] = squares / 2 + penalties

@@ -1,0 +1,1 @@
+"""Orthogonal wavelet bases."""

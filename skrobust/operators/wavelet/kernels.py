@@ -1,0 +1,349 @@
+"""Fused wavelet kernels: transform, select, invert, one image at a time in a core's own cache.
+
+Rows are the vectors: filtering runs down the columns of a buffer; for the other axis the buffer is transposed block
+by block. All buffers are flat, their rows a whole number of vectors apart. `levels` is a `level_table`, `taps` holds
+the low-pass filter, then the high-pass filter of a `WaveletPlan`.
+"""
+
+import numpy as np
+from numba import prange
+
+from skrobust.kernels.vectors import (
+    add,
+    blend_first,
+    broadcast,
+    either,
+    fma,
+    inlined,
+    is_zero,
+    kernel,
+    lanes,
+    load,
+    load_all,
+    load_first,
+    maximum,
+    minimum,
+    store,
+    store_first,
+    transpose_block,
+)
+
+from .selection import keep_largest
+
+
+def level_table(plan):
+    """Sizes and places of a 2-D plan as the kernels read them, one row a level.
+
+    Height, width, half height, half width, and the row and column where the high bands begin.
+    """
+    (heights, widths), (rows, columns) = plan.sizes, plan.starts
+    table = [heights[:-1], widths[:-1], heights[1:], widths[1:], rows, columns]
+    return np.array(table, dtype=np.int64).reshape(6, -1).T.copy()
+
+
+@inlined
+def _round_up(size, width):
+    return -(-size // width) * width
+
+
+@inlined
+def _store_within(target, index, value, left):
+    """Store the first `left` lanes of a vector, or all, in a buffer of this thread.
+
+    Blended with what stands there rather than masked: a masked store delays the loads that follow it.
+    """
+    if left < lanes(target):
+        value = blend_first(value, load(target, index), left)
+    store(target, index, value)
+
+
+@inlined
+def _copy_padded(source, start, stride, height, width, target, target_stride):
+    """Copy rows into a buffer whose rows are whole vectors; zeros behind their ends."""
+    step = lanes(source)
+    for r in range(height):
+        for v in range(0, width, step):
+            store(target, r * target_stride + v, load_first(source, start + r * stride + v, width - v))
+
+
+@inlined
+def _copy_exactly(source, stride, height, width, target, start, target_stride):
+    """Copy rows out of a buffer, touching nothing beside them: other threads write there."""
+    step = lanes(source)
+    for r in range(height):
+        for v in range(0, width, step):
+            store_first(target, start + r * target_stride + v, load(source, r * stride + v), width - v)
+
+
+@inlined
+def _copy_corner(source, stride, height, width, target, target_stride):
+    """Copy rows between two buffers of this thread, keeping what stands beside them."""
+    step = lanes(source)
+    for r in range(height):
+        for v in range(0, width, step):
+            _store_within(target, r * target_stride + v, load(source, r * stride + v), width - v)
+
+
+@inlined
+def analyze_rows(source, stride, n, width, taps, target, target_stride, high_start):
+    """Filter and halve the `n` periodic rows of `source`: low band to row 0 of `target`, high band to `high_start`.
+
+    Where `n` is odd, the last row is repeated; `source` has room for it.
+    """
+    step = lanes(source)
+    zero = broadcast(source.dtype.type(0))
+    n_taps = taps.size // 2
+    if n % 2:
+        for v in range(0, width, step):
+            store(source, n * stride + v, load(source, (n - 1) * stride + v))
+        n += 1
+    end = n * stride
+    first = (1 - n_taps // 2) % n * stride  # divided once: a remainder in the loop costs as much as its filtering
+    for i in range(n // 2):
+        to_low, to_high = i * target_stride, (high_start + i) * target_stride
+        v = 0
+        while v + step < width:  # two vectors share the taps
+            low, high, low2, high2 = zero, zero, zero, zero
+            at = first
+            for t in range(n_taps):
+                row, row2 = load(source, at + v), load(source, at + v + step)
+                g, h = load_all(taps, t), load_all(taps, n_taps + t)
+                low, high = fma(row, g, low), fma(row, h, high)
+                low2, high2 = fma(row2, g, low2), fma(row2, h, high2)
+                at += stride
+                at = 0 if at == end else at
+            store(target, to_low + v, low)
+            store(target, to_high + v, high)
+            v += step
+            _store_within(target, to_low + v, low2, width - v)
+            _store_within(target, to_high + v, high2, width - v)
+            v += step
+        if v < width:
+            low, high = zero, zero
+            at = first
+            for t in range(n_taps):
+                row = load(source, at + v)
+                low, high = fma(row, load_all(taps, t), low), fma(row, load_all(taps, n_taps + t), high)
+                at += stride
+                at = 0 if at == end else at
+            _store_within(target, to_low + v, low, width - v)
+            _store_within(target, to_high + v, high, width - v)
+        first += 2 * stride
+        first = first - end if first >= end else first
+
+
+@inlined
+def _rows_are_zero(source, start, stride, n, width):
+    united = broadcast(source.dtype.type(0))
+    for r in range(n):
+        for v in range(start + r * stride, start + r * stride + width, lanes(source)):
+            united = either(united, load(source, v))
+    return is_zero(united)
+
+
+@inlined
+def synthesize_rows(source, stride, high_start, n, width, taps, target, target_stride):
+    """Adjoint of `analyze_rows`: bands at rows 0 and `high_start` of `source` to `n` rows of `target`.
+
+    Where `n` is odd, `target` has room for one row more. After a sparse selection the high band is often zero; then
+    half the work is left out.
+    """
+    step = lanes(source)
+    zero = broadcast(source.dtype.type(0))
+    n_taps = taps.size // 2
+    lead = n_taps // 2 - 1
+    n_half = (n + 1) // 2
+    to_high = high_start * stride
+    last = (n_half - 1) * stride
+    low_only = _rows_are_zero(source, to_high, stride, n_half, width)
+    end = 2 * n_half * target_stride
+    to_even = -lead % (2 * n_half) * target_stride
+    to_odd = (1 - lead) % (2 * n_half) * target_stride
+    for q in range(n_half):
+        for v in range(0, width, step):
+            even, odd = zero, zero
+            at = q * stride
+            if low_only:
+                for t in range(0, n_taps, 2):
+                    low = load(source, at + v)
+                    even, odd = fma(low, load_all(taps, t), even), fma(low, load_all(taps, t + 1), odd)
+                    at = last if at == 0 else at - stride
+            else:
+                even2, odd2 = zero, zero
+                for t in range(0, n_taps, 2):
+                    low, high = load(source, at + v), load(source, at + to_high + v)
+                    even, even2 = fma(low, load_all(taps, t), even), fma(high, load_all(taps, n_taps + t), even2)
+                    odd, odd2 = fma(low, load_all(taps, t + 1), odd), fma(high, load_all(taps, n_taps + t + 1), odd2)
+                    at = last if at == 0 else at - stride
+                even, odd = add(even, even2), add(odd, odd2)
+            store(target, to_even + v, even)
+            store(target, to_odd + v, odd)
+        to_even += 2 * target_stride
+        to_even = to_even - end if to_even >= end else to_even
+        to_odd += 2 * target_stride
+        to_odd = to_odd - end if to_odd >= end else to_odd
+
+
+@inlined
+def _clear(buffer, start, stop):
+    """Zero whole vectors."""
+    zero = broadcast(buffer.dtype.type(0))
+    for v in range(start, stop, lanes(buffer)):
+        store(buffer, v, zero)
+
+
+@inlined
+def _transpose(source, start, stride, height, width, target, target_stride):
+    step = lanes(source)
+    for i in range(0, height, step):
+        for j in range(0, width, step):
+            transpose_block(source, start + i * stride + j, stride, target, j * target_stride + i, target_stride)
+
+
+@inlined
+def read_image(pixels, start, height, width, n_channels, target, stride):
+    """One channel of an image, stored with the channels last, into the corner of `target`."""
+    if n_channels == 1:
+        _copy_padded(pixels, start, width, height, width, target, stride)
+        return
+    for r in range(height):
+        for c in range(width):
+            target[r * stride + c] = pixels[start + (r * width + c) * n_channels]
+
+
+@kernel
+def _analyze_image(pixels, start, height, width, n_channels, coefficients, stride, levels, taps, first, second):
+    """Coefficients of one channel of an image that starts at `start` among the pixels."""
+    step = lanes(coefficients)
+    # Blocks are whole vectors; where what they read beyond the image is still among the pixels, they read in place.
+    end = start + (_round_up(height, step) + 1) * width + step
+    in_place = n_channels == 1 and levels.shape[0] > 0 and end <= pixels.size
+    if not in_place:
+        read_image(pixels, start, height, width, n_channels, coefficients, stride)
+    for j in range(levels.shape[0]):
+        height, width, half_height, half_width = levels[j, 0], levels[j, 1], levels[j, 2], levels[j, 3]
+        row_start, column_start = levels[j, 4], levels[j, 5]
+        tall = _round_up(height, step)
+        total = column_start + half_width
+        wide = _round_up(total, step)
+        # Along the rows: transposed, the columns of the image are the rows of the buffer.
+        if j == 0 and in_place:
+            _transpose(pixels, start, width, height, width, first, tall)
+        else:
+            _transpose(coefficients, 0, stride, height, width, first, tall)
+        analyze_rows(first, tall, width, tall, taps, second, tall, column_start)
+        _clear(second, half_width * tall, column_start * tall)
+        _clear(second, total * tall, wide * tall)
+        _transpose(second, 0, tall, total, height, first, wide)
+        # At the finest level nothing stands beside the coefficients but zeros, which may be written again.
+        analyze_rows(first, wide, height, wide if j == 0 else total, taps, coefficients, stride, row_start)
+        for r in range(half_height, row_start):
+            coefficients[r * stride : r * stride + total] = 0
+
+
+@kernel
+def _synthesize_image(coefficients, stride, levels, taps, first, image, wide):
+    """Invert `_analyze_image`: into `image`, its rows `wide` apart. Overwrites the coefficients."""
+    step = lanes(coefficients)
+    if levels.shape[0] == 0:
+        image[: coefficients.size] = coefficients
+    for j in range(levels.shape[0] - 1, -1, -1):
+        height, width, half_width = levels[j, 0], levels[j, 1], levels[j, 3]
+        row_start, column_start = levels[j, 4], levels[j, 5]
+        tall = _round_up(height, step)
+        total = column_start + half_width
+        broad = _round_up(total, step)
+        synthesize_rows(coefficients, stride, row_start, height, total, taps, first, broad)
+        _transpose(first, 0, broad, height, total, image, tall)
+        synthesize_rows(image, tall, column_start, width, height, taps, first, tall)
+        _transpose(first, 0, tall, width, height, image, _round_up(width, step))
+        if j > 0:
+            _copy_corner(image, _round_up(width, step), height, width, coefficients, stride)
+
+
+@inlined
+def write_clipped(source, stride, pixels, start, height, width, n_channels, lowest, highest):
+    """One channel of an image, clipped to [lowest, highest], to its place among the channels."""
+    if n_channels == 1:
+        low, high = broadcast(lowest), broadcast(highest)
+        for r in range(height):
+            for v in range(0, width, lanes(source)):
+                clipped = minimum(maximum(load(source, r * stride + v), low), high)
+                store_first(pixels, start + r * width + v, clipped, width - v)
+        return
+    for r in range(height):
+        for c in range(width):
+            pixels[start + (r * width + c) * n_channels] = min(max(source[r * stride + c], lowest), highest)
+
+
+@kernel
+def _workspace(shape, taps):
+    """Row stride of the coefficients, and the zeroed buffers of one thread: the coefficients, and two for passes."""
+    step = lanes(taps)
+    tall, wide = _round_up(shape[0], step), _round_up(shape[1], step)
+    coefficients = np.zeros((tall + 1) * wide, taps.dtype)
+    # Either orientation of the coefficients, and a row more for odd sizes.
+    size = max((tall + 1) * wide, (wide + 1) * tall) + step
+    return wide, coefficients, np.zeros(size, taps.dtype), np.zeros(size, taps.dtype)
+
+
+@kernel(parallel=True)
+def sparsify_images(images, result, shape, levels, taps, ks, n_groups, lowest, highest, block):
+    """Keep the ``ks[c]`` largest coefficients of channel c of each image, invert, clip to [lowest, highest].
+
+    `images` and `result` have shape (n_samples, height, width, n_channels) and are C-contiguous.
+    """
+    n, height, width, n_channels = images.shape
+    pixels, cleaned = images.reshape(-1), result.reshape(-1)
+    for b in prange(-(-n // block)):
+        stride, coefficients, first, second = _workspace(shape, taps)
+        wide = _round_up(width, lanes(taps))
+        maxima = np.empty(n_groups, taps.dtype)
+        for i in range(b * block, min(n, (b + 1) * block)):
+            for channel in range(n_channels):
+                start = i * height * width * n_channels + channel
+                _analyze_image(
+                    pixels, start, height, width, n_channels, coefficients, stride, levels, taps, first, second
+                )
+                keep_largest(coefficients, shape[0] * stride, ks[channel], maxima, first)
+                _synthesize_image(coefficients, stride, levels, taps, first, second, wide)
+                write_clipped(second, wide, cleaned, start, height, width, n_channels, lowest, highest)
+
+
+@kernel(parallel=True)
+def analyze_images(images, result, levels, taps, ks, n_groups, block):
+    """Coefficients (n_samples, n_channels, *shape) of images; only the ``ks[c]`` largest where ks[c] > 0."""
+    n, height, width, n_channels = images.shape
+    shape = result.shape[2:]
+    pixels, values = images.reshape(-1), result.reshape(-1)
+    for b in prange(-(-n // block)):
+        stride, coefficients, first, second = _workspace(shape, taps)
+        maxima = np.empty(n_groups, taps.dtype)
+        for i in range(b * block, min(n, (b + 1) * block)):
+            for channel in range(n_channels):
+                start = i * height * width * n_channels + channel
+                _analyze_image(
+                    pixels, start, height, width, n_channels, coefficients, stride, levels, taps, first, second
+                )
+                if ks[channel] > 0:
+                    keep_largest(coefficients, shape[0] * stride, ks[channel], maxima, first)
+                to = (i * n_channels + channel) * shape[0] * shape[1]
+                _copy_exactly(coefficients, stride, shape[0], shape[1], values, to, shape[1])
+
+
+@kernel(parallel=True)
+def synthesize_images(values, result, levels, taps, lowest, highest, block):
+    """Images (n_samples, height, width, n_channels) of coefficients (n_samples, n_channels, *shape)."""
+    n, height, width, n_channels = result.shape
+    shape = values.shape[2:]
+    flat, pixels = values.reshape(-1), result.reshape(-1)
+    for b in prange(-(-n // block)):
+        stride, coefficients, first, second = _workspace(shape, taps)
+        wide = _round_up(width, lanes(taps))
+        for i in range(b * block, min(n, (b + 1) * block)):
+            for channel in range(n_channels):
+                start = (i * n_channels + channel) * shape[0] * shape[1]
+                _copy_padded(flat, start, shape[1], shape[0], shape[1], coefficients, stride)
+                _synthesize_image(coefficients, stride, levels, taps, first, second, wide)
+                to = i * height * width * n_channels + channel
+                write_clipped(second, wide, pixels, to, height, width, n_channels, lowest, highest)

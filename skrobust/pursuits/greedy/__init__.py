@@ -1,0 +1,1 @@
+"""Greedy pursuits: orthogonal matching pursuit, dense and convolutional."""

@@ -1,0 +1,1 @@
+"""Convolutional orthogonal matching pursuit and thresholding."""

@@ -1,0 +1,238 @@
+"""Greedy convolutional pursuits: orthogonal matching pursuit with a bound on each stripe, and thresholding."""
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from skrobust.kernels.threads import on_threads
+from skrobust.operators.conv.geometry import stripe_counts
+from skrobust.operators.conv.operator import ConvolutionalOperator, flat_rows
+from skrobust.pursuits.lasso.conv.pursuit import checked_signals
+from skrobust.pursuits.proximal.fista import shrink
+from skrobust.signals import batch_slices, is_tensor, kernel_threads
+
+
+def convolutional_thresholding(X, operator, threshold, *, positive=False, stripe_sparsity=None, n_jobs=None):
+    """Soft thresholding of the correlations: ``S(D^T x)``, one layer of a convolutional network.
+
+    With `stripe_sparsity`, atoms are taken in the order in which their correlations exceed their thresholds, until
+    the next would overfill a stripe: all thresholds of a signal are raised by what that one exceeds its own.
+
+    Parameters
+    ----------
+    X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
+    operator : ConvolutionalOperator
+    threshold : float, or array-like or Tensor of shape (n_components,)
+        >= 0. A tensor, on which a network trains, is taken as it is.
+    positive : bool, default=False
+        Keep positive correlations only: a rectified linear unit of bias ``-threshold``.
+    stripe_sparsity : int or None, default=None
+        Most atoms of a stripe, as for `convolutional_omp`.
+    n_jobs : int or None, default=None
+
+    Returns
+    -------
+    ndarray or Tensor of shape ``(n_samples, *code_shape)``
+        Differentiable for tensors.
+
+    Raises
+    ------
+    ValueError
+        If `threshold` or `stripe_sparsity` does not fit, naming it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.pursuits import ConvolutionalOperator, convolutional_thresholding
+    >>> operator = ConvolutionalOperator(np.ones((1, 1, 1)), (3, 1))
+    >>> convolutional_thresholding(np.array([[[3.0], [-3.0], [1.0]]]), operator, 2.0).ravel()
+    array([ 1., -1.,  0.])
+    """
+    _check_count("stripe_sparsity", stripe_sparsity)
+    if not is_tensor(threshold):
+        threshold = np.asarray(threshold, dtype=np.float64)
+        if threshold.shape not in ((), operator.code_shape[-1:]) or not (threshold >= 0).all():
+            raise ValueError(
+                f"threshold must be a number >= 0, or {operator.code_shape[-1]} of them, one for each atom, got "
+                f"{threshold!r}."
+            )
+    if is_tensor(X):
+        correlations = operator.analyze(X)
+        threshold = threshold if is_tensor(threshold) else correlations.new_tensor(threshold)
+    else:
+        correlations = operator.analyze(X, n_jobs=n_jobs)
+        threshold = np.asarray(threshold, dtype=correlations.dtype)
+    if stripe_sparsity is None or len(X) == 0:
+        return shrink(correlations, threshold, positive)
+    excess = (correlations if positive else abs(correlations)) - threshold
+    left_out = _excess_left_out(excess, stripe_sparsity, operator.geometry)
+    codes = shrink(correlations, threshold + left_out, positive)
+    return codes * (excess > left_out)  # what the sum's rounding may have left
+
+
+def _excess_left_out(excess, stripe_sparsity, geometry):
+    """By what the first correlation that would overfill a stripe exceeds its threshold; 0 where none does."""
+    array = (excess.detach().cpu().numpy() if is_tensor(excess) else excess).reshape(len(excess), -1)
+    order = np.argsort(-array, axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
+    # By bisection, the most correlations that may be taken; the one behind them is the first that may not.
+    few, many = np.zeros(len(order), dtype=np.int64), (array > 0).sum(axis=1)
+    while (few < many).any():
+        taken = (few + many + 1) // 2
+        counts = (ranks < taken[:, None]).reshape(excess.shape).sum(axis=-1)
+        fits = stripe_counts(counts, geometry.kernel_size, geometry.stride, geometry.wraps)
+        fits = fits.reshape(len(counts), -1).max(axis=1, initial=0) <= stripe_sparsity
+        few, many = np.where(fits, taken, few), np.where(fits, many, taken - 1)
+    rows, behind = np.arange(len(order)), np.minimum(few, order.shape[1] - 1)
+    first = excess.reshape(array.shape)[rows, order[rows, behind]].clip(0)
+    first[few > behind] = 0  # all are taken
+    return first.reshape(-1, *[1] * (excess.ndim - 1))
+
+
+def _check_count(name, value):
+    if value is not None and not (isinstance(value, Integral) and value >= 1):
+        raise ValueError(f"{name} must be None or an integer >= 1, got {value!r}.")
+
+
+def convolutional_omp(
+    X,
+    operator,
+    *,
+    n_nonzero_coefs=None,
+    stripe_sparsity=None,
+    tol=None,
+    mask=None,
+    n_jobs=None,
+):
+    """Convolutional orthogonal matching pursuit.
+
+    Each step adds the shifted atom with the largest normalised correlation with the residual, and solves least
+    squares on the support. With `stripe_sparsity` it is the pursuit of [1]_, whose guarantees rest on the local norm
+    l0,inf: an atom is only added where every stripe keeps at most so many, and the pursuit ends when none can be.
+
+    Parameters
+    ----------
+    X : ndarray of shape ``(n_samples, *signal_shape)``
+    operator : ConvolutionalOperator
+    n_nonzero_coefs : int or None, default=None
+        Most atoms of a signal. None with neither of the other rules: a tenth of the values of a signal.
+    stripe_sparsity : int or None, default=None
+        Most atoms of a stripe: of all positions whose atoms overlap those at one position.
+    tol : float or None, default=None
+        Norm of the residual at which to stop.
+    mask : array-like or None, default=None
+        As for `convolutional_basis_pursuit`.
+    n_jobs : int or None, default=None
+
+    Returns
+    -------
+    ndarray of shape ``(n_samples, *code_shape)``
+
+    Raises
+    ------
+    ValueError
+        If a parameter does not fit, naming it.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If `tol` is not reached.
+
+    References
+    ----------
+    .. [1] V. Papyan, J. Sulam, M. Elad, "Working locally thinking globally: theoretical guarantees for convolutional
+       sparse coding", IEEE Trans. Signal Process. 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.pursuits import ConvolutionalOperator, convolutional_omp
+    >>> operator = ConvolutionalOperator(np.array([[[1.0], [2.0]], [[2.0], [-1.0]]]), (6, 1))
+    >>> codes = np.zeros((1, 6, 2))
+    >>> codes[0, 1, 0], codes[0, 4, 1] = 3.0, -1.0
+    >>> bool(np.allclose(convolutional_omp(operator.synthesize(codes), operator, n_nonzero_coefs=2), codes))
+    True
+    """
+    if is_tensor(X):
+        raise TypeError("convolutional_omp takes arrays; pass X.detach().cpu().numpy().")
+    X, counted = checked_signals(X, operator, mask)
+    _check_count("n_nonzero_coefs", n_nonzero_coefs)
+    _check_count("stripe_sparsity", stripe_sparsity)
+    if tol is not None and not tol >= 0:
+        raise ValueError(f"tol must be None or a number >= 0, got {tol!r}.")
+    n_values, n_codes = int(np.prod(operator.signal_shape)), int(np.prod(operator.code_shape))
+    if n_nonzero_coefs is None:
+        bounded = stripe_sparsity is not None or tol is not None
+        n_nonzero_coefs = n_values if bounded else max(1, n_values // 10)
+    codes = np.zeros((len(X), *operator.code_shape), dtype=X.dtype)
+    report = np.empty((len(X), 2))
+    for batch in batch_slices(len(X), 4 * n_codes * X.itemsize):
+        _match_batch(
+            X[batch],
+            operator,
+            min(n_nonzero_coefs, n_values, n_codes),
+            stripe_sparsity or 0,
+            tol or 0.0,
+            None if counted is None else np.broadcast_to(counted, X.shape)[batch],
+            codes[batch],
+            report[batch],
+            n_jobs,
+        )
+    if tol is not None:
+        short = int((report[:, 0] > (tol * (1 + 1e-6)) ** 2).sum())
+        if short:
+            warnings.warn(
+                f"{short} of {len(X)} signals ended with a residual above tol={tol:g} (largest "
+                f"{np.sqrt(report[:, 0].max()):.3g}). Raise n_nonzero_coefs, stripe_sparsity or tol.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+    return codes
+
+
+def _match_batch(X, operator, most_atoms, stripe_most, tol, mask, codes, report, n_jobs):
+    from .kernels import match_signals
+
+    n_samples = len(X)
+    plan, tables, _, _ = operator.descent_tables(np.ones(operator.code_shape[-1]), X.dtype)
+    flat = flat_rows(X)
+    masks = np.empty((n_samples, 0), X.dtype) if mask is None else flat_rows(mask)
+    reach = [(k - 1) // s for k, s in zip(operator.geometry.kernel_size, operator.geometry.stride, strict=True)]
+    reach = tuple(reach if len(reach) == 2 else [0, *reach])
+    rates = _inverse_norms(operator, np.ones((1, *operator.signal_shape)) if mask is None else mask)
+    padded = np.zeros((len(rates), operator.geometry.n_positions, plan.padded_atoms), dtype=X.dtype)
+    padded[:, :, : plan.atoms] = rates.reshape(len(rates), -1, plan.atoms)
+    flat_codes = codes.reshape(n_samples, -1, codes.shape[-1])
+    with kernel_threads(n_jobs, uses_blas=False):
+        on_threads(
+            match_signals,
+            flat,
+            masks,
+            flat_codes,
+            tables,
+            plan,
+            padded.reshape(len(rates), -1),
+            int(most_atoms),
+            int(stripe_most),
+            reach,
+            float(tol),
+            report,
+            n_pieces=n_samples,
+        )
+
+
+def _inverse_norms(operator, mask):
+    """One over the norm of what counts of each shifted atom; zero where next to nothing does."""
+    squared = ConvolutionalOperator(
+        np.asarray(operator.components, dtype=np.float64) ** 2,
+        operator.signal_shape,
+        padding=operator.padding,
+        stride=operator.stride,
+        evaluation="spatial",
+    )
+    squares = squared.analyze(np.asarray(mask, dtype=np.float64))
+    kept = squares > 1e-12 * squares.max()
+    return np.where(kept, 1 / np.sqrt(np.where(kept, squares, 1)), 0)

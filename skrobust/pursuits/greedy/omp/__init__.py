@@ -1,0 +1,1 @@
+"""Orthogonal matching pursuit over one dense dictionary."""

@@ -1,0 +1,145 @@
+"""Greedy pursuits in batches: what was asked for, the kernel's runs, and what they have to report."""
+
+import math
+import warnings
+from numbers import Integral
+
+import numba
+import numpy as np
+
+from skrobust.kernels.threads import on_threads
+from skrobust.signals import batch_slices
+
+from . import kernels
+from .atoms import padded_width
+from .codes import CodeRows, compressed_rows
+
+_BLOCK_BYTES = 1 << 19
+"""Correlations that a thread makes at a time: they stay in its second-level cache."""
+
+
+class Pursuit:
+    """A greedy pursuit of `n_signals` signals.
+
+    Parameters
+    ----------
+    n_signals, n_atoms, n_features : int
+    dtype : numpy.dtype
+    n_nonzero_coefs, tol, selection, sparse_output, return_residual
+        As in `orthogonal_mp`.
+
+    Attributes
+    ----------
+    most : int
+        Atoms that a code may have.
+    """
+
+    def __init__(
+        self, n_signals, n_atoms, n_features, dtype, *, n_nonzero_coefs, tol, selection, sparse_output, return_residual
+    ):
+        self.n_signals, self.n_atoms, self.dtype = n_signals, n_atoms, dtype
+        self.most = most_atoms(n_nonzero_coefs, tol, n_atoms, n_features)
+        self.tol = None if tol is None else one_per_signal(tol, n_signals, "tol")
+        self.warns_of_tol = n_nonzero_coefs is None
+        self.by_gain = selection == "ols"
+        self.sparse_output, self.return_residual = sparse_output, return_residual
+
+    def codes(self, name, per_signal, shared):
+        """Codes in rows of room, norms of the residuals (or none), and the tally of ends.
+
+        Parameters
+        ----------
+        name : str
+            Of the kernel.
+        per_signal, shared : tuple
+            Its first arguments: arrays with a row for each signal, then others.
+
+        Yields
+        ------
+        CodeRows, ndarray, ndarray
+        """
+        kernel, n_threads = getattr(kernels, name), numba.get_num_threads()
+        squared_tol = np.zeros(0) if self.tol is None else np.square(self.tol)
+        bytes_per_row = padded_width(self.n_atoms, self.dtype) * self.dtype.itemsize
+        # Without a tolerance codes fill their room; with one they are packed batch by batch.
+        room = 0 if self.tol is None else self.most * (4 + self.dtype.itemsize)
+        for batch in batch_slices(self.n_signals, room):
+            n = batch.stop - batch.start
+            block = max(1, min(_BLOCK_BYTES // bytes_per_row, -(-n // n_threads)))
+            rows = CodeRows(n, self.most, self.dtype)
+            residuals = np.zeros(n if self.return_residual else 0)
+            tally = np.zeros((-(-n // block), 3), dtype=np.int64)
+            on_threads(
+                kernel, *(array[batch] if len(array) else array for array in per_signal), *shared, self.by_gain,
+                squared_tol[batch], rows.indices, rows.values, rows.counts, residuals, tally, block,
+                n_pieces=len(tally),
+            )  # fmt: skip
+            yield rows, residuals, tally.sum(axis=0)
+
+    def run(self, name, per_signal, shared, refuse):
+        """What `orthogonal_mp` returns; `refuse` raises the error for signals that are not finite."""
+        batches, residuals, tally = [], [], np.zeros(3, dtype=np.int64)
+        for rows, residual, ends in self.codes(name, per_signal, shared):
+            if ends[kernels.NOT_FINITE]:
+                refuse()
+            tally += ends
+            batches.append(rows.packed())
+            residuals.append(residual)
+        self.warn(tally)
+        codes = compressed_rows(batches, self.n_atoms)
+        codes = codes if self.sparse_output else codes.toarray()
+        return (codes, np.concatenate(residuals).astype(self.dtype)) if self.return_residual else codes
+
+    def warn(self, tally):
+        """Tell of pursuits that did not end as asked."""
+        if self.warns_of_tol and tally[kernels.UNMET]:
+            warnings.warn(
+                f"{tally[kernels.UNMET]} of {self.n_signals} signals did not reach tol with {self.most} atoms or all "
+                "that correlate with their residual. Raise tol or give n_nonzero_coefs.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        elif tally[kernels.DEPENDENT]:
+            warnings.warn(
+                f"Orthogonal matching pursuit ended early for {tally[kernels.DEPENDENT]} of {self.n_signals} signals: "
+                "the next atom depended linearly on those selected.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+
+def most_atoms(n_nonzero_coefs, tol, n_atoms, n_features):
+    """K of each signal.
+
+    Raises
+    ------
+    ValueError
+        If more than the atoms or features allow are asked for.
+    """
+    if n_nonzero_coefs is None:
+        return min(n_atoms, n_features) if tol is not None else min(n_atoms, max(1, n_features // 10))
+    if not isinstance(n_nonzero_coefs, Integral):
+        return min(n_atoms, max(1, math.floor(n_nonzero_coefs * n_features)))
+    for limit, what in ((n_atoms, "atoms"), (n_features, "features")):
+        if n_nonzero_coefs > limit:
+            raise ValueError(
+                f"n_nonzero_coefs={n_nonzero_coefs} is more than the {limit} {what}: a code of linearly independent "
+                f"atoms has at most {min(n_atoms, n_features)} here. Lower n_nonzero_coefs."
+            )
+    return int(n_nonzero_coefs)
+
+
+def one_per_signal(values, n_signals, name):
+    """`values` as float64, one a signal.
+
+    Raises
+    ------
+    ValueError
+        For other shapes, negative values and NaN.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape not in ((), (n_signals,)):
+        raise ValueError(f"{name} has shape {values.shape}; a number or one for each of {n_signals} signals is needed.")
+    if not np.all(values >= 0):
+        raise ValueError(f"{name} has negative values or NaN; norms are not negative.")
+    return np.broadcast_to(values, (n_signals,))

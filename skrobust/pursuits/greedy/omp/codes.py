@@ -1,0 +1,60 @@
+"""Sparse codes: from one row of room per signal to compressed rows."""
+
+import numpy as np
+from scipy import sparse
+
+from skrobust.kernels.threads import on_threads
+from skrobust.kernels.vectors import kernel, take_number
+
+_ROWS = 4096
+"""Codes that a thread packs at a time."""
+
+
+@kernel
+def _gather(indices, values, counts, starts, packed_indices, packed_values, next_block):
+    b = take_number(next_block)
+    while b * _ROWS < counts.size:
+        for row in range(b * _ROWS, min(counts.size, (b + 1) * _ROWS)):
+            start = starts[row]
+            for p in range(counts[row]):
+                packed_indices[start + p] = indices[row, p]
+                packed_values[start + p] = values[row, p]
+        b = take_number(next_block)
+
+
+class CodeRows:
+    """Codes of a batch of signals, as the kernels write them: the atoms of a signal in order, then room.
+
+    Attributes
+    ----------
+    indices, values : ndarray of shape (n_signals, most)
+    counts : ndarray of shape (n_signals,)
+    """
+
+    def __init__(self, n_signals, most, dtype):
+        self.indices = np.empty((n_signals, most), dtype=np.int32)
+        self.values = np.empty((n_signals, most), dtype=dtype)
+        self.counts = np.zeros(n_signals, dtype=np.int32)
+
+    def packed(self):
+        """Indices and values without the room between signals, and the counts."""
+        ends = np.cumsum(self.counts, dtype=np.int64)
+        if len(ends) == 0 or ends[-1] == self.indices.size:
+            return self.indices.reshape(-1), self.values.reshape(-1), self.counts
+        indices, values = np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1], dtype=self.values.dtype)
+        n_pieces = -(-len(ends) // _ROWS)
+        starts = ends - self.counts
+        on_threads(_gather, self.indices, self.values, self.counts, starts, indices, values, n_pieces=n_pieces)
+        return indices, values, self.counts
+
+
+def compressed_rows(packed, n_atoms):
+    """One csr_array of the `packed` codes of several batches."""
+    indices, values, counts = (
+        packed[0] if len(packed) == 1 else (np.concatenate(parts) for parts in zip(*packed, strict=True))
+    )
+    indptr = np.zeros(len(counts) + 1, dtype=np.int32 if len(indices) <= np.iinfo(np.int32).max else np.int64)
+    np.cumsum(counts, out=indptr[1:])
+    codes = sparse.csr_array((values, indices, indptr), shape=(len(counts), n_atoms))
+    codes.has_canonical_format = True
+    return codes

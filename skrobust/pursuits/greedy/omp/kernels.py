@@ -1,0 +1,334 @@
+"""Batch orthogonal matching pursuit on the CPU: blocks of signals, their products with all atoms, then atom by atom.
+
+The triangular factor of the selected atoms is read from the basis rows of `_omp_steps`, not solved for; the
+coefficients follow by one back-substitution at the end, and the residual is ||x||^2 - sum_k pivot_k projection_k^2.
+"""
+
+import numpy as np
+
+from skrobust.kernels.products import inner_products
+from skrobust.kernels.vectors import (
+    aligned_zeros,
+    broadcast,
+    count_at_least,
+    first_largest,
+    fma,
+    inlined,
+    kernel,
+    lanes,
+    load,
+    load_first,
+    read,
+    store,
+    take_number,
+    total,
+    write,
+)
+
+from .steps import gram_row, largest, next_by_correlation, next_by_gain
+
+ROUNDINGS = 16
+"""Correlations and pivots of no more roundings than this are noise."""
+
+SMALL = 2.0**-40
+"""Signals whose largest correlation is below this or above its inverse are computed in units of it."""
+
+SLACK, UNSURE = 4, 256
+"""Squared residuals this close to the tolerance, or this small to begin with, are computed anew, in units of noise."""
+
+NOT_FINITE, DEPENDENT, UNMET = 0, 1, 2
+"""Columns of the tally: signals with NaN or infinity, ended by dependent atoms, ended short of their tolerance."""
+
+
+@inlined
+def _round_up(size, width):
+    return -(-size // width) * width
+
+
+@inlined
+def _resolution(like):
+    return np.finfo(np.float32).eps if like.itemsize == 4 else np.finfo(np.float64).eps
+
+
+@inlined
+def _read_pivot(basis, at, stride, k, inverses, weights, w):
+    """Squared norm of what the basis leaves of an atom; its components in the basis, negated, go to the weights."""
+    pivot = basis.dtype.type(1)
+    for p in range(k):
+        product = read(basis, at)
+        weight = -product * read(inverses, p)
+        write(weights, w + p, weight)
+        pivot += product * weight
+        at += stride
+    return pivot
+
+
+@inlined
+def _solve(weights, projections, solution, k, room):
+    """Coefficients of the `k` selected atoms, by back-substitution."""
+    for q in range(k - 1, -1, -1):
+        value = read(projections, q)
+        at = (k - 1) * room + q
+        for p in range(k - 1, q, -1):
+            value += read(weights, at) * read(solution, p)
+            at -= room
+        write(solution, q, value)
+
+
+@kernel
+def _squared_residual(x, shown, row, atoms, width, work, k, visible, v, unit):
+    """Squared norm of a signal less its approximation: exact where the recursion has lost its digits."""
+    _, _, weights, projections, _, solution, chosen = work
+    _solve(weights, projections, solution, k, chosen.size)
+    squared = 0.0
+    for f in range(x.shape[1]):
+        if visible.size > 0 and not shown[row, f]:
+            continue
+        r = x[row, f]
+        for p in range(k):
+            j = np.int64(chosen[p]) - 1
+            coefficient = solution[p] * unit
+            if visible.size > 0:
+                coefficient *= visible[v + j]
+            r -= coefficient * atoms[f * width + j]
+        squared += np.float64(r) * np.float64(r)
+    return squared
+
+
+@kernel
+def _workspace(like, width, most):
+    """Zeroed buffers of one thread.
+
+    The basis, whose rows are `width` and a vector apart, for rows a power of two apart would share their cache lines;
+    what it leaves of the atoms; the triangular factor (negated, its rows `room` apart), projections, inverse pivots,
+    solution; the selected atoms, counted from 1.
+    """
+    room = _round_up(most, lanes(like))
+    return (
+        aligned_zeros(most * (width + lanes(like)), like),
+        aligned_zeros(width, like),
+        aligned_zeros(most * room, like),
+        aligned_zeros(room, like),
+        aligned_zeros(room, like),
+        aligned_zeros(room, like),
+        aligned_zeros(room, like),
+    )
+
+
+@inlined
+def _write_code(chosen, solution, k, unit, scales, visible, v, row, indices, values):
+    """Write a code in the order of its atoms; make room for the next."""
+    for p in range(k):
+        number = read(chosen, p)
+        at = row + k
+        for q in range(0, k, lanes(chosen)):  # behind the last atom are zeros
+            at -= count_at_least(load(chosen, q), number)
+        j = np.int64(number) - 1
+        value = read(solution, p) * unit * read(scales, j)
+        if visible.size > 0:
+            value *= read(visible, v + j)
+        write(indices, at, np.int32(j))
+        write(values, at, value)
+    for q in range(0, k, lanes(chosen)):
+        store(chosen, q, broadcast(chosen.dtype.type(0)))
+
+
+@kernel
+def _pursue_rows(
+    correlations, n_rows, width, energies, by_gain, x, shown, atoms, visible, gram, column, scales, squared_tol,
+    indices, values, counts, residuals, tally, work,
+):  # fmt: skip
+    """Pursue the signals whose correlations are the rows of `correlations`, which are overwritten.
+
+    Where `squared_tol` is empty, none is asked for. Where `column` has room for an atom, `gram` has it for one row,
+    which is made from `atoms`. Where `visible` is empty, no feature is missing. Where `x` has no features, residuals
+    are as good as their recursion.
+    """
+    basis, left, weights, projections, inverses, solution, chosen = work
+    scalar = correlations.dtype.type
+    most, room, stride = indices.size // max(1, n_rows), chosen.size, width + lanes(correlations)
+    noise = scalar(ROUNDINGS * _resolution(correlations))
+    has_tol, wants_energy = squared_tol.size > 0, squared_tol.size > 0 or residuals.size > 0
+    for row in range(n_rows):
+        start = row * width
+        best, at = largest(correlations, start, width)
+        top, j = first_largest(best, at)
+        energy = energies[row]
+        if not (top >= 0 and top < np.inf and energy < np.inf):
+            tally[NOT_FINITE] += 1
+            continue
+        unit = scalar(1)
+        if (top < SMALL or top * SMALL > 1) and top > 0:  # squares would leave the range of float32
+            unit = top
+            for i in range(start, start + width):
+                correlations[i] /= unit
+            top = scalar(1)
+        floor = top * noise
+        trusted = energy
+        if by_gain:
+            for i in range(0, width, lanes(left)):
+                store(left, i, broadcast(scalar(1)))
+        k = 0
+        unmet = has_tol
+        while True:
+            if has_tol:
+                slack = SLACK * noise * trusted
+                if x.shape[1] > 0 and abs(energy - squared_tol[row]) <= slack:
+                    energy = _squared_residual(x, shown, row, atoms, width, work, k, visible, start, unit)
+                    trusted = energy
+                if energy <= squared_tol[row]:
+                    unmet = False
+                    break
+            c = read(correlations, start + j)
+            if k == most or not abs(c) > floor:
+                break
+            w = k * room
+            pivot = _read_pivot(basis, j, stride, k, inverses, weights, w)
+            if not pivot > noise:
+                tally[DEPENDENT] += 1
+                break
+            inverse = scalar(1) / pivot
+            c *= inverse
+            write(projections, k, c)
+            write(inverses, k, inverse)
+            write(chosen, k, scalar(j + 1))
+            if wants_energy:
+                energy -= np.float64(c) ** 2 * pivot * np.float64(unit) ** 2
+            k += 1
+            if k == most:
+                continue
+            g = j * width
+            if column.size > 0:
+                gram_row(atoms, width, j, shown, row, visible, start, column, gram)
+                g = 0
+            if by_gain:
+                best, at = next_by_gain(
+                    correlations, start, width, gram, g, basis, stride, weights, w, k - 1, c, inverse, left, noise
+                )  # fmt: skip
+            else:
+                best, at = next_by_correlation(
+                    correlations, start, width, gram, g, basis, stride, weights, w, k - 1, c
+                )  # fmt: skip
+            j = first_largest(best, at)[1]
+        counts[row] = k
+        if wants_energy:
+            if x.shape[1] > 0 and energy < UNSURE * noise * energies[row]:
+                energy = _squared_residual(x, shown, row, atoms, width, work, k, visible, start, unit)
+            if unmet and energy > squared_tol[row] + noise * noise * energies[row]:
+                tally[UNMET] += 1
+            if residuals.size > 0:
+                residuals[row] = np.sqrt(max(energy, 0.0))
+        _solve(weights, projections, solution, k, room)
+        _write_code(chosen, solution, k, unit, scales, visible, start, row * most, indices, values)
+
+
+@kernel
+def _squared_norms(x, n_rows, energies):
+    """In the precision of `x`; where that overflows, in float64."""
+    flat, d = x.reshape(-1), x.shape[1]
+    for i in range(n_rows):
+        squares = broadcast(x.dtype.type(0))
+        for v in range(0, d, lanes(x)):
+            part = load_first(flat, i * d + v, d - v)
+            squares = fma(part, part, squares)
+        energies[i] = total(squares)
+        if not energies[i] < np.inf:
+            energies[i] = 0
+            for f in range(d):
+                energies[i] += np.float64(x[i, f]) ** 2
+
+
+@kernel
+def pursue_signals(
+    X, atoms, gram, scales, by_gain, squared_tol, indices, values, counts, residuals, tally, block, next_block
+):
+    """Code signals (n_signals, n_features) by the columns of `atoms` (n_features, width), block after block.
+
+    Each thread calls this with the same arguments. `gram` may be empty: the rows that are needed are then made when
+    they are. `indices` and `values` have a row for each signal, `tally` one for each block of signals; `squared_tol`
+    and `residuals` may be empty.
+    """
+    n, d = X.shape
+    width = atoms.shape[1]
+    columns = atoms.reshape(-1)
+    work = _workspace(atoms, width, indices.shape[1])
+    products = aligned_zeros(block * width, atoms)
+    energies = np.zeros(block)
+    nothing, no_mask = np.zeros(0, atoms.dtype), np.zeros((0, 0), np.bool_)
+    column = np.zeros(d if gram.size == 0 else 0, atoms.dtype)
+    rows = gram if gram.size > 0 else aligned_zeros(width, atoms)
+    b = take_number(next_block)
+    while b * block < n:
+        lo, hi = b * block, min(n, (b + 1) * block)
+        inner_products(X[lo:hi].reshape(-1), hi - lo, d, columns, width, products)
+        if squared_tol.size > 0 or residuals.size > 0:
+            _squared_norms(X[lo:hi], hi - lo, energies)
+        _pursue_rows(
+            products, hi - lo, width, energies, by_gain, X[lo:hi], no_mask, columns,
+            nothing, rows, column, scales, squared_tol[lo:hi],
+            indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
+        )  # fmt: skip
+        b = take_number(next_block)
+
+
+@kernel
+def pursue_masked(
+    X, shown, atoms, squares, scales, by_gain, squared_tol, indices, values, counts, residuals, tally, block, next_block
+):
+    """The same from the features that are `shown` of each signal; `squares` are those of the atoms."""
+    n, d = X.shape
+    width = atoms.shape[1]
+    columns = atoms.reshape(-1)
+    work = _workspace(atoms, width, indices.shape[1])
+    products = aligned_zeros(block * width, atoms)
+    visible = aligned_zeros(block * width, atoms)
+    seen, weights = np.zeros((block, d), atoms.dtype), np.zeros((block, d), atoms.dtype)
+    energies, column, row = np.zeros(block), np.zeros(d, atoms.dtype), aligned_zeros(width, atoms)
+    b = take_number(next_block)
+    while b * block < n:
+        lo, hi = b * block, min(n, (b + 1) * block)
+        for i in range(hi - lo):
+            for f in range(d):
+                seen[i, f] = X[lo + i, f] if shown[lo + i, f] else 0
+                weights[i, f] = 1 if shown[lo + i, f] else 0
+        inner_products(seen.reshape(-1), hi - lo, d, columns, width, products)
+        inner_products(weights.reshape(-1), hi - lo, d, squares.reshape(-1), width, visible)
+        for i in range((hi - lo) * width):
+            if visible[i] > 0:
+                visible[i] = 1 / np.sqrt(visible[i])
+            products[i] *= visible[i]
+        _squared_norms(seen, hi - lo, energies)
+        _pursue_rows(
+            products, hi - lo, width, energies, by_gain, seen, shown[lo:hi], columns,
+            visible, row, column, scales, squared_tol[lo:hi],
+            indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
+        )  # fmt: skip
+        b = take_number(next_block)
+
+
+@kernel
+def pursue_correlations(
+    correlations, squared_norms, width, gram, scales, by_gain, squared_tol,
+    indices, values, counts, residuals, tally, block, next_block,
+):  # fmt: skip
+    """The same from correlations (n_signals, n_atoms) and squared norms of signals that are not known themselves."""
+    n, m = correlations.shape
+    work = _workspace(gram, width, indices.shape[1])
+    products = aligned_zeros(block * width, gram)
+    energies = np.zeros(block)
+    nothing, no_mask = np.zeros(0, gram.dtype), np.zeros((0, 0), np.bool_)
+    no_features = np.zeros((block, 0), gram.dtype)
+    b = take_number(next_block)
+    while b * block < n:
+        lo, hi = b * block, min(n, (b + 1) * block)
+        for i in range(hi - lo):
+            for j in range(m):
+                products[i * width + j] = correlations[lo + i, j] * scales[j]
+            if squared_norms.size > 0:
+                energies[i] = squared_norms[lo + i]
+        _pursue_rows(
+            products, hi - lo, width, energies, by_gain, no_features, no_mask, nothing,
+            nothing, gram, nothing, scales, squared_tol[lo:hi],
+            indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
+        )  # fmt: skip
+        b = take_number(next_block)

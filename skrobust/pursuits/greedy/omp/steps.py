@@ -1,0 +1,201 @@
+"""One step of a greedy pursuit in the Gram domain: the passes over all atoms.
+
+For each signal the correlations with all atoms are kept, never the residual. Selecting atom j adds a row to an
+orthogonal basis of the selected atoms, as all atoms see it (modified Gram-Schmidt on inner products alone):
+
+    row_k = gram[j] - sum_p weight_kp row_p,    weight_kp = row_p[j] / pivot_p,    pivot_k = row_k[j],
+    correlations -= (correlations[j] / pivot_k) row_k,
+
+and the same pass looks for the next atom. Atoms have unit norm here, and zero atoms pad their number to whole groups
+of four vectors. All arrays are flat; weights are stored negated.
+"""
+
+from skrobust.kernels.vectors import (
+    absolute,
+    add,
+    broadcast,
+    divide,
+    fma,
+    fnma,
+    inlined,
+    lane_numbers,
+    lanes,
+    load,
+    load_all,
+    maximum,
+    multiply,
+    store,
+    where_greater,
+)
+
+
+@inlined
+def _challenge(best, at, score, position):
+    """Lane by lane the larger score and its position; the older one where they tie."""
+    return maximum(score, best), where_greater(score, best, position, at)
+
+
+@inlined
+def _challenge_ratio(best, base, at, score, scale, position):
+    """The same for the ratios score / scale, without dividing."""
+    left, right = multiply(score, base), multiply(best, scale)
+    return (
+        where_greater(left, right, score, best),
+        where_greater(left, right, scale, base),
+        where_greater(left, right, position, at),
+    )
+
+
+@inlined
+def _best_of_four(s0, s1, s2, s3, places):
+    """Lane by lane the largest of four scores and its place."""
+    s0, a0 = _challenge(s0, places[0], s1, places[1])
+    s2, a2 = _challenge(s2, places[2], s3, places[3])
+    return _challenge(s0, a0, s2, a2)
+
+
+@inlined
+def _places(array):
+    """How far the lanes of four vectors in a row are from those of the first, and the distance to the next four."""
+    step, scalar = lanes(array), array.dtype.type
+    own = broadcast(scalar(0)), broadcast(scalar(step)), broadcast(scalar(2 * step)), broadcast(scalar(3 * step))
+    return own, broadcast(scalar(4 * step))
+
+
+@inlined
+def largest(correlations, start, width):
+    """Largest magnitude of a row of correlations and its first place; -1 where all are NaN."""
+    step = lanes(correlations)
+    places, group = _places(correlations)
+    number = lane_numbers(correlations)
+    best, at = broadcast(correlations.dtype.type(-1)), places[0]
+    for i in range(start, start + width, 4 * step):
+        top, place = _best_of_four(
+            absolute(load(correlations, i)),
+            absolute(load(correlations, i + step)),
+            absolute(load(correlations, i + 2 * step)),
+            absolute(load(correlations, i + 3 * step)),
+            places,
+        )
+        best, at = _challenge(best, at, top, add(number, place))
+        number = add(number, group)
+    return best, at
+
+
+@inlined
+def _orthogonal_part(gram, g, basis, row, stride, weights, w, k):
+    """Four vectors of a Gram row at `g` less their parts in the `k` rows of the basis from `row` on."""
+    step = lanes(gram)
+    t0, t1 = load(gram, g), load(gram, g + step)
+    t2, t3 = load(gram, g + 2 * step), load(gram, g + 3 * step)
+    for p in range(w, w + k):
+        weight = load_all(weights, p)
+        t0 = fma(weight, load(basis, row), t0)
+        t1 = fma(weight, load(basis, row + step), t1)
+        t2 = fma(weight, load(basis, row + 2 * step), t2)
+        t3 = fma(weight, load(basis, row + 3 * step), t3)
+        row += stride
+    return t0, t1, t2, t3
+
+
+@inlined
+def _deflate(correlations, i, basis, row, t, c):
+    """Store four vectors of a new basis row and the correlations less `c` times it; return the latter."""
+    step = lanes(correlations)
+    r0 = fnma(c, t[0], load(correlations, i))
+    r1 = fnma(c, t[1], load(correlations, i + step))
+    r2 = fnma(c, t[2], load(correlations, i + 2 * step))
+    r3 = fnma(c, t[3], load(correlations, i + 3 * step))
+    store(basis, row, t[0])
+    store(basis, row + step, t[1])
+    store(basis, row + 2 * step, t[2])
+    store(basis, row + 3 * step, t[3])
+    store(correlations, i, r0)
+    store(correlations, i + step, r1)
+    store(correlations, i + 2 * step, r2)
+    store(correlations, i + 3 * step, r3)
+    return r0, r1, r2, r3
+
+
+@inlined
+def next_by_correlation(correlations, start, width, gram, g, basis, stride, weights, w, k, c):
+    """Write row `k` of the basis and deflate the correlations; in each lane, the largest magnitude left and where."""
+    step = lanes(correlations)
+    places, group = _places(correlations)
+    c = broadcast(c)
+    number = lane_numbers(correlations)
+    best, at = broadcast(correlations.dtype.type(-1)), places[0]
+    for i in range(0, width, 4 * step):
+        t = _orthogonal_part(gram, g + i, basis, i, stride, weights, w, k)
+        r0, r1, r2, r3 = _deflate(correlations, start + i, basis, k * stride + i, t, c)
+        top, place = _best_of_four(absolute(r0), absolute(r1), absolute(r2), absolute(r3), places)
+        best, at = _challenge(best, at, top, add(number, place))
+        number = add(number, group)
+    return best, at
+
+
+@inlined
+def _gain(r, t, scale, left, i, floor):
+    """Decrease of the squared residual that each atom would bring, as numerator and denominator.
+
+    `left` holds the squared norms of what the basis leaves of the atoms, and is brought up to date; atoms of which no
+    more than `floor` is left are out.
+    """
+    norms = maximum(fnma(multiply(t, scale), t, load(left, i)), floor)
+    store(left, i, norms)
+    return where_greater(norms, floor, multiply(r, r), broadcast(left.dtype.type(0))), norms
+
+
+@inlined
+def next_by_gain(correlations, start, width, gram, g, basis, stride, weights, w, k, c, inverse, left, floor):
+    """As `next_by_correlation`, but the atom that would leave the smallest residual; `inverse` is that of the pivot."""
+    step = lanes(correlations)
+    places, group = _places(correlations)
+    scale, c = broadcast(inverse), broadcast(c)
+    lowest = broadcast(left.dtype.type(floor))
+    number = lane_numbers(correlations)
+    best, base, at = broadcast(correlations.dtype.type(-1)), broadcast(correlations.dtype.type(1)), places[0]
+    for i in range(0, width, 4 * step):
+        t = _orthogonal_part(gram, g + i, basis, i, stride, weights, w, k)
+        r0, r1, r2, r3 = _deflate(correlations, start + i, basis, k * stride + i, t, c)
+        s0, n0 = _gain(r0, t[0], scale, left, i, lowest)
+        s1, n1 = _gain(r1, t[1], scale, left, i + step, lowest)
+        s2, n2 = _gain(r2, t[2], scale, left, i + 2 * step, lowest)
+        s3, n3 = _gain(r3, t[3], scale, left, i + 3 * step, lowest)
+        s0, n0, a0 = _challenge_ratio(s0, n0, places[0], s1, n1, places[1])
+        s2, n2, a2 = _challenge_ratio(s2, n2, places[2], s3, n3, places[3])
+        s0, n0, a0 = _challenge_ratio(s0, n0, a0, s2, n2, a2)
+        best, base, at = _challenge_ratio(best, base, at, s0, n0, add(number, a0))
+        number = add(number, group)
+    return divide(best, base), at
+
+
+@inlined
+def gram_row(atoms, width, j, shown, row, visible, v, column, target):
+    """Inner products of atom `j` with all atoms, for want of a Gram matrix.
+
+    With missing features, only over those `shown` of the signal `row`, and of the atoms scaled by ``visible[v:]``.
+    """
+    step, masked = lanes(atoms), visible.size > 0
+    for f in range(column.size):
+        column[f] = 0 if masked and not shown[row, f] else atoms[f * width + j]
+        if masked:
+            column[f] *= visible[v + j]
+    for i in range(0, width, 4 * step):
+        t0 = broadcast(atoms.dtype.type(0))
+        t1, t2, t3 = t0, t0, t0
+        at = i
+        for f in range(column.size):
+            weight = load_all(column, f)
+            t0, t1 = fma(weight, load(atoms, at), t0), fma(weight, load(atoms, at + step), t1)
+            t2 = fma(weight, load(atoms, at + 2 * step), t2)
+            t3 = fma(weight, load(atoms, at + 3 * step), t3)
+            at += width
+        if masked:
+            t0, t1 = multiply(t0, load(visible, v + i)), multiply(t1, load(visible, v + i + step))
+            t2 = multiply(t2, load(visible, v + i + 2 * step))
+            t3 = multiply(t3, load(visible, v + i + 3 * step))
+        store(target, i, t0)
+        store(target, i + step, t1)
+        store(target, i + 2 * step, t2)
+        store(target, i + 3 * step, t3)

@@ -1,0 +1,288 @@
+"""Greedy pursuits of tensors: the kernels choose on the CPU, lock-step torch elsewhere; values are differentiable."""
+
+import numpy as np
+import torch
+from sklearn import get_config
+
+from skrobust.signals import batch_slices, is_tensor
+from skrobust.signals.tensors import check_tensor
+
+from .batches import Pursuit
+from .kernels import DEPENDENT, ROUNDINGS, SLACK, UNMET
+from .omp import orthogonal_mp
+
+
+def orthogonal_mp_of_tensors(X, components, *, gram, mask, n_jobs, sparse_output, return_residual, **settings):
+    """`orthogonal_mp` of a tensor `X`; the other arrays may be tensors or not."""
+    if mask is not None:
+        mask = torch.as_tensor(mask, device=X.device)
+        if mask.dtype == torch.bool and mask.shape in (X.shape, X.shape[1:]):
+            X = torch.where(mask, X, 0)  # missing samples may be NaN
+    X = check_tensor(X, name="orthogonal_mp")
+    components = check_tensor(torch.as_tensor(components, device=X.device), name="components").to(X.dtype)
+    if is_tensor(settings["tol"]):
+        settings["tol"] = as_array(settings["tol"])
+    with torch.no_grad():
+        choose = _by_kernels if X.device.type == "cpu" else by_lock_step
+        atoms, values, residual = choose(X, components, gram, mask, n_jobs, settings)
+    values = FixedSupport.apply(X, components, atoms, values, mask)
+    codes = assembled(atoms, values, len(components), sparse_output)
+    return (codes, residual) if return_residual else codes
+
+
+def _by_kernels(X, components, gram, mask, n_jobs, settings):
+    codes, residual = orthogonal_mp(
+        *(None if array is None else np.asarray(array) for array in (X.detach(), components.detach())),
+        gram=None if gram is None else as_array(gram),
+        mask=None if mask is None else mask.numpy(),
+        return_residual=True,
+        n_jobs=n_jobs,
+        **settings,
+    )
+    return *padded_codes(codes), torch.from_numpy(residual)
+
+
+def padded_codes(codes):
+    """Atoms (in order, ``n_atoms`` behind the last) and values of a csr_array, a row each, of one length."""
+    counts = np.diff(codes.indptr)
+    filled = torch.from_numpy(np.arange(max(1, counts.max())) < counts[:, None])
+    atoms = torch.full(filled.shape, codes.shape[1])
+    atoms[filled] = torch.from_numpy(codes.indices.astype(np.int64))
+    kept = torch.from_numpy(codes.data)
+    values = torch.zeros(filled.shape, dtype=kept.dtype)
+    values[filled] = kept
+    return atoms, values
+
+
+def as_array(array):
+    """A tensor, or what NumPy takes for an array, as an ndarray."""
+    return array.detach().cpu().numpy() if is_tensor(array) else np.asarray(array)
+
+
+def by_lock_step(X, components, gram, mask, n_jobs, settings):
+    """Atoms and values of all codes, chunk by chunk, each chunk one atom a step.
+
+    Returns
+    -------
+    atoms : Tensor of shape (n_signals, most)
+        In order; ``n_atoms`` behind the last.
+    values : Tensor of shape (n_signals, most)
+    residual : Tensor of shape (n_signals,)
+    """
+    n_atoms, n_features = components.shape
+    if X.shape[1] != n_features:
+        raise ValueError(f"X has {X.shape[1]} features, but components has {n_features}.")
+    pursuit = Pursuit(
+        len(X), n_atoms, n_features, np.dtype(str(X.dtype)[6:]), sparse_output=True, return_residual=True, **settings
+    )
+    if mask is not None:
+        mask = _checked_mask(mask, X)
+    steps = _LockStep(pursuit, components, gram, has_mask=mask is not None)
+    chunks = []
+    for batch in batch_slices(len(X), steps.bytes_per_signal):
+        tol = None if pursuit.tol is None else torch.from_numpy(pursuit.tol[batch].copy()).to(X.device)
+        chunks.append(steps.run(X[batch], None if mask is None else mask[batch], tol))
+    pursuit.warn(steps.tally)
+    return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
+
+
+def _checked_mask(mask, X):
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask must be boolean, True where a sample is present; got dtype {mask.dtype}.")
+    if mask.shape not in (X.shape, X.shape[1:]):
+        raise ValueError(
+            f"mask has shape {tuple(mask.shape)}; that of X, {tuple(X.shape)}, or of one signal is needed."
+        )
+    return mask.expand(X.shape)
+
+
+class _LockStep:
+    """The steps of `_omp_steps` on a chunk of signals at once, with an orthonormal basis.
+
+    Signals that have ended stay in the chunk and select nothing more.
+    """
+
+    def __init__(self, pursuit, components, gram, has_mask):
+        self.pursuit, self.components, self.has_mask = pursuit, components, has_mask
+        self.noise = ROUNDINGS * torch.finfo(components.dtype).eps
+        self.tally = np.zeros(3, dtype=np.int64)
+        scales = _inverse_norms(components)
+        self.units = components * scales[:, None]
+        m, d = components.shape
+        size = components.element_size()
+        self.bytes_per_signal = size * (m * (pursuit.most + 6) + 8 * d) + 24 * pursuit.most * (d + pursuit.most)
+        self.gram = None
+        if gram is not None:
+            if has_mask:
+                raise ValueError("gram cannot be used with mask: with missing samples each signal has its own.")
+            gram = torch.as_tensor(gram, dtype=components.dtype, device=components.device)
+            if gram.shape != (m, m):
+                raise ValueError(f"gram has shape {tuple(gram.shape)}; the inner products of {m} atoms have {(m, m)}.")
+            self.gram = gram * scales * scales[:, None]
+        elif not has_mask and m * m * size <= get_config()["working_memory"] * 2**20:
+            self.gram = self.units @ self.units.T
+
+    def run(self, X, mask, tol):
+        pursuit, m = self.pursuit, len(self.components)
+        # Signals in units of a power of two near their largest sample: squares stay in range, digits stay the same.
+        unit = torch.exp2(torch.frexp(X.abs().amax(1))[1].to(X.dtype) - 1).clamp_min(torch.finfo(X.dtype).tiny)
+        X = X / unit[:, None]
+        limit = None if tol is None else torch.square(tol / unit.to(torch.float64))
+        correlations = X @ self.units.T
+        visible = None
+        if mask is not None:
+            visible = mask.to(X.dtype) @ torch.square(self.units).T
+            visible = torch.where(visible > 0, visible.rsqrt(), 0)
+            correlations *= visible
+        initial = torch.square(X.to(torch.float64)).sum(1)
+        energy = initial.clone()
+        floor = self.noise * correlations.abs().amax(1)
+        basis = X.new_zeros(len(X), pursuit.most, m)
+        left = torch.ones_like(correlations) if pursuit.by_gain else None
+        atoms = torch.full((len(X), pursuit.most), m, device=X.device)
+        active = torch.ones(len(X), dtype=torch.bool, device=X.device)
+        for k in range(pursuit.most):
+            if limit is not None:
+                self._look_again(energy, initial, limit, active, X, mask, atoms[:, :k])
+                active &= energy > limit
+            j = self._next(correlations, left, k)
+            c = correlations.gather(1, j)[:, 0]
+            active &= c.abs() > floor
+            shares = basis[:, :k].gather(2, j[:, None].expand(-1, k, 1))[:, :, 0]
+            pivot = 1 - torch.square(shares).sum(1)
+            dependent = active & ~(pivot > self.noise)
+            self.tally[DEPENDENT] += int(dependent.sum())
+            active &= ~dependent
+            if not bool(active.any()):
+                break
+            atoms[active, k] = j[active, 0]
+            inverse = torch.where(active, pivot.clamp_min(self.noise).rsqrt(), 0)
+            row = self._gram_row(j[:, 0], mask, visible)
+            row -= torch.bmm(shares[:, None], basis[:, :k])[:, 0]
+            row *= inverse[:, None]
+            basis[:, k] = row
+            c = c * inverse
+            correlations.addcmul_(row, c[:, None], value=-1)
+            energy -= torch.square(c.to(torch.float64))
+            if left is not None:
+                left.addcmul_(row, row, value=-1)
+        atoms = atoms.sort(1).values
+        values, residual = _least_squares(X, self.components, atoms, mask)
+        if limit is not None:
+            short = torch.square(residual.to(torch.float64)) > limit + self.noise**2 * initial
+            self.tally[UNMET] += int(short.sum())
+        return atoms, values * unit[:, None], residual * unit
+
+    def _next(self, correlations, left, k):
+        scores = correlations.abs()
+        if left is not None and k > 0:
+            scores = torch.where(left > self.noise, torch.square(scores) / left.clamp_min(self.noise), 0)
+        return scores.argmax(1, keepdim=True)
+
+    def _gram_row(self, j, mask, visible):
+        if self.gram is not None:
+            return self.gram[j]
+        if mask is None:
+            return self.units[j] @ self.units.T
+        own = self.units[j] * mask * visible.gather(1, j[:, None])
+        return (own @ self.units.T) * visible
+
+    def _look_again(self, energy, initial, limit, active, X, mask, atoms):
+        """Replace squared residuals too close to the limit for their recursion to decide."""
+        unsure = torch.nonzero(active & ((energy - limit).abs() <= SLACK * self.noise * initial))[:, 0]
+        if len(unsure) and atoms.shape[1]:
+            residual = _least_squares(X[unsure], self.components, atoms[unsure], None if mask is None else mask[unsure])
+            energy[unsure] = torch.square(residual[1].to(torch.float64))
+
+
+def _inverse_norms(components):
+    largest = components.abs().amax(1)
+    unit = torch.where(largest > 0, largest, 1)
+    norms = torch.linalg.vector_norm(components / unit[:, None], dim=1)
+    return torch.where(largest > 0, 1 / (norms * unit), 0)
+
+
+class _Selected:
+    """The selected atoms of a chunk of signals, in float64, and the solution of their normal equations."""
+
+    def __init__(self, components, atoms, mask):
+        components = components.to(torch.float64)
+        self.filled = atoms < len(components)
+        self.rows = components[atoms.clamp_max(len(components) - 1)] * self.filled[:, :, None]
+        if mask is not None:
+            self.rows *= mask[:, None]
+        self.scales = torch.where(self.filled, _inverse_norms(self.rows.flatten(0, 1)).view(atoms.shape), 0)
+        unit = self.rows * self.scales[:, :, None]
+        gram = unit @ unit.mT
+        # Where nothing is selected, one; and as much more as keeps rounding from ending the factorisation.
+        roundings = 4 * atoms.shape[1] * torch.finfo(torch.float64).eps
+        gram.diagonal(dim1=1, dim2=2).add_((self.scales == 0).to(torch.float64) + roundings)
+        self._factor = torch.linalg.cholesky_ex(gram).L
+
+    def solve(self, right):
+        """Coefficients for the right-hand sides of the normal equations, of shape (n_signals, most)."""
+        solved = torch.cholesky_solve((right * self.scales)[:, :, None], self._factor)[:, :, 0]
+        return solved * self.scales
+
+    def project(self, X):
+        """Inner products with signals."""
+        return (self.rows @ X[:, :, None])[:, :, 0]
+
+    def combine(self, values):
+        """Signals from coefficients."""
+        return (values[:, None] @ self.rows)[:, 0]
+
+
+def _least_squares(X, components, atoms, mask):
+    selected = _Selected(components, atoms, mask)
+    X64 = X.to(torch.float64)
+    values = selected.solve(selected.project(X64))
+    residual = torch.linalg.vector_norm(X64 - selected.combine(values), dim=1)
+    return values.to(X.dtype), residual.to(X.dtype)
+
+
+class FixedSupport(torch.autograd.Function):
+    """Values of codes as functions of signals and atoms while the selection stays: z = (D_S D_S^T)^-1 D_S x.
+
+    Nothing is kept for the way back but the arguments. For the gradient g of z and w = (D_S D_S^T)^-1 g, that of x is
+    w D_S and that of D_S is the outer products w (x - z D_S) - z (w D_S).
+    """
+
+    @staticmethod
+    def forward(ctx, X, components, atoms, values, mask):
+        ctx.save_for_backward(X, components, atoms, values, mask)
+        return values.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        X, components, atoms, values, mask = ctx.saved_tensors
+        n, d = X.shape
+        of_X = torch.zeros_like(X) if ctx.needs_input_grad[0] else None
+        of_atoms = torch.zeros_like(components, dtype=torch.float64) if ctx.needs_input_grad[1] else None
+        if mask is not None:
+            mask = mask.expand(X.shape)
+        most = atoms.shape[1]
+        for batch in batch_slices(n, 8 * (4 * most * (d + most) + 4 * d)):
+            selected = _Selected(components, atoms[batch], None if mask is None else mask[batch])
+            weights = selected.solve(gradient[batch].to(torch.float64))
+            along = selected.combine(weights)
+            if of_X is not None:
+                of_X[batch] = along.to(X.dtype)
+            if of_atoms is not None:
+                z = values[batch].to(torch.float64)
+                rest = X[batch].to(torch.float64) - selected.combine(z)
+                outer = weights[:, :, None] * rest[:, None] - z[:, :, None] * along[:, None]
+                of_atoms.index_add_(0, atoms[batch][selected.filled], outer[selected.filled])
+        return of_X, None if of_atoms is None else of_atoms.to(components.dtype), None, None, None
+
+
+def assembled(atoms, values, n_atoms, sparse_output):
+    """Padded codes as a sparse or dense tensor of shape (n_signals, n_atoms)."""
+    filled = atoms < n_atoms
+    rows = torch.nonzero(filled)[:, 0]
+    places, kept = (rows, atoms[filled]), values[filled]
+    shape = (len(atoms), n_atoms)
+    if sparse_output:
+        return torch.sparse_coo_tensor(torch.stack(places), kept, shape, is_coalesced=True, check_invariants=False)
+    return torch.zeros(shape, dtype=values.dtype, device=values.device).index_put(places, kept)

@@ -1,0 +1,1 @@
+"""Derivatives of pursuits at their solution."""

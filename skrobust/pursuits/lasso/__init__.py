@@ -1,0 +1,1 @@
+"""The lasso over one dense dictionary, and over convolutional ones (`conv`)."""

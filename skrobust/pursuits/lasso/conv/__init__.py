@@ -1,0 +1,1 @@
+"""The convolutional lasso: coordinate descent on a working set, bands, dual points."""

@@ -1,0 +1,101 @@
+"""Lower bounds on the least objective of the convolutional LASSO: what the duality gap is taken to.
+
+Any theta with ``|D_k^T theta| <= alpha w_k`` at all positions bounds the minimum from below by
+``<theta, x> - ||theta||^2 / 2``. The residual of a code is one once it is scaled. One factor for the whole signal pays
+everywhere for the worst position; atoms being small, a factor a pixel need not: the least over the atoms that cover it
+of penalty to correlation. What that leaves of violations, one factor removes.
+"""
+
+import numpy as np
+
+from skrobust.kernels.vectors import absolute, broadcast, kernel, lanes, largest, load, maximum, multiply
+from skrobust.operators.conv.kernels import correlate_row
+
+from .support import inner_inside
+
+
+@kernel
+def dual_value(signal, point, plan, alpha, top):
+    """Bound of a dual point, scaled to be feasible and best, and the squared norm of the point.
+
+    Parameters
+    ----------
+    top : float
+        Largest correlation of the point with an atom, relative to the atom's weight.
+    """
+    squares, products = inner_inside(point, point, plan), inner_inside(point, signal, plan)
+    scale = products / squares if squares > 0 else 0.0
+    if top > 0:
+        scale = min(scale, alpha / np.float64(top))
+    scale = max(scale, 0.0)
+    return scale * products - 0.5 * scale * scale * squares, squares
+
+
+@kernel
+def lower_scales(scales, across, peaks, plan, alpha):
+    """Lower the factor of each pixel to what the positions whose atoms cover it admit.
+
+    Parameters
+    ----------
+    scales : ndarray of shape (height, width)
+        Ones, to begin with.
+    across : ndarray of shape (code_height, width)
+        Ones; room for what the positions of each row admit.
+    peaks : ndarray of shape (n_positions,)
+        Largest correlation at each position, relative to the weights of the atoms.
+    """
+    shift_right, shift_down = plan.first_column - plan.left, plan.first_row - plan.top
+    for y in range(plan.code_height):
+        for x in range(plan.code_width):
+            peak = peaks[y * plan.code_width + x]
+            if peak > alpha:
+                admitted = scales.dtype.type(alpha / peak)
+                left = x * plan.stride_right + shift_right
+                for column in range(left, left + plan.kernel_width):
+                    if plan.wraps:
+                        column %= plan.width
+                    if 0 <= column < plan.width:
+                        across[y, column] = min(across[y, column], admitted)
+    for y in range(plan.code_height):
+        top = y * plan.stride_down + shift_down
+        for row in range(top, top + plan.kernel_height):
+            if plan.wraps:
+                row %= plan.height
+            if 0 <= row < plan.height:
+                for column in range(plan.width):
+                    scales[row, column] = min(scales[row, column], across[y, column])
+
+
+@kernel
+def scale_pixels(residual, scales, plan, point):
+    """Residual times the factor of each pixel, into a buffer like it; on a circle in the margins, too."""
+    for r in range(plan.rows):
+        y = (r - plan.top) % plan.height
+        for column in range(plan.pitch // plan.channels):
+            scale = scales[y, (column - plan.left) % plan.width]
+            at = r * plan.pitch + column * plan.channels
+            for c in range(at, at + plan.channels):
+                point[c] = scale * residual[c]
+
+
+@kernel
+def largest_correlation(point, columns, plan, rates, positive, rows, out):
+    """Largest correlation of a buffer with the atoms in some rows of positions, times their rates.
+
+    Parameters
+    ----------
+    rates : ndarray of shape (padded_atoms,)
+        Inverse weights; zero behind the last.
+    rows : tuple of int
+    out : buffer of one row of correlations
+    """
+    width = lanes(point)
+    highest = broadcast(point.dtype.type(0))
+    for y in range(rows[0], rows[1]):
+        correlate_row(point, y, columns, plan, out)
+        for o in range(0, plan.code_width * plan.padded_atoms, width):
+            correlations = load(out, o)
+            if not positive:
+                correlations = absolute(correlations)
+            highest = maximum(highest, multiply(correlations, load(rates, o % plan.padded_atoms)))
+    return largest(highest)

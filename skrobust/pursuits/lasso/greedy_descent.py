@@ -1,0 +1,109 @@
+"""The lasso to a rough accuracy, for learning: coordinate descent that always takes the coordinate that moves most.
+
+As sparse as the solution is, few steps lead near it, and each is one pass over the correlations of all atoms, which
+also finds the next. There is no certificate: descent ends when no coefficient would move by more than a tolerance.
+"""
+
+import numpy as np
+
+from skrobust.kernels.vectors import (
+    absolute,
+    add,
+    broadcast,
+    first_largest,
+    fnma,
+    inlined,
+    lane_numbers,
+    lanes,
+    load,
+    maximum,
+    minimum,
+    read,
+    store,
+    write,
+)
+from skrobust.pursuits.greedy.omp.steps import _best_of_four, _challenge, _places
+
+
+@inlined
+def _distance(q, z, upper, lower, one):
+    """How far coefficients z would move, whose atoms have the correlations q with the residual.
+
+    The soft threshold of v = z + q is v less v clipped to [lower, upper]; less z, that is q less the clipped v.
+    """
+    return absolute(fnma(one, maximum(minimum(add(z, q), upper), lower), q))
+
+
+@inlined
+def _pass(correlations, start, width, gram, g, change, z, upper, lower):
+    """Correlations less `change` times a row of the Gram matrix; in each lane, the longest move now and its atom."""
+    step, scalar = lanes(correlations), correlations.dtype.type
+    places, group = _places(correlations)
+    change, upper, lower, one = broadcast(change), broadcast(upper), broadcast(lower), broadcast(scalar(1))
+    number = lane_numbers(correlations)
+    best, at = broadcast(scalar(-1)), places[0]
+    for i in range(0, width, 4 * step):
+        q0 = fnma(change, load(gram, g + i), load(correlations, start + i))
+        q1 = fnma(change, load(gram, g + i + step), load(correlations, start + i + step))
+        q2 = fnma(change, load(gram, g + i + 2 * step), load(correlations, start + i + 2 * step))
+        q3 = fnma(change, load(gram, g + i + 3 * step), load(correlations, start + i + 3 * step))
+        store(correlations, start + i, q0)
+        store(correlations, start + i + step, q1)
+        store(correlations, start + i + 2 * step, q2)
+        store(correlations, start + i + 3 * step, q3)
+        top, place = _best_of_four(
+            _distance(q0, load(z, i), upper, lower, one),
+            _distance(q1, load(z, i + step), upper, lower, one),
+            _distance(q2, load(z, i + 2 * step), upper, lower, one),
+            _distance(q3, load(z, i + 3 * step), upper, lower, one),
+            places,
+        )
+        best, at = _challenge(best, at, top, add(number, place))
+        number = add(number, group)
+    return best, at
+
+
+@inlined
+def descend_greedily(correlations, start, width, gram, alpha, positive, tol, max_steps, z, touched):
+    """Rough code of one signal from its correlations, which are overwritten by those of its residual.
+
+    Parameters
+    ----------
+    correlations : flat array
+        Those of the signal, `width` from `start` on, with atoms of unit norm or zero.
+    gram : flat array
+        Inner products of the atoms, in rows of `width`.
+    alpha, positive
+        As in `basis_pursuit`.
+    tol : float
+        Longest move of a coefficient that is left undone.
+    max_steps : int
+    z : ndarray of shape (width,)
+        Zero; overwritten by the code.
+    touched : ndarray of int
+        Overwritten by the atoms that were moved.
+
+    Returns
+    -------
+    int
+        Moved atoms; of some the coefficient may be zero again.
+    """
+    scalar = correlations.dtype.type
+    upper = scalar(alpha)
+    lower = scalar(-np.inf) if positive else scalar(-alpha)
+    count, j, change = 0, 0, scalar(0)
+    for _ in range(max_steps):
+        best, at = _pass(correlations, start, width, gram, j * width, change, z, upper, lower)
+        top, j = first_largest(best, at)
+        if not top > tol:
+            break
+        q, old = read(correlations, start + j), read(z, j)
+        change = q - max(min(old + q, upper), lower)
+        known = False
+        for i in range(count):
+            known |= touched[i] == j
+        if not known:
+            touched[count] = j
+            count += 1
+        write(z, j, old + change)
+    return count

@@ -1,0 +1,269 @@
+"""The lasso of many signals over one dictionary: coordinate descent on working sets, in the Gram domain.
+
+For each signal the correlations of all atoms with the residual are kept. A round of the solver
+
+1. measures the duality gap, and drops the atoms that it proves to have no place in any solution (gap-safe screening:
+   O. Fercoq, A. Gramfort and J. Salmon, "Mind the duality gap", ICML 2015);
+2. takes the atoms in use and those that correlate most for a working set, and copies their part of the Gram matrix;
+3. descends coordinate by coordinate on that small problem, to a tenth of the gap;
+4. makes all correlations anew from the Gram rows of the atoms in use, so that rounding does not add up.
+"""
+
+import numpy as np
+
+from skrobust.kernels.products import inner_products
+from skrobust.kernels.vectors import (
+    aligned_zeros,
+    broadcast,
+    fnma,
+    inlined,
+    kernel,
+    lanes,
+    load,
+    read,
+    store,
+    take_number,
+    write,
+)
+
+LARGEST_SET = 192
+"""Working sets of more atoms use the rows of the whole Gram matrix in place of a copy."""
+
+SHARE = 0.5
+"""Atoms join the working set from this share of the largest correlation on (but not below alpha)."""
+
+SWEEPS = 4
+"""Sweeps between two looks at the gap."""
+
+NOT_FINITE, UNMET = 0, 1
+"""Columns of the tally."""
+
+
+@inlined
+def _shrink(value, threshold, positive):
+    if value > threshold:
+        return value - threshold
+    if value < -threshold and not positive:
+        return value + threshold
+    return value - value
+
+
+@inlined
+def _sweep(q, matrix, width, stride, places, z, inverses, count, alpha, positive, still, noise):
+    """Minimise over each coordinate of the working set in turn; return how many moved by more than rounding.
+
+    `still` is a relative rounding of a coefficient, `noise` an absolute one of a correlation.
+    """
+    step, moved = lanes(matrix), 0
+    for i in range(count):
+        place, old, inverse = places[i], read(z, i), read(inverses, i)
+        new = _shrink(old + read(q, place) * inverse, alpha * inverse, positive)
+        change = new - old
+        if change != 0:
+            write(z, i, new)
+            moved += abs(change) > max(still * abs(new), noise * inverse)
+            by, row = broadcast(change), place * stride
+            for v in range(0, width, step):
+                store(q, v, fnma(by, load(matrix, row + v), load(q, v)))
+    return moved
+
+
+@inlined
+def _certify(z, q, initial, places, atoms, count, energy, alpha, positive):
+    """Duality gap of a code, its objective, and the factor that makes its residual feasible for the dual problem.
+
+    With r the residual, q its correlations and s the factor, the gap is
+    (1 - s)^2 ||r||^2 / 2 + alpha ||z||_1 - s z.q, in which no digits cancel.
+    """
+    top, l1, along, explained = 0.0, 0.0, 0.0, 0.0
+    for i in range(count):
+        value = np.float64(q[places[i]])
+        top = max(top, value if positive else abs(value))
+        if z[i] != 0:
+            coefficient = np.float64(z[i])
+            l1 += abs(coefficient)
+            along += coefficient * value
+            explained += coefficient * (value + np.float64(initial[atoms[i]]))
+    squared = max(energy - explained, 0.0)
+    factor = min(1.0, alpha / top) if top > 0 else 1.0
+    gap = 0.5 * (1 - factor) ** 2 * squared + max(alpha * l1 - factor * along, 0.0)
+    return gap, 0.5 * squared + alpha * l1, factor
+
+
+@inlined
+def _renew(q, initial, gram, width, atoms, z, count):
+    """Correlations with the residual: ``initial - z @ gram``."""
+    step = lanes(gram)
+    for v in range(0, width, 4 * step):
+        q0, q1 = load(initial, v), load(initial, v + step)
+        q2, q3 = load(initial, v + 2 * step), load(initial, v + 3 * step)
+        for i in range(count):
+            value = read(z, i)
+            if value != 0:
+                by, row = broadcast(value), atoms[i] * width + v
+                q0, q1 = fnma(by, load(gram, row), q0), fnma(by, load(gram, row + step), q1)
+                q2 = fnma(by, load(gram, row + 2 * step), q2)
+                q3 = fnma(by, load(gram, row + 3 * step), q3)
+        store(q, v, q0)
+        store(q, v + step, q1)
+        store(q, v + 2 * step, q2)
+        store(q, v + 3 * step, q3)
+
+
+@inlined
+def _copy_part(gram, width, atoms, count, part, stride):
+    """The rows and columns `atoms` of the Gram matrix, row after row; columns up to whole vectors are zero."""
+    end = -(-count // lanes(gram)) * lanes(gram)
+    for i in range(count):
+        row = atoms[i] * width
+        for j in range(count):
+            write(part, i * stride + j, read(gram, row + atoms[j]))
+        for j in range(count, end):
+            write(part, i * stride + j, gram.dtype.type(0))
+    return end
+
+
+@kernel
+def _solve_row(initial, energy, gram, width, inverses, alpha, positive, tol, max_iter, code, work, resolution):
+    """Code of one signal from its correlations; returns the gap, the sweeps used and whether the gap is met.
+
+    `code` has the value of each atom and is zero to begin with.
+    """
+    q, alive, atoms, places, values, own_inverses, part, part_q, alive_values = work
+    scalar = gram.dtype.type
+    stride = part_q.size
+    n_alive, top = 0, 0.0
+    for j in range(inverses.size):
+        if inverses[j] > 0:
+            alive[n_alive] = j
+            n_alive += 1
+            top = max(top, abs(np.float64(initial[j])))
+    noise = 4 * resolution * top
+    still = scalar(2 * resolution)
+    for v in range(0, width, lanes(gram)):
+        store(q, v, load(initial, v))
+    sweeps = 0
+    while True:
+        for i in range(n_alive):
+            alive_values[i] = code[alive[i]]
+        gap, objective, factor = _certify(alive_values, q, initial, alive, alive, n_alive, energy, alpha, positive)
+        if gap <= tol * objective or sweeps >= max_iter:
+            return gap, sweeps, gap <= tol * objective
+        # An atom that no dual point within sqrt(2 gap) of ours brings to alpha has no place in any solution.
+        radius, kept, top, dropped = np.sqrt(2 * gap), 0, 0.0, False
+        for i in range(n_alive):
+            j = alive[i]
+            value = np.float64(q[j]) if positive else abs(np.float64(q[j]))
+            if factor * value + radius / np.sqrt(np.float64(inverses[j])) >= alpha - 4 * noise:
+                alive[kept] = j
+                kept += 1
+                top = max(top, value)
+            elif code[j] != 0:
+                code[j] = 0
+                dropped = True
+        n_alive = kept
+        bound, count = max(alpha, SHARE * top), 0
+        for i in range(n_alive):
+            j = alive[i]
+            value = q[j] if positive else abs(q[j])
+            if code[j] != 0 or value >= bound:
+                atoms[count] = j
+                values[count] = code[j]
+                own_inverses[count] = inverses[j]
+                count += 1
+        if dropped:
+            _renew(q, initial, gram, width, atoms, values, count)
+        target = max(0.1 * gap, 0.3 * tol * objective)
+        if count <= stride:
+            end = _copy_part(gram, width, atoms, count, part, stride)
+            for i in range(count):
+                places[i] = i
+                part_q[i] = q[atoms[i]]
+            for i in range(count, end):
+                part_q[i] = 0
+            moved, sweeps = _descend(
+                part_q, part, end, stride, places, atoms, values, own_inverses, count, initial, energy, alpha,
+                positive, still, scalar(noise), target, sweeps, max_iter,
+            )  # fmt: skip
+        else:
+            moved, sweeps = _descend(
+                q, gram, width, width, atoms, atoms, values, own_inverses, count, initial, energy, alpha,
+                positive, still, scalar(noise), target, sweeps, max_iter,
+            )  # fmt: skip
+        for i in range(count):
+            code[atoms[i]] = values[i]
+        _renew(q, initial, gram, width, atoms, values, count)
+        if moved == 0:
+            # As good as this precision can make it: the next look at the gap is the last.
+            max_iter = sweeps
+
+
+@inlined
+def _descend(
+    q, matrix, width, stride, places, atoms, z, inverses, count, initial, energy, alpha, positive, still, noise,
+    target, sweeps, max_iter,
+):  # fmt: skip
+    """Sweeps over the working set until its own gap is small; returns how often anything moved, and the sweeps."""
+    total = 0
+    while sweeps < max_iter:
+        moved = 0
+        for _ in range(SWEEPS):
+            moved = _sweep(
+                q, matrix, width, stride, places, z, inverses, count, matrix.dtype.type(alpha), positive, still, noise
+            )
+            sweeps += 1
+            total += moved
+        if moved == 0:
+            break
+        if _certify(z, q, initial, places, atoms, count, energy, alpha, positive)[0] <= target:
+            break
+    return total, sweeps
+
+
+@kernel
+def pursue_l1(
+    X, alphas, atoms, gram, inverses, positive, tol, max_iter, indices, values, counts, gaps, tally, block, next_block
+):
+    """Code signals (n_signals, n_features) by the columns of `atoms` (n_features, width), block after block.
+
+    Each thread calls this with the same arguments. `inverses` are those of the squared norms of the atoms, 0 for zero
+    atoms. `indices` and `values` have a row for each signal, `tally` one for each block of signals.
+    """
+    n, d = X.shape
+    width, n_atoms = atoms.shape[1], inverses.size
+    step = lanes(atoms)
+    room = min(LARGEST_SET, -(-n_atoms // step) * step)
+    resolution = np.finfo(np.float32).eps if atoms.itemsize == 4 else np.finfo(np.float64).eps
+    products, code = aligned_zeros(block * width, atoms), np.zeros(n_atoms, atoms.dtype)
+    work = (
+        aligned_zeros(width, atoms), np.zeros(n_atoms, np.int64), np.zeros(n_atoms, np.int64),
+        np.zeros(n_atoms, np.int64), np.zeros(n_atoms, atoms.dtype), np.zeros(n_atoms, atoms.dtype),
+        aligned_zeros(room * room, atoms), aligned_zeros(room, atoms), np.zeros(n_atoms, atoms.dtype),
+    )  # fmt: skip
+    b = take_number(next_block)
+    while b * block < n:
+        lo, hi = b * block, min(n, (b + 1) * block)
+        inner_products(X[lo:hi].reshape(-1), hi - lo, d, atoms.reshape(-1), width, products)
+        for row in range(lo, hi):
+            energy = 0.0
+            for f in range(d):
+                energy += np.float64(X[row, f]) * np.float64(X[row, f])
+            if not energy < np.inf:
+                tally[b, NOT_FINITE] += 1
+                continue
+            start = (row - lo) * width
+            gap, _, is_met = _solve_row(
+                products[start : start + width], energy, gram, width, inverses, alphas[row], positive, tol, max_iter,
+                code, work, resolution,
+            )  # fmt: skip
+            if not is_met:
+                tally[b, UNMET] += 1
+            count = 0
+            for j in range(n_atoms):
+                if code[j] != 0:
+                    indices[row, count] = j
+                    values[row, count] = code[j]
+                    code[j] = 0
+                    count += 1
+            counts[row], gaps[row] = count, gap
+        b = take_number(next_block)

@@ -1,0 +1,1 @@
+"""Pursuits of all layers of a layered dictionary."""

@@ -1,0 +1,298 @@
+"""Deep pursuit: the codes of all layers at once, by block coordinate descent with feedback and extrapolation."""
+
+import contextlib
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from skrobust.operators.layered.dictionary import analyze, sums, synthesize
+from skrobust.operators.layered.kernels import extrapolate
+from skrobust.pursuits.proximal.fista import CHECK_EVERY
+from skrobust.pursuits.proximal.segments import in_segments
+from skrobust.signals import is_tensor
+
+from .cascade import LayeredResult, layered_thresholding, per_layer, proximal_step
+
+MOST_MOMENTUM = 0.9999
+"""Extrapolation stays below this share of the root of the ratio of Lipschitz constants, which here is 1."""
+
+
+def deep_pursuit(
+    X,
+    layers,
+    alpha,
+    *,
+    positive=True,
+    max_iter=20,
+    tol=None,
+    step=None,
+    extrapolate=True,
+    init=None,
+    n_jobs=None,
+):
+    """Codes of all layers that together minimise one objective.
+
+    ::
+
+        1/2 sum_j ||t_j - B_j w_j||^2 + sum_j alpha_j ||w_j||_1 ,    t_j = w_{j-1} + sum_{k < j-1} C_jk w_k ,
+
+    the LASSO over the structured dictionary of `LayeredDictionary` (eq. 11 and 16 of [1]_). A sweep updates the layers
+    in turn, each by a proximal gradient step from its extrapolation (eq. 13 to 15, with the ``+ w`` that eq. 14 lacks
+    and the threshold of eq. 13 scaled by the step), so that every layer feels those above it. With ``step=None`` steps
+    are the inverses of block Lipschitz constants and the objective never rises: where extrapolation would raise it,
+    the sample keeps its codes and loses its momentum.
+
+    Parameters
+    ----------
+    X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
+    layers : LayeredDictionary
+    alpha : float or sequence
+        One for all layers, or one a layer, each a number or of shape (n_components,); > 0 where `tol` is given.
+    positive : bool, default=True
+    max_iter : int, default=20
+        Sweeps; with `tol` the most. Without any the codes are those of `layered_thresholding`.
+    tol : float or None, default=None
+        Relative duality gap of the whole; None: exactly `max_iter` sweeps, differentiable for tensors.
+    step : float, sequence of one a layer, or None, default=None
+        None: the inverse of `LayeredDictionary.block_lipschitz`. Given ones, ``1 / (beta_j L_j)`` with learned beta in
+        the paper, may be longer than is safe, and nothing watches the objective then.
+    extrapolate : bool, default=True
+    init : list of ndarray or Tensor, or None, default=None
+        Codes to begin with; None: `layered_thresholding`.
+    n_jobs : int or None, default=None
+
+    Returns
+    -------
+    LayeredResult
+        Gap (with `tol`), objective (None for a fixed number of given steps) and sweeps are of shape (n_samples,).
+
+    References
+    ----------
+    .. [1] G. Cazenavette, C. Murdock, S. Lucey, "Architectural adversarial robustness: the case for deep pursuit",
+       CVPR 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, deep_pursuit
+    >>> rng = np.random.default_rng(0)
+    >>> first = ConvolutionalOperator(rng.normal(size=(3, 2, 1)), (6, 1), padding="valid")
+    >>> second = ConvolutionalOperator(rng.normal(size=(4, 2, 3)), first.code_shape, padding="valid")
+    >>> X = rng.normal(size=(5, 6, 1))
+    >>> result = deep_pursuit(X, LayeredDictionary([first, second]), 0.1, tol=1e-6, max_iter=5000)
+    >>> bool((result.gap <= 1e-6 * result.objective).all())
+    True
+    """
+    penalties = per_layer("alpha", alpha, layers, X)
+    safe = step is None
+    if safe:
+        steps = [1 / layers.block_lipschitz(j) for j in range(layers.n_layers)]
+    else:
+        steps = per_layer("step", step, layers, X, of_components=False)
+    if init is None:
+        init = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)
+    state = _State(X, layers, penalties, steps, init, positive, extrapolate, safe, n_jobs)
+    if tol is None:
+        state.sweep(max_iter, to_the_end=not safe)
+        objective = _array(state.final_objective()) if safe else None
+        return LayeredResult(state.codes, None, objective, np.full(len(X), max_iter))
+    if any((_array(penalty) <= 0).any() for penalty in penalties):
+        raise ValueError("alpha must be > 0 in every layer to reach a duality gap. Use tol=None for fixed sweeps.")
+    return _to_gap(state, tol, max_iter)
+
+
+class _State:
+    """Codes of a batch under way, their syntheses, and the points to which momentum carries both."""
+
+    def __init__(self, X, layers, penalties, steps, codes, positive, extrapolate, safe, n_jobs):
+        self.X, self.layers, self.penalties, self.steps = X, layers, penalties, steps
+        self.positive, self.extrapolate, self.n_jobs = positive, extrapolate, n_jobs
+        self.thresholds = [step * penalty for step, penalty in zip(steps, penalties, strict=True)]
+        self.above = [
+            {j + 1} & set(range(layers.n_layers)) | {to for to, source in layers.skips if source == j}
+            for j in range(layers.n_layers)
+        ]
+        self.watched = extrapolate and safe
+        self.rounding = 4 * float(np.finfo(str(X.dtype).removeprefix("torch.")).eps)
+        self.codes = list(codes)
+        self.syntheses = [
+            synthesize(operator, w, n_jobs) for operator, w in zip(layers.operators, self.codes, strict=True)
+        ]
+        self.ahead, self.ahead_syntheses = self.codes, self.syntheses
+        self.objective, self.t = None, 1.0
+        if self.watched:
+            # Each sample loses its momentum by itself.
+            self.objective = self._objective(self.codes, self.syntheses)
+            self.t = X.new_ones(len(X)) if is_tensor(X) else np.ones(len(X), dtype=X.dtype)
+
+    def residuals(self):
+        return [self.layers.target(j, self.X, self.codes) - s for j, s in enumerate(self.syntheses)]
+
+    def sweep(self, n_sweeps, *, to_the_end=False):
+        """`n_sweeps` on; `to_the_end`: no more will follow, and the syntheses are not wanted."""
+        n_whole = n_sweeps - 1 if to_the_end and n_sweeps and not self.watched else n_sweeps
+        state = self.codes, self.syntheses, self.ahead, self.ahead_syntheses, self.t, self.objective
+        atoms = [operator.components for operator in self.layers.operators]
+        state = in_segments(self._advance, state, n_whole, self.X, atoms, self.thresholds, self.steps)
+        if n_whole < n_sweeps:
+            state = self._sweep(*state, last=True)
+        self.codes, self.syntheses, self.ahead, self.ahead_syntheses, self.t, self.objective = state
+
+    def _advance(self, begin, n_sweeps, state):
+        for _ in range(n_sweeps):
+            state = self._sweep(*state)
+        return state
+
+    def _sweep(self, old_codes, old_syntheses, ahead, ahead_syntheses, t, objective, last=False):
+        layers, X = self.layers, self.X
+        t = (1 + (1 + 4 * t * t) ** 0.5) / 2
+        # Of the next sweep. What is watched may lose it first.
+        momentum = 0.0 if last or self.watched or not self.extrapolate else _momentum(t)
+        codes, syntheses, ahead = list(old_codes), list(old_syntheses), list(ahead)
+        for j, operator in enumerate(layers.operators):
+            # Layers below have moved already; those above are as the sweep before left them.
+            codes[j] = ahead[j]
+            slope = analyze(operator, layers.target(j, X, codes) - ahead_syntheses[j], self.n_jobs)
+            above = self.above[j]
+            if above:
+                left = [
+                    layers.target(m, X, codes) - syntheses[m] if m in above else None for m in range(layers.n_layers)
+                ]
+                slope = slope - layers.feedback(j, left)
+            codes[j], ahead[j] = proximal_step(
+                ahead[j], old_codes[j], slope, self.steps[j], self.thresholds[j], momentum, self.positive, self.n_jobs
+            )
+            if not last:
+                syntheses[j] = synthesize(operator, codes[j], self.n_jobs)
+        if self.watched:
+            now = self._objective(codes, syntheses)
+            rose = now > objective * (1 + self.rounding)
+            codes = [_choose(rose, old, new) for old, new in zip(old_codes, codes, strict=True)]
+            syntheses = [_choose(rose, old, new) for old, new in zip(old_syntheses, syntheses, strict=True)]
+            objective, t = _choose(rose, objective, now), _choose(rose, t * 0 + 1, t)
+            momentum = _momentum(t)
+            ahead = self._extrapolated(old_codes, codes, momentum)
+        ahead_syntheses = syntheses
+        if self.extrapolate and not last:
+            ahead_syntheses = self._extrapolated(old_syntheses, syntheses, momentum)
+        return codes, syntheses, ahead, ahead_syntheses, t, objective
+
+    def final_objective(self):
+        return self.objective if self.watched else self._objective(self.codes, self.syntheses)
+
+    def _objective(self, codes, syntheses):
+        with _no_gradient(self.X):
+            left = [self.layers.target(j, self.X, codes) - s for j, s in enumerate(syntheses)]
+            return self.layers.objective(left, codes, self.penalties, n_jobs=self.n_jobs)
+
+    def _extrapolated(self, olds, news, momentum):
+        """``new + momentum (new - old)`` of each layer, in one pass; a momentum for all, or one for each sample."""
+        if not is_tensor(self.X):
+            momentum = np.full(len(self.X), momentum, dtype=self.X.dtype) if isinstance(momentum, float) else momentum
+            return [extrapolate(old, new, momentum, self.n_jobs) for old, new in zip(olds, news, strict=True)]
+        ahead = []
+        for old, new in zip(olds, news, strict=True):
+            # Under autocast syntheses are of half precision, momentum is not.
+            share = 1 + (momentum if isinstance(momentum, float) else _by_sample(momentum, new).to(new))
+            ahead.append(old.lerp(new, share))
+        return ahead
+
+    def gap(self):
+        """Duality gap and objective of each sample; the dual point is the residual, scaled to be feasible and best."""
+        left = self.residuals()
+        correlations = self.layers.correlate(left, n_jobs=self.n_jobs)
+        top = np.zeros(len(self.X))
+        for values, penalty in zip(correlations, self.penalties, strict=True):
+            scaled = values / penalty if self.positive else abs(values / penalty)
+            top = np.maximum(top, _array(_largest(scaled)))
+        squares = sum(_array(sums(r * r)) for r in left)
+        products = _array(sums(left[0] * self.X))
+        objective = _array(self.layers.objective(left, self.codes, self.penalties, n_jobs=self.n_jobs))
+        tiny = np.finfo(np.float64).tiny
+        scale = np.minimum(products / np.maximum(squares, tiny), 1 / np.maximum(top, tiny)).clip(0)
+        return (objective - scale * products + scale * scale * squares / 2).clip(0), objective
+
+    def keep(self, rows):
+        """Go on with some of the samples."""
+        rows = _index(rows, self.X)
+        self.X = self.X[rows]
+        self.codes, self.ahead = [w[rows] for w in self.codes], [w[rows] for w in self.ahead]
+        self.syntheses = [s[rows] for s in self.syntheses]
+        self.ahead_syntheses = [s[rows] for s in self.ahead_syntheses]
+        if self.watched:
+            self.objective, self.t = self.objective[rows], self.t[rows]
+
+
+def _to_gap(state, tol, max_iter):
+    """Sweep until each sample's relative gap is `tol`; samples that are done leave the batch."""
+    n_samples = len(state.X)
+    solved = [w * 1 for w in state.codes]
+    gaps, objectives = np.empty(n_samples), np.empty(n_samples)
+    counts = np.zeros(n_samples, dtype=np.int64)
+    left, done = np.arange(n_samples), 0
+    while True:
+        gap, objective = state.gap()
+        gaps[left], objectives[left], counts[left] = gap, objective, done
+        going = (gap > tol * objective) & (done < max_iter)
+        if not going.all():
+            ended = _index(~going, state.X)
+            for whole, w in zip(solved, state.codes, strict=True):
+                whole[_index(left[~going], state.X)] = w[ended]
+            left = left[going]
+            if not len(left):
+                break
+            state.keep(going)
+        n_sweeps = min(CHECK_EVERY, max_iter - done)
+        state.sweep(n_sweeps)
+        done += n_sweeps
+    short = int((gaps > tol * objectives).sum())
+    if short:
+        warnings.warn(
+            f"{short} of {n_samples} signals did not reach the relative duality gap tol={tol:g} within "
+            f"max_iter={max_iter} sweeps. Increase max_iter or tol.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return LayeredResult(solved, gaps, objectives, counts)
+
+
+def _momentum(t):
+    """Extrapolation of the sweep that begins with t: a number, or one of each sample."""
+    momentum = (t - 1) / ((1 + (1 + 4 * t * t) ** 0.5) / 2)
+    return min(momentum, MOST_MOMENTUM) if isinstance(t, float) else momentum.clip(0, MOST_MOMENTUM)
+
+
+def _no_gradient(like):
+    if not is_tensor(like):
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.no_grad()
+
+
+def _by_sample(values, like):
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _choose(rows, of_them, of_others):
+    """Per sample one of two."""
+    rows = _by_sample(rows, of_them)
+    return of_them.where(rows, of_others) if is_tensor(of_them) else np.where(rows, of_them, of_others)
+
+
+def _largest(values):
+    flat = values.reshape(len(values), -1)
+    return flat.amax(1) if is_tensor(flat) else flat.max(axis=1)
+
+
+def _array(values):
+    return values.detach().cpu().double().numpy() if is_tensor(values) else np.asarray(values, dtype=np.float64)
+
+
+def _index(rows, like):
+    if not is_tensor(like):
+        return rows
+    import torch
+
+    return torch.as_tensor(rows, device=like.device)

@@ -1,0 +1,155 @@
+"""Gradient step, shrinkage and momentum of proximal pursuits as one operation that keeps a byte a coefficient."""
+
+import functools
+import importlib
+
+import torch
+
+
+def shrink_with_momentum(forward_point, previous, thresholds, momentum, positive=False, *, slopes=None, step=1.0):
+    """Soft thresholding, and the point that momentum extrapolates to: one iteration of FISTA behind its gradient.
+
+    ::
+
+        codes        = S(forward_point + step * slopes, thresholds)
+        extrapolated = codes + momentum * (codes - previous)
+
+    Differentiable in all tensors, for the backward pass of which it keeps the signs of the codes alone, a byte each
+    (and, where `step` or `momentum` needs a gradient, what that rests on). On CUDA devices with Triton forward and
+    backward pass are one kernel each; elsewhere they are plain torch.
+
+    Parameters
+    ----------
+    forward_point : Tensor
+    previous : Tensor of the shape of `forward_point`, or None
+        Codes of the iteration before; None: no momentum, and `extrapolated` is `codes`.
+    thresholds : float or Tensor that broadcasts to `forward_point`
+        >= 0.
+    momentum : float or Tensor that broadcasts to `forward_point`
+    positive : bool, default=False
+        Codes >= 0.
+    slopes : Tensor of the shape of `forward_point`, or None, default=None
+        Minus the gradient, of which `step` times is added to `forward_point`.
+    step : float or Tensor that broadcasts to `forward_point`, default=1.0
+
+    Returns
+    -------
+    codes, extrapolated : Tensor
+        Of the widest dtype among `forward_point`, `slopes` and `previous`: slopes of half precision leave codes of
+        full precision.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skrobust.pursuits import shrink_with_momentum
+    >>> point = torch.tensor([3.0, 0.5, -2.0], requires_grad=True)
+    >>> codes, extrapolated = shrink_with_momentum(point, torch.zeros(3), 1.0, 0.5)
+    >>> codes.tolist(), extrapolated.tolist()
+    ([2.0, 0.0, -1.0], [3.0, 0.0, -1.5])
+    >>> (codes + extrapolated).sum().backward()
+    >>> point.grad.tolist()
+    [2.5, 0.0, 2.5]
+    """
+    keep = torch.is_grad_enabled()
+    if previous is None:
+        momentum = 0.0
+    codes, extrapolated, _ = _Shrink.apply(
+        forward_point, slopes, previous, thresholds, momentum, step, bool(positive), keep
+    )
+    return codes, codes if previous is None else extrapolated
+
+
+class _Shrink(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(point, slopes, previous, thresholds, momentum, step, positive, keep):
+        kernels = _kernels(point)
+        if kernels is not None and kernels.takes(point, thresholds, momentum, step):
+            return kernels.forward(point, slopes, previous, thresholds, momentum, step, positive, keep)
+        if slopes is not None:
+            point = point + step * slopes
+        if positive:
+            codes = torch.relu(point - thresholds)
+        elif isinstance(thresholds, torch.Tensor):
+            codes = point - point.clip(-thresholds, thresholds)
+        else:
+            codes = torch.nn.functional.softshrink(point, thresholds)
+        signs = torch.sign(codes).to(torch.int8) if keep else codes.new_empty(0, dtype=torch.int8)
+        if previous is None:
+            return codes, codes.new_empty(0), signs
+        return codes, codes + momentum * (codes - previous), signs
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        point, slopes, previous, thresholds, momentum, step, _, _ = inputs
+        codes, extrapolated, signs = output
+        ctx.mark_non_differentiable(signs, *([extrapolated] if previous is None else []))
+        ctx.set_materialize_grads(False)
+        needs = ctx.needs_input_grad
+        ctx.shapes = [v.shape if isinstance(v, torch.Tensor) else None for v in inputs[:6]]
+        ctx.dtypes = [v.dtype if isinstance(v, torch.Tensor) else None for v in inputs[:6]]
+        ctx.extrapolates = previous is not None
+        ctx.settings = tuple(None if isinstance(v, torch.Tensor) else v for v in (momentum, step))
+        ctx.save_for_backward(
+            signs,
+            momentum if isinstance(momentum, torch.Tensor) else None,
+            step if isinstance(step, torch.Tensor) else None,
+            slopes if needs[5] else None,
+            *((codes, previous) if needs[4] and previous is not None else (None, None)),
+        )
+
+    @staticmethod
+    def backward(ctx, of_codes, of_extrapolated, _):
+        signs, momentum, step, slopes, codes, previous = ctx.saved_tensors
+        momentum = ctx.settings[0] if momentum is None else momentum
+        step = ctx.settings[1] if step is None else step
+        if not ctx.extrapolates:
+            of_extrapolated = None
+        if of_codes is None and of_extrapolated is None:
+            return (None,) * 8
+        needs = ctx.needs_input_grad
+        of_point, of_slopes, of_previous = _backward(of_codes, of_extrapolated, signs, momentum, step, needs[1])
+        of_thresholds = of_momentum = of_step = None
+        if needs[3]:
+            of_thresholds = -(of_point * signs)
+        if needs[4] and of_extrapolated is not None:
+            of_momentum = of_extrapolated * (codes - previous)
+        if needs[5] and slopes is not None:
+            of_step = of_point * slopes
+        found = of_point, of_slopes, of_previous, of_thresholds, of_momentum, of_step
+        gradients = [
+            None if value is None or not needed else value.sum_to_size(shape).to(dtype)
+            for value, needed, shape, dtype in zip(found, needs[:6], ctx.shapes, ctx.dtypes, strict=True)
+        ]
+        return *gradients, None, None
+
+
+def _backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes):
+    kernels = _kernels(signs)
+    # A backward pass that is itself to be differentiated is recorded operation by operation.
+    if kernels is not None and not torch.is_grad_enabled() and kernels.takes(signs, 0.0, momentum, step):
+        return kernels.backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes)
+    of_previous = None
+    total = of_codes
+    if of_extrapolated is not None:
+        ahead = (1 + momentum) * of_extrapolated
+        total = ahead if of_codes is None else of_codes + ahead
+        of_previous = -momentum * of_extrapolated
+    of_point = total * (signs != 0)
+    return of_point, step * of_point if has_slopes else None, of_previous
+
+
+def _kernels(tensor):
+    """The Triton kernels, where they run: CUDA tensors outside transforms such as `torch.func.vmap`."""
+    if not tensor.is_cuda or torch._C._are_functorch_transforms_active():
+        return None
+    return _triton_kernels()
+
+
+@functools.cache
+def _triton_kernels():
+    try:
+        return importlib.import_module(".fused_triton", __package__)
+    except ImportError:
+        return None
