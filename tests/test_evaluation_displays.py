@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from skrobust import WaveletSparsifier
 from skrobust.attacks import FGSM
 from skrobust.displays import ConfusionUnderAttackDisplay, PerturbationGalleryDisplay, RobustnessCurveDisplay
-from skrobust.displays.style import BASELINE_COLOR, MODEL_COLORS
+from skrobust.displays.drawing.style import BASELINE_COLOR, MODEL_COLORS
 from skrobust.evaluation import Corruption, robustness_report
 from skrobust.evaluation.report.images import image_layout, image_quality, restored
 from skrobust.signals import SignalLayout
@@ -54,7 +54,8 @@ def _closed():
 
 
 def test_curve_draws_the_reports_figures(report):
-    display = report.plot()
+    display = RobustnessCurveDisplay.from_report(report)
+    assert report.plot().get_xlabel() == display.ax_.get_xlabel()
     assert set(display.lines_) == {"wavelet", "plain"}
     for name, line in display.lines_.items():
         eps, accuracy, _, _ = report.curve(name)

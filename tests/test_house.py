@@ -13,53 +13,116 @@ import skrobust
 PACKAGE = pathlib.Path(skrobust.__file__).parent
 
 FLOORS = {
-    "signals": 0,  # the ground on which floor 1 stands
-    "pursuits": 1,
-    "bridge": 1,
-    "datasets": 1,
-    "dictionaries": 2,
-    "nn": 2,
-    "attacks": 2,
-    "frontends": 3,
-    "coders": 3,
-    "classifiers": 3,
-    "certificates": 4,
-    "evaluation": 5,
-    "cli": 6,
+    "signals": 0,
+    "kernels": 1,
+    "operators": 2,
+    "pursuits": 3,
+    "bridge": 3,
+    "datasets": 3,
+    "dictionaries": 4,
+    "nn": 4,
+    "attacks": 4,
+    "estimators": 5,
+    "certificates": 6,
+    "displays.drawing": 6,
+    "evaluation": 7,
+    "displays": 8,
+    "cli": 9,
 }
+"""A module imports rooms on lower floors only, or its own room."""
+
+MOST_FILES = 17
+"""Python files in one folder."""
 
 
-def _rooms_imported(path):
+def _modules():
+    """Dotted name and path of each module of the package."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def _room(module):
+    """Room of a module, the longest name of FLOORS that it begins with."""
+    inside = module.removeprefix("skrobust").removeprefix(".")
+    fitting = [room for room in FLOORS if inside == room or inside.startswith(room + ".")]
+    return max(fitting, key=len, default=None)
+
+
+def _imports(module, path):
+    """Modules of the package that a module imports, with the names it takes from each, lazily or not."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
         if isinstance(node, ast.ImportFrom):
-            if node.level >= 2:
-                yield (node.module or "").split(".")[0] or None
-            elif node.level == 0 and (node.module or "").split(".")[0] == "skrobust":
-                parts = node.module.split(".")
-                yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            target = ".".join([*base, *([node.module] if node.module else [])])
+            if target.split(".")[0] == "skrobust":
+                yield target, [alias.name for alias in node.names]
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                parts = alias.name.split(".")
-                if parts[0] == "skrobust" and len(parts) > 1:
-                    yield parts[1]
+                if alias.name.split(".")[0] == "skrobust":
+                    yield alias.name, []
+
+
+MODULES = dict(_modules())
 
 
 def test_imports_go_to_lower_floors():
     wrong = []
-    for path in PACKAGE.rglob("*.py"):
-        relative = path.relative_to(PACKAGE)
-        if len(relative.parts) < 2:
-            continue
-        room = relative.parts[0]
-        for other in _rooms_imported(path):
-            if other in FLOORS and other != room and FLOORS[other] >= FLOORS[room]:
-                wrong.append(f"{relative}: imports {other}")
+    for module, path in MODULES.items():
+        room = _room(module)
+        for target, names in _imports(module, path) if room else ():
+            targets = [f"{target}.{name}" for name in names if f"{target}.{name}" in MODULES] or [target]
+            for other in {_room(name) for name in targets} - {None, room}:
+                if FLOORS[other] >= FLOORS[room]:
+                    wrong.append(f"{module} imports {target}")
     assert not wrong
 
 
-def test_every_room_has_a_floor():
+def test_no_import_circles():
+    """Module by module, imports inside functions included; a package stands for its `__init__` alone."""
+    graph = {}
+    for module, path in MODULES.items():
+        graph[module] = set()
+        for target, names in _imports(module, path):
+            inner = {f"{target}.{name}" for name in names} & set(MODULES)
+            graph[module] |= inner or ({target} & set(MODULES))
+        graph[module].discard(module)
+    done, circles = set(), []
+
+    def visit(module, trail):
+        if module in trail:
+            circles.append(" -> ".join([*trail[trail.index(module) :], module]))
+        elif module not in done:
+            for target in graph[module]:
+                visit(target, [*trail, module])
+            done.add(module)
+
+    for module in graph:
+        visit(module, [])
+    assert not circles
+
+
+def test_private_names_stay_in_their_room():
+    wrong = []
+    for module, path in MODULES.items():
+        for target, names in _imports(module, path):
+            if _room(target) == _room(module):
+                continue
+            private = [part for part in (*target.split("."), *names) if part.startswith("_") and part != "__version__"]
+            wrong += [f"{module} takes {name} of {target}" for name in private]
+    assert not wrong
+
+
+def test_floors_and_rooms_match():
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
-    assert rooms <= set(FLOORS)
+    assert rooms == {room.split(".")[0] for room in FLOORS}
+    assert all((PACKAGE / room.replace(".", "/") / "__init__.py").exists() for room in FLOORS)
+
+
+def test_no_folder_is_crowded():
+    sizes = {folder: len(list(folder.glob("*.py"))) for folder in PACKAGE.rglob("*") if folder.is_dir()}
+    assert {str(folder): size for folder, size in sizes.items() if size > MOST_FILES} == {}
 
 
 def test_no_file_is_longer_than_500_lines():
@@ -71,7 +134,7 @@ def test_no_file_is_longer_than_500_lines():
     "statement",
     [
         "import skrobust",
-        "import skrobust.signals, skrobust.pursuits, skrobust.bridge, skrobust.frontends, skrobust.datasets",
+        "import skrobust.signals, skrobust.pursuits, skrobust.bridge, skrobust.estimators, skrobust.datasets",
         "import skrobust.evaluation, skrobust.cli",
         "from skrobust import WaveletSparsifier; WaveletSparsifier().fit_transform([[0.0, 1.0, 2.0, 3.0]])",
     ],
@@ -93,7 +156,7 @@ def test_every_public_name_is_on_the_page_of_names():
     page = (pathlib.Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf8")
     sections = {section.split()[0]: section.split() for section in page.split(".. currentmodule:: ")[1:]}
     missing = []
-    for room in [path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists() and path.name != "cli"]:
+    for room in sorted({room.split(".")[0] for room in FLOORS} - {"cli", "kernels"}):
         module = importlib.import_module(f"skrobust.{room}")
         listed = {*sections["skrobust"], *sections.get(module.__name__, ())}
         missing += [f"{module.__name__}.{name}" for name in module.__all__ if name not in listed]

@@ -437,7 +437,7 @@ def main():
 
 def draw(parts, path):
     """Recovery in the upper row; depth, and promised beside measured errors, in the lower one."""
-    from skrobust.displays.style import GRID, INK, MODEL_COLORS, drawing, line_style, model_colors
+    from skrobust.displays.drawing.style import GRID, INK, MODEL_COLORS, drawing, line_style, model_colors
 
     recovery, theorems = parts["recovery"], parts["theorems"]
     names = list(next(iter(recovery["curves"].values()))[0].keys() - {"noise", "sparsity", "lowest"})

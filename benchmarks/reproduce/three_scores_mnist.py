@@ -26,7 +26,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from skrobust.attacks import PGD, Square
 from skrobust.datasets import load_dataset
 from skrobust.displays import RobustnessCurveDisplay
-from skrobust.displays.style import model_colors
+from skrobust.displays.drawing.style import model_colors
 from skrobust.evaluation import Corruption, TradeOff, make_robust_scorer, robustness_report
 from skrobust.evaluation.scoring.robust import evenly_spread
 

@@ -74,8 +74,8 @@ report = robustness_report(
     {"rounded": rounded}, X_test, y_test, eps=[0.05, 0.1, 0.15], baseline={"plain": plain}, n_examples=6
 )
 print(*report.conclusions(), *report.warnings(), sep="\n")
-flattering.plot().ax_.set_title("PGD with exact gradients", loc="left")
-report.plot().ax_.set_title("default attacks", loc="left")
+flattering.plot().set_title("PGD with exact gradients", loc="left")
+report.plot().set_title("default attacks", loc="left")
 
 # %%
 # What the attacks do to images, and which classes are taken for which.

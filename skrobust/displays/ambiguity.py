@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .style import FAINT, GRID, MODEL_COLORS, drawing
+from .drawing.style import FAINT, GRID, MODEL_COLORS, drawing
 
 
 class AmbiguityDisplay:
@@ -29,7 +29,7 @@ class AmbiguityDisplay:
     >>> matplotlib.use("Agg")
     >>> from sklearn.datasets import load_digits
     >>> from skrobust import PolarizingCoder
-    >>> from skrobust.evaluation import AmbiguityDisplay
+    >>> from skrobust.displays import AmbiguityDisplay
     >>> X = load_digits().data / 16
     >>> display = AmbiguityDisplay.from_estimator(PolarizingCoder().fit(X), X, eps=[0, 0.05, 0.1])
     >>> len(display.shares)

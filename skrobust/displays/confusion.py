@@ -6,8 +6,8 @@ from sklearn.utils.multiclass import unique_labels
 
 from skrobust.evaluation.scoring.robust import predicted_labels
 
-from .curve import norm_symbol
-from .style import INK, drawing
+from .drawing.curves import norm_symbol
+from .drawing.style import INK, drawing
 
 
 class ConfusionUnderAttackDisplay:

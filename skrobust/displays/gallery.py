@@ -2,8 +2,11 @@
 
 import numpy as np
 
-from .curve import norm_symbol
-from .style import FAINT, INK, RIGHT, WRONG, drawing, model_colors
+from skrobust.evaluation.report.run import robustness_report
+
+from .drawing.curves import norm_symbol
+from .drawing.gallery import gallery_rows
+from .drawing.style import FAINT, INK, RIGHT, WRONG, drawing, model_colors
 
 
 class PerturbationGalleryDisplay:
@@ -33,8 +36,6 @@ class PerturbationGalleryDisplay:
 
         Further parameters are those of `robustness_report`.
         """
-        from skrobust.evaluation.report.run import robustness_report
-
         words = {"checks": False, "n_examples": n_examples, **report_parameters}
         report = robustness_report(estimator, X, y, eps=attack.eps, attacks=attack, **words)
         return cls.from_report(report, figure=figure)
@@ -86,25 +87,6 @@ class PerturbationGalleryDisplay:
             figure.suptitle(title, fontsize=9, color=FAINT, x=0.01, ha="left")
         self.figure_, self.axes_ = figure, axes
         return self
-
-
-def gallery_rows(examples):
-    """Rows of a gallery from top to bottom.
-
-    Yields
-    ------
-    label : str
-    model : str or None
-        None for the clean images.
-    images : ndarray
-    answers : ndarray
-        The true labels for the clean images, else what the model answers.
-    """
-    yield "clean", None, examples.clean, examples.truth
-    for view in examples.views:
-        yield f"attacked:\n{view.model}", view.model, view.attacked, view.predicted
-        if view.restored is not None:
-            yield "restored by\nits front end", view.model, view.restored, view.predicted
 
 
 def _show(ax, image, value_range):

@@ -10,7 +10,7 @@ from skrobust.dictionaries.measures.trace import trace_of
 from skrobust.operators import LayeredDictionary
 from skrobust.signals import is_tensor
 
-from .style import GRID, INK, MODEL_COLORS, drawing, line_style, model_colors
+from .drawing.style import GRID, INK, MODEL_COLORS, drawing, line_style, model_colors
 
 LEAST_DRAWN = 1e-4
 """Where the scale of relative errors begins: codes that reconstruct exactly have errors of rounding alone."""
@@ -39,7 +39,7 @@ class CoherenceDisplay:
     >>> import matplotlib
     >>> matplotlib.use("Agg")
     >>> import numpy as np
-    >>> from skrobust.evaluation import CoherenceDisplay
+    >>> from skrobust.displays import CoherenceDisplay
     >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary
     >>> rng = np.random.default_rng(0)
     >>> first = ConvolutionalOperator(rng.normal(size=(4, 3, 1)), (12, 1), padding="circular")
@@ -167,7 +167,7 @@ class PursuitTraceDisplay:
     >>> matplotlib.use("Agg")
     >>> from sklearn.datasets import load_digits
     >>> from skrobust import DeepPursuit, LayeredBasisPursuit
-    >>> from skrobust.evaluation import PursuitTraceDisplay
+    >>> from skrobust.displays import PursuitTraceDisplay
     >>> X = load_digits().images[:60] / 16
     >>> deep = DeepPursuit((6, 8), kernel_size=3, n_epochs=1, random_state=0).fit(X)
     >>> cascade = LayeredBasisPursuit(dictionaries=deep.components_).fit(X)

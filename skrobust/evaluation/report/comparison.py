@@ -1,6 +1,6 @@
 """What the figures say of a model beside its baseline, in one plain sentence."""
 
-from skrobust.displays.curve import norm_symbol
+from skrobust.displays.drawing.curves import norm_symbol
 
 from .text import percent
 

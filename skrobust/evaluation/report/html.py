@@ -7,9 +7,9 @@ import re
 
 import numpy as np
 
-from skrobust.displays.curve import RobustnessCurveDisplay, norm_symbol
-from skrobust.displays.gallery import gallery_rows
-from skrobust.displays.style import RIGHT, WRONG, drawing, model_colors
+from skrobust.displays.drawing.curves import curves_of_report, draw_curves, norm_symbol
+from skrobust.displays.drawing.gallery import gallery_rows
+from skrobust.displays.drawing.style import RIGHT, WRONG, drawing, model_colors
 
 from .comparison import accuracy_at, points
 from .report import WORST
@@ -84,7 +84,7 @@ def _inline_svg(report):
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(5.0, 3.4), layout="constrained")
-        RobustnessCurveDisplay.from_report(report, ax=figure.subplots())
+        draw_curves(figure.subplots(), **curves_of_report(report))
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     svg = stream.getvalue()

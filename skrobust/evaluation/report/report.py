@@ -233,16 +233,21 @@ class RobustnessReport:
         text = render(self)
         return text if path is None else write_atomically(path, text)
 
-    def plot(self, ax=None, **kwargs):
-        """Curves of accuracy against eps: see `RobustnessCurveDisplay`.
+    def plot(self, ax=None):
+        """Draw accuracy against eps, one curve for each model, as `skrobust.displays.RobustnessCurveDisplay` does.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            None: a new figure.
 
         Returns
         -------
-        RobustnessCurveDisplay
+        matplotlib.axes.Axes
         """
-        from skrobust.displays.curve import RobustnessCurveDisplay
+        from skrobust.displays.drawing.curves import curves_of_report, draw_curves
 
-        return RobustnessCurveDisplay.from_report(self, ax=ax, **kwargs)
+        return draw_curves(ax, **curves_of_report(self))[0]
 
     def summary(self):
         """The worst-per-image figures as a table in plain text; ``print(report)`` adds the masking checks' verdicts."""
