@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .drawing.style import FAINT, GRID, MODEL_COLORS, drawing
+from skrobust.displays.drawing.style import FAINT, GRID, MODEL_COLORS, drawing
 
 
 class AmbiguityDisplay:

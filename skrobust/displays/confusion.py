@@ -4,10 +4,9 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 from sklearn.utils.multiclass import unique_labels
 
+from skrobust.displays.drawing.curves import norm_symbol
+from skrobust.displays.drawing.style import INK, drawing
 from skrobust.evaluation.scoring.robust import predicted_labels
-
-from .drawing.curves import norm_symbol
-from .drawing.style import INK, drawing
 
 
 class ConfusionUnderAttackDisplay:

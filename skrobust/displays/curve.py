@@ -1,8 +1,7 @@
 """Accuracy against eps."""
 
+from skrobust.displays.drawing.curves import curves_of_report, draw_curves
 from skrobust.evaluation.report.run import robustness_report
-
-from .drawing.curves import curves_of_report, draw_curves
 
 
 class RobustnessCurveDisplay:

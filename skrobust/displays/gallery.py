@@ -2,11 +2,10 @@
 
 import numpy as np
 
+from skrobust.displays.drawing.curves import norm_symbol
+from skrobust.displays.drawing.gallery import gallery_rows
+from skrobust.displays.drawing.style import FAINT, INK, RIGHT, WRONG, drawing, model_colors
 from skrobust.evaluation.report.run import robustness_report
-
-from .drawing.curves import norm_symbol
-from .drawing.gallery import gallery_rows
-from .drawing.style import FAINT, INK, RIGHT, WRONG, drawing, model_colors
 
 
 class PerturbationGalleryDisplay:

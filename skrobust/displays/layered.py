@@ -7,10 +7,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skrobust.dictionaries import layered_coherence, pursuit_trace
 from skrobust.dictionaries.measures.trace import trace_of
+from skrobust.displays.drawing.style import GRID, INK, MODEL_COLORS, drawing, line_style, model_colors
 from skrobust.operators import LayeredDictionary
 from skrobust.signals import is_tensor
-
-from .drawing.style import GRID, INK, MODEL_COLORS, drawing, line_style, model_colors
 
 LEAST_DRAWN = 1e-4
 """Where the scale of relative errors begins: codes that reconstruct exactly have errors of rounding alone."""

@@ -10,10 +10,9 @@ from sklearn.kernel_approximation import Nystroem, RBFSampler
 from sklearn.preprocessing import PolynomialFeatures
 from torch import nn
 
+from skrobust.bridge.converters.classifiers.kernels import make_kernel
+from skrobust.bridge.converters.structure.pipelines import PipelineStep
 from skrobust.bridge.registry import register_module
-
-from .kernels import make_kernel
-from .pipelines import PipelineStep
 
 
 class Selection(nn.Module):

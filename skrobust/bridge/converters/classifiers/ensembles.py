@@ -9,10 +9,9 @@ from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassi
 from torch import nn
 
 from skrobust.bridge.autograd import with_backward
+from skrobust.bridge.converters.structure.pipelines import PipelineStep
 from skrobust.bridge.modules import ClassifierStep, ProbabilityStep
 from skrobust.bridge.registry import register_module
-
-from .pipelines import PipelineStep
 
 
 def mean_log_proba(logs, weights=None):

@@ -3,10 +3,10 @@
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 
+from skrobust.bridge.converters.transformers.decomposition import Projection
 from skrobust.bridge.modules import ClassifierStep
 from skrobust.bridge.registry import register_module
 
-from .decomposition import Projection
 from .linear import linear_step
 from .links import SOFTMAX
 

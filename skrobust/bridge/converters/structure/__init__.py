@@ -1,0 +1,1 @@
+"""Pipelines, unions, searches, and skorch networks."""

@@ -1,0 +1,1 @@
+"""Scalers, decompositions, feature maps and functions."""
