@@ -1,7 +1,17 @@
-"""Linear operators that synthesize signals from codes: convolutional, wavelet, layered."""
+"""Linear operators that synthesize signals from codes: dense, convolutional, wavelet, layered."""
 
-from skrobust.operators.conv.operator import ConvolutionalOperator
-from skrobust.operators.layered.dictionary import LayeredDictionary
-from skrobust.operators.wavelet.basis import WaveletBasis
+from .base import Operator
+from .composed import ComposedOperator
+from .conv.operator import ConvolutionalOperator
+from .dense import DenseOperator
+from .layered.dictionary import LayeredDictionary
+from .wavelet.basis import WaveletBasis
 
-__all__ = ["ConvolutionalOperator", "LayeredDictionary", "WaveletBasis"]
+__all__ = [
+    "ComposedOperator",
+    "ConvolutionalOperator",
+    "DenseOperator",
+    "LayeredDictionary",
+    "Operator",
+    "WaveletBasis",
+]

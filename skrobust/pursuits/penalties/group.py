@@ -1,0 +1,101 @@
+"""The group l1 norm: groups of atoms are used together or not at all."""
+
+import numpy as np
+
+from skrobust.signals import is_tensor
+
+from .base import Penalty, like, per_sample
+
+
+class GroupL1(Penalty):
+    """``sum_p sum_g w_g ||z_{p, g}||_2`` over positions p and groups g of atoms.
+
+    Parameters
+    ----------
+    groups : array-like of int of shape (n_components,) or None, default=None
+        Group of each atom; None: all atoms at a position are one group. To let the channels of an image share their
+        supports, give each channel atoms of its own and the copies of an atom one number.
+    weights : array-like of shape (n_groups,) or None, default=None
+        Of the groups in the order of their numbers, > 0; None: the square root of the size of each group, so that
+        large groups are not favoured.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.pursuits import GroupL1
+    >>> penalty = GroupL1([0, 0, 1], weights=[1.0, 1.0])
+    >>> penalty.prox(np.array([[3.0, 4.0, 0.5]]), 1.0)
+    array([[2.4, 3.2, 0. ]])
+    """
+
+    def __init__(self, groups=None, weights=None):
+        self.groups = groups
+        self.weights = weights
+
+    def value(self, codes):
+        """Weighted sum of the groups' norms."""
+        return per_sample(self._norms(codes) * self._weights(codes))
+
+    def prox(self, values, step):
+        """Shrinks the norm of each group, and keeps its direction."""
+        norms = self._norms(values)
+        tiny = np.finfo(np.float32).tiny
+        return values * self._spread((1 - step * self._weights(values) / norms.clip(tiny)).clip(0), values)
+
+    def dual_norm(self, correlations):
+        """Largest norm of a group relative to its weight."""
+        local = self.local_dual_norm(correlations)
+        flat = local.reshape(len(local), -1)
+        return flat.amax(1) if is_tensor(flat) else flat.max(axis=1)
+
+    def local_dual_norm(self, correlations):
+        """Largest over the groups at each position."""
+        relative = self._norms(correlations) / self._weights(correlations)
+        return relative.amax(-1) if is_tensor(relative) else relative.max(axis=-1)
+
+    def gradient(self, codes):
+        """``w_g z / ||z_g||``."""
+        return codes * self._spread(self._inverse_norms(codes) * self._weights(codes), codes)
+
+    def hessian_product(self, codes, direction):
+        """``w_g (v - z <z, v> / ||z_g||^2) / ||z_g||`` on the groups in use."""
+        inverse = self._inverse_norms(codes)
+        along = self._spread(self._sums(codes * direction) * inverse * inverse, codes)
+        return (direction - codes * along) * self._spread(inverse * self._weights(codes), codes)
+
+    def _members(self, codes):
+        """1 where an atom (row) belongs to a group (column), and the column of each atom."""
+        n_components = codes.shape[-1]
+        groups = np.zeros(n_components, dtype=int) if self.groups is None else np.asarray(self.groups)
+        if groups.shape != (n_components,) or not np.issubdtype(groups.dtype, np.integer):
+            raise ValueError(f"groups must be {n_components} integers, one for each atom, got {self.groups!r}.")
+        names, columns = np.unique(groups, return_inverse=True)
+        return like(groups[:, None] == names, codes), columns
+
+    def _weights(self, codes):
+        members, _ = self._members(codes)
+        if self.weights is None:
+            return members.sum(0) ** 0.5
+        weights = np.asarray(self.weights, dtype=np.float64)
+        if weights.shape != (members.shape[1],) or not (np.isfinite(weights) & (weights > 0)).all():
+            raise ValueError(
+                f"weights must be {members.shape[1]} numbers > 0, one for each group, got {self.weights!r}."
+            )
+        return like(weights, codes)
+
+    def _sums(self, values):
+        return values @ self._members(values)[0]
+
+    def _norms(self, values):
+        squares = self._sums(values * values)
+        if is_tensor(values):  # the square root has no derivative at 0
+            return squares.where(squares > 0, squares.new_ones(())) ** 0.5 * (squares > 0)
+        return squares**0.5
+
+    def _inverse_norms(self, codes):
+        norms = self._norms(codes)
+        return (norms > 0) / (norms + (norms == 0))
+
+    def _spread(self, of_groups, codes):
+        """Gives each atom the value of its group."""
+        return of_groups[..., self._members(codes)[1]]
