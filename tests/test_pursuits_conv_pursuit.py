@@ -20,7 +20,9 @@ from skrobust.pursuits import (
     convolutional_omp,
     convolutional_path,
 )
-from skrobust.pursuits.proximal.fista import Problem, fista
+from skrobust.pursuits.penalties import L1
+from skrobust.pursuits.problem import Problem
+from skrobust.pursuits.proximal.fista import fista
 
 
 def make_problem(shape=(9, 11, 2), kernel=(3, 4), n_atoms=6, padding="same", stride=1, dtype=np.float64, n=3, seed=0):
@@ -244,20 +246,17 @@ def test_proximal_gradient_goes_on_with_those_that_are_not_done():
     operator, X = make_problem((12, 12, 1), (3, 3), 4)
     X[1] *= 1e-3  # its code is zero
 
-    class Counted:
-        lipschitz = operator.lipschitz
+    class Counted(ConvolutionalOperator):
         rows = []
 
-        def synthesize(self, codes):
-            return operator.synthesize(codes)
-
-        def analyze(self, values):
+        def analyze(self, values, *, n_jobs=None):
             self.rows.append(len(values))
-            return operator.analyze(values)
+            return super().analyze(values, n_jobs=n_jobs)
 
-    problem = Problem(X, Counted(), np.full(4, 0.5), None, False, operator.geometry)
-    _, gaps, objectives, counts = fista(problem, np.zeros((3, *operator.code_shape)), tol=1e-4, max_iter=5000)
-    assert (gaps <= 1e-4 * objectives).all()
+    problem = Problem(X, Counted(operator.components, operator.signal_shape), 0.5, L1())
+    result = fista(problem, np.zeros((3, *operator.code_shape)), tol=1e-4, max_iter=5000)
+    assert result.converged.all() and (result.gap <= 1e-4 * result.objective).all()
+    counts = result.n_iter
     assert counts[1] == 0 < min(counts[0], counts[2]) < max(counts)
     assert Counted.rows[0] == 3 and Counted.rows[-1] == 1
     at_last = len(Counted.rows) - Counted.rows.index(1)

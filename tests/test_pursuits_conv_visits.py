@@ -102,7 +102,8 @@ def test_the_working_set_holds_a_code(padding):
 _COMPARE = """
 import sys
 import numpy as np
-from skrobust.pursuits import ConvolutionalOperator, convolutional_basis_pursuit
+from skrobust.operators import ConvolutionalOperator
+from skrobust.pursuits import convolutional_basis_pursuit
 rng = np.random.default_rng(0)
 operator = ConvolutionalOperator(rng.normal(size=(7, 3, 4, 2)), (9, 11, 2))
 X, mask = rng.normal(size=(3, 9, 11, 2)), rng.random((9, 11, 2)) < 0.8

@@ -44,7 +44,7 @@ class CodeDisplay:
     --------
     >>> from sklearn.datasets import load_digits
     >>> from skrobust import ConvSparseCoder
-    >>> from skrobust.dictionaries import CodeDisplay
+    >>> from skrobust.displays import CodeDisplay
     >>> X = load_digits().images / 16
     >>> coder = ConvSparseCoder(6, kernel_size=4, n_epochs=2, random_state=0).fit(X[:100])
     >>> display = CodeDisplay.from_estimator(coder, X[0])  # doctest: +SKIP

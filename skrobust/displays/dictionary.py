@@ -36,7 +36,8 @@ class DictionaryDisplay:
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from skrobust.dictionaries import KSVD, DictionaryDisplay
+    >>> from skrobust.dictionaries import KSVD
+    >>> from skrobust.displays import DictionaryDisplay
     >>> X = load_digits().images
     >>> learner = KSVD(16, n_nonzero_coefs=3, max_iter=3, random_state=0).fit(X)
     >>> display = DictionaryDisplay.from_estimator(learner, X)  # doctest: +SKIP

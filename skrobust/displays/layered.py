@@ -39,7 +39,7 @@ class CoherenceDisplay:
     >>> matplotlib.use("Agg")
     >>> import numpy as np
     >>> from skrobust.displays import CoherenceDisplay
-    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary
+    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
     >>> rng = np.random.default_rng(0)
     >>> first = ConvolutionalOperator(rng.normal(size=(4, 3, 1)), (12, 1), padding="circular")
     >>> second = ConvolutionalOperator(rng.normal(size=(6, 3, 4)), first.code_shape, padding="circular")

@@ -5,15 +5,20 @@ import importlib
 from skrobust.pursuits.greedy.conv.pursuit import convolutional_omp, convolutional_thresholding
 from skrobust.pursuits.greedy.omp.omp import orthogonal_mp, orthogonal_mp_gram
 from skrobust.pursuits.lasso.conv.path import convolutional_path
-from skrobust.pursuits.lasso.conv.pursuit import PursuitResult, convolutional_alpha_max, convolutional_basis_pursuit
+from skrobust.pursuits.lasso.conv.pursuit import convolutional_alpha_max, convolutional_basis_pursuit
 from skrobust.pursuits.lasso.dense import alpha_max, basis_pursuit
-from skrobust.pursuits.layered.cascade import LayeredResult, layered_basis_pursuit, layered_thresholding
+from skrobust.pursuits.layered.cascade import layered_basis_pursuit, layered_thresholding
 from skrobust.pursuits.layered.deep import deep_pursuit
 from skrobust.pursuits.layered.multilayer import multilayer_pursuit
+from skrobust.pursuits.penalties import L1, ElasticNet, GroupL1, Penalty
+from skrobust.pursuits.result import Result
 
 __all__ = [
-    "LayeredResult",
-    "PursuitResult",
+    "L1",
+    "ElasticNet",
+    "GroupL1",
+    "Penalty",
+    "Result",
     "alpha_max",
     "basis_pursuit",
     "convolutional_alpha_max",

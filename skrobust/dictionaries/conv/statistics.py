@@ -43,7 +43,7 @@ class ConvolutionalStatistics:
     --------
     >>> import numpy as np
     >>> from skrobust.dictionaries import ConvolutionalStatistics
-    >>> from skrobust.pursuits import ConvolutionalOperator
+    >>> from skrobust.operators import ConvolutionalOperator
     >>> atoms = np.array([[[1.0], [-1.0]]])
     >>> operator = ConvolutionalOperator(atoms, (3, 1))
     >>> codes = np.array([[[2.0], [0.0], [1.0]]])

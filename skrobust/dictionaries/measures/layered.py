@@ -110,7 +110,7 @@ def layered_coherence(layers, *, n_jobs=None):
     --------
     >>> import numpy as np
     >>> from skrobust.dictionaries import layered_coherence
-    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary
+    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
     >>> first = ConvolutionalOperator([[[1.0, 0.0]], [[0.6, 0.8]]], (1, 2))
     >>> second = ConvolutionalOperator([[[1.0, 0.0]], [[0.0, 1.0]]], (1, 2))
     >>> measures = layered_coherence(LayeredDictionary([first, second]))
@@ -152,7 +152,7 @@ def estimate_frame_potential(layers, n_probes=30, *, random_state=None, n_jobs=N
     --------
     >>> import numpy as np
     >>> from skrobust.dictionaries import estimate_frame_potential, layered_coherence
-    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary
+    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
     >>> rng = np.random.default_rng(0)
     >>> first = ConvolutionalOperator(rng.normal(size=(8, 3, 3, 1)), (12, 12, 1))
     >>> layers = LayeredDictionary([first, ConvolutionalOperator(rng.normal(size=(8, 3, 3, 8)), first.code_shape)])

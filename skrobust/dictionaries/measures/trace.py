@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skrobust.operators.layered.dictionary import sums
 from skrobust.pursuits import layered_thresholding
+from skrobust.signals.arrays import sample_sums
 
 
 class PursuitTrace(NamedTuple):
@@ -51,7 +51,7 @@ def reconstruction_errors(X, layers, codes):
     --------
     >>> import numpy as np
     >>> from skrobust.dictionaries import reconstruction_errors
-    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary
+    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
     >>> identity = ConvolutionalOperator(np.eye(2)[:, None], (1, 2))
     >>> X = np.array([[[3.0, 4.0]]])
     >>> errors, of_signals = reconstruction_errors(X, LayeredDictionary([identity, identity]), [X, 0.5 * X])
@@ -98,7 +98,8 @@ def pursuit_trace(pursuit, X, layers, alpha, *, iterations=range(11), **paramete
     --------
     >>> import numpy as np
     >>> from skrobust.dictionaries import pursuit_trace
-    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, layered_basis_pursuit
+    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+    >>> from skrobust.pursuits import layered_basis_pursuit
     >>> first = ConvolutionalOperator(np.ones((1, 1, 1)), (3, 1))
     >>> X = np.ones((1, 3, 1))
     >>> trace = pursuit_trace(layered_basis_pursuit, X, LayeredDictionary([first]), 0.1, iterations=(0, 5))
@@ -130,7 +131,7 @@ def trace_of(codes_after, X, layers, counts):
 
 def _ratio(values, references):
     """Norms of samples over those of others, in double precision; 0 over 0 is 0."""
-    above, below = (np.sqrt(_array(sums(part * part))) for part in (values, references))
+    above, below = (np.sqrt(_array(sample_sums(part * part))) for part in (values, references))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(above > 0, above / below, 0.0)
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from skrobust.kernels.threads import on_threads
+from skrobust.operators.base import Operator
 from skrobust.signals import is_tensor, kernel_threads
 
 from .geometry import ConvolutionGeometry
@@ -18,7 +19,7 @@ transforms. Of 108 operators, benchmarks/bench_large_atoms.py has none whose eva
 times as long as the other."""
 
 
-class ConvolutionalOperator:
+class ConvolutionalOperator(Operator):
     """A convolutional dictionary: every atom at every position.
 
     The synthesis is a convolution; the atom at position p begins at pixel ``p * stride - offset``::
@@ -61,7 +62,7 @@ class ConvolutionalOperator:
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.pursuits import ConvolutionalOperator
+    >>> from skrobust.operators import ConvolutionalOperator
     >>> operator = ConvolutionalOperator(np.ones((1, 3, 1)), (5, 1))
     >>> codes = np.zeros((1, 5, 1))
     >>> codes[0, 2] = 2.0
@@ -93,12 +94,17 @@ class ConvolutionalOperator:
         if evaluation not in ("auto", "spatial", "fft"):
             raise ValueError(f"evaluation must be 'auto', 'spatial' or 'fft', got {evaluation!r}.")
         self.components = components
-        self.signal_shape = signal_shape
+        self._signal_shape = signal_shape
         self.padding = padding
         self.stride = stride
         self.evaluation = evaluation
         self.geometry = ConvolutionGeometry.of(signal_shape[:-1], components.shape[1:-1], padding, stride)
         self._tables = {}
+
+    @property
+    def signal_shape(self):
+        """``(*grid, n_channels)``."""
+        return self._signal_shape
 
     @property
     def code_shape(self):
@@ -143,7 +149,7 @@ class ConvolutionalOperator:
             float32 for float32, else float64.
         """
         codes = codes if is_tensor(codes) else _as_float(codes)
-        self._check(codes, self.code_shape, "codes")
+        self._check_shape(codes, self.code_shape, "codes")
         if is_tensor(codes):
             return self.on_tensors(codes).synthesize(codes)
         if len(codes) == 0:
@@ -174,7 +180,7 @@ class ConvolutionalOperator:
         ndarray or Tensor of shape ``(n_samples, *code_shape)``
         """
         X = X if is_tensor(X) else _as_float(X)
-        self._check(X, self.signal_shape, "X")
+        self._check_shape(X, self.signal_shape, "X")
         if is_tensor(X):
             return self.on_tensors(X).analyze(X)
         if len(X) == 0:
@@ -208,6 +214,16 @@ class ConvolutionalOperator:
             self._tables[key] = like.new_tensor(self.components)
         return TorchConvolution(self._tables[key], self.geometry, self.evaluation)
 
+    def with_components(self, components):
+        """The same geometry with other atoms of the same shape."""
+        return ConvolutionalOperator(
+            components,
+            self.signal_shape,
+            padding=self.padding,
+            stride=self.stride,
+            evaluation=self.evaluation,
+        )
+
     def descent_tables(self, weights, dtype):
         """What coordinate descent needs: plan, atoms in their forms with their squared norms, weights and inverses."""
         plan, vectors, columns = self._layout(dtype)
@@ -222,11 +238,6 @@ class ConvolutionalOperator:
 
     def __getstate__(self):
         return {**self.__dict__, "_tables": {}}
-
-    def _check(self, values, shape, name):
-        if tuple(values.shape[1:]) != tuple(shape):
-            expected = ", ".join(map(str, shape))
-            raise ValueError(f"{name} must have shape (n_samples, {expected}), got {tuple(values.shape)}.")
 
     def _as_array(self, dtype):
         if is_tensor(self.components):

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from skrobust.operators.conv.operator import ConvolutionalOperator
 from skrobust.signals import is_tensor
+from skrobust.signals.arrays import sample_sums
 
 from .kernels import half_squares_and_penalties
 from .skips import SkipConnection
@@ -55,7 +55,7 @@ class LayeredDictionary:
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary
+    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
     >>> first = ConvolutionalOperator(np.ones((2, 3, 1)), (6, 1), padding="valid")
     >>> second = ConvolutionalOperator(np.ones((4, 2, 2)), first.code_shape, padding="valid", stride=2)
     >>> layers = LayeredDictionary([first, second])
@@ -192,7 +192,7 @@ class LayeredDictionary:
     def objective(self, residuals, codes, penalties, *, n_jobs=None):
         """``1/2 sum_j ||t_j - B_j w_j||^2 + sum_j <penalties_j, |w_j|>`` of each sample, in double precision."""
         return sum(
-            sums(left * left) / 2 + sums(abs(w) * penalty)
+            sample_sums(left * left) / 2 + sample_sums(abs(w) * penalty)
             if is_tensor(w)
             else half_squares_and_penalties(left, w, penalty, n_jobs)
             for left, w, penalty in zip(residuals, codes, penalties, strict=True)
@@ -248,18 +248,7 @@ def analyze(operator, signals, n_jobs):
     return operator.analyze(signals) if is_tensor(signals) else operator.analyze(signals, n_jobs=n_jobs)
 
 
-def sums(values):
-    """Sum over each sample in double precision: an array, or a tensor."""
-    flat = values.reshape(len(values), -1)
-    return flat.double().sum(1) if is_tensor(flat) else flat.sum(axis=1, dtype=np.float64)
-
-
 def _on_arrays(operator):
     if not is_tensor(operator.components):
         return operator
-    return ConvolutionalOperator(
-        operator.components.detach().cpu().double().numpy(),
-        operator.signal_shape,
-        padding=operator.padding,
-        stride=operator.stride,
-    )
+    return operator.with_components(operator.components.detach().cpu().double().numpy())

@@ -43,7 +43,7 @@ class WaveletBasis:
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.pursuits import WaveletBasis
+    >>> from skrobust.operators import WaveletBasis
     >>> basis = WaveletBasis("haar", (4,))
     >>> X = np.array([[3.0, 3.0, 1.0, -1.0]]).reshape(1, 4, 1)
     >>> basis.analyze(X).round(3)

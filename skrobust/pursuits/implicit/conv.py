@@ -5,16 +5,17 @@ import functools
 import warnings
 from numbers import Integral
 
+import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
-from skrobust.operators.conv.operator import ConvolutionalOperator
 from skrobust.pursuits.lasso.conv.pursuit import checked_mask, checked_signals, convolutional_basis_pursuit
+from skrobust.pursuits.penalties import L1, resolve_penalty
 from skrobust.pursuits.proximal.fused import shrink_with_momentum
+from skrobust.pursuits.proximal.momentum import next_momentum
 
 from .adjoint import solve_on_supports
-
-CG_TOL, CG_STEPS = 1e-8, 200
-"""Relative residual and most steps of the linear system of a backward pass."""
+from .solution import CG_TOL, MAX_CG_STEPS, at_solution, conjugate_gradients
 
 
 def unrolled_pursuit(
@@ -23,6 +24,7 @@ def unrolled_pursuit(
     alpha,
     *,
     n_iter,
+    penalty="l1",
     positive=False,
     weights=None,
     mask=None,
@@ -40,10 +42,11 @@ def unrolled_pursuit(
         Its components may be a tensor that requires a gradient.
     alpha : float or Tensor that broadcasts to (n_components,)
     n_iter : int
+    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, default="l1"
     positive : bool, default=False
     weights : Tensor of shape (n_components,) or None, default=None
     mask : array-like, Tensor or None, default=None
-        As for `convolutional_basis_pursuit`. What is missing has no gradient.
+        As for `convolutional_basis_pursuit`. Masked pixels have gradient 0.
     step : float, Tensor or None, default=None
         None: the inverse of the operator's `lipschitz`.
     momentum : bool, default=True
@@ -61,7 +64,8 @@ def unrolled_pursuit(
     --------
     >>> import numpy as np
     >>> import torch
-    >>> from skrobust.pursuits import ConvolutionalOperator, unrolled_pursuit
+    >>> from skrobust.operators import ConvolutionalOperator
+    >>> from skrobust.pursuits import unrolled_pursuit
     >>> operator = ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1))
     >>> X = torch.tensor([[[1.0], [-3.0]]], requires_grad=True)
     >>> codes = unrolled_pursuit(X, operator, 2.0, n_iter=3)
@@ -72,36 +76,59 @@ def unrolled_pursuit(
     _check_tensor("unrolled_pursuit", X, operator)
     if not (isinstance(n_iter, Integral) and n_iter >= 0):
         raise ValueError(f"n_iter must be an integer >= 0, got {n_iter!r}.")
-    counted = checked_mask(mask, X)
-    if counted is not None:
-        X = X.where(counted != 0, X.new_zeros(()))
+    known = checked_mask(mask, X)
+    if known is not None:
+        X = X.where(known != 0, X.new_zeros(()))
     convolution = operator.on_tensors(X)
     step = 1 / operator.lipschitz if step is None else step
-    thresholds = alpha * step if weights is None else alpha * weights * step
     z = X.new_zeros((len(X), *operator.code_shape)) if init is None else init
-    y, t, begins_at_zero = z, 1.0, init is None
     precision = contextlib.nullcontext
     if convolution_dtype is not None:
         precision = functools.partial(torch.autocast, X.device.type, dtype=convolution_dtype)
-    for _ in range(n_iter):
+    advance = _l1_step(alpha, weights, step, positive) if _is_l1(penalty) else _step_of(penalty, positive, alpha, step)
+    y, t = z, 1.0
+    for iteration in range(n_iter):
         with precision():
-            left = X if begins_at_zero else X - convolution.synthesize(y)
-            left = left if counted is None or begins_at_zero else left * counted
-            slopes = convolution.analyze(left)
-        begins_at_zero = False
-        later = (1 + (1 + 4 * t * t) ** 0.5) / 2
-        before = z if momentum and t > 1 else None
-        z, y = shrink_with_momentum(y, before, thresholds, (t - 1) / later, positive, slopes=slopes, step=step)
-        t = later
+            at_zero = init is None and iteration == 0
+            slopes = convolution.analyze(X if at_zero else _masked(X - convolution.synthesize(y), known))
+        t, weight = next_momentum(t)
+        z, y = advance(y, slopes, z if momentum and weight > 0 else None, weight)
     return z
 
 
-def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, mask=None, tol=1e-6, max_iter=1000):
+def _is_l1(penalty):
+    return isinstance(penalty, str) and penalty == "l1"
+
+
+def _l1_step(alpha, weights, step, positive):
+    """One fused proximal gradient step under the l1 norm."""
+    thresholds = alpha * step if weights is None else alpha * weights * step
+
+    def advance(y, slopes, before, momentum):
+        return shrink_with_momentum(y, before, thresholds, momentum, positive, slopes=slopes, step=step)
+
+    return advance
+
+
+def _step_of(penalty, positive, alpha, step):
+    """One proximal gradient step under any penalty."""
+    penalty = resolve_penalty(penalty, positive=positive)
+
+    def advance(y, slopes, before, momentum):
+        z = penalty.prox(y + step * slopes, step * alpha)
+        return z, z if before is None else z + momentum * (z - before)
+
+    return advance
+
+
+def implicit_pursuit(
+    X, operator, alpha, *, penalty="l1", positive=False, weights=None, mask=None, tol=1e-6, max_iter=1000
+):
     """Basis pursuit to a duality gap, differentiable at its solution.
 
-    On the support S of the solution ``D_S^T M (x - D_S z_S) = alpha w_S sign(z_S)`` with the mask M; the backward pass
-    solves that system's adjoint by conjugate gradients. Its memory does not grow with the iterations of the forward
-    pass.
+    On the support S of the solution ``D_S^T M (x - D_S z_S) = alpha g'(z_S)`` with the mask M, and ``g' = w sign(z)``
+    for the l1 norm; the backward pass solves that system's adjoint by conjugate gradients. Its memory does not grow
+    with the iterations of the forward pass.
 
     Parameters
     ----------
@@ -109,10 +136,11 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, mask=N
     operator : ConvolutionalOperator
         Its components may be a tensor that requires a gradient.
     alpha : float or Tensor of no dimension
+    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, default="l1"
     positive : bool, default=False
     weights : Tensor of shape (n_components,) or None, default=None
     mask : array-like, Tensor or None, default=None
-        As for `convolutional_basis_pursuit`. What is missing has no gradient.
+        As for `convolutional_basis_pursuit`. Masked pixels have gradient 0.
     tol : float, default=1e-6
         Relative duality gap of the forward pass.
     max_iter : int, default=1000
@@ -120,12 +148,14 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, mask=N
     Returns
     -------
     Tensor of shape ``(n_samples, *code_shape)``
+        Differentiable in X, atoms, alpha and weights.
 
     Examples
     --------
     >>> import numpy as np
     >>> import torch
-    >>> from skrobust.pursuits import ConvolutionalOperator, implicit_pursuit
+    >>> from skrobust.operators import ConvolutionalOperator
+    >>> from skrobust.pursuits import implicit_pursuit
     >>> operator = ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1))
     >>> X = torch.tensor([[[1.0], [-3.0]]], requires_grad=True)
     >>> implicit_pursuit(X, operator, 2.0).sum().backward()
@@ -133,25 +163,73 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, mask=N
     [0.0, 1.0]
     """
     _check_tensor("implicit_pursuit", X, operator)
-    X, counted = checked_signals(X, operator, mask)
-    components = operator.on_tensors(X).components
-    penalties = alpha * (X.new_ones(len(components)) if weights is None else weights)
+    X, known = checked_signals(X, operator, mask)
+    with warnings.catch_warnings():  # max_iter is the caller's choice
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        codes = convolutional_basis_pursuit(
+            X,
+            operator.with_components(_detached(operator.components)),
+            float(_detached(alpha)),
+            penalty=penalty,
+            positive=positive,
+            weights=None if weights is None else _detached(torch.as_tensor(weights)).cpu().double().numpy(),
+            mask=known,
+            tol=tol,
+            max_iter=max_iter,
+        ).codes
+    if isinstance(penalty, str) and penalty == "l1":  # weights may need a gradient
+        penalty = L1(weights, positive)
+    else:
+        penalty = resolve_penalty(penalty, positive=positive)
+    on_tensors = operator.on_tensors(X)
+    slopes = on_tensors.analyze(_masked(X - on_tensors.synthesize(codes), known)) - alpha * penalty.gradient(codes)
+    hessian = None
+    if not isinstance(penalty, L1):
+        strength = float(_detached(alpha))
 
-    def solve(values, fixed):
-        with warnings.catch_warnings():  # as many steps as the caller grants
-            warnings.simplefilter("ignore")
-            return convolutional_basis_pursuit(
-                values,
-                fixed,
-                float(alpha),
-                positive=positive,
-                weights=None if weights is None else weights.detach().cpu().double().numpy(),
-                mask=counted,
-                tol=tol,
-                max_iter=max_iter,
-            ).codes
+        def hessian(v):
+            return strength * penalty.hessian_product(codes, v)
 
-    return _Implicit.apply(X, components, penalties, operator, counted, solve)
+    return at_solution(slopes, codes, _solver(operator, codes, known, hessian))
+
+
+def with_support_gradient(X, operator, codes):
+    """`codes`, with the derivative of least squares on their support."""
+    codes = codes.detach()
+    on_tensors = operator.on_tensors(X)
+    slopes = on_tensors.analyze(X - on_tensors.synthesize(codes))
+    return at_solution(slopes, codes, _solver(operator, codes))
+
+
+def _solver(operator, codes, mask=None, hessian=None):
+    """Solves the systems of the supports: a kernel for few coefficients on the CPU, else by convolutions."""
+    operator = operator.with_components(_detached(operator.components))
+
+    def solve(right):
+        if hessian is None and right.device.type == "cpu" and right.dtype in (torch.float32, torch.float64):
+            on_arrays = operator.with_components(np.asarray(operator.components))
+            rtol = max(CG_TOL, 8 * torch.finfo(right.dtype).eps)
+            known = None if mask is None else mask.numpy()
+            return torch.as_tensor(
+                solve_on_supports(on_arrays, codes.numpy(), right.numpy(), most=MAX_CG_STEPS, rtol=rtol, mask=known)
+            )
+        support, on_tensors = (codes != 0).to(right), operator.on_tensors(right)
+
+        def apply(v):
+            image = support * on_tensors.analyze(_masked(on_tensors.synthesize(v), mask))
+            return image if hessian is None else image + support * hessian(v)
+
+        return conjugate_gradients(apply, right)
+
+    return solve
+
+
+def _detached(values):
+    return values.detach() if isinstance(values, torch.Tensor) else values
+
+
+def _masked(values, mask):
+    return values if mask is None else values * mask
 
 
 def _check_tensor(name, X, operator):
@@ -160,103 +238,3 @@ def _check_tensor(name, X, operator):
     if tuple(X.shape[1:]) != tuple(operator.signal_shape):
         shape = ", ".join(map(str, operator.signal_shape))
         raise ValueError(f"X must have shape (n_samples, {shape}), got {tuple(X.shape)}.")
-
-
-def with_support_gradient(X, operator, codes):
-    """`codes`, with the derivative of least squares on their support."""
-    components = operator.on_tensors(X).components
-    no_penalties = X.new_zeros(len(components))
-    return _Implicit.apply(X, components, no_penalties, operator, None, lambda values, fixed: codes.detach())
-
-
-def _with_components(operator, components):
-    return ConvolutionalOperator(
-        components,
-        operator.signal_shape,
-        padding=operator.padding,
-        stride=operator.stride,
-        evaluation=operator.evaluation,
-    )
-
-
-class _Implicit(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, X, components, penalties, operator, mask, solve):
-        codes = solve(X, _with_components(operator, components.detach()))
-        ctx.save_for_backward(X, components, penalties, codes)
-        ctx.operator, ctx.mask = operator, mask
-        return codes
-
-    @staticmethod
-    def backward(ctx, grad):
-        X, components, penalties, codes = ctx.saved_tensors
-        signs = codes.sign()
-        fixed = _with_components(ctx.operator, components.detach())
-        adjoint = _adjoint(fixed, codes, grad, ctx.mask)
-        needed = [i for i in range(3) if ctx.needs_input_grad[i]]
-        if needed == [0]:
-            return _counted(fixed.on_tensors(X).synthesize(adjoint), ctx.mask), None, None, None, None, None
-        with torch.enable_grad():
-            inputs = [
-                values.detach().requires_grad_(i in needed) for i, values in enumerate((X, components, penalties))
-            ]
-            convolution = _with_components(ctx.operator, inputs[1]).on_tensors(X)
-            left = _counted(inputs[0] - convolution.synthesize(codes.detach()), ctx.mask)
-            # <adjoint, D^T M (x - D z) - penalties sign(z)>, whose derivative at fixed z is the gradient sought.
-            stationarity = (convolution.synthesize(adjoint) * left).sum() - (adjoint * signs * inputs[2]).sum()
-            found = torch.autograd.grad(stationarity, [inputs[i] for i in needed])
-        gradients = [None] * 6
-        for i, value in zip(needed, found, strict=True):
-            gradients[i] = value
-        return tuple(gradients)
-
-
-def _counted(values, mask):
-    return values if mask is None else values * mask
-
-
-def _adjoint(operator, codes, right, mask):
-    """Solutions of the systems of the supports: among few coefficients on the CPU, else by convolutions."""
-    if right.device.type == "cpu" and right.dtype in (torch.float32, torch.float64):
-        arrays = [values.detach().numpy() for values in (codes, right)]
-        rtol = max(CG_TOL, 8 * torch.finfo(right.dtype).eps)
-        known = None if mask is None else mask.numpy()
-        return torch.as_tensor(solve_on_supports(_on_arrays(operator), *arrays, most=CG_STEPS, rtol=rtol, mask=known))
-    return _adjoint_by_convolutions(operator, codes, right, mask)
-
-
-def _adjoint_by_convolutions(operator, codes, right, mask):
-    support, convolution = (codes != 0).to(right), operator.on_tensors(right)
-
-    def apply(v):
-        return support * convolution.analyze(_counted(convolution.synthesize(v), mask))
-
-    return solve_semidefinite(apply, support * right)
-
-
-def _on_arrays(operator):
-    return _with_components(operator, operator.components.cpu().numpy())
-
-
-def solve_semidefinite(apply, right):
-    """Solutions of positive semidefinite systems, one a sample, by conjugate gradients."""
-
-    def inner(a, b):
-        return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
-
-    solution, residual = torch.zeros_like(right), right
-    direction, squares = right, inner(right, right)
-    goal = squares * CG_TOL**2
-    for _ in range(CG_STEPS):
-        if bool((squares <= goal).all()):
-            break
-        image = apply(direction)
-        curvature = inner(direction, image)
-        going = (squares > goal) & (curvature > 0)
-        length = torch.where(going, squares / torch.where(going, curvature, 1), 0)
-        solution = solution + length * direction
-        residual = residual - length * image
-        later = inner(residual, residual)
-        direction = residual + torch.where(going, later / torch.where(going, squares, 1), 0) * direction
-        squares = torch.where(going, later, squares * 0)
-    return solution

@@ -8,7 +8,7 @@ import torch
 from skrobust.pursuits.layered.cascade import per_layer
 from skrobust.pursuits.layered.deep import deep_pursuit
 
-from .conv import solve_semidefinite
+from .solution import at_solution, conjugate_gradients
 
 
 def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter=1000):
@@ -44,7 +44,8 @@ def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter
     --------
     >>> import numpy as np
     >>> import torch
-    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, implicit_deep_pursuit
+    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+    >>> from skrobust.pursuits import implicit_deep_pursuit
     >>> one = np.ones((1, 1, 1))
     >>> layers = LayeredDictionary([ConvolutionalOperator(one, (2, 1)), ConvolutionalOperator(one, (2, 1))])
     >>> X = torch.tensor([[[1.0], [-3.0]]], dtype=torch.float64, requires_grad=True)
@@ -58,30 +59,15 @@ def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter
         warnings.simplefilter("ignore")  # as many sweeps as the caller grants
         codes = deep_pursuit(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter).codes
     slopes = layers.correlate(layers.residuals(X, codes))
-    # Zero on the support; what it does when X, atoms or penalties move says how the codes move.
     slopes = [slope - penalty * w.sign() for slope, penalty, w in zip(slopes, penalties, codes, strict=True)]
-    flat = _AtSolution.apply(_flat(slopes), _flat(codes), layers, torch.zeros_like(X))
-    return _of_layers(flat, layers)
+    flat, zero = _flat(codes), torch.zeros_like(X)
+    support = (flat != 0).to(X)
 
+    def normal(values):
+        images = layers.residuals(zero, _of_layers(values, layers))
+        return -support * _flat(layers.correlate(images))
 
-class _AtSolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, slopes, codes, layers, zero):
-        ctx.save_for_backward(codes, zero)
-        ctx.layers = layers
-        return codes.clone()
-
-    @staticmethod
-    def backward(ctx, grad):
-        codes, zero = ctx.saved_tensors
-        support, layers = (codes != 0).to(grad), ctx.layers
-
-        def normal(values):
-            images = layers.residuals(zero, _of_layers(values, layers))
-            return -support * _flat(layers.correlate(images))
-
-        with torch.no_grad():
-            return solve_semidefinite(normal, support * grad), None, None, None
+    return _of_layers(at_solution(_flat(slopes), flat, lambda right: conjugate_gradients(normal, right)), layers)
 
 
 def _flat(codes):

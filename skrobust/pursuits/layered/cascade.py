@@ -2,7 +2,6 @@
 
 import warnings
 from numbers import Real
-from typing import NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -10,29 +9,11 @@ from sklearn.exceptions import ConvergenceWarning
 from skrobust.operators.layered.dictionary import analyze, synthesize
 from skrobust.operators.layered.kernels import shrink_and_carry
 from skrobust.pursuits.lasso.conv.pursuit import convolutional_basis_pursuit
-from skrobust.pursuits.proximal.fista import shrink
+from skrobust.pursuits.penalties.l1 import shrink
+from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
+from skrobust.pursuits.result import Result, warn_if_not_converged
 from skrobust.signals import is_tensor
-
-
-class LayeredResult(NamedTuple):
-    """What a layered pursuit found.
-
-    Attributes
-    ----------
-    codes : list of ndarray or Tensor, ``(n_samples, *code_shape)`` each
-        One a layer.
-    gap : ndarray or None
-        Duality gap: of each sample, or for a cascade of each sample and layer. None after a fixed number of steps.
-    objective : ndarray of shape (n_samples,) or (n_samples, n_layers)
-        Likewise.
-    n_iter : ndarray of int of that shape
-    """
-
-    codes: list
-    gap: np.ndarray
-    objective: np.ndarray
-    n_iter: np.ndarray
 
 
 def layered_thresholding(X, layers, threshold, *, positive=True, n_jobs=None):
@@ -58,7 +39,8 @@ def layered_thresholding(X, layers, threshold, *, positive=True, n_jobs=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, layered_thresholding
+    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+    >>> from skrobust.pursuits import layered_thresholding
     >>> first = ConvolutionalOperator(np.ones((1, 2, 1)), (4, 1), padding="valid")
     >>> second = ConvolutionalOperator(np.ones((1, 3, 1)), (3, 1), padding="valid")
     >>> X = np.array([[[1.0], [2.0], [0.0], [-3.0]]])
@@ -109,8 +91,8 @@ def layered_basis_pursuit(
 
     Returns
     -------
-    LayeredResult
-        Gap, objective and steps are of shape (n_samples, n_layers).
+    Result
+        One array of codes a layer; objective, gap, iterations and `converged` of shape (n_samples, n_layers).
 
     References
     ----------
@@ -120,7 +102,8 @@ def layered_basis_pursuit(
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, layered_basis_pursuit
+    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+    >>> from skrobust.pursuits import layered_basis_pursuit
     >>> first = ConvolutionalOperator(np.ones((1, 1, 1)), (4, 1), padding="valid")
     >>> X = np.array([[[1.0], [2.0], [0.0], [-3.0]]])
     >>> result = layered_basis_pursuit(X, LayeredDictionary([first]), 0.5, tol=1e-6)
@@ -130,7 +113,7 @@ def layered_basis_pursuit(
     penalties = per_layer("alpha", alpha, layers, X)
     if step is not None:
         step = per_layer("step", step, layers, X, of_components=False)
-    codes, gaps, objectives, counts = [], [], [], []
+    codes, objectives, gaps, counts, converged = [], [], [], [], []
     for j, operator in enumerate(layers.operators):
         target = layers.target(j, X, codes)
         if tol is None:
@@ -156,18 +139,12 @@ def layered_basis_pursuit(
         gaps.append(found.gap)
         objectives.append(found.objective)
         counts.append(found.n_iter)
+        converged.append(found.converged)
     if tol is None:
-        return LayeredResult(codes, None, None, np.full((len(X), layers.n_layers), max_iter))
-    gaps, objectives, counts = (np.stack(values, axis=1) for values in (gaps, objectives, counts))
-    short = int((gaps > tol * objectives).any(axis=1).sum())
-    if short:
-        warnings.warn(
-            f"{short} of {len(X)} signals did not reach the relative duality gap tol={tol:g} in every layer within "
-            f"max_iter={max_iter}. Increase max_iter or tol.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-    return LayeredResult(codes, gaps, objectives, counts)
+        return Result(codes, None, None, np.full((len(X), layers.n_layers), max_iter), None)
+    result = Result(codes, *(np.stack(values, axis=1) for values in (objectives, gaps, counts, converged)))
+    warn_if_not_converged(result, tol, max_iter)
+    return result
 
 
 def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, n_jobs=None):
@@ -178,10 +155,9 @@ def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, 
         z, ahead, t = state
         for _ in range(n_steps):
             slopes = analyze(operator, X - synthesize(operator, ahead, n_jobs), n_jobs)
-            later = (1 + (1 + 4 * t * t) ** 0.5) / 2
-            carry = (t - 1) / later if momentum else 0.0
-            z, ahead = proximal_step(ahead, z, slopes, step, thresholds, carry, positive, n_jobs)
-            t = later
+            t, weight = next_momentum(t)
+            weight = weight if momentum else 0.0
+            z, ahead = proximal_step(ahead, z, slopes, step, thresholds, weight, positive, n_jobs)
         return z, ahead, t
 
     return in_segments(advance, (z, z, 1.0), n_iter, X, operator.components, thresholds)[0]

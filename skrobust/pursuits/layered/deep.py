@@ -1,18 +1,20 @@
 """Deep pursuit: the codes of all layers at once, by block coordinate descent with feedback and extrapolation."""
 
 import contextlib
-import warnings
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
-from skrobust.operators.layered.dictionary import analyze, sums, synthesize
+from skrobust.operators.layered.dictionary import analyze, synthesize
 from skrobust.operators.layered.kernels import extrapolate
+from skrobust.pursuits.problem import best_scaled_dual
 from skrobust.pursuits.proximal.fista import CHECK_EVERY
+from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
+from skrobust.pursuits.result import Result, warn_if_not_converged
 from skrobust.signals import is_tensor
+from skrobust.signals.arrays import as_array, by_sample, choose, row_index, sample_largest, sample_sums
 
-from .cascade import LayeredResult, layered_thresholding, per_layer, proximal_step
+from .cascade import layered_thresholding, per_layer, proximal_step
 
 MOST_MOMENTUM = 0.9999
 """Extrapolation stays below this share of the root of the ratio of Lipschitz constants, which here is 1."""
@@ -64,7 +66,7 @@ def deep_pursuit(
 
     Returns
     -------
-    LayeredResult
+    Result
         Gap (with `tol`), objective (None for a fixed number of given steps) and sweeps are of shape (n_samples,).
 
     References
@@ -75,7 +77,8 @@ def deep_pursuit(
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, deep_pursuit
+    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+    >>> from skrobust.pursuits import deep_pursuit
     >>> rng = np.random.default_rng(0)
     >>> first = ConvolutionalOperator(rng.normal(size=(3, 2, 1)), (6, 1), padding="valid")
     >>> second = ConvolutionalOperator(rng.normal(size=(4, 2, 3)), first.code_shape, padding="valid")
@@ -95,9 +98,9 @@ def deep_pursuit(
     state = _State(X, layers, penalties, steps, init, positive, extrapolate, safe, n_jobs)
     if tol is None:
         state.sweep(max_iter, to_the_end=not safe)
-        objective = _array(state.final_objective()) if safe else None
-        return LayeredResult(state.codes, None, objective, np.full(len(X), max_iter))
-    if any((_array(penalty) <= 0).any() for penalty in penalties):
+        objective = as_array(state.final_objective()) if safe else None
+        return Result(state.codes, objective, None, np.full(len(X), max_iter), None)
+    if any((as_array(penalty) <= 0).any() for penalty in penalties):
         raise ValueError("alpha must be > 0 in every layer to reach a duality gap. Use tol=None for fixed sweeps.")
     return _to_gap(state, tol, max_iter)
 
@@ -105,7 +108,7 @@ def deep_pursuit(
 class _State:
     """Codes of a batch under way, their syntheses, and the points to which momentum carries both."""
 
-    def __init__(self, X, layers, penalties, steps, codes, positive, extrapolate, safe, n_jobs):
+    def _init__(self, X, layers, penalties, steps, codes, positive, extrapolate, safe, n_jobs):
         self.X, self.layers, self.penalties, self.steps = X, layers, penalties, steps
         self.positive, self.extrapolate, self.n_jobs = positive, extrapolate, n_jobs
         self.thresholds = [step * penalty for step, penalty in zip(steps, penalties, strict=True)]
@@ -146,7 +149,7 @@ class _State:
 
     def _sweep(self, old_codes, old_syntheses, ahead, ahead_syntheses, t, objective, last=False):
         layers, X = self.layers, self.X
-        t = (1 + (1 + 4 * t * t) ** 0.5) / 2
+        t, _ = next_momentum(t)
         # Of the next sweep. What is watched may lose it first.
         momentum = 0.0 if last or self.watched or not self.extrapolate else _momentum(t)
         codes, syntheses, ahead = list(old_codes), list(old_syntheses), list(ahead)
@@ -168,9 +171,9 @@ class _State:
         if self.watched:
             now = self._objective(codes, syntheses)
             rose = now > objective * (1 + self.rounding)
-            codes = [_choose(rose, old, new) for old, new in zip(old_codes, codes, strict=True)]
-            syntheses = [_choose(rose, old, new) for old, new in zip(old_syntheses, syntheses, strict=True)]
-            objective, t = _choose(rose, objective, now), _choose(rose, t * 0 + 1, t)
+            codes = [_choose_samples(rose, old, new) for old, new in zip(old_codes, codes, strict=True)]
+            syntheses = [_choose_samples(rose, old, new) for old, new in zip(old_syntheses, syntheses, strict=True)]
+            objective, t = _choose_samples(rose, objective, now), _choose_samples(rose, t * 0 + 1, t)
             momentum = _momentum(t)
             ahead = self._extrapolated(old_codes, codes, momentum)
         ahead_syntheses = syntheses
@@ -194,7 +197,7 @@ class _State:
         ahead = []
         for old, new in zip(olds, news, strict=True):
             # Under autocast syntheses are of half precision, momentum is not.
-            share = 1 + (momentum if isinstance(momentum, float) else _by_sample(momentum, new).to(new))
+            share = 1 + (momentum if isinstance(momentum, float) else by_sample(momentum, new).to(new))
             ahead.append(old.lerp(new, share))
         return ahead
 
@@ -205,17 +208,15 @@ class _State:
         top = np.zeros(len(self.X))
         for values, penalty in zip(correlations, self.penalties, strict=True):
             scaled = values / penalty if self.positive else abs(values / penalty)
-            top = np.maximum(top, _array(_largest(scaled)))
-        squares = sum(_array(sums(r * r)) for r in left)
-        products = _array(sums(left[0] * self.X))
-        objective = _array(self.layers.objective(left, self.codes, self.penalties, n_jobs=self.n_jobs))
-        tiny = np.finfo(np.float64).tiny
-        scale = np.minimum(products / np.maximum(squares, tiny), 1 / np.maximum(top, tiny)).clip(0)
-        return (objective - scale * products + scale * scale * squares / 2).clip(0), objective
+            top = np.maximum(top, as_array(sample_largest(scaled)))
+        squares = sum(as_array(sample_sums(r * r)) for r in left)
+        products = as_array(sample_sums(left[0] * self.X))
+        objective = as_array(self.layers.objective(left, self.codes, self.penalties, n_jobs=self.n_jobs))
+        return (objective - best_scaled_dual(products, squares, top)).clip(0), objective
 
     def keep(self, rows):
         """Go on with some of the samples."""
-        rows = _index(rows, self.X)
+        rows = row_index(rows, self.X)
         self.X = self.X[rows]
         self.codes, self.ahead = [w[rows] for w in self.codes], [w[rows] for w in self.ahead]
         self.syntheses = [s[rows] for s in self.syntheses]
@@ -236,9 +237,9 @@ def _to_gap(state, tol, max_iter):
         gaps[left], objectives[left], counts[left] = gap, objective, done
         going = (gap > tol * objective) & (done < max_iter)
         if not going.all():
-            ended = _index(~going, state.X)
+            ended = row_index(~going, state.X)
             for whole, w in zip(solved, state.codes, strict=True):
-                whole[_index(left[~going], state.X)] = w[ended]
+                whole[row_index(left[~going], state.X)] = w[ended]
             left = left[going]
             if not len(left):
                 break
@@ -246,20 +247,14 @@ def _to_gap(state, tol, max_iter):
         n_sweeps = min(CHECK_EVERY, max_iter - done)
         state.sweep(n_sweeps)
         done += n_sweeps
-    short = int((gaps > tol * objectives).sum())
-    if short:
-        warnings.warn(
-            f"{short} of {n_samples} signals did not reach the relative duality gap tol={tol:g} within "
-            f"max_iter={max_iter} sweeps. Increase max_iter or tol.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
-    return LayeredResult(solved, gaps, objectives, counts)
+    result = Result(solved, objectives, gaps, counts, gaps <= tol * objectives)
+    warn_if_not_converged(result, tol, max_iter)
+    return result
 
 
 def _momentum(t):
     """Extrapolation of the sweep that begins with t: a number, or one of each sample."""
-    momentum = (t - 1) / ((1 + (1 + 4 * t * t) ** 0.5) / 2)
+    _, momentum = next_momentum(t)
     return min(momentum, MOST_MOMENTUM) if isinstance(t, float) else momentum.clip(0, MOST_MOMENTUM)
 
 
@@ -271,28 +266,5 @@ def _no_gradient(like):
     return torch.no_grad()
 
 
-def _by_sample(values, like):
-    return values.reshape(-1, *[1] * (like.ndim - 1))
-
-
-def _choose(rows, of_them, of_others):
-    """Per sample one of two."""
-    rows = _by_sample(rows, of_them)
-    return of_them.where(rows, of_others) if is_tensor(of_them) else np.where(rows, of_them, of_others)
-
-
-def _largest(values):
-    flat = values.reshape(len(values), -1)
-    return flat.amax(1) if is_tensor(flat) else flat.max(axis=1)
-
-
-def _array(values):
-    return values.detach().cpu().double().numpy() if is_tensor(values) else np.asarray(values, dtype=np.float64)
-
-
-def _index(rows, like):
-    if not is_tensor(like):
-        return rows
-    import torch
-
-    return torch.as_tensor(rows, device=like.device)
+def _choose_samples(rows, where_true, where_false):
+    return choose(rows.reshape(-1, *[1] * (where_true.ndim - 1)), where_true, where_false)

@@ -4,10 +4,13 @@ import math
 
 import numpy as np
 
-from skrobust.operators.layered.dictionary import analyze, sums, synthesize
+from skrobust.operators.layered.dictionary import analyze, synthesize
+from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
+from skrobust.pursuits.result import Result
+from skrobust.signals.arrays import as_array, sample_sums
 
-from .cascade import LayeredResult, layered_thresholding, per_layer, proximal_step
+from .cascade import layered_thresholding, per_layer, proximal_step
 
 
 def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum=True, step=None, n_jobs=None):
@@ -40,7 +43,7 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
 
     Returns
     -------
-    LayeredResult
+    Result
         Objective, of the formula above, and iterations are of shape (n_samples,).
 
     Raises
@@ -56,7 +59,8 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, multilayer_pursuit
+    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+    >>> from skrobust.pursuits import multilayer_pursuit
     >>> first = ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1), padding="valid")
     >>> layers = LayeredDictionary([first, ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1), padding="valid")])
     >>> result = multilayer_pursuit(np.array([[[1.0], [0.2]]]), layers, [0.1, 0.1], max_iter=50)
@@ -84,24 +88,21 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
         deepest, ahead, t = state
         for _ in range(n_iter):
             codes, below = all_layers(ahead), X
-            later = (1 + (1 + 4 * t * t) ** 0.5) / 2
+            t, weight = next_momentum(t)
             for j, operator in enumerate(layers.operators):
                 slope = analyze(operator, below - codes[j], n_jobs)
-                carry = (t - 1) / later if momentum and j + 1 == layers.n_layers else 0.0
+                carry = weight if momentum and j + 1 == layers.n_layers else 0.0
                 below, ahead = proximal_step(
                     codes[j + 1], deepest, slope, steps[j], thresholds[j], carry, positive, n_jobs
                 )
-            deepest, t = below, later
+            deepest = below
         return deepest, ahead, t
 
     atoms = [operator.components for operator in layers.operators]
     codes = all_layers(in_segments(advance, (deepest, deepest, 1.0), max_iter, X, atoms, thresholds)[0])
     left = X - codes[0]
-    objective = sums(left * left) / 2 + sum(
-        sums(abs(w) * penalty) for w, penalty in zip(codes[1:], penalties, strict=True)
+    objective = sample_sums(left * left) / 2 + sum(
+        sample_sums(abs(w) * penalty) for w, penalty in zip(codes[1:], penalties, strict=True)
     )
-    return LayeredResult(codes[1:], None, np.asarray(_detached(objective)), np.full(len(X), max_iter))
+    return Result(codes[1:], as_array(objective), None, np.full(len(X), max_iter), None)
 
-
-def _detached(values):
-    return values.detach().cpu() if hasattr(values, "detach") else values

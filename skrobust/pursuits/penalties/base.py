@@ -2,10 +2,7 @@
 
 import abc
 
-import numpy as np
 from sklearn.base import BaseEstimator
-
-from skrobust.signals import is_tensor
 
 
 class Penalty(BaseEstimator, metaclass=abc.ABCMeta):
@@ -87,24 +84,3 @@ class Penalty(BaseEstimator, metaclass=abc.ABCMeta):
     def hessian_product(self, codes, direction):
         """Product of the Hessian of g on the support with a direction; 0 for penalties that are linear there."""
         return 0 * direction
-
-
-def per_sample(values):
-    """Sum over each sample in double precision."""
-    flat = values.reshape(len(values), -1)
-    return flat.double().sum(1) if is_tensor(flat) else flat.sum(axis=1, dtype=np.float64)
-
-
-def largest(values):
-    """Largest value of each sample."""
-    flat = values.reshape(len(values), -1)
-    return flat.amax(1) if is_tensor(flat) else flat.max(axis=1)
-
-
-def like(values, codes):
-    """`values` as an array or tensor of the kind, dtype and device of codes."""
-    if is_tensor(codes):
-        import torch
-
-        return torch.as_tensor(values).to(codes)
-    return np.asarray(values, dtype=codes.dtype)

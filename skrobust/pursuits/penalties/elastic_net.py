@@ -2,7 +2,9 @@
 
 from numbers import Real
 
-from .base import Penalty, per_sample
+from skrobust.signals.arrays import by_sample, sample_sums
+
+from .base import Penalty
 from .l1 import L1, shrink
 
 
@@ -38,7 +40,7 @@ class ElasticNet(Penalty):
 
     def value(self, codes):
         """Both terms."""
-        return self.l1_ratio * self._l1.value(codes) + (1 - self.l1_ratio) / 2 * per_sample(codes * codes)
+        return self.l1_ratio * self._l1.value(codes) + (1 - self.l1_ratio) / 2 * sample_sums(codes * codes)
 
     def prox(self, values, step):
         """Soft thresholding, then scaling."""
@@ -46,8 +48,8 @@ class ElasticNet(Penalty):
 
     def conjugate(self, correlations, alpha):
         """``||S(c, alpha l1_ratio)||^2 / (2 alpha (1 - l1_ratio))`` with soft thresholding S."""
-        above = shrink(correlations, alpha * self.l1_ratio, self.positive)
-        return per_sample(above * above) / (2 * alpha * (1 - self.l1_ratio))
+        above = shrink(correlations, by_sample(alpha, correlations) * self.l1_ratio, self.positive)
+        return sample_sums(above * above) / (2 * alpha * (1 - self.l1_ratio))
 
     def alpha_max(self, correlations):
         """That of the l1 term."""

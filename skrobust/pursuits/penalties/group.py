@@ -3,8 +3,9 @@
 import numpy as np
 
 from skrobust.signals import is_tensor
+from skrobust.signals.arrays import last_axis_largest, like, sample_largest, sample_sums
 
-from .base import Penalty, like, per_sample
+from .base import Penalty
 
 
 class GroupL1(Penalty):
@@ -34,7 +35,7 @@ class GroupL1(Penalty):
 
     def value(self, codes):
         """Weighted sum of the groups' norms."""
-        return per_sample(self._norms(codes) * self._weights(codes))
+        return sample_sums(self._norms(codes) * self._weights(codes))
 
     def prox(self, values, step):
         """Shrinks the norm of each group, and keeps its direction."""
@@ -44,14 +45,11 @@ class GroupL1(Penalty):
 
     def dual_norm(self, correlations):
         """Largest norm of a group relative to its weight."""
-        local = self.local_dual_norm(correlations)
-        flat = local.reshape(len(local), -1)
-        return flat.amax(1) if is_tensor(flat) else flat.max(axis=1)
+        return sample_largest(self.local_dual_norm(correlations))
 
     def local_dual_norm(self, correlations):
         """Largest over the groups at each position."""
-        relative = self._norms(correlations) / self._weights(correlations)
-        return relative.amax(-1) if is_tensor(relative) else relative.max(axis=-1)
+        return last_axis_largest(self._norms(correlations) / self._weights(correlations))
 
     def gradient(self, codes):
         """``w_g z / ||z_g||``."""

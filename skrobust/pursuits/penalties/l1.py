@@ -3,8 +3,9 @@
 import numpy as np
 
 from skrobust.signals import is_tensor
+from skrobust.signals.arrays import last_axis_largest, like, sample_largest, sample_sums
 
-from .base import Penalty, largest, like, per_sample
+from .base import Penalty
 
 
 class L1(Penalty):
@@ -34,7 +35,7 @@ class L1(Penalty):
 
     def value(self, codes):
         """Weighted sum of magnitudes."""
-        return per_sample(self._weighted(abs(codes), codes))
+        return sample_sums(self._weighted(abs(codes), codes))
 
     def prox(self, values, step):
         """Soft thresholding; with `positive`, followed by the positive part."""
@@ -42,12 +43,11 @@ class L1(Penalty):
 
     def dual_norm(self, correlations):
         """Largest magnitude (with `positive`, value) relative to its weight."""
-        return largest(self._relative(correlations)).clip(0)
+        return sample_largest(self._relative(correlations)).clip(0)
 
     def local_dual_norm(self, correlations):
         """Largest over the atoms at each position."""
-        relative = self._relative(correlations)
-        return relative.amax(-1) if is_tensor(relative) else relative.max(axis=-1)
+        return last_axis_largest(self._relative(correlations))
 
     def gradient(self, codes):
         """``w sign(z)``."""

@@ -10,7 +10,7 @@ from skrobust.kernels.threads import on_threads
 from skrobust.operators.conv.geometry import stripe_counts
 from skrobust.operators.conv.operator import ConvolutionalOperator, flat_rows
 from skrobust.pursuits.lasso.conv.pursuit import checked_signals
-from skrobust.pursuits.proximal.fista import shrink
+from skrobust.pursuits.penalties.l1 import shrink
 from skrobust.signals import batch_slices, is_tensor, kernel_threads
 
 
@@ -45,7 +45,8 @@ def convolutional_thresholding(X, operator, threshold, *, positive=False, stripe
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.pursuits import ConvolutionalOperator, convolutional_thresholding
+    >>> from skrobust.operators import ConvolutionalOperator
+    >>> from skrobust.pursuits import convolutional_thresholding
     >>> operator = ConvolutionalOperator(np.ones((1, 1, 1)), (3, 1))
     >>> convolutional_thresholding(np.array([[[3.0], [-3.0], [1.0]]]), operator, 2.0).ravel()
     array([ 1., -1.,  0.])
@@ -149,7 +150,8 @@ def convolutional_omp(
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.pursuits import ConvolutionalOperator, convolutional_omp
+    >>> from skrobust.operators import ConvolutionalOperator
+    >>> from skrobust.pursuits import convolutional_omp
     >>> operator = ConvolutionalOperator(np.array([[[1.0], [2.0]], [[2.0], [-1.0]]]), (6, 1))
     >>> codes = np.zeros((1, 6, 2))
     >>> codes[0, 1, 0], codes[0, 4, 1] = 3.0, -1.0

@@ -7,7 +7,7 @@ import numpy as np
 
 from skrobust.kernels.vectors import kernel, take_number
 from skrobust.operators.conv.vectors import arrivals, arrive
-from skrobust.pursuits.proximal.fista import LOCAL_FROM
+from skrobust.pursuits.problem import LOCAL_SCALING_FROM
 
 from .candidates import collect, drop_zeros, enrol_code, write_code
 from .descent import (
@@ -80,7 +80,7 @@ def _weigh(signal, buffers, plan, peaks, penalties, alpha, tol, most, candidates
     objective = 0.5 * squares + penalty
     gap = max(0.0, objective - state[BOUND])
     state[GAP], state[OBJECTIVE] = gap, objective
-    state[LOCAL] = gap > tol * objective and (gap <= LOCAL_FROM * tol * objective or state[DONE] >= most)
+    state[LOCAL] = gap > tol * objective and (gap <= LOCAL_SCALING_FROM * tol * objective or state[DONE] >= most)
     if state[LOCAL]:
         scales = np.ones((plan.height, plan.width), residual.dtype)
         across = np.ones((plan.code_height, plan.width), residual.dtype)

@@ -12,7 +12,7 @@ import numpy as np
 from skrobust.kernels.vectors import aligned_zeros, inlined, kernel, lanes, take_number
 from skrobust.operators.conv.kernels import lay_signal, row_buffer
 from skrobust.operators.conv.vectors import minimise_over
-from skrobust.pursuits.proximal.fista import LOCAL_FROM
+from skrobust.pursuits.problem import LOCAL_SCALING_FROM
 
 from .candidates import MASKED, PLAIN, collect, drop_zeros, enrol_code, room_for_candidates, room_for_steps, write_code
 from .dual import dual_value, largest_correlation, lower_scales, scale_pixels
@@ -142,7 +142,7 @@ def _descend(signal, counts, n, room, tables, plan, weights, rates, alpha, posit
             bound = max(bound, value)
             objective = 0.5 * squares + l1_norm(penalties, candidates, n)
             gap = max(0.0, objective - bound)
-            if gap > tol * objective and n > 0 and (gap <= LOCAL_FROM * tol * objective or done >= most):
+            if gap > tol * objective and n > 0 and (gap <= LOCAL_SCALING_FROM * tol * objective or done >= most):
                 scales[:] = across[:] = 1
                 lower_scales(scales, across, peaks, plan, alpha)
                 scale_pixels(residual, scales, plan, kept)

@@ -33,7 +33,8 @@ def convolutional_path(X, operator, alphas, **parameters):
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.pursuits import ConvolutionalOperator, convolutional_alpha_max, convolutional_path
+    >>> from skrobust.operators import ConvolutionalOperator
+    >>> from skrobust.pursuits import convolutional_alpha_max, convolutional_path
     >>> rng = np.random.default_rng(0)
     >>> operator = ConvolutionalOperator(rng.normal(size=(3, 4, 1)), (50, 1))
     >>> X = rng.normal(size=(2, 50, 1))

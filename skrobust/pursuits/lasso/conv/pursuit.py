@@ -1,55 +1,39 @@
-"""Basis pursuit over convolutional dictionaries: the penalty is checked, a solver chosen, the gap reported."""
+"""Basis pursuit over convolutional dictionaries: checks input, chooses a solver, reports the duality gap."""
 
-import warnings
 from numbers import Integral, Real
-from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from skrobust.kernels.threads import on_threads
-from skrobust.operators.conv.operator import ConvolutionalOperator, flat_rows
-from skrobust.pursuits.proximal.fista import Problem, fista
+from skrobust.operators.conv.operator import flat_rows
+from skrobust.pursuits.penalties import L1, resolve_penalty
+from skrobust.pursuits.problem import Problem
+from skrobust.pursuits.proximal.fista import fista
+from skrobust.pursuits.result import Result, warn_if_not_converged
 from skrobust.signals import batch_slices, is_tensor, kernel_threads
+from skrobust.signals.arrays import as_array, like
 
 DENSE_SHARE = 0.5
 """Share of coefficients other than zero from which proximal gradient is faster than coordinate descent."""
 
 MOST_CANDIDATES = 1 << 22
-"""Candidates for which there is room in any case: what is not used of it costs nothing."""
+"""Least capacity of the working set: memory that is never touched costs nothing."""
 
 CACHED_BYTES = 1 << 21
 """Codes that proximal gradient treats at a time: they stay in the cache."""
 
 
-class PursuitResult(NamedTuple):
-    """What `convolutional_basis_pursuit` found.
-
-    Attributes
-    ----------
-    codes : ndarray or Tensor of shape ``(n_samples, *code_shape)``
-    gap : ndarray of shape (n_samples,)
-        Duality gap: the objective lies at most so much above its minimum, to within rounding.
-    objective : ndarray of shape (n_samples,)
-    n_iter : ndarray of int of shape (n_samples,)
-        Sweeps over the working set, or proximal gradient steps.
-    """
-
-    codes: Any
-    gap: np.ndarray
-    objective: np.ndarray
-    n_iter: np.ndarray
-
-
-def convolutional_alpha_max(X, operator, *, positive=False, weights=None, mask=None, n_jobs=None):
+def convolutional_alpha_max(X, operator, *, penalty="l1", positive=False, weights=None, mask=None, n_jobs=None):
     """Smallest penalty at which the code of each signal is zero.
 
-    It is ``max_k |D_k^T x| / w_k``.
+    For the l1 norm it is ``max_k |D_k^T x| / w_k``.
 
     Parameters
     ----------
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     operator : ConvolutionalOperator
+    penalty : str or Penalty, default="l1"
+        As for `convolutional_basis_pursuit`.
     positive : bool, default=False
     weights : array-like of shape (n_components,) or None, default=None
     mask : array-like or None, default=None
@@ -62,20 +46,18 @@ def convolutional_alpha_max(X, operator, *, positive=False, weights=None, mask=N
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.pursuits import ConvolutionalOperator, convolutional_alpha_max
+    >>> from skrobust.operators import ConvolutionalOperator
+    >>> from skrobust.pursuits import convolutional_alpha_max
     >>> operator = ConvolutionalOperator(np.ones((1, 2, 1)), (4, 1))
     >>> convolutional_alpha_max(np.array([[[1.0], [2.0], [0.0], [0.0]]]), operator)
     array([3.])
     """
     X, _ = checked_signals(X, operator, mask)
-    weights = _checked_weights(weights, operator)
+    penalty = _checked_penalty(penalty, positive, weights, operator)
     tops = np.empty(len(X))
     for batch in batch_slices(len(X), 2 * int(np.prod(operator.code_shape)) * _itemsize(X)):
-        correlations = operator.analyze(X[batch]) if is_tensor(X) else operator.analyze(X[batch], n_jobs=n_jobs)
-        scaled = correlations / _like(weights, X)
-        flat = (scaled if positive else abs(scaled)).reshape(len(scaled), -1)
-        tops[batch] = flat.amax(1).detach().cpu().numpy() if is_tensor(X) else flat.max(axis=1)
-    return tops.clip(0)
+        tops[batch] = as_array(penalty.alpha_max(operator.analyze(X[batch], n_jobs=n_jobs)))
+    return tops
 
 
 def convolutional_basis_pursuit(
@@ -83,6 +65,7 @@ def convolutional_basis_pursuit(
     operator,
     alpha,
     *,
+    penalty="l1",
     positive=False,
     weights=None,
     mask=None,
@@ -98,27 +81,30 @@ def convolutional_basis_pursuit(
 
         1/2 ||mask * (x - D z)||^2 + alpha sum_k w_k ||z_k||_1
 
-    to a relative duality gap: ``gap <= tol * objective``, so the objective is certified to lie within that of its
-    minimum.
+    or, with another `penalty` g, ``1/2 ||mask * (x - D z)||^2 + alpha g(z)``, to a relative duality gap: ``gap <= tol
+    * objective``, so the objective is certified to lie within that of its minimum.
 
     Parameters
     ----------
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     operator : ConvolutionalOperator
     alpha : float
-        Weight of the l1 norm, > 0.
+        Weight of the penalty, > 0.
+    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, default="l1"
+        Coordinate descent knows "l1" with one weight an atom; any other penalty is solved by "fista".
     positive : bool, default=False
         Codes >= 0.
     weights : array-like of shape (n_components,) or None, default=None
-        Relative penalties of the atoms, > 0; None: 1.
+        Relative penalties of the atoms, > 0, for "l1"; None: 1. Penalties that differ by position:
+        ``penalty=L1(weights)``.
     mask : array-like of shape signal_shape, signal_shape[:-1] or either behind ``n_samples``, or None, default=None
         True (or 1) where a value is known, False (or 0) where it is missing, whatever X has there, NaN included.
     init : array-like or Tensor of shape ``(n_samples, *code_shape)`` or None, default=None
         Where to begin, such as the codes at a larger alpha.
     solver : {"auto", "descent", "fista"}, default="auto"
-        "descent": coordinate descent on a working set, for sparse codes, on the CPU. "fista": accelerated proximal
-        gradient with adaptive restart. "auto": descent, and fista for the signals more than half of whose
-        coefficients become nonzero, for operators with ``evaluation="fft"`` and on other devices.
+        "descent": coordinate descent on a working set, for sparse codes under "l1", on the CPU. "fista": accelerated
+        proximal gradient with adaptive restart. "auto": descent where it applies, and fista for signals more than half
+        of whose coefficients become nonzero, for operators with ``evaluation="fft"`` and on other devices.
     tol : float, default=1e-3
         Relative duality gap.
     max_iter : int, default=1000
@@ -128,8 +114,8 @@ def convolutional_basis_pursuit(
 
     Returns
     -------
-    PursuitResult
-        ``codes``, ``gap``, ``objective`` and ``n_iter``.
+    Result
+        ``codes``, ``objective``, ``gap``, ``n_iter`` and ``converged``, one value a sample.
 
     Raises
     ------
@@ -148,7 +134,8 @@ def convolutional_basis_pursuit(
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.pursuits import ConvolutionalOperator, convolutional_basis_pursuit
+    >>> from skrobust.operators import ConvolutionalOperator
+    >>> from skrobust.pursuits import convolutional_basis_pursuit
     >>> operator = ConvolutionalOperator(np.array([[[1.0], [2.0], [1.0]]]) / 6**0.5, (8, 1))
     >>> X = np.zeros((1, 8, 1))
     >>> X[0, 2:5, 0] = [1, 2, 1]
@@ -166,43 +153,35 @@ def convolutional_basis_pursuit(
         raise ValueError(f"tol must be a number >= 0, got {tol!r}.")
     if not (isinstance(max_iter, Integral) and max_iter >= 1):
         raise ValueError(f"max_iter must be an integer >= 1, got {max_iter!r}.")
-    weights = _checked_weights(weights, operator)
+    penalty = _checked_penalty(penalty, positive, weights, operator)
+    by_atom = _weights_of_atoms(penalty, operator)
+    if solver == "descent" and by_atom is None:
+        raise ValueError(
+            f"solver='descent' needs penalty='l1' with one weight an atom, got {penalty!r}: use solver='fista'."
+        )
     X, counted = checked_signals(X, operator, mask)
     init = None if init is None else _checked_init(init, (len(X), *operator.code_shape), X)
     if len(X) == 0:
-        codes = np.zeros((0, *operator.code_shape), dtype=np.float64)
-        return PursuitResult(_like(codes, X), np.empty(0), np.empty(0), np.empty(0, dtype=np.int64))
-    if is_tensor(X) and not (X.device.type == "cpu" and solver != "fista"):
+        empty, no = np.empty(0), np.empty(0, dtype=bool)
+        return Result(like(np.zeros((0, *operator.code_shape)), X), empty, empty, empty.astype(np.int64), no)
+    if is_tensor(X) and (X.device.type != "cpu" or solver == "fista" or by_atom is None):
         if solver == "descent":
             raise ValueError("solver='descent' runs on the CPU only; use solver='fista' for tensors elsewhere.")
-        result = _on_tensors(X, operator, alpha, positive, weights, counted, init, tol, max_iter)
+        result = _on_tensors(X, operator, alpha, penalty, counted, init, tol, max_iter)
     else:
         if is_tensor(operator.components):
-            operator = ConvolutionalOperator(
-                operator.components.detach().cpu().numpy(),
-                operator.signal_shape,
-                padding=operator.padding,
-                stride=operator.stride,
-                evaluation=operator.evaluation,
-            )
+            operator = operator.with_components(operator.components.detach().cpu().numpy())
         arrays = [v.detach().numpy() if is_tensor(v) else v for v in (X, counted, init)]
-        result = _on_arrays(arrays[0], operator, alpha, positive, weights, *arrays[1:], solver, tol, max_iter, n_jobs)
+        result = _on_arrays(arrays[0], operator, alpha, penalty, by_atom, *arrays[1:], solver, tol, max_iter, n_jobs)
         if is_tensor(X):
             result = result._replace(codes=X.new_tensor(result.codes))
-    short = int((result.gap > tol * result.objective).sum())
-    if short:
-        worst = float((result.gap / np.maximum(result.objective, np.finfo(float).tiny)).max())
-        warnings.warn(
-            f"{short} of {len(X)} signals ended at max_iter={max_iter} with a relative duality gap above tol={tol:g} "
-            f"(largest {worst:.1e}). Raise max_iter, alpha or tol.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+    warn_if_not_converged(result, tol, max_iter)
     return result
 
 
-def _on_arrays(X, operator, alpha, positive, weights, mask, init, solver, tol, max_iter, n_jobs):
+def _on_arrays(X, operator, alpha, penalty, by_atom, mask, init, solver, tol, max_iter, n_jobs):
     n_samples = len(X)
+    positive = getattr(penalty, "positive", False)
     if init is None:
         codes = np.zeros((n_samples, *operator.code_shape), dtype=X.dtype)
     else:
@@ -212,25 +191,26 @@ def _on_arrays(X, operator, alpha, positive, weights, mask, init, solver, tol, m
     gaps, objectives = np.full(n_samples, np.inf), np.empty(n_samples)
     counts = np.zeros(n_samples, dtype=np.int64)
     dense = np.arange(n_samples)
-    # However large the atoms: sparse codes need few of their products.
-    if solver == "descent" or (solver == "auto" and operator.evaluation != "fft"):
+    # Sparse codes need few of the products of even large atoms.
+    if solver == "descent" or (solver == "auto" and by_atom is not None and operator.evaluation != "fft"):
         share = 1.0 if solver == "descent" else DENSE_SHARE
         report = _descend(
-            X, operator, alpha, positive, weights, mask, codes, init is not None, tol, max_iter, share, n_jobs
+            X, operator, alpha, positive, by_atom, mask, codes, init is not None, tol, max_iter, share, n_jobs
         )
         gaps, objectives, counts = report[:, 0].copy(), report[:, 1].copy(), report[:, 2].astype(np.int64)
         dense = np.flatnonzero(np.isinf(gaps))
-    penalties = (alpha * weights).astype(X.dtype)
+    converged = gaps <= tol * objectives
     if len(dense):
         each = max(1, CACHED_BYTES // codes[0].nbytes)
-        threaded = _Threaded(operator, n_jobs)
         for first in range(0, len(dense), each):
             rows = dense[first : first + each]
-            counted = None if mask is None else np.broadcast_to(mask, X.shape)[rows]
-            problem = Problem(X[rows], threaded, penalties, counted, positive, operator.geometry)
-            codes[rows], gaps[rows], objectives[rows], steps = fista(problem, codes[rows], tol=tol, max_iter=max_iter)
+            known = None if mask is None else np.broadcast_to(mask, X.shape)[rows]
+            problem = Problem(X[rows], operator, alpha, penalty, known, n_jobs)
+            codes[rows], objectives[rows], gaps[rows], steps, converged[rows] = fista(
+                problem, codes[rows], tol=tol, max_iter=max_iter
+            )
             counts[rows] += steps
-    return PursuitResult(codes, gaps, objectives, counts)
+    return Result(codes, objectives, gaps, counts, converged)
 
 
 def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_iter, share, n_jobs):
@@ -312,38 +292,21 @@ def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, 
     return state[GAP], state[OBJECTIVE], state[DONE], state[ENDING]
 
 
-def _on_tensors(X, operator, alpha, positive, weights, mask, init, tol, max_iter):
+def _on_tensors(X, operator, alpha, penalty, mask, init, tol, max_iter):
     import torch
 
     with torch.no_grad():
         codes = X.new_zeros((len(X), *operator.code_shape)) if init is None else init
         values = X.detach()
         each = len(X) if X.device.type != "cpu" else max(1, CACHED_BYTES // (codes[0].numel() * codes.element_size()))
-        gaps, objectives = np.empty(len(X)), np.empty(len(X))
-        counts = np.empty(len(X), dtype=np.int64)
-        solved = []
+        parts = []
         for first in range(0, len(X), each):
             rows = slice(first, first + each)
-            counted = None if mask is None else mask.expand(X.shape)[rows]
-            penalties = _like(alpha * weights, X)
-            problem = Problem(values[rows], operator, penalties, counted, positive, operator.geometry)
-            part, gaps[rows], objectives[rows], counts[rows] = fista(problem, codes[rows], tol=tol, max_iter=max_iter)
-            solved.append(part)
-        return PursuitResult(torch.cat(solved), gaps, objectives, counts)
-
-
-class _Threaded:
-    """An operator on arrays with a bound on its threads."""
-
-    def __init__(self, operator, n_jobs):
-        self.operator, self.n_jobs = operator, n_jobs
-        self.lipschitz = operator.lipschitz
-
-    def synthesize(self, codes):
-        return self.operator.synthesize(codes, n_jobs=self.n_jobs)
-
-    def analyze(self, X):
-        return self.operator.analyze(X, n_jobs=self.n_jobs)
+            known = None if mask is None else mask.expand(X.shape)[rows]
+            problem = Problem(values[rows], operator, alpha, penalty, known)
+            parts.append(fista(problem, codes[rows], tol=tol, max_iter=max_iter))
+        solved, *figures = zip(*parts, strict=True)
+        return Result(torch.cat(solved), *map(np.concatenate, figures))
 
 
 def in_floats(X):
@@ -397,18 +360,24 @@ def _itemsize(X):
     return X.element_size() if is_tensor(X) else X.itemsize
 
 
-def _like(values, X):
-    return X.new_tensor(values) if is_tensor(X) else np.asarray(values, dtype=X.dtype)
+def _checked_penalty(penalty, positive, weights, operator):
+    if weights is not None:
+        n_components = operator.code_shape[-1]
+        weights = np.asarray(weights, dtype=np.float64)
+        if weights.shape != (n_components,) or not (np.isfinite(weights) & (weights > 0)).all():
+            raise ValueError(f"weights must be {n_components} numbers > 0, one for each atom, got {weights!r}.")
+    return resolve_penalty(penalty, positive=positive, weights=weights)
 
 
-def _checked_weights(weights, operator):
+def _weights_of_atoms(penalty, operator):
+    """One weight an atom if coordinate descent can solve for this penalty, else None."""
     n_components = operator.code_shape[-1]
-    if weights is None:
+    if type(penalty) is not L1:
+        return None
+    if penalty.weights is None:
         return np.ones(n_components)
-    weights = np.asarray(weights, dtype=np.float64)
-    if weights.shape != (n_components,) or not (np.isfinite(weights) & (weights > 0)).all():
-        raise ValueError(f"weights must be {n_components} numbers > 0, one for each atom, got {weights!r}.")
-    return weights
+    weights = as_array(penalty.weights)
+    return weights if weights.shape == (n_components,) else None
 
 
 def checked_mask(mask, X):
@@ -427,4 +396,4 @@ def checked_mask(mask, X):
         )
     if not np.isin(values, (0, 1)).all():
         raise ValueError("mask must hold 0 (missing) and 1 (known), or False and True.")
-    return _like(values.astype(np.float64), X)
+    return like(values.astype(np.float64), X)

@@ -1,0 +1,81 @@
+"""Derivatives of codes at the solution of a pursuit, by the implicit function theorem."""
+
+import torch
+
+CG_TOL, MAX_CG_STEPS = 1e-8, 200
+"""Relative residual, and most steps, of the linear system of a backward pass."""
+
+
+def at_solution(slopes, codes, solve):
+    """Codes as they are, with the derivative of the solution.
+
+    At a solution the slopes ``D^T M (x - D z) - alpha g'(z)`` are 0 on the support of z. If signal, dictionary or
+    penalty move by a little, the support stays and the codes move so that the slopes stay 0: the derivative of the
+    codes is the inverse of ``H = D_S^T M D_S + alpha g''(z)`` times that of the slopes.
+
+    Parameters
+    ----------
+    slopes : Tensor of the shape of codes
+        Recorded by autograd as a function of all that the codes shall be differentiated by, at fixed codes.
+    codes : Tensor
+        Detached.
+    solve : callable
+        Maps a right-hand side that is 0 off the support to the solution of ``H u = right`` that is 0 there.
+
+    Returns
+    -------
+    Tensor
+    """
+    return _AtSolution.apply(slopes, codes, solve)
+
+
+class _AtSolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, slopes, codes, solve):
+        ctx.save_for_backward(codes)
+        ctx.solve = solve
+        return codes.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (codes,) = ctx.saved_tensors
+        with torch.no_grad():
+            return ctx.solve((codes != 0).to(grad) * grad), None, None
+
+
+def conjugate_gradients(apply, right, *, tol=CG_TOL, max_iter=MAX_CG_STEPS):
+    """Solutions of positive semidefinite systems, one a sample.
+
+    Parameters
+    ----------
+    apply : callable
+        The matrices, as a function of a tensor of the shape of `right`.
+    right : Tensor of shape (n_samples, ...)
+    tol : float, default=1e-8
+        Relative residual.
+    max_iter : int, default=200
+
+    Returns
+    -------
+    Tensor
+    """
+
+    def inner(a, b):
+        return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
+
+    solution, residual = torch.zeros_like(right), right
+    direction, squares = right, inner(right, right)
+    goal = squares * tol**2
+    for _ in range(max_iter):
+        if bool((squares <= goal).all()):
+            break
+        image = apply(direction)
+        curvature = inner(direction, image)
+        going = (squares > goal) & (curvature > 0)
+        length = torch.where(going, squares / torch.where(going, curvature, 1), 0)
+        solution = solution + length * direction
+        residual = residual - length * image
+        later = inner(residual, residual)
+        direction = residual + torch.where(going, later / torch.where(going, squares, 1), 0) * direction
+        squares = torch.where(going, later, squares * 0)
+    return solution

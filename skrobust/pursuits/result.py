@@ -1,0 +1,52 @@
+"""What every iterative pursuit returns, and its warning."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+
+class Result(NamedTuple):
+    """What an iterative pursuit found.
+
+    Attributes
+    ----------
+    codes : ndarray or Tensor of shape ``(n_samples, *code_shape)``, or list of one for each layer
+    objective : ndarray of shape (n_samples,), or (n_samples, n_layers) for a cascade, or None
+        None where a fixed number of steps does not compute it.
+    gap : ndarray of the same shape, or None
+        Duality gap: the objective lies at most this much above its minimum, up to rounding. NaN for a penalty whose
+        dual is not known, None after a fixed number of steps.
+    n_iter : ndarray of int of the same shape
+    converged : ndarray of bool of the same shape, or None
+        Whether the relative duality gap reached ``tol`` (or, without a dual, whether the steps became that small).
+    """
+
+    codes: Any
+    objective: np.ndarray | None
+    gap: np.ndarray | None
+    n_iter: np.ndarray
+    converged: np.ndarray | None
+
+    def relative_gap(self):
+        """Largest gap relative to its objective."""
+        return float((self.gap / np.maximum(self.objective, np.finfo(float).tiny)).max())
+
+
+def warn_if_not_converged(result, tol, max_iter, *, stacklevel=3):
+    """Tell once how many samples did not reach `tol`.
+
+    Warns
+    -----
+    ConvergenceWarning
+    """
+    converged = result.converged.reshape(len(result.converged), -1).all(axis=1)
+    n_short = int((~converged).sum())
+    if n_short:
+        warnings.warn(
+            f"{n_short} of {len(converged)} signals ended at max_iter={max_iter} with a relative duality gap above "
+            f"tol={tol:g} (largest {result.relative_gap():.1e}). Raise max_iter, alpha or tol.",
+            ConvergenceWarning,
+            stacklevel=stacklevel + 1,
+        )
