@@ -241,9 +241,7 @@ class LayeredPursuit(nn.Module):
         operators = []
         for operator in layers.operators:
             atoms = operator.components.detach().cpu().numpy().astype(dtype)
-            operators.append(
-                ConvolutionalOperator(atoms, operator.signal_shape, padding=operator.padding, stride=operator.stride)
-            )
+            operators.append(operator.with_components(atoms))
         skips = self.skip
         if self.mixing:
             skips = {

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+from skrobust.operators import LayeredDictionary
 from skrobust.operators.layered.skips import SkipConnection
 from skrobust.signals import batch_slices, is_tensor
 
@@ -274,12 +274,7 @@ def _squared_norms(layers):
     """For each layer, squared norms of its columns: what its own dictionary has, and what stands in later rows."""
     norms = []
     for k, operator in enumerate(layers.operators):
-        squared = ConvolutionalOperator(
-            _array(operator.components) ** 2,
-            operator.signal_shape,
-            padding=operator.padding,
-            stride=operator.stride,
-        )
+        squared = operator.with_components(_array(operator.components) ** 2)
         own = squared.analyze(np.ones((1, *operator.signal_shape)))[0]
         rest = np.full(own.shape, float(k + 1 < layers.n_layers))
         for (_, source), skip in layers.skips.items():

@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skrobust.operators import ConvolutionalOperator, LayeredDictionary
+from skrobust.operators import LayeredDictionary
 from skrobust.signals import SignalTransformer, batch_slices, is_tensor, restored_on_error
 
 from .learning import learn_layer_by_layer, learn_with_labels
@@ -319,12 +319,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
 
 def _in_dtype(operator, dtype):
-    return ConvolutionalOperator(
-        operator.components.astype(dtype, copy=False),
-        operator.signal_shape,
-        padding=operator.padding,
-        stride=operator.stride,
-    )
+    return operator.with_components(operator.components.astype(dtype, copy=False))
 
 
 PURSUIT_CONSTRAINTS = {
