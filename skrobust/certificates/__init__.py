@@ -2,5 +2,18 @@
 
 from .certify import Certificate, certify
 from .errors import NoCertificateError
+from .linear_heads import LinearHead
+from .margins import OtherClasses, other_classes
+from .proofs import Proof
+from .registry import register_certificate
 
-__all__ = ["Certificate", "NoCertificateError", "certify"]
+__all__ = [
+    "Certificate",
+    "LinearHead",
+    "NoCertificateError",
+    "OtherClasses",
+    "Proof",
+    "certify",
+    "other_classes",
+    "register_certificate",
+]

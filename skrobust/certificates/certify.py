@@ -6,18 +6,15 @@ from numbers import Real
 import numpy as np
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
-from skrobust.estimators import PolarizingCoder, WaveletSparsifier
 from skrobust.estimators.polar.bounds import check_ball
-from skrobust.signals import is_tensor
 
-from .code_proof import CodeBoxProof, CodeBudgetProof
+from . import code_proof, wavelet_proof  # noqa: F401 (they register their certificates)
 from .errors import NoCertificateError
 from .linear_heads import linear_head
-from .linear_proof import LinearProof
-from .margins import Rivals
-from .wavelet_proof import WaveletProof
+from .linear_proof import prove_linear
+from .registry import certificate_of
 
 try:
     from sklearn.frozen import FrozenEstimator
@@ -93,8 +90,9 @@ class Certificate:
 def certify(model, X, y, eps, *, norm="linf", clip=(0, 1), radius=True):
     """Prove which images keep their right answer under every perturbation of norm at most `eps`.
 
-    Knows linear classifiers (also one-vs-rest, also after scalers, feature selection and PCA) on a `PolarizingCoder`,
-    on a `WaveletSparsifier`, or on the images themselves, in Pipelines and searches. All rounding, the model's own
+    Linear classifiers (also one-vs-rest, also after scalers, feature selection and PCA) can be certified behind a
+    `PolarizingCoder`, a `WaveletSparsifier` or any step entered with `register_certificate`, and on the images
+    themselves, in Pipelines and searches. All rounding, the model's own
     included, is bounded and counted against the certificate.
 
     Parameters
@@ -126,7 +124,7 @@ def certify(model, X, y, eps, *, norm="linf", clip=(0, 1), radius=True):
     Notes
     -----
     *Polarized code, linf.* Each atom reaches a range of levels (`PolarizingCoder.code_bounds`); the score
-    difference to each rival class is smallest where every atom is at its worst one. For pixels this is exact; other
+    difference to each other class is smallest where every atom is at its worst one. For pixels this is exact; other
     atoms are assumed to be there together even where they cannot. *l2, l1.* Changing a set of entries costs the
     attacker at least the sum of the squares (absolute values) of what their responses must move by, up to a
     constant of the dictionary; the fractional knapsack of what can be changed is an upper bound of the harm.
@@ -160,7 +158,7 @@ def certify(model, X, y, eps, *, norm="linf", clip=(0, 1), radius=True):
     if not isinstance(eps, Real):
         raise ValueError(f"eps must be a number, got {eps!r}. Certificate.accuracy_at takes several.")
     steps = _steps(model)
-    proof = _proof(model, steps, X, y, eps, norm, clip)
+    proof = _proof(model, steps, X, y, norm, clip)
     n = len(proof.values)
     radii = check_ball(eps, norm, clip, proof.values)
     correct = np.asarray(model.predict(X)) == np.asarray(y)
@@ -182,41 +180,20 @@ def certify(model, X, y, eps, *, norm="linf", clip=(0, 1), radius=True):
     )
 
 
-def _proof(model, steps, X, y, eps, norm, clip):
+def _proof(model, steps, X, y, norm, clip):
     (name, front), rest = steps[0], steps[1:]
     for later_name, later in rest:
-        if isinstance(later, (PolarizingCoder, WaveletSparsifier)):
+        if certificate_of(later) is not None:
             raise NoCertificateError(
                 f"No certificate for step {later_name!r} ({type(later).__name__}) behind {name!r} "
                 f"({type(front).__name__}): the front end must come first. Rescale X before the Pipeline."
             )
-    if not isinstance(front, (PolarizingCoder, WaveletSparsifier)):
-        head = linear_head(steps)
-        values = check_array(X, dtype=(np.float64, np.float32), input_name="X")
-        check_ball(eps, norm, clip, values)
-        return LinearProof(values, _rivals(head, y), norm, clip)
-    head = linear_head(rest) if rest else None
-    if head is None:
+    build = certificate_of(front)
+    if build is None:
+        return prove_linear(linear_head(steps), X, y, norm, clip)
+    if not rest:
         raise NoCertificateError(f"{type(model).__name__} has no classifier behind {type(front).__name__}.")
-    values = front._read_signals(X, reset=False).values
-    if is_tensor(values):
-        values = values.detach().cpu().numpy()
-    check_ball(eps, norm, clip, values)
-    if isinstance(front, WaveletSparsifier):
-        return WaveletProof(front, name, values, _rivals(head, y), norm, clip)
-    if front.output == "reconstruction":
-        matrix, offset = front._decoder()
-        head = head.after(matrix, offset, int(np.diff(matrix.indptr).max(initial=0)) + 8)
-    kind = CodeBoxProof if norm == "linf" else CodeBudgetProof
-    return kind(front, values, _rivals(head, y), norm, clip)
-
-
-def _rivals(head, y):
-    labels = np.asarray(y)
-    if labels.ndim != 1:
-        raise ValueError(f"y must have shape (n_samples,), got {labels.shape}.")
-    position = {label: i for i, label in enumerate(head.classes.tolist())}
-    return Rivals(head, np.array([position.get(label, -1) for label in labels.tolist()], dtype=np.int64))
+    return build(front, name, linear_head(rest), X, y, norm, clip)
 
 
 def _steps(model, name=None):

@@ -2,10 +2,13 @@
 
 import numpy as np
 
+from skrobust.estimators import PolarizingCoder
 from skrobust.kernels.rounding import gamma
 from skrobust.signals import batch_slices
 
-from .proofs import Proof
+from .margins import other_classes
+from .proofs import Proof, array_images
+from .registry import register_certificate
 
 
 class CodeBoxProof(Proof):
@@ -19,14 +22,14 @@ class CodeBoxProof(Proof):
     coder : PolarizingCoder
     """
 
-    def __init__(self, coder, values, rivals, norm, clip):
-        super().__init__(values, rivals, norm, clip)
+    def __init__(self, coder, values, others, norm, clip):
+        super().__init__(values, others, norm, clip)
         self.switches = coder._switches
         self.n_jobs = coder.n_jobs
-        self.scores = self._level_scores(rivals.head.coef)
+        self.scores = self._level_scores(others.head.coef)
         # Codes are at most 1, so that rounding is the same for all images; ours adds up to three terms an entry.
         ones = np.ones(len(self.switches.thresholds))
-        self.errors = rivals.errors(ones, values.dtype) + 2 * rivals.errors(ones, np.dtype(np.float64))
+        self.errors = others.errors(ones, values.dtype) + 2 * others.errors(ones, np.dtype(np.float64))
 
     @property
     def is_exact(self):
@@ -44,23 +47,23 @@ class CodeBoxProof(Proof):
         return result
 
     def _batch(self, eps, index):
-        values, rivals = self.values[index], self.rivals[index]
+        values, others = self.values[index], self.others[index]
         codes = self.switches.encode(values, n_jobs=self.n_jobs).astype(np.float64)
         bounds = self.switches.bounds(values, eps, self.norm, self.clip, n_jobs=self.n_jobs)
         level, low, high = map(self._levels, (codes, bounds.lower, bounds.upper))
-        margins = rivals.margins(codes)
+        margins = others.margins(codes)
         sample, atom = np.nonzero(low != high)
         place = np.arange(self.scores.shape[2])
-        for label, members, _, _ in rivals.groups():
+        for label, members, _, _ in others.groups():
             pairs = np.flatnonzero(np.isin(sample, members))
             at = sample[pairs], atom[pairs]
             found = self.scores[label, at[1]] - self.scores[:, at[1]]  # (n_classes, n_pairs, n_levels)
             reachable = (place >= low[at][:, None]) & (place <= high[at][:, None])
             now = np.take_along_axis(found, level[at][None, :, None], axis=2)[..., 0]
             loss = now - np.where(reachable, found, np.inf).min(axis=2)
-            for rival in range(len(loss)):
-                if rival != label:
-                    margins[:, rival] -= np.bincount(at[0], loss[rival], minlength=len(margins))
+            for other in range(len(loss)):
+                if other != label:
+                    margins[:, other] -= np.bincount(at[0], loss[other], minlength=len(margins))
         return (margins > self.errors[index]).all(axis=1)
 
     def _levels(self, codes):
@@ -83,8 +86,8 @@ class CodeBudgetProof(Proof):
     attacker least for what they bring come first. The better of this and the box counts.
     """
 
-    def __init__(self, coder, values, rivals, norm, clip):
-        super().__init__(values, rivals, norm, clip)
+    def __init__(self, coder, values, others, norm, clip):
+        super().__init__(values, others, norm, clip)
         self.switches, self.n_jobs = coder._switches, coder.n_jobs
         self.power = 2 if norm == "l2" else 1
         self.method = "polarized code: worst case over what the budget of a perturbation can change (sound)"
@@ -102,7 +105,7 @@ class CodeBudgetProof(Proof):
         return self._radii
 
     def _batch(self, batch):
-        values, rivals = self.values[batch], self.rivals[batch]
+        values, others = self.values[batch], self.others[batch]
         switches, atoms = self.switches, self.switches.atoms
         codes = switches.encode(values, n_jobs=self.n_jobs).astype(np.float64)
         on, distance = switches.flip_distances(values, self.norm, self.clip, n_jobs=self.n_jobs)
@@ -110,22 +113,31 @@ class CodeBudgetProof(Proof):
         per_code = np.repeat(atoms.dual_norms(self.norm), switches.n_thresholds)
         cost = (distance * np.tile(per_code, len(sides)) * (1 - 1e-12)) ** self.power
         mass = atoms.mass(self.norm) * switches.n_thresholds * len(sides)
-        margins = rivals.margins(codes)
-        margins -= rivals.errors(np.ones(codes.shape[1]), values.dtype)
+        margins = others.margins(codes)
+        margins -= others.errors(np.ones(codes.shape[1]), values.dtype)
         radii = np.where((margins > 0).all(axis=1), np.inf, 0.0)
         slack = 1 + gamma(cost.shape[1] + 2, np.float64)
-        for label, members, weights, _ in rivals.groups():
-            for rival in range(len(weights)):
-                if rival == label:
+        for label, members, weights, _ in others.groups():
+            for other in range(len(weights)):
+                if other == label:
                     continue
-                effect = np.concatenate([side * weights[rival] for side in sides])
+                effect = np.concatenate([side * weights[other] for side in sides])
                 harm = np.maximum(np.where(on[members], effect, -effect), 0) * slack
-                room = margins[members, rival]
+                room = margins[members, other]
                 by_box = _first_crossing(distance[members], harm, room)
                 spent = _least_budget(cost[members], harm, room)
                 by_budget = (spent / (mass * slack)) ** (1 / self.power) * (1 - 1e-12)
                 radii[members] = np.minimum(radii[members], np.maximum(by_box, by_budget))
         return np.where(radii > 0, np.nextafter(radii, 0), 0.0)
+
+
+@register_certificate(PolarizingCoder)
+def _prove(coder, name, head, X, y, norm, clip):
+    if coder.output == "reconstruction":
+        matrix, offset = coder._decoder()
+        head = head.after(matrix, offset, int(np.diff(matrix.indptr).max(initial=0)) + 8)
+    kind = CodeBoxProof if norm == "linf" else CodeBudgetProof
+    return kind(coder, array_images(coder, X), other_classes(head, y), norm, clip)
 
 
 def _first_crossing(distance, harm, room):

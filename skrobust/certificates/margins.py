@@ -1,4 +1,4 @@
-"""Smallest differences between the score of the true class and that of each rival."""
+"""Smallest differences between the score of the true class and that of each other class."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Rivals:
+class OtherClasses:
     """The pairs of classes that decide whether images stay in their class.
 
     Attributes
@@ -20,7 +20,7 @@ class Rivals:
     true: np.ndarray
 
     def __getitem__(self, index):
-        return Rivals(self.head, self.true[index])
+        return OtherClasses(self.head, self.true[index])
 
     def groups(self):
         """For each true class: its samples, and weights and offsets of the score differences to all classes."""
@@ -65,3 +65,18 @@ class Rivals:
 
     def _offset(self, label):
         return self.head.intercept[label] - self.head.intercept
+
+
+def other_classes(head, y):
+    """The other classes of each label.
+
+    Raises
+    ------
+    ValueError
+        If y is not one label for each sample.
+    """
+    labels = np.asarray(y)
+    if labels.ndim != 1:
+        raise ValueError(f"y must have shape (n_samples,), got {labels.shape}.")
+    position = {label: i for i, label in enumerate(head.classes.tolist())}
+    return OtherClasses(head, np.array([position.get(label, -1) for label in labels.tolist()], dtype=np.int64))

@@ -4,6 +4,8 @@ import abc
 
 import numpy as np
 
+from skrobust.signals import is_tensor
+
 _MOST = 16.0
 """Without bounds on the images, radii are sought up to this."""
 
@@ -17,7 +19,7 @@ class Proof(abc.ABC):
     ----------
     values : ndarray of shape (n_samples, ...)
         Images, in the dtype in which the model computes.
-    rivals : Rivals
+    others : OtherClasses
     norm : {"linf", "l2", "l1"}
     clip : tuple of float or None
     """
@@ -25,8 +27,8 @@ class Proof(abc.ABC):
     method = ""
     is_exact = False
 
-    def __init__(self, values, rivals, norm, clip):
-        self.values, self.rivals, self.norm, self.clip = values, rivals, norm, clip
+    def __init__(self, values, others, norm, clip):
+        self.values, self.others, self.norm, self.clip = values, others, norm, clip
 
     @abc.abstractmethod
     def holds(self, eps, index):
@@ -55,3 +57,9 @@ class Proof(abc.ABC):
             low_open, high_open = np.where(held, middle, low_open), np.where(held, high_open, middle)
         low[open_] = low_open
         return low
+
+
+def array_images(front, X):
+    """Images as an estimator reads them, of shape ``(n_samples, *grid, n_channels)``, as an array."""
+    values = front._read_signals(X, reset=False).values
+    return values.detach().cpu().numpy() if is_tensor(values) else values

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skrobust.estimators import WaveletSparsifier
 from skrobust.estimators.polar.atoms import DUAL_ORDERS
 from skrobust.estimators.polar.wavelet_atoms import WaveletAtoms
 from skrobust.kernels.rounding import gamma
@@ -9,7 +10,9 @@ from skrobust.operators.wavelet.selection import TIE_ROUNDINGS
 from skrobust.signals import batch_slices
 
 from .errors import NoCertificateError
-from .proofs import Proof
+from .margins import other_classes
+from .proofs import Proof, array_images
+from .registry import register_certificate
 
 
 class WaveletProof(Proof):
@@ -28,19 +31,8 @@ class WaveletProof(Proof):
 
     method = "wavelet front end: gap between kept and dropped coefficients, then a linear worst case (sound)"
 
-    def __init__(self, front_end, name, values, rivals, norm, clip):
-        super().__init__(values, rivals, norm, clip)
-        if not front_end.is_orthonormal_:
-            raise NoCertificateError(
-                f"No certificate through step {name!r} (WaveletSparsifier): its basis is not orthonormal "
-                "(is_orthonormal_ is False). Choose a level at which every size halves exactly, and a wavelet other "
-                "than dmey."
-            )
-        if front_end.color_space is not None:
-            raise NoCertificateError(
-                f"No certificate through step {name!r} (WaveletSparsifier): color_space={front_end.color_space!r} "
-                "mixes the channels. Use color_space=None."
-            )
+    def __init__(self, front_end, values, others, norm, clip):
+        super().__init__(values, others, norm, clip)
         self.front_end = front_end
         self.atoms = WaveletAtoms(front_end.wavelet, front_end._layout, front_end.level_)
         self.n_pixels = values[0].size // values.shape[-1]
@@ -51,7 +43,7 @@ class WaveletProof(Proof):
 
     def holds(self, eps, index):
         result = np.zeros(len(index), dtype=bool)
-        per_image = 8 * 8 * self.values[0].size * len(self.rivals.head.classes)
+        per_image = 8 * 8 * self.values[0].size * len(self.others.head.classes)
         for batch in batch_slices(len(index), per_image):
             result[batch] = self._batch(eps[batch], index[batch])
         return result
@@ -100,7 +92,7 @@ class WaveletProof(Proof):
     def _worst_case(self, index, centre, radius, eps, size, coefficients, support):
         """Whether every score difference stays positive while the support stays as it is."""
         n, dtype = len(index), self.values.dtype
-        rivals = self.rivals[index]
+        others = self.others[index]
         images = self._synthesize(coefficients * support)
         pixel_error = self._round_trip * gamma(2 * self._n_operations, dtype) * size
         own = self._round_trip * gamma(2 * self._n_operations, np.float64)
@@ -110,7 +102,7 @@ class WaveletProof(Proof):
         largest = np.maximum(np.abs(low), np.abs(high))
         if self.front_end.clip is not None:
             largest = np.maximum(largest, np.abs(self.front_end.clip).max())
-        weights, offset = rivals.weights()
+        weights, offset = others.weights()
         d = weights.reshape(n, -1, images.shape[1])
         lines = [np.where(d > 0, below[:, None], above[:, None]) for below, above in zip(lower, upper, strict=True)]
         slope, shift = d * lines[0], d * lines[1]
@@ -127,10 +119,10 @@ class WaveletProof(Proof):
         relative = 4 * gamma(4 * d.shape[2], np.float64)
         slack = np.abs(d).sum(axis=2) * pixel_error[:, None] + 4 * own * np.abs(slope).max(axis=2) * extent
         slack += relative * (np.einsum("nrp,np->nr", np.abs(d), largest) + np.abs(projected).max(axis=2) * extent)
-        errors = rivals.errors(largest + pixel_error[:, None], dtype)
+        errors = others.errors(largest + pixel_error[:, None], dtype)
         positive = value - slack > errors
-        own_class = np.arange(d.shape[1]) == rivals.true[:, None]
-        return (positive | own_class).all(axis=1) & (rivals.true >= 0)
+        own_class = np.arange(d.shape[1]) == others.true[:, None]
+        return (positive | own_class).all(axis=1) & (others.true >= 0)
 
     def _moves(self, radius, eps):
         """Bounds of |psi_j . e|, of shape (n_samples, n_channels, n_coefficients) or to be broadcast to it."""
@@ -167,6 +159,22 @@ class WaveletProof(Proof):
     @property
     def _n_operations(self):
         return self.atoms._n_operations
+
+
+@register_certificate(WaveletSparsifier)
+def _prove(front_end, name, head, X, y, norm, clip):
+    if not front_end.is_orthonormal_:
+        raise NoCertificateError(
+            f"No certificate through step {name!r} (WaveletSparsifier): its basis is not orthonormal "
+            "(is_orthonormal_ is False). Choose a level at which every size halves exactly, and a wavelet other "
+            "than dmey."
+        )
+    if front_end.color_space is not None:
+        raise NoCertificateError(
+            f"No certificate through step {name!r} (WaveletSparsifier): color_space={front_end.color_space!r} "
+            "mixes the channels. Use color_space=None."
+        )
+    return WaveletProof(front_end, array_images(front_end, X), other_classes(head, y), norm, clip)
 
 
 def _line_below(low, high, clip):
