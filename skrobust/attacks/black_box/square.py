@@ -26,8 +26,8 @@ class Square(BlackBoxAttack):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2"}, default="linf"
     n_iter : int, default=5000
         Queries a restart; images leave once they are lost.
@@ -40,7 +40,11 @@ class Square(BlackBoxAttack):
         (height, width) or (height, width, n_channels) of flat samples; without it they are signals, and squares
         intervals.
     clip : pair or None, default=(0, 1)
-        Range of valid values. None: no bounds.
+        Range of valid values, see `PGD`. None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -92,6 +96,8 @@ class Square(BlackBoxAttack):
         n_restarts=1,
         image_shape=None,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -105,6 +111,8 @@ class Square(BlackBoxAttack):
         self.n_restarts = n_restarts
         self.image_shape = image_shape
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -299,14 +307,14 @@ class _Pyramids(_Proposals):
         pyramid = torch.where((numbers[:, 4] < 0.5)[:, None], upright, flat)
         new = pyramid[..., None] * _signs(numbers[:, 5:])[:, None, :] + old
         length = new.square().sum(1, keepdim=True).sqrt()
-        unused = (ball.eps**2 - square.sum(1, keepdim=True)).clamp_min(0) / self.n_channels
+        unused = (wide(ball.radius, square).square() - square.sum(1, keepdim=True)).clamp_min(0) / self.n_channels
         new = new / length.clamp_min(1e-10) * (unused + square_windows).sqrt()[:, None, :]
         return self._at_radius(ball, delta.scatter(1, losses, 0.0).scatter(1, gains, new))
 
     def _at_radius(self, ball, delta):
-        delta = delta.reshape(ball.x.shape)
+        delta = torch.where(ball.high > ball.low, delta.reshape(ball.x.shape), 0)
         length = delta.flatten(1).norm(dim=1).clamp_min(1e-300)
-        return ball.project(ball.x.double() + ball.eps * delta / wide(length, delta))
+        return ball.project(ball.x.double() + wide(ball.radius / length, delta) * delta)
 
 
 def _pyramids(side):
