@@ -190,7 +190,7 @@ def implicit_pursuit(
         def hessian(v):
             return strength * penalty.hessian_product(codes, v)
 
-    return at_solution(slopes, codes, _solver(operator, codes, known, hessian))
+    return at_solution(slopes, codes, support_solver(operator, codes, known, hessian))
 
 
 def with_support_gradient(X, operator, codes):
@@ -198,10 +198,10 @@ def with_support_gradient(X, operator, codes):
     codes = codes.detach()
     on_tensors = operator.on_tensors(X)
     slopes = on_tensors.analyze(X - on_tensors.synthesize(codes))
-    return at_solution(slopes, codes, _solver(operator, codes))
+    return at_solution(slopes, codes, support_solver(operator, codes))
 
 
-def _solver(operator, codes, mask=None, hessian=None):
+def support_solver(operator, codes, mask=None, hessian=None):
     """Solves the systems of the supports: a kernel for few coefficients on the CPU, else by convolutions."""
     operator = operator.with_components(_detached(operator.components))
 

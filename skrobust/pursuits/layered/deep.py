@@ -108,7 +108,7 @@ def deep_pursuit(
 class _State:
     """Codes of a batch under way, their syntheses, and the points to which momentum carries both."""
 
-    def _init__(self, X, layers, penalties, steps, codes, positive, extrapolate, safe, n_jobs):
+    def __init__(self, X, layers, penalties, steps, codes, positive, extrapolate, safe, n_jobs):
         self.X, self.layers, self.penalties, self.steps = X, layers, penalties, steps
         self.positive, self.extrapolate, self.n_jobs = positive, extrapolate, n_jobs
         self.thresholds = [step * penalty for step, penalty in zip(steps, penalties, strict=True)]
