@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skrobust.attacks.core.black_box import BlackBoxAttack
 from skrobust.attacks.core.shapes import wide
 from skrobust.signals import SignalLayout
+from skrobust.signals.layout import channels_first_hint
 
 # The share of pixels halves after these of 10 000 queries.
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -26,8 +27,8 @@ class Square(BlackBoxAttack):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2"}, default="linf"
     n_iter : int, default=5000
         Queries a restart; images leave once they are lost.
@@ -40,7 +41,11 @@ class Square(BlackBoxAttack):
         (height, width) or (height, width, n_channels) of flat samples; without it they are signals, and squares
         intervals.
     clip : pair or None, default=(0, 1)
-        Range of valid values. None: no bounds.
+        Range of valid values, see `PGD`. None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -92,6 +97,8 @@ class Square(BlackBoxAttack):
         n_restarts=1,
         image_shape=None,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -105,19 +112,26 @@ class Square(BlackBoxAttack):
         self.n_restarts = n_restarts
         self.image_shape = image_shape
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
 
     def _run(self, attacker, search):
-        layout = SignalLayout.infer(tuple(search.x.shape[1:]), self.image_shape)
+        shape = tuple(search.x.shape[1:])
+        # Only a torch network takes images with their channels first; it has been asked before.
+        channels_first = self.image_shape is None and bool(channels_first_hint(shape))
+        layout = SignalLayout(shape[1:], shape[0]) if channels_first else SignalLayout.infer(shape, self.image_shape)
         grid = layout.grid if len(layout.grid) == 2 else (1, *layout.grid)
-        proposals = {"linf": _Squares, "l2": _Pyramids}[self.norm]
+        kind = {"linf": _Squares, "l2": _Pyramids}[self.norm]
         for restart in range(self.n_restarts):
             index = search.standing()
             if len(index):
-                self._restart(attacker, search, index, proposals(grid, layout.n_channels), restart)
+                proposals = kind(grid, layout.n_channels)
+                proposals.channels_first = channels_first
+                self._restart(attacker, search, index, proposals, restart)
 
     def _restart(self, attacker, search, index, proposals, restart):
         draws = _Draws(search, restart, proposals)
@@ -200,6 +214,8 @@ def _corner(numbers, most):
 class _Proposals:
     """Changes of square windows of images of shape (height, width, n_channels), stored in any layout."""
 
+    channels_first = False
+
     def __init__(self, grid, n_channels):
         self.height, self.width = grid
         self.n_channels = n_channels
@@ -207,7 +223,15 @@ class _Proposals:
 
     def _pixels(self, x):
         """`x` as (n_samples, height * width, n_channels)."""
+        if self.channels_first:
+            return x.flatten(2).transpose(1, 2)
         return x.reshape(len(x), self.height * self.width, self.n_channels)
+
+    def _stored(self, images, like):
+        """Images of shape (n_samples, ..., n_channels) in the layout of `like`: the way back from `_pixels`."""
+        if self.channels_first:
+            images = images.reshape(len(images), -1, self.n_channels).transpose(1, 2)
+        return images.reshape(like.shape)
 
     def _window(self, row_numbers, column_numbers, side):
         """Pixels of a random window of each image, (n_samples, window's height * width, n_channels)."""
@@ -243,7 +267,7 @@ class _Squares(_Proposals):
         return side, side
 
     def start(self, ball, numbers):
-        up = (numbers < 0.5).expand(-1, self.height, -1, -1).reshape(ball.x.shape)
+        up = self._stored((numbers < 0.5).expand(-1, self.height, -1, -1), ball.x)
         return torch.where(up, ball.high, ball.low)
 
     def change(self, ball, x, side, numbers):
@@ -255,7 +279,7 @@ class _Squares(_Proposals):
         # A query that changes nothing tells nothing: the other ends.
         idle = (ends == pixels.gather(1, window)).flatten(1).all(1)[:, None, None]
         ends = torch.where(idle, torch.where(up, low, high), ends)
-        return pixels.scatter(1, window, ends).reshape(x.shape)
+        return self._stored(pixels.scatter(1, window, ends), x)
 
 
 class _Pyramids(_Proposals):
@@ -299,14 +323,14 @@ class _Pyramids(_Proposals):
         pyramid = torch.where((numbers[:, 4] < 0.5)[:, None], upright, flat)
         new = pyramid[..., None] * _signs(numbers[:, 5:])[:, None, :] + old
         length = new.square().sum(1, keepdim=True).sqrt()
-        unused = (ball.eps**2 - square.sum(1, keepdim=True)).clamp_min(0) / self.n_channels
+        unused = (wide(ball.radius, square).square() - square.sum(1, keepdim=True)).clamp_min(0) / self.n_channels
         new = new / length.clamp_min(1e-10) * (unused + square_windows).sqrt()[:, None, :]
         return self._at_radius(ball, delta.scatter(1, losses, 0.0).scatter(1, gains, new))
 
     def _at_radius(self, ball, delta):
-        delta = delta.reshape(ball.x.shape)
+        delta = torch.where(ball.high > ball.low, self._stored(delta, ball.x), 0)
         length = delta.flatten(1).norm(dim=1).clamp_min(1e-300)
-        return ball.project(ball.x.double() + ball.eps * delta / wide(length, delta))
+        return ball.project(ball.x.double() + wide(ball.radius / length, delta) * delta)
 
 
 def _pyramids(side):

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skrobust.attacks.core.base import GradientAttack, relative_step
+from skrobust.attacks.core.base import GradientAttack
 from skrobust.attacks.core.climb import climb
 
 from .locally_linear import LocallyLinear
@@ -19,9 +19,9 @@ class SemiWhiteBox(LocallyLinear):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
-    norm, n_eot, clip, batch_size, random_state, device, verbose
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
+    norm, n_eot, clip, mask, perturb_all, batch_size, random_state, device, verbose
         As in `LocallyLinear`.
 
     References
@@ -46,6 +46,8 @@ class SemiWhiteBox(LocallyLinear):
         norm="linf",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -55,6 +57,8 @@ class SemiWhiteBox(LocallyLinear):
         self.norm = norm
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -69,8 +73,8 @@ class WhiteBox(LocallyLinear):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2", "l1"}, default="linf"
         The paper's is l-infinity; for others steps are the optimum of the linear model over the ball ("code") or
         along its steepest direction ("paper").
@@ -85,7 +89,7 @@ class WhiteBox(LocallyLinear):
     keep : {"best", "last"}, default="best"
         "best": the most harmful of all iterates. "last": the last one, as the authors do; figures printed in the
         paper are to be compared with this.
-    n_eot, clip, batch_size, random_state, device, verbose
+    n_eot, clip, mask, perturb_all, batch_size, random_state, device, verbose
         As in `LocallyLinear`.
 
     References
@@ -121,6 +125,8 @@ class WhiteBox(LocallyLinear):
         keep="best",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -134,6 +140,8 @@ class WhiteBox(LocallyLinear):
         self.keep = keep
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -144,7 +152,6 @@ class WhiteBox(LocallyLinear):
             return super()._follow(pair)
         offer = pair.offer if self.keep == "best" else pair.go_on
         if self.iterated_projections == "paper":
-            step_size = relative_step(self.eps, self.n_iter) if self.step_size is None else self.step_size
             x = climb(
                 pair.attacker,
                 pair.ball,
@@ -152,7 +159,7 @@ class WhiteBox(LocallyLinear):
                 pair.distortion,
                 offer,
                 n_iter=self.n_iter,
-                step_size=step_size,
+                step_size=self.step_size,
                 progress=pair.search.progress,
             )
         else:

@@ -10,6 +10,7 @@ import torch
 from skrobust.operators.conv.operator import ConvolutionalOperator
 from skrobust.pursuits.lasso.conv.pursuit import checked_mask, checked_signals, convolutional_basis_pursuit
 from skrobust.pursuits.proximal.fused import shrink_with_momentum
+from skrobust.signals.tensors import is_exporting
 
 from .adjoint import solve_on_supports
 
@@ -76,7 +77,7 @@ def unrolled_pursuit(
     if counted is not None:
         X = X.where(counted != 0, X.new_zeros(()))
     convolution = operator.on_tensors(X)
-    step = 1 / operator.lipschitz if step is None else step
+    step = operator.step if step is None else step
     thresholds = alpha * step if weights is None else alpha * weights * step
     z = X.new_zeros((len(X), *operator.code_shape)) if init is None else init
     y, t, begins_at_zero = z, 1.0, init is None
@@ -133,6 +134,8 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, mask=N
     [0.0, 1.0]
     """
     _check_tensor("implicit_pursuit", X, operator)
+    if is_exporting():
+        return _exported(X, operator, alpha, weights, mask, positive=positive, tol=tol, max_iter=max_iter)
     X, counted = checked_signals(X, operator, mask)
     components = operator.on_tensors(X).components
     penalties = alpha * (X.new_ones(len(components)) if weights is None else weights)
@@ -152,6 +155,16 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, mask=N
             ).codes
 
     return _Implicit.apply(X, components, penalties, operator, counted, solve)
+
+
+def _exported(X, operator, alpha, weights, mask, **options):
+    from skrobust.pursuits.proximal.export import solve_lasso
+
+    if mask is not None:
+        raise ValueError("implicit_pursuit is exported without mask only.")
+    convolution = operator.on_tensors(X)
+    penalties = alpha * (X.new_ones(len(convolution.components)) if weights is None else weights)
+    return solve_lasso(X, convolution.analyze, convolution.synthesize, penalties, operator.lipschitz, **options)
 
 
 def _check_tensor(name, X, operator):

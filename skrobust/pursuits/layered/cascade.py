@@ -1,18 +1,17 @@
 """Layer by layer: thresholding (a convolutional network's forward pass) and basis pursuit in cascade."""
 
-import warnings
-from numbers import Real
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from skrobust.operators.layered.dictionary import analyze, synthesize
 from skrobust.operators.layered.kernels import shrink_and_carry
-from skrobust.pursuits.lasso.conv.pursuit import convolutional_basis_pursuit
+from skrobust.pursuits.lasso.conv.pursuit import checked_signals, convolutional_basis_pursuit
 from skrobust.pursuits.proximal.fista import shrink
 from skrobust.pursuits.proximal.segments import in_segments
-from skrobust.signals import is_tensor
+from skrobust.signals import groups_by_exponent, is_tensor, shortfalls_ignored, tell_of_shortfall, times_power
+from skrobust.signals.tensors import is_exporting
 
 
 class LayeredResult(NamedTuple):
@@ -65,6 +64,7 @@ def layered_thresholding(X, layers, threshold, *, positive=True, n_jobs=None):
     >>> [codes.ravel().tolist() for codes in layered_thresholding(X, LayeredDictionary([first, second]), 0.5)]
     [[2.5, 1.5, 0.0], [3.5]]
     """
+    X = checked_input(X, layers)
     thresholds = per_layer("threshold", threshold, layers, X)
     codes = []
     for j, operator in enumerate(layers.operators):
@@ -127,6 +127,7 @@ def layered_basis_pursuit(
     >>> result.codes[0].ravel()
     array([0.5, 1.5, 0. , 0. ])
     """
+    X = checked_input(X, layers, max_iter, tol)
     penalties = per_layer("alpha", alpha, layers, X)
     if step is not None:
         step = per_layer("step", step, layers, X, of_components=False)
@@ -135,13 +136,12 @@ def layered_basis_pursuit(
         target = layers.target(j, X, codes)
         if tol is None:
             begin = shrink(analyze(operator, target, n_jobs), penalties[j], positive)
-            length = 1 / operator.lipschitz if step is None else step[j]
+            length = operator.step if step is None else step[j]
             w = proximal_steps(target, operator, penalties[j], begin, length, max_iter, positive, momentum, n_jobs)
             codes.append(w)
             continue
         strength, weights = _strength_and_weights(penalties[j], operator)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with shortfalls_ignored():
             found = convolutional_basis_pursuit(
                 target,
                 operator,
@@ -157,17 +157,63 @@ def layered_basis_pursuit(
         objectives.append(found.objective)
         counts.append(found.n_iter)
     if tol is None:
-        return LayeredResult(codes, None, None, np.full((len(X), layers.n_layers), max_iter))
+        return LayeredResult(codes, None, None, steps_taken(X, max_iter, layers.n_layers))
     gaps, objectives, counts = (np.stack(values, axis=1) for values in (gaps, objectives, counts))
     short = int((gaps > tol * objectives).any(axis=1).sum())
-    if short:
-        warnings.warn(
-            f"{short} of {len(X)} signals did not reach the relative duality gap tol={tol:g} in every layer within "
-            f"max_iter={max_iter}. Increase max_iter or tol.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+    tell_of_shortfall(
+        short,
+        len(X),
+        f"did not reach the relative duality gap tol={tol:g} in every layer within max_iter={max_iter}. Increase "
+        "max_iter or tol.",
+    )
     return LayeredResult(codes, gaps, objectives, counts)
+
+
+def in_units(solve, X, penalties, init=None):
+    """Solve in units of powers of two near the size of the signals, those of one size together.
+
+    Parameters
+    ----------
+    solve : callable
+        ``solve(X, penalties, init)``, a `LayeredResult`.
+    X : ndarray or Tensor
+    penalties : list of ndarray or Tensor
+        What is given in units of the signals.
+    init : list of ndarray or Tensor, or None, default=None
+
+    Returns
+    -------
+    LayeredResult
+    """
+    parts, order = [], []
+    for exponent, rows in groups_by_exponent(X):
+        scaled = [times_power(penalty, -exponent) for penalty in penalties]
+        begin = None if init is None else [times_power(w[rows], -exponent) for w in init]
+        found = solve(times_power(X[rows], -exponent), scaled, begin)
+        codes = [times_power(w, exponent) for w in found.codes]
+        sizes = (value if value is None else times_power(value, 2 * exponent) for value in found[1:3])
+        parts.append(LayeredResult(codes, *sizes, found.n_iter))
+        order.append(np.arange(len(X))[rows])
+    if len(parts) == 1:
+        return parts[0]
+    places = np.argsort(np.concatenate(order))
+
+    def together(values):
+        if values[0] is None:
+            return None
+        if is_tensor(values[0]):
+            import torch
+
+            return torch.cat(values)[torch.as_tensor(places, device=values[0].device)]
+        return np.concatenate(values)[places]
+
+    codes, *rest = zip(*parts, strict=True)
+    return LayeredResult([together(w) for w in zip(*codes, strict=True)], *(together(values) for values in rest))
+
+
+def steps_taken(X, n_iter, *shape):
+    """`n_iter` for each sample; None while a graph is exported, which knows no number of samples."""
+    return None if is_exporting() else np.full((len(X), *shape), n_iter)
 
 
 def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, n_jobs=None):
@@ -192,9 +238,24 @@ def proximal_step(ahead, before, slopes, step, thresholds, momentum, positive, n
     if is_tensor(ahead):
         from skrobust.pursuits.proximal.fused import shrink_with_momentum
 
-        previous = before if momentum else None
+        previous = before if is_tensor(momentum) or momentum else None
         return shrink_with_momentum(ahead, previous, thresholds, momentum, positive, slopes=slopes, step=step)
     return shrink_and_carry(ahead, before, slopes, step, thresholds, momentum, positive, n_jobs)
+
+
+def checked_input(X, layers, max_iter=0, tol=None):
+    """X in floats; tensors as they are, so that what traces them meets no question about their values.
+
+    Raises
+    ------
+    ValueError
+        If X does not fit the first layer or is not finite, or another parameter is out of range.
+    """
+    if not (isinstance(max_iter, Integral) and max_iter >= 0):
+        raise ValueError(f"max_iter must be an integer >= 0, got {max_iter!r}.")
+    if tol is not None and not (isinstance(tol, Real) and tol >= 0):
+        raise ValueError(f"tol must be None or a number >= 0, got {tol!r}.")
+    return X if is_tensor(X) else checked_signals(X, layers.operators[0])[0]
 
 
 def per_layer(name, value, layers, X, *, of_components=True):
@@ -207,6 +268,8 @@ def per_layer(name, value, layers, X, *, of_components=True):
     """
     if isinstance(value, Real) or (is_tensor(value) and value.ndim == 0):
         value = [value] * layers.n_layers
+    if isinstance(value, str) or not hasattr(value, "__len__"):
+        raise ValueError(f"{name} must be a number, or a list of one entry a layer, got {value!r}.")
     given = list(value)
     if len(given) != layers.n_layers:
         raise ValueError(
@@ -219,6 +282,9 @@ def per_layer(name, value, layers, X, *, of_components=True):
             entry = np.asarray(entry, dtype=np.float64)
             if not np.isfinite(entry).all():
                 raise ValueError(f"{name} of layer {j + 1} must be finite, got {entry!r}.")
+            # Steps only: thresholds that were learned with batch normalisation may be negative.
+            if not of_components and (entry <= 0).any():
+                raise ValueError(f"{name} of layer {j + 1} must be > 0, got {entry!r}.")
         shapes = [(), (layers.code_shapes[j][-1],)] if of_components else [()]
         if tuple(entry.shape) not in shapes:
             raise ValueError(f"{name} of layer {j + 1} must have shape {' or '.join(map(str, shapes))}, got {entry!r}.")

@@ -1,18 +1,18 @@
 """Deep pursuit: the codes of all layers at once, by block coordinate descent with feedback and extrapolation."""
 
 import contextlib
-import warnings
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
+from skrobust.operators.conv.operator import safe_step
 from skrobust.operators.layered.dictionary import analyze, sums, synthesize
 from skrobust.operators.layered.kernels import extrapolate
 from skrobust.pursuits.proximal.fista import CHECK_EVERY
 from skrobust.pursuits.proximal.segments import in_segments
-from skrobust.signals import is_tensor
+from skrobust.signals import is_tensor, tell_of_shortfall
+from skrobust.signals.tensors import is_exporting
 
-from .cascade import LayeredResult, layered_thresholding, per_layer, proximal_step
+from .cascade import LayeredResult, checked_input, in_units, layered_thresholding, per_layer, proximal_step, steps_taken
 
 MOST_MOMENTUM = 0.9999
 """Extrapolation stays below this share of the root of the ratio of Lipschitz constants, which here is 1."""
@@ -84,22 +84,29 @@ def deep_pursuit(
     >>> bool((result.gap <= 1e-6 * result.objective).all())
     True
     """
+    X = checked_input(X, layers, max_iter, tol)
     penalties = per_layer("alpha", alpha, layers, X)
     safe = step is None
     if safe:
-        steps = [1 / layers.block_lipschitz(j) for j in range(layers.n_layers)]
+        steps = [safe_step(layers.block_lipschitz(j)) for j in range(layers.n_layers)]
     else:
         steps = per_layer("step", step, layers, X, of_components=False)
-    if init is None:
-        init = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)
-    state = _State(X, layers, penalties, steps, init, positive, extrapolate, safe, n_jobs)
-    if tol is None:
-        state.sweep(max_iter, to_the_end=not safe)
-        objective = _array(state.final_objective()) if safe else None
-        return LayeredResult(state.codes, None, objective, np.full(len(X), max_iter))
-    if any((_array(penalty) <= 0).any() for penalty in penalties):
+    if tol is not None and any((_array(penalty) <= 0).any() for penalty in penalties):
         raise ValueError("alpha must be > 0 in every layer to reach a duality gap. Use tol=None for fixed sweeps.")
-    return _to_gap(state, tol, max_iter)
+
+    def solve(X, penalties, init):
+        if init is None:
+            init = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)
+        state = _State(X, layers, penalties, steps, init, positive, extrapolate, safe, n_jobs)
+        if tol is not None:
+            return _to_gap(state, tol, max_iter)
+        state.sweep(max_iter, to_the_end=not safe)
+        objective = _array(state.final_objective()) if safe and not is_exporting() else None
+        return LayeredResult(state.codes, None, objective, steps_taken(X, max_iter))
+
+    if is_tensor(X) and tol is None:  # nothing may depend on the values while a network is traced
+        return solve(X, penalties, init)
+    return in_units(solve, X, penalties, init)
 
 
 class _State:
@@ -124,7 +131,7 @@ class _State:
         if self.watched:
             # Each sample loses its momentum by itself.
             self.objective = self._objective(self.codes, self.syntheses)
-            self.t = X.new_ones(len(X)) if is_tensor(X) else np.ones(len(X), dtype=X.dtype)
+            self.t = X.new_ones(X.shape[0]) if is_tensor(X) else np.ones(len(X), dtype=X.dtype)
 
     def residuals(self):
         return [self.layers.target(j, self.X, self.codes) - s for j, s in enumerate(self.syntheses)]
@@ -207,7 +214,7 @@ class _State:
             scaled = values / penalty if self.positive else abs(values / penalty)
             top = np.maximum(top, _array(_largest(scaled)))
         squares = sum(_array(sums(r * r)) for r in left)
-        products = _array(sums(left[0] * self.X))
+        products = _array(self.layers.along_data(self.X, left))
         objective = _array(self.layers.objective(left, self.codes, self.penalties, n_jobs=self.n_jobs))
         tiny = np.finfo(np.float64).tiny
         scale = np.minimum(products / np.maximum(squares, tiny), 1 / np.maximum(top, tiny)).clip(0)
@@ -234,7 +241,7 @@ def _to_gap(state, tol, max_iter):
     while True:
         gap, objective = state.gap()
         gaps[left], objectives[left], counts[left] = gap, objective, done
-        going = (gap > tol * objective) & (done < max_iter)
+        going = ((gap > tol * objective) | (tol == 0)) & (done < max_iter)
         if not going.all():
             ended = _index(~going, state.X)
             for whole, w in zip(solved, state.codes, strict=True):
@@ -247,13 +254,13 @@ def _to_gap(state, tol, max_iter):
         state.sweep(n_sweeps)
         done += n_sweeps
     short = int((gaps > tol * objectives).sum())
-    if short:
-        warnings.warn(
-            f"{short} of {n_samples} signals did not reach the relative duality gap tol={tol:g} within "
-            f"max_iter={max_iter} sweeps. Increase max_iter or tol.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+    tell_of_shortfall(
+        short,
+        n_samples,
+        f"did not reach the relative duality gap tol={tol:g} within max_iter={max_iter} sweeps. Increase max_iter or "
+        "tol.",
+        stacklevel=5,
+    )
     return LayeredResult(solved, gaps, objectives, counts)
 
 
