@@ -1,6 +1,8 @@
 """The signals room: layouts, checked input, batches, threads."""
 
-import numba
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,17 @@ from hypothesis import strategies as st
 from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 
-from skrobust import WaveletSparsifier
-from skrobust.signals import SignalLayout, SignalTransformer, batch_slices, is_tensor, kernel_threads
+from skrobust import PolarizingCoder, WaveletSparsifier
+from skrobust.signals import (
+    SignalLayout,
+    SignalTransformer,
+    allowed_threads,
+    batch_slices,
+    clip_values,
+    count_of,
+    is_tensor,
+    kernel_threads,
+)
 
 
 class Identity(SignalTransformer):
@@ -70,6 +81,28 @@ def test_layout_is_inferred(sample_shape, image_shape, expected):
 def test_layout_refuses(sample_shape, image_shape, message):
     with pytest.raises(ValueError, match=message):
         SignalLayout.infer(sample_shape, image_shape)
+
+
+@pytest.mark.parametrize("sample_shape", [(1, 28, 28), (3, 32, 32), (4, 16, 20), (3, 8, 8), (1, 8, 5)])
+@pytest.mark.parametrize("of", [np.zeros, torch.zeros])
+def test_channels_first_are_refused_unless_they_are_meant(sample_shape, of):
+    X = of((2, *sample_shape))
+    with pytest.raises(ValueError, match=r"channels first, as torch has them; .* channels last: pass X\.transpose"):
+        Identity().fit(X)
+    assert Identity(image_shape=sample_shape).fit(X)._layout == SignalLayout(sample_shape[:2], sample_shape[2])
+    rows = Identity(image_shape=(*sample_shape[1:], sample_shape[0])).fit(X.reshape(2, -1))
+    with pytest.raises(ValueError, match="channels last: pass"):
+        rows.transform(X)
+    with pytest.raises(ValueError, match="channels last: pass"):
+        Identity(image_shape=(*sample_shape[1:], sample_shape[0])).fit(X)
+
+
+@pytest.mark.parametrize(
+    "sample_shape",
+    [(28, 28, 1), (3, 32, 3), (3, 3, 32), (4, 4, 16), (1, 1, 7), (1, 9, 3), (2, 8, 8), (4, 4, 4), (8, 1, 1)],
+)
+def test_other_images_are_read_channels_last(sample_shape):
+    assert SignalLayout.infer(sample_shape) == SignalLayout(sample_shape[:2], sample_shape[2])
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (6, 4, 4), (6, 4, 4, 3)])
@@ -150,15 +183,84 @@ def test_batches_stay_within_memory():
 
 
 def test_threads_are_bounded_and_restored():
-    before = numba.get_num_threads()
+    before = allowed_threads()
     with kernel_threads(1):
-        assert numba.get_num_threads() == 1
-    with kernel_threads(-1):
-        assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
-    assert numba.get_num_threads() == before
-    of_torch = torch.get_num_threads()
-    with kernel_threads(2):
-        WaveletSparsifier(n_jobs=2).fit_transform(np.ones((3, 8)))
-    assert torch.get_num_threads() == of_torch
+        assert allowed_threads() == 1
+        with kernel_threads():
+            assert allowed_threads() == 1
+        with kernel_threads(-1):
+            assert allowed_threads() == before
+        with kernel_threads(10**6):
+            assert allowed_threads() == before
+        with ThreadPoolExecutor(1) as pool:  # the bound is that of one thread
+            assert pool.submit(allowed_threads).result() == before
+    assert allowed_threads() == before
+    with pytest.raises(RuntimeError), kernel_threads(1):
+        raise RuntimeError
+    assert allowed_threads() == before
     with pytest.raises(ValueError, match="n_jobs must be None or an integer other than 0, got 0"), kernel_threads(0):
         pass
+
+
+@pytest.mark.parametrize("total", [1, 7, 100, 784, 3072, 150528])
+def test_fractions_are_those_that_the_user_wrote(total):
+    """Every multiple of a hundredth, of a thousandth and of 1 / total, as a decimal fraction says it."""
+    for denominator in (100, 1000, total):
+        for numerator in range(1, denominator + 1, max(1, denominator // 500)):
+            expected = max(1, Fraction(numerator, denominator) * total // 1)
+            assert count_of(numerator / denominator, total) == expected
+            assert count_of(np.float64(numerator / denominator), total) == expected
+            assert count_of(np.float32(1), total) == total
+    assert count_of(np.int64(5), total) == 5 and count_of(1e-9, total, least=0) == 0
+
+
+def test_fractions_mean_the_same_everywhere():
+    from skrobust import ConvSparseCoder, PatchDictionaryDenoiser, WaveletSparsifier
+    from skrobust.attacks import JSMA
+    from skrobust.pursuits import orthogonal_mp
+
+    assert orthogonal_mp(np.ones((1, 100)), np.eye(100), n_nonzero_coefs=0.29).nnz == 29
+    X = np.random.default_rng(0).random((1, 100))
+    assert WaveletSparsifier("haar", n_nonzero_coefs=0.29).fit(X).n_nonzero_coefs_ == (29,)
+    coder = ConvSparseCoder(dictionary=np.ones((1, 1, 1)), pursuit="omp", n_nonzero_coefs=0.29).fit(X)
+    assert np.count_nonzero(coder.transform(X)) == 29
+    patches = PatchDictionaryDenoiser(n_nonzero_coefs=0.29, patch_size=100, dictionary=np.eye(100)).fit(X)
+    assert next(iter(patches._pursuits(X[..., None])))[1].most == 29
+    assert JSMA(gamma=0.29, pairs=False)._n_changes(100) == 29 and JSMA(gamma=0.58)._n_changes(100) == 29
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 1), (0, 255), (0.1, 0.9), (-np.inf, 1)])
+def test_clipped_values_and_their_derivative(low, high, dtype):
+    unit = max(abs(end) for end in (low, high) if np.isfinite(end)) * torch.finfo(dtype).eps
+    start = -5.0 if low == -np.inf else low
+    values = [start - unit, start, (start + high) / 2, high, high + unit, high + 0.01 * abs(high), start - 0.01 * high]
+    X = torch.tensor([values], dtype=dtype, requires_grad=True)
+    clipped = clip_values(X, low, high)
+    clipped.sum().backward()
+    np.testing.assert_array_equal(clipped.detach(), X.detach().clamp(low, high))
+    np.testing.assert_array_equal(X.grad, [[1, 1, 1, 1, 1, 0, float(low == -np.inf)]])
+    with torch.no_grad():
+        np.testing.assert_array_equal(clip_values(X, low, high), clipped.detach())
+    np.testing.assert_array_equal(clip_values(X.detach().numpy(), low, high), clipped.detach())
+    assert clip_values(X[:0], low, high).shape == (0, 7) and clip_values(X[0], low, high).shape == (7,)
+    second = torch.func.vmap(torch.func.grad(lambda x: clip_values(x, low, high).sum()))(X.detach())
+    assert second.shape == X.shape
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_frames_hold_rows_and_no_images(container):
+    pytest.importorskip(container)
+    X = np.random.default_rng(0).random((5, 8, 8))
+    front = WaveletSparsifier("haar").set_output(transform=container)
+    for values in (X, X[..., None]):
+        with pytest.raises(ValueError, match=rf"set_output\(transform='{container}'\) makes a table of rows, but Wave"):
+            front.fit(values).transform(values)
+        with pytest.raises(ValueError, match="Pass X as rows"):
+            front.fit_transform(values)
+    with config_context(transform_output=container), pytest.raises(ValueError, match="Pass X as rows"):
+        WaveletSparsifier("haar").fit(X).transform(X)
+    rows = WaveletSparsifier("haar", image_shape=(8, 8)).set_output(transform=container).fit_transform(X.reshape(5, -1))
+    assert rows.shape == (5, 64) and list(rows.columns) == [f"x{k}" for k in range(64)]
+    np.testing.assert_array_equal(np.asarray(rows), WaveletSparsifier("haar").fit_transform(X).reshape(5, -1))
+    # Codes are rows whatever X is.
+    codes = PolarizingCoder().set_output(transform=container).fit_transform(X)
+    assert codes.shape == (5, 64) and codes.columns[0] == "polarizingcoder0"

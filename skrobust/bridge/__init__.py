@@ -13,6 +13,7 @@ _FILE_OF = {
     "Conversion": "conversion",
     "TransformerModule": "modules",
     "as_module": "conversion",
+    "as_one_node": "autograd",
     "with_backward": "autograd",
 }
 

@@ -6,6 +6,7 @@ from skrobust.estimators import PolarizingCoder
 from skrobust.kernels.rounding import gamma
 from skrobust.signals import batch_slices
 
+from .errors import NoCertificateError
 from .margins import other_classes
 from .proofs import Proof, array_images
 from .registry import register_certificate
@@ -135,9 +136,26 @@ class CodeBudgetProof(Proof):
 def _prove(coder, name, head, X, y, norm, clip):
     if coder.output == "reconstruction":
         matrix, offset = coder._decoder()
+        _refuse_clip_that_acts(coder, name, matrix, offset)
         head = head.after(matrix, offset, int(np.diff(matrix.indptr).max(initial=0)) + 8)
     kind = CodeBoxProof if norm == "linf" else CodeBudgetProof
     return kind(coder, array_images(coder, X), other_classes(head, y), norm, clip)
+
+
+def _refuse_clip_that_acts(coder, name, matrix, offset):
+    """Reconstructions are affine in the code only where the clip changes none of them."""
+    if coder.clip is None:
+        return
+    most = np.maximum(matrix.toarray(), 0).sum(axis=1)
+    least = np.minimum(matrix.toarray(), 0).sum(axis=1)
+    if coder._switches.ternary:
+        most, least = most - least, least - most
+    low, high = (offset + least).min(), (offset + most).max()
+    if low < coder.clip[0] or high > coder.clip[1]:
+        raise NoCertificateError(
+            f"No certificate through step {name!r} ({type(coder).__name__}): clip={tuple(coder.clip)!r} may cut "
+            f"reconstructions, which can reach {low:.6g} to {high:.6g}. Set clip=None, or use output='code'."
+        )
 
 
 def _first_crossing(distance, harm, room):

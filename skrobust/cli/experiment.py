@@ -4,11 +4,16 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from skrobust.signals import kernel_threads, one_blas_thread
+
 from .errors import UsageError
 from .proved import bounds_table, prove, what_helped
 from .recipes import RECIPES, UNDEFENDED, candidates
 
 _N_FOLDS = 3
+_IN_WORDS_OF_THE_COMMAND = (
+    "For this command, data_home is --data-home DIR, download=True is --download and verify=False is --no-verify."
+)
 _N_SCORED = 200  # images of each fold that are attacked while tuning
 
 
@@ -43,22 +48,16 @@ def run_experiment(arguments):
 
 @contextmanager
 def _one_thread():
-    """Bound numba, BLAS and torch: on problems so small, more threads only wait for each other."""
-    import numba
+    """Bound kernels, BLAS and torch: on problems so small, more threads only wait for each other."""
     import torch
-    from threadpoolctl import threadpool_limits
 
-    # Numba first: its threads start at this call, and may set those of an OpenMP that torch shares.
-    kernels = numba.get_num_threads()
-    numba.set_num_threads(1)
     networks = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(1, user_api="blas"):
+        with kernel_threads(1), one_blas_thread():
             yield
     finally:
         torch.set_num_threads(networks)
-        numba.set_num_threads(kernels)
 
 
 def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):
@@ -84,7 +83,8 @@ def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):
         verbose=not arguments.quiet,
     )
     report.settings |= {
-        "data": f"{arguments.dataset}: {len(train.target)} training, {len(test.target)} test images",
+        "data": f"{arguments.dataset}: {len(train.target)} training, {len(test.target)} test images"
+        + ", not verified" * arguments.no_verify,
         "tuned for": f"accuracy under attack at eps = {tune_eps:.4g}, {_N_FOLDS} folds, {n_settings} settings each",
     }
     proved = prove(models, test.data, test.target, eps)
@@ -101,9 +101,16 @@ def _load(arguments, recipe):
     parts = []
     for split, wanted in (("train", arguments.n_train or recipe.n_train), ("test", arguments.n_test or recipe.n_test)):
         try:
-            part = load_dataset(arguments.dataset, split=split, data_home=arguments.data_home, dtype="float64")
+            part = load_dataset(
+                arguments.dataset,
+                split=split,
+                data_home=arguments.data_home,
+                dtype="float64",
+                verify=not arguments.no_verify,
+                download=arguments.download,
+            )
         except (DatasetNotFoundError, DatasetFileError) as error:
-            raise UsageError(f"{error}\nFor this command, data_home is --data-home DIR.") from error
+            raise UsageError(f"{error}\n{_IN_WORDS_OF_THE_COMMAND}") from error
         chosen = _stratified(part.target, wanted, arguments.seed)
         part.data, part.target = part.data[chosen], part.target[chosen]
         parts.append(part)

@@ -39,6 +39,11 @@ class Operator(abc.ABC):
     def lipschitz(self):
         """Squared norm of `synthesize`, or an upper bound on it."""
 
+    @property
+    def step(self):
+        """``1 / lipschitz``, the longest safe step of proximal gradient; 1 for a dictionary of zeros."""
+        return safe_step(self.lipschitz)
+
     @abc.abstractmethod
     def synthesize(self, codes, *, n_jobs=None):
         """Signals of codes, ``(n_samples, *code_shape)`` to ``(n_samples, *signal_shape)``."""
@@ -81,3 +86,8 @@ class Operator(abc.ABC):
         if tuple(values.shape[1:]) != tuple(shape):
             expected = ", ".join(map(str, shape))
             raise ValueError(f"{name} must have shape (n_samples, {expected}), got {tuple(values.shape)}.")
+
+
+def safe_step(lipschitz):
+    """``1 / lipschitz``, or 1 where that is infinite: codes of a dictionary of zeros stay 0 at any step."""
+    return float(1 / lipschitz) if lipschitz > 1 / np.finfo(np.float64).max else 1.0

@@ -108,7 +108,9 @@ class Problem:
         if top is None:
             conjugate = self.penalty.conjugate(correlations, self.alpha)
             return None if conjugate is None else products - squares / 2 - as_array(conjugate)
-        return best_scaled_dual(products, squares, as_array(top) / self.alpha)
+        with np.errstate(over="ignore"):  # infinity: no multiple of the point but 0 is feasible
+            relative = as_array(top) / self.alpha
+        return best_scaled_dual(products, squares, relative)
 
     def locally_scaled(self, residual, correlations):
         """The residual scaled pixel by pixel so that fewer atoms are too correlated, or None."""

@@ -1,10 +1,10 @@
 """What every iterative pursuit returns, and its warning."""
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
+
+from skrobust.signals import tell_of_shortfall
 
 
 class Result(NamedTuple):
@@ -31,22 +31,21 @@ class Result(NamedTuple):
 
     def relative_gap(self):
         """Largest gap relative to its objective."""
-        return float((self.gap / np.maximum(self.objective, np.finfo(float).tiny)).max())
+        return float((self.gap / np.maximum(self.objective, np.finfo(float).tiny)).max(initial=0))
 
 
 def warn_if_not_converged(result, tol, max_iter, *, stacklevel=3):
-    """Tell once how many samples did not reach `tol`.
+    """Tell how many samples did not reach `tol`.
 
     Warns
     -----
     ConvergenceWarning
     """
     converged = result.converged.reshape(len(result.converged), -1).all(axis=1)
-    n_short = int((~converged).sum())
-    if n_short:
-        warnings.warn(
-            f"{n_short} of {len(converged)} signals ended at max_iter={max_iter} with a relative duality gap above "
-            f"tol={tol:g} (largest {result.relative_gap():.1e}). Raise max_iter, alpha or tol.",
-            ConvergenceWarning,
-            stacklevel=stacklevel + 1,
-        )
+    tell_of_shortfall(
+        int((~converged).sum()),
+        len(converged),
+        f"ended at max_iter={max_iter} with a relative duality gap above tol={tol:g} (largest "
+        f"{result.relative_gap():.1e}). Raise max_iter, alpha or tol.",
+        stacklevel=stacklevel,
+    )

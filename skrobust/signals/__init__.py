@@ -1,18 +1,35 @@
-"""What every estimator stands on: where pixels and channels lie in X, checked input, batches, threads, whole files."""
+"""What every estimator stands on: layouts, checked input, scale, batches, threads, whole files."""
 
+from .clip import check_clip, clip_values
+from .counts import count_of
 from .files import write_atomically
 from .layout import SignalLayout, Signals
-from .resources import batch_slices, kernel_threads
+from .resources import allowed_threads, batch_slices, kernel_threads, one_blas_thread
+from .scale import data_exponent, groups_by_exponent, scale_exponents, times_power
+from .shortfall import Shortfalls, shortfalls_ignored, tell_of_shortfall, told_once_a_fit
 from .tensors import is_tensor
 from .transformer import SignalTransformer, restored_on_error
 
 __all__ = [
+    "Shortfalls",
     "SignalLayout",
     "SignalTransformer",
     "Signals",
+    "allowed_threads",
     "batch_slices",
+    "check_clip",
+    "clip_values",
+    "count_of",
+    "data_exponent",
+    "groups_by_exponent",
     "is_tensor",
     "kernel_threads",
+    "one_blas_thread",
     "restored_on_error",
+    "scale_exponents",
+    "shortfalls_ignored",
+    "tell_of_shortfall",
+    "times_power",
+    "told_once_a_fit",
     "write_atomically",
 ]

@@ -7,8 +7,9 @@ from .tensors import is_tensor
 
 def sample_sums(values):
     """Sum over each sample in double precision, of the kind of `values`."""
-    flat = values.reshape(len(values), -1)
-    return flat.double().sum(1) if is_tensor(flat) else flat.sum(axis=1, dtype=np.float64)
+    if is_tensor(values):
+        return values.flatten(1).double().sum(1)
+    return values.reshape(len(values), -1).sum(axis=1, dtype=np.float64)
 
 
 def sample_largest(values):

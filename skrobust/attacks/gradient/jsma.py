@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.base import GradientAttack
 from skrobust.attacks.core.other_classes import rivals_by_score
+from skrobust.signals import count_of
 
 # Bytes that the table of candidate pairs may take at once.
 _TABLE_BYTES = 2**26
@@ -162,7 +163,7 @@ class JSMA(GradientAttack):
         search.offer(index, x, attacker.scores(x))
 
     def _n_changes(self, n_features):
-        return int(n_features * self.gamma / (2 if self.pairs else 1))
+        return count_of(float(self.gamma), n_features, least=0) // (2 if self.pairs else 1)
 
     def _radius(self):
         return abs(float(self.theta))

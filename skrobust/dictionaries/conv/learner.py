@@ -1,16 +1,15 @@
 """Convolutional dictionary learning: codes by basis pursuit, atoms by block descent on additive statistics."""
 
-import warnings
+from numbers import Integral
 
 import numpy as np
 from scipy import sparse
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, gen_batches
 
 from skrobust.operators import ConvolutionalOperator
 from skrobust.pursuits import convolutional_basis_pursuit
 from skrobust.pursuits.lasso.conv.pursuit import in_floats
-from skrobust.signals import batch_slices
+from skrobust.signals import batch_slices, data_exponent, shortfalls_ignored, times_power
 
 from .statistics import ConvolutionalStatistics
 
@@ -28,8 +27,8 @@ def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", ra
     ----------
     X : ndarray of shape ``(n_samples, *grid, n_channels)``
     n_components : int
-    kernel_size : tuple of int
-        No larger than the grid.
+    kernel_size : int or tuple of int
+        One for all axes, or one an axis; no larger than the grid.
     init : {"data", "random"}, default="data"
         "data": patches of X at random places, those of most energy among a few draws. "random": Gaussian noise.
     random_state : int, RandomState instance or None, default=None
@@ -46,8 +45,10 @@ def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", ra
     X = _signals(X)
     if init not in ("data", "random"):
         raise ValueError(f"init must be 'data' or 'random', got {init!r}.")
-    if len(kernel_size) != X.ndim - 2 or any(not 1 <= k <= n for k, n in zip(kernel_size, X.shape[1:-1], strict=True)):
-        raise ValueError(f"kernel_size={kernel_size} does not fit signals on a grid of {X.shape[1:-1]}.")
+    if not (isinstance(n_components, Integral) and n_components >= 1):
+        raise ValueError(f"n_components must be an integer >= 1, got {n_components!r}.")
+    kernel_size = _checked_kernel(kernel_size, X.shape[1:-1])
+    X = times_power(X, -data_exponent(X))
     random_state = check_random_state(random_state)
     shape = (*kernel_size, X.shape[-1])
     if init == "random":
@@ -67,10 +68,18 @@ def _signals(X):
     return X
 
 
+def _checked_kernel(kernel_size, grid):
+    sizes = (kernel_size,) * len(grid) if isinstance(kernel_size, Integral) else kernel_size
+    fits = isinstance(sizes, tuple | list) and len(sizes) == len(grid)
+    if not fits or not all(isinstance(k, Integral) and 1 <= k <= n for k, n in zip(sizes, grid, strict=True)):
+        raise ValueError(f"kernel_size={kernel_size!r} does not fit signals on a grid of {tuple(grid)}.")
+    return tuple(int(k) for k in sizes)
+
+
 def unit_atoms(atoms, random_state):
     """Atoms divided by their norms; noise in place of those that are zero."""
-    flat = atoms.reshape(len(atoms), -1)
-    empty = np.linalg.norm(flat, axis=1) <= 1e-10 * max(1.0, np.abs(flat).max())
+    flat = times_power(atoms, -data_exponent(atoms)).reshape(len(atoms), -1)
+    empty = np.linalg.norm(flat, axis=1) <= 1e-10 * np.abs(flat).max()
     if empty.any():
         flat = flat.copy()
         flat[empty] = random_state.normal(size=(int(empty.sum()), flat.shape[1]))
@@ -149,10 +158,15 @@ class ConvolutionalLearner:
         self.random_state = check_random_state(random_state)
         self.statistics = ConvolutionalStatistics(self.components.shape)
         self.n_seen = 0
-        self.objective = np.inf
+        # Sums, codes and this cost are in units of 2**exponent of the signals.
+        self._exponent, self._cost = 0, np.inf
         self._codes = None
         self._worst = None
         self._tol = max(tol, FIRST_TOL)
+
+    @property
+    def objective(self):
+        return times_power(float(self._cost), 2 * self._exponent)
 
     def epoch(self, X):
         """One pass over all signals, then one update of the atoms; codes are kept, sparse, to begin the next from.
@@ -166,6 +180,7 @@ class ConvolutionalLearner:
         self
         """
         X = _signals(X)
+        X = self._in_units(X, data_exponent(X))
         statistics = ConvolutionalStatistics(self.components.shape)
         operator = self._operator(X)
         code_shape = (-1, *operator.code_shape)
@@ -186,10 +201,10 @@ class ConvolutionalLearner:
             kept.append(sparse.csr_array(result.codes.reshape(len(result.codes), -1)))
         self._codes = kept
         self.statistics, self.n_seen = statistics, len(X)
-        if np.isfinite(self.objective) and self.objective > 0:
-            fallen = 1 - total / len(X) / self.objective
+        if np.isfinite(self._cost) and self._cost > 0:
+            fallen = 1 - total / len(X) / self._cost
             self._tol = min(self._tol, max(self.tol, fallen))
-        self.objective = total / len(X)
+        self._cost = total / len(X)
         self._update(X.dtype)
         return self
 
@@ -205,6 +220,8 @@ class ConvolutionalLearner:
         self
         """
         X = _signals(X)
+        exponent = data_exponent(X)
+        X = self._in_units(X, max(self._exponent, exponent) if self.n_seen else exponent)
         operator = self._operator(X)
         self.n_seen += len(X)
         # As scikit-learn's mini-batch learner: early batches, coded with poor atoms, are forgotten.
@@ -220,7 +237,7 @@ class ConvolutionalLearner:
             self.statistics.add(X[batch], result.codes, operator.geometry, n_jobs=self.n_jobs)
             self._remember_worst(X[batch], result.codes, operator)
             total += float(result.objective.sum())
-        self.objective = total / len(X)
+        self._cost = total / len(X)
         self._codes = None
         self._update(X.dtype)
         return self
@@ -243,8 +260,19 @@ class ConvolutionalLearner:
         for batch in gen_batches(len(X), batch_size):
             rows = order[batch]
             total += self.update(X[rows]).objective * len(rows)
-        self.objective = total / len(X)
+        self._cost = times_power(total / len(X), -2 * self._exponent)
         return self
+
+    def _in_units(self, X, exponent):
+        """X in units of ``2**exponent``, to which what is remembered goes over."""
+        shift = self._exponent - exponent
+        self.statistics.gram = times_power(self.statistics.gram, 2 * shift)
+        self.statistics.products = times_power(self.statistics.products, 2 * shift)
+        self.statistics.energy = times_power(self.statistics.energy, 2 * shift)
+        for codes in self._codes or ():
+            codes.data = times_power(codes.data, shift)
+        self._exponent, self._cost = exponent, times_power(float(self._cost), 2 * shift)
+        return times_power(X, -exponent)
 
     def _operator(self, X):
         return ConvolutionalOperator(
@@ -252,12 +280,11 @@ class ConvolutionalLearner:
         )
 
     def _pursue(self, X, operator, init, tol):
-        with warnings.catch_warnings():  # codes that fall short of the gap still teach
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with shortfalls_ignored():  # codes that fall short of the gap still teach
             return convolutional_basis_pursuit(
                 X,
                 operator,
-                self.alpha,
+                times_power(float(self.alpha), -self._exponent),
                 positive=self.positive,
                 init=init,
                 tol=tol,

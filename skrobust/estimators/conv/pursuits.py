@@ -1,13 +1,9 @@
 """The pursuit that a `ConvSparseCoder` is told to use."""
 
-import math
-import warnings
-from numbers import Integral, Real
-
-import numpy as np
-from sklearn.exceptions import ConvergenceWarning
+from contextlib import nullcontext
 
 from skrobust.pursuits import convolutional_basis_pursuit, convolutional_omp, convolutional_thresholding
+from skrobust.signals import count_of, is_tensor, shortfalls_ignored
 
 
 def check_device(device):
@@ -20,20 +16,21 @@ def check_device(device):
         raise ValueError(f"device must be None or a device of torch that is there, got {device!r}: {error}") from error
 
 
+def n_atoms_wanted(coder):
+    """Atoms of each image, for matching pursuit."""
+    return count_of(0.1 if coder.n_nonzero_coefs is None else coder.n_nonzero_coefs, coder.n_features_in_)
+
+
 def pursue(coder, values):
     """Codes of arrays or tensors on the grid of a fitted coder, without a gradient."""
     operator, shared = coder._operator, {"n_jobs": coder.n_jobs}
     if coder.pursuit == "thresholding":
         return convolutional_thresholding(values, operator, coder.alpha, positive=coder.positive, **shared)
     if coder.pursuit == "omp":
-        count = coder.n_nonzero_coefs
-        if count is None or (isinstance(count, Real) and not isinstance(count, Integral)):
-            # 0.29 * 100 is 28.999…: the fraction that the user wrote is meant.
-            count = max(1, math.floor((0.1 if count is None else count) * coder.n_features_in_ * (1 + 1e-12)))
-        return convolutional_omp(values, operator, n_nonzero_coefs=int(count), **shared)
-    with warnings.catch_warnings():
-        if values.dtype == np.float32:  # a gap below its rounding is not asked of float32
-            warnings.simplefilter("ignore" if coder.tol < 1e-5 else "default", ConvergenceWarning)
+        return convolutional_omp(values, operator, n_nonzero_coefs=n_atoms_wanted(coder), **shared)
+    # A gap below its rounding is not asked of float32.
+    beyond = values.element_size() if is_tensor(values) else values.itemsize
+    with shortfalls_ignored() if beyond == 4 and coder.tol < 1e-5 else nullcontext():
         return convolutional_basis_pursuit(
             values,
             operator,

@@ -5,11 +5,13 @@ import warnings
 import torch
 from torch import nn
 
-from skrobust.bridge import with_backward
-from skrobust.estimators.shared.smooth import smooth_shrink, smooth_steps
+from skrobust.bridge import as_one_node, with_backward
+from skrobust.estimators.shared.clip import finish_reconstruction
 from skrobust.pursuits import implicit_pursuit
 from skrobust.pursuits.implicit.conv import with_support_gradient
 from skrobust.pursuits.layered.cascade import per_layer
+from skrobust.pursuits.proximal.smooth import smooth_shrink, smooth_steps
+from skrobust.signals.tensors import is_exporting
 
 
 class LayeredCoderModule(nn.Module):
@@ -34,7 +36,10 @@ class LayeredCoderModule(nn.Module):
         if self.gradient == "skip" and self.rebuilds:
             return X
         signals = self.layout.place(X)
-        result = self.features(signals.values)
+        if self.gradient != "skip" and getattr(self.estimator, "tol", None) is not None:
+            result = as_one_node(self.features, signals.values)
+        else:
+            result = self.features(signals.values)
         return signals.restore(result) if self.rebuilds else result
 
     def features(self, values):
@@ -42,7 +47,7 @@ class LayeredCoderModule(nn.Module):
         codes = self.encode(values)
         if self.rebuilds:
             rebuilt = self.layers.synthesize(codes)
-            return with_backward(rebuilt, values) if self.gradient == "identity" else rebuilt
+            return finish_reconstruction(rebuilt, values, self.estimator.clip, self.gradient)
         parts = codes if self.estimator.per_layer else codes[-1:]
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
@@ -52,7 +57,7 @@ class LayeredCoderModule(nn.Module):
         estimator, penalties = self.estimator, per_layer("penalty", self.estimator._penalties, layers, values)
         if self.gradient == "skip":
             return _cascade(values, layers, lambda j, correlations, target: correlations)
-        if self.gradient == "exact":
+        if self.gradient == "exact" or is_exporting():
             return self._differentiable(values, layers, penalties)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -83,6 +88,11 @@ class LayeredCoderModule(nn.Module):
         estimator = self.estimator
         if getattr(estimator, "tol", None) is None:
             return estimator._pursue(values, layers, penalties, estimator._steps)
+        with estimator._shortfalls.gathered(type(estimator).__name__):
+            return self._to_gap(values, layers, penalties)
+
+    def _to_gap(self, values, layers, penalties):
+        estimator = self.estimator
         options = {"positive": estimator.positive, "tol": estimator.tol, "max_iter": estimator.max_iter}
         if estimator._pursuit == "deep":
             from skrobust.pursuits import implicit_deep_pursuit
@@ -90,6 +100,9 @@ class LayeredCoderModule(nn.Module):
             return implicit_deep_pursuit(values, layers, penalties, **options)
         codes = []
         for j, operator in enumerate(layers.operators):
+            if is_exporting():
+                codes.append(implicit_pursuit(layers.target(j, values, codes), operator, penalties[j], **options))
+                continue
             strength = float(penalties[j].mean())
             weights = penalties[j] / strength if penalties[j].ndim else None
             codes.append(

@@ -7,7 +7,7 @@ from skrobust.kernels.vectors import VECTOR_BYTES
 from skrobust.pursuits.greedy.omp.atoms import UnitAtoms, aligned_zeros
 from skrobust.pursuits.greedy.omp.batches import most_atoms
 from skrobust.pursuits.greedy.omp.kernels import NOT_FINITE
-from skrobust.signals import batch_slices, kernel_threads
+from skrobust.signals import batch_slices, groups_by_exponent, kernel_threads, times_power
 
 _BAND = 2048
 """Patches that a band has at least, where its image has so many."""
@@ -39,7 +39,7 @@ class PatchPursuit:
         self.tol = tol
         self.components = components
         planar = np.ascontiguousarray(grid.to_planes(components))
-        with kernel_threads(n_jobs, uses_blas=False):
+        with kernel_threads(n_jobs):
             self.atoms = UnitAtoms(planar)
             self.gram = self.atoms.gram() if self.atoms.affords_gram(len(planar)) else np.zeros(0, planar.dtype)
         lanes = VECTOR_BYTES // planar.itemsize
@@ -66,14 +66,19 @@ class PatchPursuit:
         """
         result = np.empty_like(values)
         n_patches = self.grid.n_patches if return_supports else 0
-        supports = np.zeros((len(values) * n_patches, self.most), dtype=np.int32)
-        sizes = np.zeros(len(values) * n_patches, dtype=np.int32)
-        with kernel_threads(self.n_jobs, uses_blas=False):
+        supports = np.zeros((len(values), n_patches, self.most), dtype=np.int32)
+        sizes = np.zeros((len(values), n_patches), dtype=np.int32)
+        with kernel_threads(self.n_jobs):
             for batch in self._batches(values):
-                part = slice(batch.start * n_patches, batch.stop * n_patches)
-                planes = self._denoised(self.grid.planes(values[batch]), supports[part], sizes[part])
-                result[batch] = self.grid.values(planes, values[batch])
-        return (result, supports, sizes) if return_supports else result
+                for exponent, rows in groups_by_exponent(values[batch]):
+                    images = times_power(values[batch][rows], -exponent)
+                    atoms = np.zeros((len(images) * n_patches, self.most), dtype=np.int32)
+                    counts = np.zeros(len(images) * n_patches, dtype=np.int32)
+                    planes = self._denoised(self.grid.planes(images), atoms, counts, exponent)
+                    result[batch][rows] = times_power(self.grid.values(planes, images), exponent)
+                    supports[batch][rows] = atoms.reshape(len(images), n_patches, self.most)
+                    sizes[batch][rows] = counts.reshape(len(images), n_patches)
+        return (result, supports.reshape(-1, self.most), sizes.reshape(-1)) if return_supports else result
 
     def projections(self, values, supports, sizes):
         """The transpose of `sums` with the atoms of each patch held fixed, at `values` of its shape."""
@@ -81,7 +86,7 @@ class PatchPursuit:
 
         grid, n_patches = self.grid, self.grid.n_patches
         result = np.empty_like(values)
-        with kernel_threads(self.n_jobs, uses_blas=False):
+        with kernel_threads(self.n_jobs):
             for batch in self._batches(values):
                 part = slice(batch.start * n_patches, batch.stop * n_patches)
                 planes = grid.planes(values[batch])
@@ -89,6 +94,7 @@ class PatchPursuit:
                 on_threads(
                     project_bands, planes, grid.tops, grid.lefts, grid.size, self.band, self.remove_mean, self.rows,
                     supports[part], sizes[part], sums, n_pieces=len(sums),
+                    work=self._products(values[batch], self.most),
                 )  # fmt: skip
                 result[batch] = grid.values(self._merged(sums, planes), values[batch])
         return result
@@ -96,6 +102,10 @@ class PatchPursuit:
     def _batches(self, values):
         pixels = 3 * self.grid.coverage.size + self._band_pixels() * self._n_bands()
         return batch_slices(len(values), values.itemsize * self.grid.n_channels * pixels)
+
+    def _products(self, images, n_atoms):
+        """Multiply-adds of so many atoms with all patches."""
+        return len(images) * self.grid.n_patches * self.grid.n_features * n_atoms
 
     def _n_bands(self):
         return -(-len(self.grid.tops) // self.band)
@@ -114,21 +124,24 @@ class PatchPursuit:
         from .kernels import merge_bands
 
         result = np.empty_like(planes)
-        on_threads(merge_bands, sums, self.grid.tops, self.band, self.grid.size[0], result)
+        rows = {"n_pieces": len(result) * result.shape[2], "work": sums.size}
+        on_threads(merge_bands, sums, self.grid.tops, self.band, self.grid.size[0], result, **rows)
         return result
 
-    def _denoised(self, planes, supports, sizes):
+    def _denoised(self, planes, supports, sizes, exponent):
+        """Sums of the patches of images in units of ``2**exponent``."""
         from .kernels import denoise_bands
 
         grid = self.grid
         sums = self._zeros(planes)
         tally = np.zeros((len(sums), 3), dtype=np.int64)
         block = max(1, min(_BLOCK_BYTES // self.atoms.columns[0].nbytes, self.band * len(grid.lefts)))
-        squared_tol = np.zeros(0) if self.tol is None else np.array([self.tol**2], dtype=np.float64)
+        squared_tol = np.zeros(0) if self.tol is None else np.array([times_power(self.tol, -exponent) ** 2])
         on_threads(
             denoise_bands, planes, grid.tops, grid.lefts, grid.size, self.band, self.remove_mean,
             self.atoms.columns, self.gram, self.rows, self.atoms.inverse_norms, self.by_gain, squared_tol, self.most,
             sums, supports, sizes, tally, block, n_pieces=len(sums),
+            work=self._products(planes, len(self.rows)),
         )  # fmt: skip
         if tally[:, NOT_FINITE].any():
             raise ValueError(f"Values of X are too large for inner products in {planes.dtype}: scale X down.")

@@ -1,11 +1,27 @@
-"""The range to which front ends clip images."""
+"""The end of every reconstruction on tensors: the clip, and what the backward pass makes of it."""
 
-from numbers import Real
+from skrobust.bridge import with_backward
+from skrobust.signals import clip_values
 
 
-def check_clip(clip):
-    """Raise ValueError unless `clip` is None or a range."""
-    if clip is None:
-        return
-    if len(clip) != 2 or not all(isinstance(bound, Real) for bound in clip) or not clip[0] < clip[1]:
-        raise ValueError(f"clip must be None or (lowest, highest) with lowest < highest, got {clip!r}.")
+def finish_reconstruction(rebuilt, values, clip, gradient):
+    """`rebuilt` clipped; "exact" differentiates through the clip, "identity" sees `values` in place of all of it.
+
+    Parameters
+    ----------
+    rebuilt : Tensor
+        The synthesis of codes.
+    values : Tensor of the same shape
+        What was coded.
+    clip : tuple of float or None
+    gradient : str
+        As for `skrobust.as_module`.
+
+    Returns
+    -------
+    Tensor
+    """
+    if clip is not None:
+        cleaned = clip_values(rebuilt, *clip)
+        rebuilt = cleaned if gradient == "exact" else with_backward(cleaned, rebuilt)
+    return with_backward(rebuilt, values) if gradient == "identity" else rebuilt

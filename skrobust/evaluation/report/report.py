@@ -250,7 +250,10 @@ class RobustnessReport:
         return draw_curves(ax, **curves_of_report(self))[0]
 
     def summary(self):
-        """The worst-per-image figures as a table in plain text; ``print(report)`` adds the masking checks' verdicts."""
+        """The worst-per-image figures as a table in plain text.
+
+        ``print(report)`` adds the accuracy on corrupted images and the masking checks' verdicts.
+        """
         from .text import summary_table
 
         return summary_table(self)
@@ -299,9 +302,9 @@ class RobustnessReport:
         return lines
 
     def __str__(self):
-        from .text import verdict_lines
+        from .text import corruption_lines, verdict_lines
 
-        return "\n".join([self.summary(), *verdict_lines(self)])
+        return "\n".join([self.summary(), *corruption_lines(self), *verdict_lines(self)])
 
     def __repr__(self):
         return (

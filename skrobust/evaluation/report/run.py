@@ -12,11 +12,18 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from tqdm import tqdm
 
+from skrobust.bridge.inputs import check_feature_names
 from skrobust.evaluation.corruptions.apply import Corruption
 from skrobust.evaluation.defaults import Transferred, black_box_attacks, default_attacks
 from skrobust.evaluation.masking import CHECKS
 from skrobust.evaluation.masking.run import run_checks
-from skrobust.evaluation.scoring.robust import checked_attacks, evenly_spread, is_adversary, predicted_labels
+from skrobust.evaluation.scoring.robust import (
+    all_corruptions,
+    checked_attacks,
+    evenly_spread,
+    is_adversary,
+    predicted_labels,
+)
 
 from .checkpoint import Checkpoint
 from .examples import collect_examples
@@ -41,7 +48,7 @@ _N_CHECKED = 100
         "focus_eps": [Interval(Real, 0, None, closed="left"), None],
         "norm": [StrOptions({"linf", "l2", "l1"}), None],
         "clip": [tuple, list, None],
-        "corruptions": [list, tuple, Corruption, None],
+        "corruptions": [list, tuple, Corruption, StrOptions({"all"}), None],
         "checks": ["boolean"],
         "confidence": [Interval(Real, 0, 1, closed="neither")],
         "n_examples": [Interval(Integral, 0, _N_WITNESSES, closed="both")],
@@ -90,9 +97,10 @@ def robustness_report(
         Radii of the ball, in the units of X.
     attacks : attack, list of attacks or None, default=None
         Their eps is replaced by each of `eps`, and a missing `random_state` by the report's. An eps that is an array
-        keeps its pattern: its largest value becomes each of `eps`. None: noise, FGSM and
-        PGD through every backward pass of the front ends, the two locally linear attacks, and with a `baseline`
-        PGD transferred from it. On a model without gradients: noise and Square, and the transferred PGD.
+        keeps its pattern: its largest value becomes each of `eps`. None: noise, FGSM and PGD through every backward
+        pass of the front ends, the front-end paper's attacks, a cascade of iterated attacks on one other class after
+        the next, and with a `baseline` PGD transferred from it. On a model without gradients: noise and Square, and
+        the transferred PGD.
     baseline : fitted classifier, dict with one, or None, default=None
         What the model is to be compared with: the same classifier undefended and tuned just as hard.
     focus_eps : float or None, default=None
@@ -102,8 +110,9 @@ def robustness_report(
         None: that of `attacks`, else "linf".
     clip : pair or None, default=(0, 1)
         Range of valid values, for the default attacks and the gallery: numbers or arrays, see `PGD`.
-    corruptions : Corruption, list of them or None, default=None
-        Judged beside the attacks.
+    corruptions : Corruption, list of them, "all" or None, default=None
+        Judged beside the attacks. "all": every kind that fits the images, at severity 3 (`corruptions_for`), where
+        `clip` says what is black and white.
     checks : bool, default=True
         Run `masking_checks` on each model, at the eps whose attacks come nearest to breaking half of the images.
     confidence : float in (0, 1), default=0.95
@@ -126,7 +135,8 @@ def robustness_report(
     Raises
     ------
     ValueError
-        If eps is negative, attacks differ in norm, or one leaves its ball.
+        If eps is negative, attacks differ in norm, or one leaves its ball; or X is a data frame whose columns a model
+        would refuse.
     TypeError
         If an attack has no `perturb`, or the model no `predict`.
     skrobust.bridge.NoGradientError
@@ -146,13 +156,20 @@ def robustness_report(
     >>> eps.tolist(), bool(accuracy[0] > accuracy[1] > accuracy[2])
     ([0.0, 0.05, 0.1], True)
     """
+    given = X
     X, y = _checked_data(X, y)
     grid = _checked_eps(eps)
     focus = _checked_focus(focus_eps, grid)
     models, baseline_name = _checked_models(model, baseline)
+    for one in models.values():
+        check_feature_names(one, given)
     layout = next((found for one in models.values() if (found := image_layout(one, X.shape[1:], image_shape))), None)
-    shape = None if layout is None else _shape(layout)
+    shape = image_shape if layout is None else _shape(layout)
     plan, norm = _plan(models, baseline_name, attacks, norm, clip, random_state, shape)
+    if isinstance(corruptions, str):
+        whites = {} if clip is None else {"data_range": _span(clip)}
+        first = next(iter(models.values()))
+        corruptions = all_corruptions(first, X, image_shape=shape, random_state=random_state, **whites)
     corruptions = [] if corruptions is None else checked_attacks(corruptions)
     witnesses = evenly_spread(len(X), _N_WITNESSES)
     store = Checkpoint(checkpoint, (models, X, y, grid.tolist(), witnesses.tolist()))
@@ -251,7 +268,8 @@ def robustness_report(
 
 
 def _checked_data(X, y):
-    X = check_array(X, dtype=(np.float64, np.float32), allow_nd=True, input_name="X", estimator="robustness_report")
+    options = {"dtype": (np.float64, np.float32), "order": "C", "allow_nd": True}
+    X = check_array(X, input_name="X", estimator="robustness_report", **options)
     y = column_or_1d(y)
     check_consistent_length(X, y)
     return X, y

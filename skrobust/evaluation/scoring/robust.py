@@ -3,8 +3,13 @@
 from numbers import Real
 
 import numpy as np
+from sklearn import get_config
+from sklearn.utils.metadata_routing import MetadataRequest
 
+from skrobust.evaluation.corruptions.apply import corruptions_for
+from skrobust.evaluation.report.images import image_layout
 from skrobust.evaluation.report.per_image import for_images
+from skrobust.signals import is_tensor
 
 
 def survivors(model, X, y, attack):
@@ -43,7 +48,8 @@ def predicted_labels(model, X):
 
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a fitted classifier with predict, or a torch.nn.Module; got {model!r}.")
-    return as_module(model).predict(torch.as_tensor(X))
+    # torch knows no negative strides.
+    return as_module(model).predict(X if is_tensor(X) else torch.as_tensor(np.ascontiguousarray(X)))
 
 
 def is_adversary(attack):
@@ -51,7 +57,7 @@ def is_adversary(attack):
     return getattr(attack, "threat_model", "white box") != "corruption"
 
 
-def robust_accuracy(model, X, y, attack, *, reduce="worst"):
+def robust_accuracy(model, X, y, attack, *, reduce="worst", sample_weight=None):
     """Share of images that `model` still gets right under attack.
 
     The images are perturbed by the attack and judged by the model's own ``predict``. With several attacks, an image
@@ -63,10 +69,12 @@ def robust_accuracy(model, X, y, attack, *, reduce="worst"):
     X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
     y : array-like of shape (n_samples,)
         True labels.
-    attack : attack, Corruption or list of them
-        Anything with ``perturb(model, X, y)``.
+    attack : attack, Corruption, list of them or "corruptions"
+        Anything with ``perturb(model, X, y)``. "corruptions": `corruptions_for` X, every kind that fits its images.
     reduce : {"worst", "mean"}, default="worst"
         How several attacks combine. "mean" is the mean accuracy over the list, as it is usual for corruptions.
+    sample_weight : array-like of shape (n_samples,) or None, default=None
+        Weight of each image in the mean.
 
     Returns
     -------
@@ -90,10 +98,11 @@ def robust_accuracy(model, X, y, attack, *, reduce="worst"):
     >>> robust_accuracy(model, X[900:] / 16, y[900:], noise) > 0.5
     True
     """
-    attacks = checked_attacks(attack)
     _check_reduce(reduce)
+    attacks = all_corruptions(model, X) if _is_all(attack) else checked_attacks(attack)
     right = np.stack([survivors(model, X, y, one) for one in attacks])
-    return float(np.mean(right.all(axis=0) if reduce == "worst" else right))
+    shares = right.all(axis=0) if reduce == "worst" else right.mean(axis=0)
+    return float(np.average(shares, weights=None if sample_weight is None else np.asarray(sample_weight, dtype=float)))
 
 
 class RobustScorer:
@@ -107,14 +116,47 @@ class RobustScorer:
         self.reduce = reduce
         self.max_samples = max_samples
 
-    def __call__(self, estimator, X, y):
+    def __call__(self, estimator, X, y, *, sample_weight=None):
         """Robust accuracy of the fitted `estimator` on `X`, `y`."""
         if self.max_samples is not None:
             chosen = evenly_spread(len(y), self.max_samples)
             attacks = [for_images(attack, chosen, X) for attack in self.attacks]
             X, y = _rows(X, chosen), np.asarray(y)[chosen]
-            return robust_accuracy(estimator, X, y, attacks, reduce=self.reduce)
-        return robust_accuracy(estimator, X, y, self.attacks, reduce=self.reduce)
+            sample_weight = None if sample_weight is None else np.asarray(sample_weight)[chosen]
+        else:
+            attacks = self.attacks
+        return robust_accuracy(estimator, X, y, attacks, reduce=self.reduce, sample_weight=sample_weight)
+
+    def set_score_request(self, *, sample_weight):
+        """Ask searches and cross-validation for sample weights, with scikit-learn's metadata routing enabled.
+
+        Parameters
+        ----------
+        sample_weight : bool, None or str
+            True: ask for them. False: do not. None: raise an error where they are passed. A string: their name there.
+
+        Returns
+        -------
+        self
+        """
+        if not get_config()["enable_metadata_routing"]:
+            raise RuntimeError(
+                "set_score_request needs metadata routing: enable it with "
+                "sklearn.set_config(enable_metadata_routing=True)."
+            )
+        self._sample_weight_request = sample_weight
+        return self
+
+    def get_metadata_routing(self):
+        """What the scorer asks for, in scikit-learn's form.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRequest
+        """
+        request = MetadataRequest(owner=self)
+        request.score.add_request(param="sample_weight", alias=getattr(self, "_sample_weight_request", None))
+        return request
 
     def __repr__(self):
         attacks = self.attacks[0] if len(self.attacks) == 1 else self.attacks
@@ -131,9 +173,10 @@ def make_robust_scorer(attack, *, reduce="worst", max_samples=None):
 
     Parameters
     ----------
-    attack : attack, Corruption or list of them
+    attack : attack, Corruption, list of them or "corruptions"
         An image counts if it survives all of them (see `reduce`). Give attacks a `random_state`, so that all
-        candidates of a search meet the same attack.
+        candidates of a search meet the same attack. "corruptions": every kind that fits the images that are scored,
+        at severity 3 (`corruptions_for`); best with ``reduce="mean"``.
     reduce : {"worst", "mean"}, default="worst"
         How several attacks combine.
     max_samples : int or None, default=None
@@ -142,7 +185,8 @@ def make_robust_scorer(attack, *, reduce="worst", max_samples=None):
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X, y)``, picklable, for ``scoring=``; also as an entry of a dict.
+        ``scorer(estimator, X, y)``, picklable, for ``scoring=``; also as an entry of a dict. It takes sample weights,
+        for which ``scorer.set_score_request(sample_weight=True)`` asks under metadata routing.
 
     Raises
     ------
@@ -170,7 +214,7 @@ def make_robust_scorer(attack, *, reduce="worst", max_samples=None):
     _check_reduce(reduce)
     if max_samples is not None and max_samples < 1:
         raise ValueError(f"max_samples must be None or at least 1, got {max_samples!r}.")
-    return RobustScorer(checked_attacks(attack), reduce, max_samples)
+    return RobustScorer(attack if _is_all(attack) else checked_attacks(attack), reduce, max_samples)
 
 
 class TradeOff:
@@ -242,6 +286,8 @@ class TradeOff:
 
 def checked_attacks(attack):
     """`attack` as a non-empty list of objects that can perturb."""
+    if isinstance(attack, str):
+        raise ValueError(f"attack must be an attack, a Corruption, a list of them or 'corruptions', got {attack!r}.")
     attacks = list(attack) if isinstance(attack, list | tuple) else [attack]
     if not attacks:
         raise ValueError("attack is an empty list; give at least one attack or Corruption.")
@@ -253,6 +299,18 @@ def checked_attacks(attack):
                 f"skrobust.evaluation.Corruption have; got {one!r}.{hint}"
             )
     return attacks
+
+
+def all_corruptions(model, X, *, image_shape=None, data_range=(0, 1), random_state=0):
+    """A corruption of every kind that fits the images of `X`; flattened ones are read as galleries read them."""
+    if len(np.shape(X)) == 2:
+        layout = image_layout(model, np.shape(X)[1:], image_shape)
+        image_shape = None if layout is None else (*layout.grid, *[layout.n_channels] * (layout.n_channels > 1))
+    return corruptions_for(X, image_shape=image_shape, data_range=data_range, random_state=random_state)
+
+
+def _is_all(attack):
+    return isinstance(attack, str) and attack == "corruptions"
 
 
 def evenly_spread(n, wanted):

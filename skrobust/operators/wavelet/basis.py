@@ -1,15 +1,22 @@
 """Orthogonal wavelet bases, and the best approximation of signals by their K largest coefficients."""
 
 import math
+from numbers import Integral
 
 import numpy as np
+from sklearn.utils import check_array
 
-from skrobust.signals import is_tensor, kernel_threads
+from skrobust.kernels.threads import on_threads, threads_for
+from skrobust.signals import check_clip, clip_values, is_tensor, kernel_threads
+from skrobust.signals.tensors import kept_tensor
 
-from .plan import most_levels, plan_wavelet
+from .plan import exact_levels, most_levels, plan_wavelet
 
-_BLOCK_BYTES = 1 << 18
-"""Pixels that a thread takes at a time: enough to hide its start, few enough to share the work evenly."""
+_BLOCK_BYTES = 1 << 16
+"""Pixels that a thread takes at a time, at most."""
+
+_BLOCKS = 4
+"""Blocks that each thread takes at least, where there are so many images: they share the work evenly."""
 
 
 class WaveletBasis:
@@ -24,8 +31,9 @@ class WaveletBasis:
         An orthogonal wavelet.
     grid : tuple of int
         ``(length,)`` or ``(height, width)``.
-    level : int, default=1
-        Levels; reduced to as many as the smallest axis has.
+    level : int or None, default=None
+        Levels; reduced to as many as the smallest axis has. None: the deepest at which every size is halved exactly,
+        at least 1.
 
     Attributes
     ----------
@@ -38,13 +46,13 @@ class WaveletBasis:
     Raises
     ------
     ValueError
-        If the wavelet is unknown or not orthogonal.
+        If the wavelet is unknown or not orthogonal, or another parameter is out of range.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.operators import WaveletBasis
-    >>> basis = WaveletBasis("haar", (4,))
+    >>> from skrobust.pursuits import WaveletBasis
+    >>> basis = WaveletBasis("haar", (4,), level=1)
     >>> X = np.array([[3.0, 3.0, 1.0, -1.0]]).reshape(1, 4, 1)
     >>> basis.analyze(X).round(3)
     array([[[4.243, 0.   , 0.   , 1.414]]])
@@ -55,8 +63,12 @@ class WaveletBasis:
     lipschitz = 1.0
     """Largest singular value of the synthesis, squared."""
 
-    def __init__(self, wavelet, grid, level=1):
-        self.grid = tuple(grid)
+    def __init__(self, wavelet, grid, level=None):
+        self.grid = _checked_grid(grid)
+        if level is None:
+            level = exact_levels(self.grid)
+        elif not isinstance(level, Integral) or level < 0:
+            raise ValueError(f"level must be None or an integer >= 0, got {level!r}.")
         self.level = min(int(level), most_levels(self.grid))
         self.plan = plan_wavelet(wavelet, self.grid, self.level)
         self.shape = self.plan.shape
@@ -65,40 +77,53 @@ class WaveletBasis:
 
     @property
     def size(self):
-        """Coefficients of one channel."""
+        """Places of one channel's coefficients."""
         return math.prod(self.shape)
+
+    @property
+    def n_coefficients(self):
+        """Coefficients of one channel that are not always zero: `size` less the gaps between bands of odd sizes."""
+        return self.plan.n_coefficients
 
     def analyze(self, X, ks=None, *, n_jobs=None):
         """Coefficients of signals, all or the largest.
 
         Parameters
         ----------
-        X : ndarray or Tensor of shape ``(n_samples, *grid, n_channels)``
-            float32 or float64.
-        ks : sequence of int or None, default=None
-            Coefficients to keep of each channel; the others are zero. Magnitudes equal to within rounding are kept in
-            the order of their position.
+        X : array-like or Tensor of shape ``(n_samples, *grid, n_channels)``
+        ks : int, sequence of int or None, default=None
+            Coefficients to keep of each channel, one number for all or one a channel; the others are zero. Magnitudes
+            equal to within rounding are kept in the order of their position.
         n_jobs : int or None, default=None
             Threads.
 
         Returns
         -------
         ndarray or Tensor of shape ``(n_samples, n_channels, *shape)``
+            float32 for float32, else float64.
+
+        Raises
+        ------
+        ValueError
+            If `X` has another shape, or `ks` is no count of coefficients of each channel.
         """
+        X = self._checked(X, "X", "n_samples", *self.grid, "n_channels")
+        ks = None if ks is None else self._counts(ks, X.shape[-1])
         if is_tensor(X):
             from .torch import largest_mask
 
             coefficients = self.on_tensors(X).analyze(X)
-            return coefficients if ks is None else coefficients * largest_mask(coefficients, ks)
+            return coefficients if ks is None else coefficients * largest_mask(coefficients, ks.tolist())
         result = np.empty((X.shape[0], X.shape[-1], *self.shape), dtype=X.dtype)
-        ks = np.zeros(X.shape[-1], dtype=np.int64) if ks is None else np.asarray(ks, dtype=np.int64)
+        if not len(X):
+            return result
+        ks = np.zeros(X.shape[-1], dtype=np.int64) if ks is None else ks
         module, levels = self._kernels()
         rest = levels, self._taps(X.dtype), ks, self._groups(ks)
-        with kernel_threads(n_jobs, uses_blas=False):
-            if len(self.grid) == 1:
-                module.analyze_signals(np.ascontiguousarray(X), result, *rest)
-            else:
-                module.analyze_images(np.ascontiguousarray(X), result, *rest, self._block(X))
+        if len(self.grid) == 1:
+            self._run(module.analyze_signals, X, (np.ascontiguousarray(X), result, *rest), n_jobs)
+        else:
+            self._run(module.analyze_images, X, (X.ravel(), result.ravel(), X.shape, self.shape, *rest), n_jobs)
         return result
 
     def synthesize(self, coefficients, *, n_jobs=None):
@@ -106,23 +131,32 @@ class WaveletBasis:
 
         Parameters
         ----------
-        coefficients : ndarray or Tensor of shape ``(n_samples, n_channels, *shape)``
+        coefficients : array-like or Tensor of shape ``(n_samples, n_channels, *shape)``
 
         Returns
         -------
         ndarray or Tensor of shape ``(n_samples, *grid, n_channels)``
+            float32 for float32, else float64.
+
+        Raises
+        ------
+        ValueError
+            If `coefficients` have another shape.
         """
+        coefficients = self._checked(coefficients, "coefficients", "n_samples", "n_channels", *self.shape)
         if is_tensor(coefficients):
             return self.on_tensors(coefficients).synthesize(coefficients)
         C = np.ascontiguousarray(coefficients)
         result = np.empty((C.shape[0], *self.grid, C.shape[1]), dtype=C.dtype)
+        if not len(C):
+            return result
         module, levels = self._kernels()
         rest = levels, self._taps(C.dtype), *_limits(None, C.dtype)
-        with kernel_threads(n_jobs, uses_blas=False):
-            if len(self.grid) == 1:
-                module.synthesize_signals(C, result, *rest)
-            else:
-                module.synthesize_images(C, result, *rest, self._block(result))
+        if len(self.grid) == 1:
+            self._run(module.synthesize_signals, result, (C, result, *rest), n_jobs)
+        else:
+            rest = result.shape, self.shape, *rest
+            self._run(module.synthesize_images, result, (C.ravel(), result.ravel(), *rest), n_jobs)
         return result
 
     def sparsify(self, X, ks, *, clip=None, n_jobs=None):
@@ -130,9 +164,9 @@ class WaveletBasis:
 
         Parameters
         ----------
-        X : ndarray or Tensor of shape ``(n_samples, *grid, n_channels)``
-            float32 or float64.
-        ks : sequence of int
+        X : array-like or Tensor of shape ``(n_samples, *grid, n_channels)``
+        ks : int or sequence of int
+            Coefficients kept of each channel: one number for all, or one a channel.
         clip : tuple of float or None, default=None
             Lowest and highest value of the result.
         n_jobs : int or None, default=None
@@ -140,20 +174,29 @@ class WaveletBasis:
         Returns
         -------
         ndarray or Tensor of the shape of X
+            float32 for float32, else float64.
+
+        Raises
+        ------
+        ValueError
+            As `analyze`, and if `clip` is no range.
         """
+        check_clip(clip)
+        X = self._checked(X, "X", "n_samples", *self.grid, "n_channels")
+        ks = self._counts(ks, X.shape[-1])
         if is_tensor(X):
             cleaned = self.synthesize(self.analyze(X, ks))
-            return cleaned if clip is None else cleaned.clamp(*clip)
+            return cleaned if clip is None else clip_values(cleaned, *clip)
         X = np.ascontiguousarray(X)
         result = np.empty_like(X)
-        ks = np.asarray(ks, dtype=np.int64)
+        if not len(X):
+            return result
         module, levels = self._kernels()
         rest = levels, self._taps(X.dtype), ks, self._groups(ks), *_limits(clip, X.dtype)
-        with kernel_threads(n_jobs, uses_blas=False):
-            if len(self.grid) == 1:
-                module.sparsify_signals(X, result, self.size, *rest)
-            else:
-                module.sparsify_images(X, result, self.shape, *rest, self._block(X))
+        if len(self.grid) == 1:
+            self._run(module.sparsify_signals, X, (X, result, self.size, *rest), n_jobs)
+        else:
+            self._run(module.sparsify_images, X, (X.ravel(), result.ravel(), X.shape, self.shape, *rest), n_jobs)
         return result
 
     def on_tensors(self, like):
@@ -161,15 +204,36 @@ class WaveletBasis:
         from .torch import TorchWavelets
 
         def matrix(kind, axis, level):
-            key = kind, axis, level, like.dtype, like.device
-            if key not in self._torch:
-                self._torch[key] = like.new_tensor(getattr(self.plan, f"{kind}_matrix")(axis, level))
-            return self._torch[key]
+            array = getattr(self.plan, f"{kind}_matrix")
+            return kept_tensor(self._torch, (kind, axis, level), lambda: array(axis, level), like)
 
         return TorchWavelets(self.plan, matrix)
 
     def __getstate__(self):
         return {**self.__dict__, "_torch": {}}
+
+    def _checked(self, values, name, *shape):
+        """`values` as float32 or float64 of this shape, in which words stand for any size."""
+        if not is_tensor(values):
+            values = np.asarray(values)
+            if values.dtype not in (np.float32, np.float64):
+                values = check_array(
+                    values, dtype=np.float64, allow_nd=True, ensure_2d=False, ensure_min_samples=0, input_name=name
+                )
+        fits = zip(values.shape, shape, strict=False)
+        if len(values.shape) != len(shape) or any(isinstance(n, int) and found != n for found, n in fits):
+            wanted = ", ".join(map(str, shape))
+            raise ValueError(f"{name} must have shape ({wanted}), got {tuple(values.shape)}.")
+        return values
+
+    def _counts(self, ks, n_channels):
+        """Coefficients to keep of each channel, as int64."""
+        counts = np.asarray(ks)
+        if counts.dtype.kind not in "iu" or counts.shape not in ((), (n_channels,)):
+            raise ValueError(f"ks must be an integer, or one for each of {n_channels} channels, got {ks!r}.")
+        if counts.min() < 1 or counts.max() > self.size:
+            raise ValueError(f"ks must be from 1 to the {self.size} coefficients of a channel, got {ks!r}.")
+        return np.array(np.broadcast_to(counts, (n_channels,)), dtype=np.int64)
 
     def _kernels(self):
         if len(self.grid) == 1:
@@ -189,9 +253,30 @@ class WaveletBasis:
 
         return group_count(int(ks.max()))
 
-    @staticmethod
-    def _block(images):
-        return max(1, _BLOCK_BYTES // max(1, images[0].nbytes))
+    def _run(self, kernel, signals, args, n_jobs):
+        """Call a kernel on threads; a piece of work is a block of images, or as many signals as a vector has lanes."""
+        work = signals.size * 2 * len(self.grid) * self.plan.taps.size
+        with kernel_threads(n_jobs):
+            if len(self.grid) == 1:
+                from skrobust.kernels.vectors import VECTOR_BYTES
+
+                n_pieces = -(-signals.shape[0] * signals.shape[-1] * signals.itemsize // VECTOR_BYTES)
+                on_threads(kernel, *args, n_pieces=n_pieces, work=work)
+                return
+            n = len(signals)
+            most = max(1, _BLOCK_BYTES // max(1, signals[0].nbytes))
+            block = max(1, min(most, n // (_BLOCKS * threads_for(n, work))))
+            on_threads(kernel, *args, block, n_pieces=-(-n // block), work=work)
+
+
+def _checked_grid(grid):
+    try:
+        sizes = tuple(grid)
+    except TypeError:
+        sizes = ()
+    if len(sizes) not in (1, 2) or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+        raise ValueError(f"grid must be (length,) or (height, width) of integers >= 1, got {grid!r}.")
+    return tuple(int(size) for size in sizes)
 
 
 def _limits(clip, dtype):

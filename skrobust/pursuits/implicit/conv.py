@@ -2,17 +2,17 @@
 
 import contextlib
 import functools
-import warnings
 from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
 from skrobust.pursuits.lasso.conv.pursuit import checked_mask, checked_signals, convolutional_basis_pursuit
 from skrobust.pursuits.penalties import L1, resolve_penalty
 from skrobust.pursuits.proximal.fused import shrink_with_momentum
 from skrobust.pursuits.proximal.momentum import next_momentum
+from skrobust.signals import shortfalls_ignored
+from skrobust.signals.tensors import is_exporting
 
 from .adjoint import solve_on_supports
 from .solution import CG_TOL, MAX_CG_STEPS, at_solution, conjugate_gradients
@@ -80,7 +80,7 @@ def unrolled_pursuit(
     if known is not None:
         X = X.where(known != 0, X.new_zeros(()))
     convolution = operator.on_tensors(X)
-    step = 1 / operator.lipschitz if step is None else step
+    step = operator.step if step is None else step
     z = X.new_zeros((len(X), *operator.code_shape)) if init is None else init
     precision = contextlib.nullcontext
     if convolution_dtype is not None:
@@ -163,9 +163,10 @@ def implicit_pursuit(
     [0.0, 1.0]
     """
     _check_tensor("implicit_pursuit", X, operator)
+    if is_exporting():
+        return _exported(X, operator, alpha, penalty, weights, mask, positive=positive, tol=tol, max_iter=max_iter)
     X, known = checked_signals(X, operator, mask)
-    with warnings.catch_warnings():  # max_iter is the caller's choice
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with shortfalls_ignored():  # max_iter is the caller's choice
         codes = convolutional_basis_pursuit(
             X,
             operator.with_components(_detached(operator.components)),
@@ -230,6 +231,16 @@ def _detached(values):
 
 def _masked(values, mask):
     return values if mask is None else values * mask
+
+
+def _exported(X, operator, alpha, penalty, weights, mask, **options):
+    from skrobust.pursuits.proximal.export import solve_lasso
+
+    if mask is not None or not _is_l1(penalty):
+        raise ValueError("implicit_pursuit can be exported without a mask and under penalty='l1' only.")
+    convolution = operator.on_tensors(X)
+    penalties = alpha * (X.new_ones(len(convolution.components)) if weights is None else weights)
+    return solve_lasso(X, convolution.analyze, convolution.synthesize, penalties, operator.lipschitz, **options)
 
 
 def _check_tensor(name, X, operator):

@@ -7,6 +7,7 @@ import torch
 
 from skrobust.pursuits.layered.cascade import per_layer
 from skrobust.pursuits.layered.deep import deep_pursuit
+from skrobust.signals.tensors import is_exporting
 
 from .solution import at_solution, conjugate_gradients
 
@@ -55,6 +56,10 @@ def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter
     ([0.7, 0.0], [1.0, 0.0])
     """
     penalties = per_layer("alpha", alpha, layers, X)
+    if is_exporting():
+        from skrobust.pursuits.proximal.export import structured_lasso
+
+        return structured_lasso(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as many sweeps as the caller grants
         codes = deep_pursuit(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter).codes

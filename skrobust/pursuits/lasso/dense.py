@@ -1,15 +1,12 @@
 """Basis pursuit denoising (the lasso) of many signals over one dictionary."""
 
-import warnings
 from numbers import Integral, Real
 
-import numba
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skrobust.signals import batch_slices, is_tensor, kernel_threads
+from skrobust.signals import batch_slices, is_tensor, kernel_threads, scale_exponents, tell_of_shortfall, times_power
 
 _DTYPES = (np.float64, np.float32)
 _BATCH_BYTES = 1 << 26
@@ -130,8 +127,13 @@ def basis_pursuit(
         )
     X, components = _checked(X, components)
     alphas = one_alpha_per_signal(alpha, len(X))
-    with kernel_threads(n_jobs, uses_blas=False):
-        codes, gap, n_unmet = _pursue(X, components, alphas, positive, tol, max_iter, gram)
+    exponents = scale_exponents(X)
+    with kernel_threads(n_jobs):
+        codes, gap, n_unmet = _pursue(
+            times_power(X, -exponents), components, times_power(alphas, -exponents), positive, tol, max_iter, gram
+        )
+    codes.data = times_power(codes.data, np.repeat(exponents, np.diff(codes.indptr)))
+    gap = times_power(gap, 2 * exponents)
     warn_of_unmet(n_unmet, len(X), tol, max_iter)
     codes = codes if sparse_output else codes.toarray()
     return (codes, gap) if return_gap else codes
@@ -201,13 +203,13 @@ def one_alpha_per_signal(alpha, n_signals):
 
 def warn_of_unmet(n_unmet, n_signals, tol, max_iter):
     """Tell of signals whose gap is larger than asked for."""
-    if n_unmet:
-        warnings.warn(
-            f"{n_unmet} of {n_signals} signals did not reach a relative duality gap of tol={tol} within max_iter="
-            f"{max_iter}, or not in this precision. Raise max_iter or tol, or use float64.",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
+    tell_of_shortfall(
+        n_unmet,
+        n_signals,
+        f"did not reach a relative duality gap of tol={tol} within max_iter={max_iter}, or not in this precision. "
+        "Raise max_iter or tol, or use float64.",
+        stacklevel=4,
+    )
 
 
 def _checked(X, components):
@@ -224,7 +226,7 @@ def _checked(X, components):
 
 def _pursue(X, components, alphas, positive, tol, max_iter, gram):
     """Codes (csr), gaps, and how many are not met."""
-    from skrobust.kernels.threads import on_threads
+    from skrobust.kernels.threads import on_threads, threads_for
     from skrobust.pursuits.greedy.omp.atoms import aligned_zeros, gram_of, padded_gram, padded_width
     from skrobust.pursuits.greedy.omp.codes import CodeRows, compressed_rows
 
@@ -248,13 +250,14 @@ def _pursue(X, components, alphas, positive, tol, max_iter, gram):
     bytes_per_signal = n_atoms * (4 + X.itemsize)
     for batch in batch_slices(len(X), bytes_per_signal, batch_size=max(1, _BATCH_BYTES // bytes_per_signal)):
         n = batch.stop - batch.start
-        block = max(1, min(_block(columns), -(-n // numba.get_num_threads())))
+        work = n * columns.size
+        block = max(1, min(_block(columns), -(-n // threads_for(n, work))))
         codes = CodeRows(n, n_atoms, X.dtype)
         tally = np.zeros((-(-n // block), 2), dtype=np.int64)
         on_threads(
             pursue_l1, X[batch], alphas[batch], columns, rows, inverses, positive, tol, max_iter,
             codes.indices, codes.values, codes.counts, gaps[batch], tally, block,
-            n_pieces=len(tally),
+            n_pieces=len(tally), work=work,
         )  # fmt: skip
         if tally[:, NOT_FINITE].any():
             assert_all_finite(X, input_name="X")

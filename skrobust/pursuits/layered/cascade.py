@@ -1,19 +1,18 @@
 """Layer by layer: thresholding (a convolutional network's forward pass) and basis pursuit in cascade."""
 
-import warnings
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from skrobust.operators.layered.dictionary import analyze, synthesize
 from skrobust.operators.layered.kernels import shrink_and_carry
-from skrobust.pursuits.lasso.conv.pursuit import convolutional_basis_pursuit
+from skrobust.pursuits.lasso.conv.pursuit import checked_signals, convolutional_basis_pursuit
 from skrobust.pursuits.penalties.l1 import shrink
 from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
 from skrobust.pursuits.result import Result, warn_if_not_converged
-from skrobust.signals import is_tensor
+from skrobust.signals import is_tensor, shortfalls_ignored
+from skrobust.signals.tensors import is_exporting
 
 
 def layered_thresholding(X, layers, threshold, *, positive=True, n_jobs=None):
@@ -39,14 +38,14 @@ def layered_thresholding(X, layers, threshold, *, positive=True, n_jobs=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
-    >>> from skrobust.pursuits import layered_thresholding
+    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, layered_thresholding
     >>> first = ConvolutionalOperator(np.ones((1, 2, 1)), (4, 1), padding="valid")
     >>> second = ConvolutionalOperator(np.ones((1, 3, 1)), (3, 1), padding="valid")
     >>> X = np.array([[[1.0], [2.0], [0.0], [-3.0]]])
     >>> [codes.ravel().tolist() for codes in layered_thresholding(X, LayeredDictionary([first, second]), 0.5)]
     [[2.5, 1.5, 0.0], [3.5]]
     """
+    X = checked_input(X, layers)
     thresholds = per_layer("threshold", threshold, layers, X)
     codes = []
     for j, operator in enumerate(layers.operators):
@@ -102,14 +101,14 @@ def layered_basis_pursuit(
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
-    >>> from skrobust.pursuits import layered_basis_pursuit
+    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, layered_basis_pursuit
     >>> first = ConvolutionalOperator(np.ones((1, 1, 1)), (4, 1), padding="valid")
     >>> X = np.array([[[1.0], [2.0], [0.0], [-3.0]]])
     >>> result = layered_basis_pursuit(X, LayeredDictionary([first]), 0.5, tol=1e-6)
     >>> result.codes[0].ravel()
     array([0.5, 1.5, 0. , 0. ])
     """
+    X = checked_input(X, layers, max_iter, tol)
     penalties = per_layer("alpha", alpha, layers, X)
     if step is not None:
         step = per_layer("step", step, layers, X, of_components=False)
@@ -118,13 +117,12 @@ def layered_basis_pursuit(
         target = layers.target(j, X, codes)
         if tol is None:
             begin = shrink(analyze(operator, target, n_jobs), penalties[j], positive)
-            length = 1 / operator.lipschitz if step is None else step[j]
+            length = operator.step if step is None else step[j]
             w = proximal_steps(target, operator, penalties[j], begin, length, max_iter, positive, momentum, n_jobs)
             codes.append(w)
             continue
         strength, weights = _strength_and_weights(penalties[j], operator)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with shortfalls_ignored():
             found = convolutional_basis_pursuit(
                 target,
                 operator,
@@ -141,10 +139,15 @@ def layered_basis_pursuit(
         counts.append(found.n_iter)
         converged.append(found.converged)
     if tol is None:
-        return Result(codes, None, None, np.full((len(X), layers.n_layers), max_iter), None)
+        return Result(codes, None, None, steps_taken(X, max_iter, layers.n_layers), None)
     result = Result(codes, *(np.stack(values, axis=1) for values in (objectives, gaps, counts, converged)))
     warn_if_not_converged(result, tol, max_iter)
     return result
+
+
+def steps_taken(X, n_iter, *shape):
+    """`n_iter` for each sample; None while a graph is exported, which knows no number of samples."""
+    return None if is_exporting() else np.full((len(X), *shape), n_iter)
 
 
 def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, n_jobs=None):
@@ -168,9 +171,24 @@ def proximal_step(ahead, before, slopes, step, thresholds, momentum, positive, n
     if is_tensor(ahead):
         from skrobust.pursuits.proximal.fused import shrink_with_momentum
 
-        previous = before if momentum else None
+        previous = before if is_tensor(momentum) or momentum else None
         return shrink_with_momentum(ahead, previous, thresholds, momentum, positive, slopes=slopes, step=step)
     return shrink_and_carry(ahead, before, slopes, step, thresholds, momentum, positive, n_jobs)
+
+
+def checked_input(X, layers, max_iter=0, tol=None):
+    """X in floats; tensors as they are, so that what traces them meets no question about their values.
+
+    Raises
+    ------
+    ValueError
+        If X does not fit the first layer or is not finite, or another parameter is out of range.
+    """
+    if not (isinstance(max_iter, Integral) and max_iter >= 0):
+        raise ValueError(f"max_iter must be an integer >= 0, got {max_iter!r}.")
+    if tol is not None and not (isinstance(tol, Real) and tol >= 0):
+        raise ValueError(f"tol must be None or a number >= 0, got {tol!r}.")
+    return X if is_tensor(X) else checked_signals(X, layers.operators[0])[0]
 
 
 def per_layer(name, value, layers, X, *, of_components=True):
@@ -183,6 +201,8 @@ def per_layer(name, value, layers, X, *, of_components=True):
     """
     if isinstance(value, Real) or (is_tensor(value) and value.ndim == 0):
         value = [value] * layers.n_layers
+    if isinstance(value, str) or not hasattr(value, "__len__"):
+        raise ValueError(f"{name} must be a number, or a list of one entry a layer, got {value!r}.")
     given = list(value)
     if len(given) != layers.n_layers:
         raise ValueError(
@@ -195,6 +215,9 @@ def per_layer(name, value, layers, X, *, of_components=True):
             entry = np.asarray(entry, dtype=np.float64)
             if not np.isfinite(entry).all():
                 raise ValueError(f"{name} of layer {j + 1} must be finite, got {entry!r}.")
+            # Steps only: thresholds that were learned with batch normalisation may be negative.
+            if not of_components and (entry <= 0).any():
+                raise ValueError(f"{name} of layer {j + 1} must be > 0, got {entry!r}.")
         shapes = [(), (layers.code_shapes[j][-1],)] if of_components else [()]
         if tuple(entry.shape) not in shapes:
             raise ValueError(f"{name} of layer {j + 1} must have shape {' or '.join(map(str, shapes))}, got {entry!r}.")

@@ -4,6 +4,7 @@ import contextlib
 
 import numpy as np
 
+from skrobust.operators.base import safe_step
 from skrobust.operators.layered.dictionary import analyze, synthesize
 from skrobust.operators.layered.kernels import extrapolate
 from skrobust.pursuits.problem import best_scaled_dual
@@ -11,10 +12,12 @@ from skrobust.pursuits.proximal.fista import CHECK_EVERY
 from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
 from skrobust.pursuits.result import Result, warn_if_not_converged
-from skrobust.signals import is_tensor
+from skrobust.pursuits.units import in_units
+from skrobust.signals import is_tensor, times_power
 from skrobust.signals.arrays import as_array, by_sample, choose, row_index, sample_largest, sample_sums
+from skrobust.signals.tensors import is_exporting
 
-from .cascade import layered_thresholding, per_layer, proximal_step
+from .cascade import checked_input, layered_thresholding, per_layer, proximal_step, steps_taken
 
 MOST_MOMENTUM = 0.9999
 """Extrapolation stays below this share of the root of the ratio of Lipschitz constants, which here is 1."""
@@ -87,22 +90,34 @@ def deep_pursuit(
     >>> bool((result.gap <= 1e-6 * result.objective).all())
     True
     """
+    X = checked_input(X, layers, max_iter, tol)
     penalties = per_layer("alpha", alpha, layers, X)
     safe = step is None
     if safe:
-        steps = [1 / layers.block_lipschitz(j) for j in range(layers.n_layers)]
+        steps = [safe_step(layers.block_lipschitz(j)) for j in range(layers.n_layers)]
     else:
         steps = per_layer("step", step, layers, X, of_components=False)
-    if init is None:
-        init = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)
-    state = _State(X, layers, penalties, steps, init, positive, extrapolate, safe, n_jobs)
-    if tol is None:
-        state.sweep(max_iter, to_the_end=not safe)
-        objective = as_array(state.final_objective()) if safe else None
-        return Result(state.codes, objective, None, np.full(len(X), max_iter), None)
-    if any((as_array(penalty) <= 0).any() for penalty in penalties):
+    if tol is not None and any((as_array(penalty) <= 0).any() for penalty in penalties):
         raise ValueError("alpha must be > 0 in every layer to reach a duality gap. Use tol=None for fixed sweeps.")
-    return _to_gap(state, tol, max_iter)
+
+    def solve(X, penalties, init):
+        if init is None:
+            init = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)
+        state = _State(X, layers, penalties, steps, init, positive, extrapolate, safe, n_jobs)
+        if tol is not None:
+            return _to_gap(state, tol, max_iter)
+        state.sweep(max_iter, to_the_end=not safe)
+        objective = as_array(state.final_objective()) if safe and not is_exporting() else None
+        return Result(state.codes, objective, None, steps_taken(X, max_iter), None)
+
+    if is_tensor(X) and tol is None:  # nothing may depend on the values while a network is traced
+        return solve(X, penalties, init)
+
+    def solve_rows(values, exponent, rows):
+        scaled = [times_power(penalty, -exponent) for penalty in penalties]
+        return solve(values, scaled, None if init is None else [times_power(w[rows], -exponent) for w in init])
+
+    return in_units(solve_rows, X)
 
 
 class _State:
@@ -127,7 +142,7 @@ class _State:
         if self.watched:
             # Each sample loses its momentum by itself.
             self.objective = self._objective(self.codes, self.syntheses)
-            self.t = X.new_ones(len(X)) if is_tensor(X) else np.ones(len(X), dtype=X.dtype)
+            self.t = X.new_ones(X.shape[0]) if is_tensor(X) else np.ones(len(X), dtype=X.dtype)
 
     def residuals(self):
         return [self.layers.target(j, self.X, self.codes) - s for j, s in enumerate(self.syntheses)]
@@ -210,7 +225,7 @@ class _State:
             scaled = values / penalty if self.positive else abs(values / penalty)
             top = np.maximum(top, as_array(sample_largest(scaled)))
         squares = sum(as_array(sample_sums(r * r)) for r in left)
-        products = as_array(sample_sums(left[0] * self.X))
+        products = as_array(self.layers.along_data(self.X, left))
         objective = as_array(self.layers.objective(left, self.codes, self.penalties, n_jobs=self.n_jobs))
         return (objective - best_scaled_dual(products, squares, top)).clip(0), objective
 
@@ -235,7 +250,7 @@ def _to_gap(state, tol, max_iter):
     while True:
         gap, objective = state.gap()
         gaps[left], objectives[left], counts[left] = gap, objective, done
-        going = (gap > tol * objective) & (done < max_iter)
+        going = ((gap > tol * objective) | (tol == 0)) & (done < max_iter)
         if not going.all():
             ended = row_index(~going, state.X)
             for whole, w in zip(solved, state.codes, strict=True):

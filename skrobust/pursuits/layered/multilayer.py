@@ -8,9 +8,12 @@ from skrobust.operators.layered.dictionary import analyze, synthesize
 from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
 from skrobust.pursuits.result import Result
+from skrobust.pursuits.units import in_units
+from skrobust.signals import is_tensor, times_power
 from skrobust.signals.arrays import as_array, sample_sums
+from skrobust.signals.tensors import is_exporting
 
-from .cascade import layered_thresholding, per_layer, proximal_step
+from .cascade import checked_input, layered_thresholding, per_layer, proximal_step
 
 
 def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum=True, step=None, n_jobs=None):
@@ -59,50 +62,61 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.operators import ConvolutionalOperator, LayeredDictionary
-    >>> from skrobust.pursuits import multilayer_pursuit
+    >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, multilayer_pursuit
     >>> first = ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1), padding="valid")
     >>> layers = LayeredDictionary([first, ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1), padding="valid")])
     >>> result = multilayer_pursuit(np.array([[[1.0], [0.2]]]), layers, [0.1, 0.1], max_iter=50)
     >>> [codes.ravel().round(6).tolist() for codes in result.codes]
     [[0.8, 0.0], [0.8, 0.0]]
     """
-    if layers.skips:
+    if not layers.is_chain:
         raise ValueError("multilayer_pursuit knows no skip connections; use skip=None, or deep_pursuit.")
+    X = checked_input(X, layers, max_iter)
     penalties = per_layer("alpha", alpha, layers, X)
     if step is None:
-        step = [1 / max(operator.lipschitz, np.finfo(float).tiny) for operator in layers.operators]
+        step = [operator.step for operator in layers.operators]
     steps = per_layer("step", step, layers, X, of_components=False)
-    # The slope that layer j follows is that of the Moreau envelope below it, divided by the steps taken there.
-    thresholds = [penalty * math.prod(steps[: j + 1]) for j, penalty in enumerate(penalties)]
-    deepest = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)[-1]
 
-    def all_layers(deepest):
-        """The signals, and the codes of each layer."""
-        codes = [deepest]
-        for operator in reversed(layers.operators):
-            codes.insert(0, synthesize(operator, codes[0], n_jobs))
-        return codes
+    def solve(X, penalties):
+        # The slope that layer j follows is that of the Moreau envelope below it, divided by the steps taken there.
+        thresholds = [penalty * math.prod(steps[: j + 1]) for j, penalty in enumerate(penalties)]
+        deepest = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)[-1]
 
-    def advance(begin, n_iter, state):
-        deepest, ahead, t = state
-        for _ in range(n_iter):
-            codes, below = all_layers(ahead), X
-            t, weight = next_momentum(t)
-            for j, operator in enumerate(layers.operators):
-                slope = analyze(operator, below - codes[j], n_jobs)
-                carry = weight if momentum and j + 1 == layers.n_layers else 0.0
-                below, ahead = proximal_step(
-                    codes[j + 1], deepest, slope, steps[j], thresholds[j], carry, positive, n_jobs
-                )
-            deepest = below
-        return deepest, ahead, t
+        def all_layers(deepest):
+            """The signals, and the codes of each layer."""
+            codes = [deepest]
+            for operator in reversed(layers.operators):
+                codes.insert(0, synthesize(operator, codes[0], n_jobs))
+            return codes
 
-    atoms = [operator.components for operator in layers.operators]
-    codes = all_layers(in_segments(advance, (deepest, deepest, 1.0), max_iter, X, atoms, thresholds)[0])
-    left = X - codes[0]
-    objective = sample_sums(left * left) / 2 + sum(
-        sample_sums(abs(w) * penalty) for w, penalty in zip(codes[1:], penalties, strict=True)
-    )
-    return Result(codes[1:], as_array(objective), None, np.full(len(X), max_iter), None)
+        def advance(begin, n_iter, state):
+            deepest, ahead, t = state
+            for _ in range(n_iter):
+                codes, below = all_layers(ahead), X
+                t, weight = next_momentum(t)
+                for j, operator in enumerate(layers.operators):
+                    slope = analyze(operator, below - codes[j], n_jobs)
+                    carry = weight if momentum and j + 1 == layers.n_layers else 0.0
+                    below, ahead = proximal_step(
+                        codes[j + 1], deepest, slope, steps[j], thresholds[j], carry, positive, n_jobs
+                    )
+                deepest = below
+            return deepest, ahead, t
 
+        atoms = [operator.components for operator in layers.operators]
+        codes = all_layers(in_segments(advance, (deepest, deepest, 1.0), max_iter, X, atoms, thresholds)[0])
+        if is_exporting():
+            return Result(codes[1:], None, None, None, None)
+        left = X - codes[0]
+        objective = sample_sums(left * left) / 2 + sum(
+            sample_sums(abs(w) * penalty) for w, penalty in zip(codes[1:], penalties, strict=True)
+        )
+        return Result(codes[1:], as_array(objective), None, np.full(len(X), max_iter), None)
+
+    if is_tensor(X):  # nothing may depend on the values while a network is traced
+        return solve(X, penalties)
+
+    def solve_rows(values, exponent, rows):
+        return solve(values, [times_power(penalty, -exponent) for penalty in penalties])
+
+    return in_units(solve_rows, X)

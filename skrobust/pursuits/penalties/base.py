@@ -23,6 +23,10 @@ class Penalty(BaseEstimator, metaclass=abc.ABCMeta):
     array([[2., 0.]])
     """
 
+    is_norm = False
+    """Whether ``g(t z) = t g(z)`` for t >= 0: then codes of ``t x`` at ``t alpha`` are t times those of x at alpha, and
+    solvers compute in units of the data."""
+
     @abc.abstractmethod
     def value(self, codes):
         """g of each sample.

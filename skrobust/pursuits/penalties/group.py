@@ -29,6 +29,8 @@ class GroupL1(Penalty):
     array([[2.4, 3.2, 0. ]])
     """
 
+    is_norm = True
+
     def __init__(self, groups=None, weights=None):
         self.groups = groups
         self.weights = weights

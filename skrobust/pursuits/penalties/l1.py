@@ -29,6 +29,8 @@ class L1(Penalty):
     array([[2., 0.]])
     """
 
+    is_norm = True
+
     def __init__(self, weights=None, positive=False):
         self.weights = weights
         self.positive = positive

@@ -22,8 +22,8 @@ def fista(problem, codes, *, tol, max_iter):
     codes : ndarray or Tensor of shape ``(n_samples, *code_shape)``
         Starting point.
     tol : float
-        Relative duality gap. For a penalty whose dual is not known: largest change of a coefficient by one step,
-        relative to the largest coefficient.
+        Relative duality gap; 0: all `max_iter` steps, even where rounding makes the gap 0. For a penalty whose dual is
+        not known: largest change of a coefficient by one step, relative to the largest coefficient.
     max_iter : int
 
     Returns
@@ -35,7 +35,7 @@ def fista(problem, codes, *, tol, max_iter):
     .. [1] B. O'Donoghue, E. Candes, "Adaptive restart for accelerated gradient schemes", Found. Comput. Math. 2015.
     """
     n_samples = len(codes)
-    step = float(1 / max(problem.operator.lipschitz, np.finfo(np.float64).tiny))
+    step = problem.operator.step
     solved = codes * 1
     gaps, objectives = np.empty(n_samples), np.empty(n_samples)
     counts, converged = np.zeros(n_samples, dtype=np.int64), np.zeros(n_samples, dtype=bool)
@@ -48,6 +48,7 @@ def fista(problem, codes, *, tol, max_iter):
         if iteration % CHECK_EVERY == 0 or last:
             gap, objective = problem.gap(z, signals, bounds, tol, last)
             done = (gap <= tol * objective) | (np.isnan(gap) & (moved <= tol))
+            done &= (tol > 0) | last
             gaps[left], objectives[left], counts[left], converged[left] = gap, objective, iteration, done
             leaving = done | last
             if leaving.any():

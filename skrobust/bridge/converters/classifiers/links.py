@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from skrobust.bridge.modules import binary_proba, finite_log, two_columns
+from skrobust.signals import clip_values
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def _log_one_vs_rest(decision):
 
 
 def _modified_huber(decision):
-    proba = (decision.clamp(-1, 1) + 1) / 2
+    proba = (clip_values(decision, -1, 1) + 1) / 2
     return binary_proba(proba) if decision.ndim == 1 else normalized_rows(proba, 1 / decision.shape[1])
 
 

@@ -5,6 +5,7 @@ from sklearn import preprocessing
 from torch import nn
 
 from skrobust.bridge.registry import register_module
+from skrobust.signals import clip_values
 
 
 class Affine(nn.Module):
@@ -25,7 +26,7 @@ class Affine(nn.Module):
             X = X * self.factor
         if self.offset is not None:
             X = X + self.offset
-        return X if self.bounds is None else X.clamp(*self.bounds)
+        return X if self.bounds is None else clip_values(X, *self.bounds)
 
 
 class RowNormalizer(nn.Module):

@@ -1,17 +1,15 @@
 """Greedy convolutional pursuits: orthogonal matching pursuit with a bound on each stripe, and thresholding."""
 
-import warnings
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from skrobust.kernels.threads import on_threads
-from skrobust.operators.conv.geometry import stripe_counts
+from skrobust.operators.conv.geometry import overlap_reach, stripe_counts
 from skrobust.operators.conv.operator import ConvolutionalOperator, flat_rows
 from skrobust.pursuits.lasso.conv.pursuit import checked_signals
 from skrobust.pursuits.penalties.l1 import shrink
-from skrobust.signals import batch_slices, is_tensor, kernel_threads
+from skrobust.signals import batch_slices, groups_by_exponent, is_tensor, kernel_threads, tell_of_shortfall, times_power
 
 
 def convolutional_thresholding(X, operator, threshold, *, positive=False, stripe_sparsity=None, n_jobs=None):
@@ -84,7 +82,7 @@ def _excess_left_out(excess, stripe_sparsity, geometry):
     while (few < many).any():
         taken = (few + many + 1) // 2
         counts = (ranks < taken[:, None]).reshape(excess.shape).sum(axis=-1)
-        fits = stripe_counts(counts, geometry.kernel_size, geometry.stride, geometry.wraps)
+        fits = stripe_counts(counts, geometry.kernel_size, geometry.stride, geometry.circle)
         fits = fits.reshape(len(counts), -1).max(axis=1, initial=0) <= stripe_sparsity
         few, many = np.where(fits, taken, few), np.where(fits, many, taken - 1)
     rows, behind = np.arange(len(order)), np.minimum(few, order.shape[1] - 1)
@@ -163,35 +161,41 @@ def convolutional_omp(
     X, counted = checked_signals(X, operator, mask)
     _check_count("n_nonzero_coefs", n_nonzero_coefs)
     _check_count("stripe_sparsity", stripe_sparsity)
-    if tol is not None and not tol >= 0:
+    if tol is not None and not (isinstance(tol, Real) and tol >= 0):
         raise ValueError(f"tol must be None or a number >= 0, got {tol!r}.")
     n_values, n_codes = int(np.prod(operator.signal_shape)), int(np.prod(operator.code_shape))
     if n_nonzero_coefs is None:
         bounded = stripe_sparsity is not None or tol is not None
         n_nonzero_coefs = n_values if bounded else max(1, n_values // 10)
     codes = np.zeros((len(X), *operator.code_shape), dtype=X.dtype)
-    report = np.empty((len(X), 2))
-    for batch in batch_slices(len(X), 4 * n_codes * X.itemsize):
-        _match_batch(
-            X[batch],
-            operator,
-            min(n_nonzero_coefs, n_values, n_codes),
-            stripe_sparsity or 0,
-            tol or 0.0,
-            None if counted is None else np.broadcast_to(counted, X.shape)[batch],
-            codes[batch],
-            report[batch],
-            n_jobs,
-        )
-    if tol is not None:
-        short = int((report[:, 0] > (tol * (1 + 1e-6)) ** 2).sum())
-        if short:
-            warnings.warn(
-                f"{short} of {len(X)} signals ended with a residual above tol={tol:g} (largest "
-                f"{np.sqrt(report[:, 0].max()):.3g}). Raise n_nonzero_coefs, stripe_sparsity or tol.",
-                ConvergenceWarning,
-                stacklevel=2,
+    residuals = np.empty(len(X))
+    for batch in batch_slices(len(X), 6 * n_codes * X.itemsize):
+        values = X[batch]
+        mask = None if counted is None else np.broadcast_to(counted, X.shape)[batch]
+        for exponent, rows in groups_by_exponent(values):  # in units near the size of the signals
+            signals = times_power(values[rows], -exponent)
+            found, ends = np.zeros((len(signals), *operator.code_shape), dtype=X.dtype), np.empty((len(signals), 2))
+            _match_batch(
+                signals,
+                operator,
+                min(n_nonzero_coefs, n_values, n_codes),
+                stripe_sparsity or 0,
+                times_power(float(tol or 0.0), -exponent),
+                None if mask is None else mask[rows],
+                found,
+                ends,
+                n_jobs,
             )
+            codes[batch][rows] = times_power(found, exponent)
+            residuals[batch][rows] = times_power(np.sqrt(ends[:, 0]), exponent)
+    if tol is not None:
+        short = int((residuals > tol * (1 + 1e-6)).sum())
+        tell_of_shortfall(
+            short,
+            len(X),
+            f"ended with a residual above tol={tol:g} (largest {residuals.max(initial=0):.3g}). Raise n_nonzero_coefs, "
+            "stripe_sparsity or tol.",
+        )
     return codes
 
 
@@ -202,13 +206,17 @@ def _match_batch(X, operator, most_atoms, stripe_most, tol, mask, codes, report,
     plan, tables, _, _ = operator.descent_tables(np.ones(operator.code_shape[-1]), X.dtype)
     flat = flat_rows(X)
     masks = np.empty((n_samples, 0), X.dtype) if mask is None else flat_rows(mask)
-    reach = [(k - 1) // s for k, s in zip(operator.geometry.kernel_size, operator.geometry.stride, strict=True)]
-    reach = tuple(reach if len(reach) == 2 else [0, *reach])
+    g = operator.geometry
+    reach = [
+        overlap_reach(p, k, s, n if g.wraps else None)
+        for p, k, s, n in zip(g.code_grid, g.kernel_size, g.stride, g.grid, strict=True)
+    ]
+    reach = tuple(reach if len(reach) == 2 else [(0, 1), *reach])
     rates = _inverse_norms(operator, np.ones((1, *operator.signal_shape)) if mask is None else mask)
     padded = np.zeros((len(rates), operator.geometry.n_positions, plan.padded_atoms), dtype=X.dtype)
     padded[:, :, : plan.atoms] = rates.reshape(len(rates), -1, plan.atoms)
     flat_codes = codes.reshape(n_samples, -1, codes.shape[-1])
-    with kernel_threads(n_jobs, uses_blas=False):
+    with kernel_threads(n_jobs):
         on_threads(
             match_signals,
             flat,
@@ -223,6 +231,7 @@ def _match_batch(X, operator, most_atoms, stripe_most, tol, mask, codes, report,
             float(tol),
             report,
             n_pieces=n_samples,
+            work=operator.products(codes),
         )
 
 

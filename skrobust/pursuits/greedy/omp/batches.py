@@ -1,14 +1,12 @@
 """Greedy pursuits in batches: what was asked for, the kernel's runs, and what they have to report."""
 
-import math
 import warnings
 from numbers import Integral
 
-import numba
 import numpy as np
 
-from skrobust.kernels.threads import on_threads
-from skrobust.signals import batch_slices
+from skrobust.kernels.threads import on_threads, threads_for
+from skrobust.signals import batch_slices, count_of, times_power
 
 from . import kernels
 from .atoms import padded_width
@@ -27,6 +25,8 @@ class Pursuit:
     dtype : numpy.dtype
     n_nonzero_coefs, tol, selection, sparse_output, return_residual
         As in `orthogonal_mp`.
+    exponents : ndarray of int of shape (n_signals,) or None, default=None
+        Of the powers of two in units of which the kernel gets the signals.
 
     Attributes
     ----------
@@ -35,11 +35,25 @@ class Pursuit:
     """
 
     def __init__(
-        self, n_signals, n_atoms, n_features, dtype, *, n_nonzero_coefs, tol, selection, sparse_output, return_residual
+        self,
+        n_signals,
+        n_atoms,
+        n_features,
+        dtype,
+        *,
+        n_nonzero_coefs,
+        tol,
+        selection,
+        sparse_output,
+        return_residual,
+        exponents=None,
     ):
-        self.n_signals, self.n_atoms, self.dtype = n_signals, n_atoms, dtype
+        self.n_signals, self.n_atoms, self.n_features, self.dtype = n_signals, n_atoms, n_features, dtype
         self.most = most_atoms(n_nonzero_coefs, tol, n_atoms, n_features)
-        self.tol = None if tol is None else one_per_signal(tol, n_signals, "tol")
+        self.exponents = np.zeros(n_signals, dtype=np.int64) if exponents is None else exponents
+        self.tol = None
+        if tol is not None:
+            self.tol = times_power(one_per_signal(tol, n_signals, "tol"), -self.exponents)
         self.warns_of_tol = n_nonzero_coefs is None
         self.by_gain = selection == "ols"
         self.sparse_output, self.return_residual = sparse_output, return_residual
@@ -58,21 +72,22 @@ class Pursuit:
         ------
         CodeRows, ndarray, ndarray
         """
-        kernel, n_threads = getattr(kernels, name), numba.get_num_threads()
+        kernel = getattr(kernels, name)
         squared_tol = np.zeros(0) if self.tol is None else np.square(self.tol)
         bytes_per_row = padded_width(self.n_atoms, self.dtype) * self.dtype.itemsize
         # Without a tolerance codes fill their room; with one they are packed batch by batch.
         room = 0 if self.tol is None else self.most * (4 + self.dtype.itemsize)
         for batch in batch_slices(self.n_signals, room):
             n = batch.stop - batch.start
-            block = max(1, min(_BLOCK_BYTES // bytes_per_row, -(-n // n_threads)))
+            work = n * padded_width(self.n_atoms, self.dtype) * self.n_features
+            block = max(1, min(_BLOCK_BYTES // bytes_per_row, -(-n // threads_for(n, work))))
             rows = CodeRows(n, self.most, self.dtype)
             residuals = np.zeros(n if self.return_residual else 0)
             tally = np.zeros((-(-n // block), 3), dtype=np.int64)
             on_threads(
                 kernel, *(array[batch] if len(array) else array for array in per_signal), *shared, self.by_gain,
                 squared_tol[batch], rows.indices, rows.values, rows.counts, residuals, tally, block,
-                n_pieces=len(tally),
+                n_pieces=len(tally), work=work,
             )  # fmt: skip
             yield rows, residuals, tally.sum(axis=0)
 
@@ -87,8 +102,11 @@ class Pursuit:
             residuals.append(residual)
         self.warn(tally)
         codes = compressed_rows(batches, self.n_atoms)
+        codes.data = times_power(codes.data, np.repeat(self.exponents, np.diff(codes.indptr)))
         codes = codes if self.sparse_output else codes.toarray()
-        return (codes, np.concatenate(residuals).astype(self.dtype)) if self.return_residual else codes
+        if not self.return_residual:
+            return codes
+        return codes, times_power(np.concatenate(residuals), self.exponents).astype(self.dtype)
 
     def warn(self, tally):
         """Tell of pursuits that did not end as asked."""
@@ -119,7 +137,7 @@ def most_atoms(n_nonzero_coefs, tol, n_atoms, n_features):
     if n_nonzero_coefs is None:
         return min(n_atoms, n_features) if tol is not None else min(n_atoms, max(1, n_features // 10))
     if not isinstance(n_nonzero_coefs, Integral):
-        return min(n_atoms, max(1, math.floor(n_nonzero_coefs * n_features)))
+        return min(n_atoms, count_of(n_nonzero_coefs, n_features))
     for limit, what in ((n_atoms, "atoms"), (n_features, "features")):
         if n_nonzero_coefs > limit:
             raise ValueError(

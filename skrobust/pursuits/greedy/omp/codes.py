@@ -32,7 +32,8 @@ class CodeRows:
     """
 
     def __init__(self, n_signals, most, dtype):
-        self.indices = np.empty((n_signals, most), dtype=np.int32)
+        # Zeros: an index that is read is one of an atom, whatever the values do.
+        self.indices = np.zeros((n_signals, most), dtype=np.int32)
         self.values = np.empty((n_signals, most), dtype=dtype)
         self.counts = np.zeros(n_signals, dtype=np.int32)
 
@@ -42,9 +43,8 @@ class CodeRows:
         if len(ends) == 0 or ends[-1] == self.indices.size:
             return self.indices.reshape(-1), self.values.reshape(-1), self.counts
         indices, values = np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1], dtype=self.values.dtype)
-        n_pieces = -(-len(ends) // _ROWS)
-        starts = ends - self.counts
-        on_threads(_gather, self.indices, self.values, self.counts, starts, indices, values, n_pieces=n_pieces)
+        how = {"n_pieces": -(-len(ends) // _ROWS), "work": 4 * len(indices)}
+        on_threads(_gather, self.indices, self.values, self.counts, ends - self.counts, indices, values, **how)
         return indices, values, self.counts
 
 

@@ -5,6 +5,7 @@ Bands depend on the signal alone, not on the threads, and so does the result.
 
 import numpy as np
 
+from skrobust.kernels.phases import pause
 from skrobust.kernels.vectors import kernel, take_number
 from skrobust.operators.conv.vectors import arrivals, arrive
 from skrobust.pursuits.problem import LOCAL_SCALING_FROM
@@ -58,8 +59,10 @@ def band_parts(geometry):
 def _meet(gate, n_threads):
     """Wait until all threads are here."""
     goal = (arrive(gate) // n_threads + 1) * n_threads
+    looks = 0
     while arrivals(gate) < goal:
-        pass
+        looks += 1
+        pause(looks)
 
 
 @kernel
@@ -104,7 +107,7 @@ def _judge(alpha, tol, most, most_active, counts, top, state):
         return
     turns = STAGE_SWEEPS
     if stage == 0:
-        if state[GAP] <= tol * state[OBJECTIVE] or (n == 0 and margin_at(stage, int(state[SCANS])) == 1):
+        if (tol > 0 and state[GAP] <= tol * state[OBJECTIVE]) or (n == 0 and margin_at(stage, int(state[SCANS])) == 1):
             state[ENDING] = CONVERGED
         elif state[DONE] >= most:
             state[ENDING] = STOPPED

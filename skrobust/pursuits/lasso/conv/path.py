@@ -22,7 +22,7 @@ def convolutional_path(X, operator, alphas, **parameters):
 
     Returns
     -------
-    iterator of (float, PursuitResult)
+    iterator of (float, Result)
         Each alpha, the largest first, and what was found there.
 
     Raises

@@ -4,23 +4,13 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skrobust.kernels.threads import on_threads
-from skrobust.operators.conv.operator import flat_rows
 from skrobust.pursuits.penalties import L1, resolve_penalty
-from skrobust.pursuits.problem import Problem
-from skrobust.pursuits.proximal.fista import fista
 from skrobust.pursuits.result import Result, warn_if_not_converged
-from skrobust.signals import batch_slices, is_tensor, kernel_threads
+from skrobust.pursuits.units import in_units
+from skrobust.signals import batch_slices, is_tensor, times_power
 from skrobust.signals.arrays import as_array, like
 
-DENSE_SHARE = 0.5
-"""Share of coefficients other than zero from which proximal gradient is faster than coordinate descent."""
-
-MOST_CANDIDATES = 1 << 22
-"""Least capacity of the working set: memory that is never touched costs nothing."""
-
-CACHED_BYTES = 1 << 21
-"""Codes that proximal gradient treats at a time: they stay in the cache."""
+from .solvers import solve_arrays, solve_tensors
 
 
 def convolutional_alpha_max(X, operator, *, penalty="l1", positive=False, weights=None, mask=None, n_jobs=None):
@@ -101,12 +91,15 @@ def convolutional_basis_pursuit(
         True (or 1) where a value is known, False (or 0) where it is missing, whatever X has there, NaN included.
     init : array-like or Tensor of shape ``(n_samples, *code_shape)`` or None, default=None
         Where to begin, such as the codes at a larger alpha.
-    solver : {"auto", "descent", "fista"}, default="auto"
+    solver : {"auto", "descent", "fista", "admm"}, default="auto"
         "descent": coordinate descent on a working set, for sparse codes under "l1", on the CPU. "fista": accelerated
-        proximal gradient with adaptive restart. "auto": descent where it applies, and fista for signals more than half
-        of whose coefficients become nonzero, for operators with ``evaluation="fft"`` and on other devices.
+        proximal gradient with adaptive restart. "admm": alternating directions in the frequency domain, on the CPU, for
+        dense codes at small penalties. "auto": descent where it applies; then, where codes become dense (more than
+        half as many coefficients as there are values, or half of all) and for operators with ``evaluation="fft"``,
+        fista, or admm where alpha is below 0.03 `convolutional_alpha_max`; admm there also where descent ends far from
+        `tol`. On other devices fista.
     tol : float, default=1e-3
-        Relative duality gap.
+        Relative duality gap. 0: `max_iter` sweeps or steps, however small the gap.
     max_iter : int, default=1000
         Sweeps or steps.
     n_jobs : int or None, default=None
@@ -147,8 +140,8 @@ def convolutional_basis_pursuit(
     """
     if not (isinstance(alpha, Real) and np.isfinite(alpha) and alpha > 0):
         raise ValueError(f"alpha must be a number > 0, got {alpha!r}.")
-    if solver not in ("auto", "descent", "fista"):
-        raise ValueError(f"solver must be 'auto', 'descent' or 'fista', got {solver!r}.")
+    if solver not in ("auto", "descent", "fista", "admm"):
+        raise ValueError(f"solver must be 'auto', 'descent', 'fista' or 'admm', got {solver!r}.")
     if not (isinstance(tol, Real) and tol >= 0):
         raise ValueError(f"tol must be a number >= 0, got {tol!r}.")
     if not (isinstance(max_iter, Integral) and max_iter >= 1):
@@ -159,154 +152,36 @@ def convolutional_basis_pursuit(
         raise ValueError(
             f"solver='descent' needs penalty='l1' with one weight an atom, got {penalty!r}: use solver='fista'."
         )
-    X, counted = checked_signals(X, operator, mask)
+    X, known = checked_signals(X, operator, mask)
     init = None if init is None else _checked_init(init, (len(X), *operator.code_shape), X)
     if len(X) == 0:
         empty, no = np.empty(0), np.empty(0, dtype=bool)
         return Result(like(np.zeros((0, *operator.code_shape)), X), empty, empty, empty.astype(np.int64), no)
-    if is_tensor(X) and (X.device.type != "cpu" or solver == "fista" or by_atom is None):
-        if solver == "descent":
-            raise ValueError("solver='descent' runs on the CPU only; use solver='fista' for tensors elsewhere.")
-        result = _on_tensors(X, operator, alpha, penalty, counted, init, tol, max_iter)
-    else:
-        if is_tensor(operator.components):
-            operator = operator.with_components(operator.components.detach().cpu().numpy())
-        arrays = [v.detach().numpy() if is_tensor(v) else v for v in (X, counted, init)]
-        result = _on_arrays(arrays[0], operator, alpha, penalty, by_atom, *arrays[1:], solver, tol, max_iter, n_jobs)
-        if is_tensor(X):
-            result = result._replace(codes=X.new_tensor(result.codes))
+    on_tensors = is_tensor(X) and (X.device.type != "cpu" or solver == "fista" or by_atom is None)
+    if on_tensors and solver in ("descent", "admm"):
+        raise ValueError(f"solver={solver!r} runs on the CPU only; use solver='fista' for tensors elsewhere.")
+    if is_tensor(operator.components) and not on_tensors:
+        operator = operator.with_components(operator.components.detach().cpu().numpy())
+    values, known, init = (
+        v.detach() if is_tensor(v) and on_tensors else v.detach().numpy() if is_tensor(v) else v
+        for v in (X, known, init)
+    )
+
+    def solve(values, exponent, rows):
+        mask = known[rows] if known is not None and known.ndim == X.ndim and len(known) == len(X) else known
+        begin = None if init is None else times_power(init[rows], -exponent)
+        strength = times_power(float(alpha), -exponent)
+        if on_tensors:
+            return solve_tensors(values, operator, strength, penalty, mask, begin, tol, max_iter)
+        return solve_arrays(
+            values, operator, strength, penalty, by_atom, mask, begin, tol, max_iter, solver=solver, n_jobs=n_jobs
+        )
+
+    result = in_units(solve, values) if penalty.is_norm else solve(values, 0, slice(None))
+    if is_tensor(X) and not on_tensors:
+        result = result._replace(codes=X.new_tensor(result.codes))
     warn_if_not_converged(result, tol, max_iter)
     return result
-
-
-def _on_arrays(X, operator, alpha, penalty, by_atom, mask, init, solver, tol, max_iter, n_jobs):
-    n_samples = len(X)
-    positive = getattr(penalty, "positive", False)
-    if init is None:
-        codes = np.zeros((n_samples, *operator.code_shape), dtype=X.dtype)
-    else:
-        codes = np.array(init, dtype=X.dtype, order="C")
-        if positive:
-            np.maximum(codes, 0, out=codes)
-    gaps, objectives = np.full(n_samples, np.inf), np.empty(n_samples)
-    counts = np.zeros(n_samples, dtype=np.int64)
-    dense = np.arange(n_samples)
-    # Sparse codes need few of the products of even large atoms.
-    if solver == "descent" or (solver == "auto" and by_atom is not None and operator.evaluation != "fft"):
-        share = 1.0 if solver == "descent" else DENSE_SHARE
-        report = _descend(
-            X, operator, alpha, positive, by_atom, mask, codes, init is not None, tol, max_iter, share, n_jobs
-        )
-        gaps, objectives, counts = report[:, 0].copy(), report[:, 1].copy(), report[:, 2].astype(np.int64)
-        dense = np.flatnonzero(np.isinf(gaps))
-    converged = gaps <= tol * objectives
-    if len(dense):
-        each = max(1, CACHED_BYTES // codes[0].nbytes)
-        for first in range(0, len(dense), each):
-            rows = dense[first : first + each]
-            known = None if mask is None else np.broadcast_to(mask, X.shape)[rows]
-            problem = Problem(X[rows], operator, alpha, penalty, known, n_jobs)
-            codes[rows], objectives[rows], gaps[rows], steps, converged[rows] = fista(
-                problem, codes[rows], tol=tol, max_iter=max_iter
-            )
-            counts[rows] += steps
-    return Result(codes, objectives, gaps, counts, converged)
-
-
-def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_iter, share, n_jobs):
-    """Coordinate descent, into `codes`; gap, objective and sweeps of each signal, infinite where it is too dense."""
-    from .bands import band_parts
-    from .descent import descend_signals
-
-    plan, tables, padded, rates = operator.descent_tables(weights, X.dtype)
-    n_samples = len(X)
-    flat = flat_rows(X)
-    if mask is None:
-        masks = np.empty((n_samples, 0), dtype=X.dtype)
-    else:
-        masks = flat_rows(np.broadcast_to(mask, X.shape))
-    report = np.empty((n_samples, 4))
-    room = min(codes[0].size, max(MOST_CANDIDATES, int(share * codes[0].size))) + 64, int(share * codes[0].size) + 64
-    maps = codes.reshape(n_samples, -1, codes.shape[-1])
-    settings = warm, tables, plan, padded, rates, float(alpha), bool(positive), float(tol), int(max_iter)
-    parts = band_parts(operator.geometry)
-    with kernel_threads(n_jobs, uses_blas=False):
-        if parts is None:
-            on_threads(descend_signals, flat, masks, maps, *settings, room, report, n_pieces=n_samples)
-        else:
-            for n in range(n_samples):
-                report[n] = _descend_in_bands(flat[n], masks[n], maps[n], *settings, room, parts)
-    return report
-
-
-def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, positive, tol, most, room, parts):
-    """Gap, objective, sweeps and ending of one large signal, several threads on it."""
-    import numba
-
-    from skrobust.operators.conv.kernels import lay_signal
-    from skrobust.operators.conv.plan import BLOCK, lanes_of
-
-    from .bands import DONE, ENDING, GAP, OBJECTIVE, STATE_SIZE, descend_in_bands
-
-    n_parts, dtype = len(parts), x.dtype
-    n_threads = min(numba.get_num_threads(), n_parts // 2)
-    shown, signal = np.zeros((2, plan.rows * plan.pitch), dtype=dtype)
-    lay_signal(np.ones_like(x) if mask.size == 0 else mask, shown, plan)
-    lay_signal(x, signal, plan)
-    signal *= shown
-    most_rows = int(np.diff(parts, axis=1).max())
-    of_part = min(4 * room[0] // n_parts, most_rows * plan.code_width * plan.atoms) + 64
-    kinds = [np.int64, np.int64, np.int64, np.int8, dtype, dtype, dtype]
-    state = np.zeros(STATE_SIZE)
-    on_threads(
-        descend_in_bands,
-        signal,
-        shown,
-        np.empty_like(signal),
-        np.zeros_like(signal),
-        code,
-        tables,
-        plan,
-        weights,
-        rates,
-        alpha,
-        positive,
-        mask.size > 0,
-        warm,
-        tol,
-        most,
-        parts,
-        tuple(np.empty((n_parts, of_part), dtype=kind) for kind in kinds),
-        np.empty((n_threads, of_part), dtype=np.int64),
-        np.zeros(len(code) * (plan.padded_atoms // lanes_of(dtype)), dtype=np.uint16),
-        np.empty(len(code), dtype=dtype),
-        room[1],
-        np.zeros((n_threads, (plan.code_width + BLOCK) * plan.padded_atoms), dtype=dtype),
-        np.zeros(n_parts, dtype=np.int64),
-        np.zeros(n_parts, dtype=dtype),
-        state,
-        np.zeros(1, dtype=np.int64),
-        n_threads,
-        n_pieces=n_parts // 2,
-    )
-    return state[GAP], state[OBJECTIVE], state[DONE], state[ENDING]
-
-
-def _on_tensors(X, operator, alpha, penalty, mask, init, tol, max_iter):
-    import torch
-
-    with torch.no_grad():
-        codes = X.new_zeros((len(X), *operator.code_shape)) if init is None else init
-        values = X.detach()
-        each = len(X) if X.device.type != "cpu" else max(1, CACHED_BYTES // (codes[0].numel() * codes.element_size()))
-        parts = []
-        for first in range(0, len(X), each):
-            rows = slice(first, first + each)
-            known = None if mask is None else mask.expand(X.shape)[rows]
-            problem = Problem(values[rows], operator, alpha, penalty, known)
-            parts.append(fista(problem, codes[rows], tol=tol, max_iter=max_iter))
-        solved, *figures = zip(*parts, strict=True)
-        return Result(torch.cat(solved), *map(np.concatenate, figures))
 
 
 def in_floats(X):
@@ -320,7 +195,7 @@ def in_floats(X):
 
 
 def checked_signals(X, operator, mask=None):
-    """X in floats, zero where it is masked, and the mask as 0 and 1; None stays None.
+    """X in floats, 0 where it is masked, and the mask as 0 and 1, or None.
 
     Raises
     ------
@@ -336,7 +211,7 @@ def checked_signals(X, operator, mask=None):
     if counted is not None:  # no product: NaN may stand for what is missing
         X = X.where(counted != 0, X.new_zeros(())) if is_tensor(X) else np.where(counted != 0, X, X.dtype.type(0))
     if not (bool(X.isfinite().all()) if is_tensor(X) else np.isfinite(X).all()):
-        where = "" if mask is None else " where mask has it known"
+        where = "" if mask is None else " at unmasked positions"
         raise ValueError(f"X contains NaN or infinity{where}. Mark what is missing in mask.")
     return X, counted
 
