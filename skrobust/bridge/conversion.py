@@ -80,7 +80,7 @@ def as_module(estimator, *, gradient="exact", dtype=None, device=None):
             return NetworkModule(estimator, gradient)
         step = conversion(estimator)
         kind = ClassifierModule if isinstance(step, ClassifierStep) else TransformerModule
-        return kind(step, estimator, conversion.tensor(np.zeros(0))).eval()
+        return kind(step, estimator, conversion.tensor(np.zeros(0)), as_module).eval()
 
 
 class Conversion:

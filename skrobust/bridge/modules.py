@@ -99,9 +99,10 @@ def binary_proba(positive):
 class EstimatorModule(nn.Module):
     """Common to the modules that users get: tensors are checked and brought to the module's dtype and device."""
 
-    def __init__(self, step, estimator, like):
+    def __init__(self, step, estimator, like, convert=None):
         super().__init__()
         self.step = step
+        self._convert = convert  # `as_module`, which made this module
         self._estimator = None if isinstance(estimator, nn.Module) else estimator
         self._name = type(estimator).__name__
         self._rows_only = takes_rows_only(estimator)
@@ -135,9 +136,7 @@ class EstimatorModule(nn.Module):
 
     def with_gradient(self, gradient):
         """A module of the same estimator, dtype and device, whose front ends are differentiated as `gradient` says."""
-        from .conversion import as_module
-
-        return as_module(self._estimator, gradient=gradient, dtype=self._like.dtype, device=self._like.device)
+        return self._convert(self._estimator, gradient=gradient, dtype=self._like.dtype, device=self._like.device)
 
 
 class TransformerModule(EstimatorModule):

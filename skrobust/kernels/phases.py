@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .vector_ir import _call
+from .vector_ir import emit_call
 from .vectors import inlined
 
 LINE = 8
@@ -58,7 +58,7 @@ def _pause(typingctx):
 
     def codegen(context, builder, signature, args):
         if platform.machine().lower() in ("x86_64", "amd64"):
-            _call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+            emit_call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -70,7 +70,7 @@ def _give_way(typingctx):
 
     def codegen(context, builder, signature, args):
         if os.name == "posix":
-            _call(builder, "sched_yield", ir.IntType(32), [])
+            emit_call(builder, "sched_yield", ir.IntType(32), [])
         return context.get_dummy_value()
 
     return types.void(), codegen

@@ -16,24 +16,24 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .vector_ir import (  # noqa: F401 (the settings of the kernels are part of this room's face)
-    _I32,
     EXPLICIT,
+    I32,
     VECTOR_BYTES,
     VectorType,
-    _absolute,
-    _address,
-    _call,
-    _count,
-    _ir_bits,
-    _ir_scalar,
-    _ir_vector,
-    _lane_mask,
-    _load,
-    _splat,
-    _store,
-    _suffix,
+    emit_absolute,
+    emit_address,
+    emit_call,
+    emit_count,
+    emit_lane_mask,
+    emit_load,
+    emit_splat,
+    emit_store,
     inlined,
+    ir_bits,
+    ir_scalar,
+    ir_vector,
     kernel,
+    vector_suffix,
 )
 
 
@@ -54,8 +54,8 @@ def load(typingctx, array, index):
     vector = VectorType(array.dtype)
 
     def codegen(context, builder, signature, args):
-        address = _address(context, builder, signature.args[0], args[0], args[1], _ir_vector(vector))
-        return _load(builder, address, vector)
+        address = emit_address(context, builder, signature.args[0], args[0], args[1], ir_vector(vector))
+        return emit_load(builder, address, vector)
 
     return vector(array, types.intp), codegen
 
@@ -65,8 +65,8 @@ def store(typingctx, array, index, value):
     """Write a vector into the flat `array` from `index` on."""
 
     def codegen(context, builder, signature, args):
-        address = _address(context, builder, signature.args[0], args[0], args[1], args[2].type)
-        _store(builder, args[2], address, value)
+        address = emit_address(context, builder, signature.args[0], args[0], args[1], args[2].type)
+        emit_store(builder, args[2], address, value)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), codegen
@@ -78,12 +78,13 @@ def load_first(typingctx, array, index, count):
     vector = VectorType(array.dtype)
 
     def codegen(context, builder, signature, args):
-        ir_vector = _ir_vector(vector)
-        address = _address(context, builder, signature.args[0], args[0], args[1], ir_vector)
-        align = ir.Constant(_I32, vector.scalar.bitwidth // 8)
-        mask = _lane_mask(builder, vector, args[2])
-        zeros = ir.Constant(ir_vector, None)
-        return _call(builder, f"llvm.masked.load.{_suffix(vector)}.p0", ir_vector, [address, align, mask, zeros])
+        vector_type = ir_vector(vector)
+        address = emit_address(context, builder, signature.args[0], args[0], args[1], vector_type)
+        align = ir.Constant(I32, vector.scalar.bitwidth // 8)
+        mask = emit_lane_mask(builder, vector, args[2])
+        zeros = ir.Constant(vector_type, None)
+        name = f"llvm.masked.load.{vector_suffix(vector)}.p0"
+        return emit_call(builder, name, vector_type, [address, align, mask, zeros])
 
     return vector(array, types.intp, types.int64), codegen
 
@@ -93,10 +94,11 @@ def store_first(typingctx, array, index, value, count):
     """Write the first `count` lanes of a vector into the flat `array` from `index` on."""
 
     def codegen(context, builder, signature, args):
-        address = _address(context, builder, signature.args[0], args[0], args[1], args[2].type)
-        align = ir.Constant(_I32, value.scalar.bitwidth // 8)
-        mask = _lane_mask(builder, value, args[3])
-        _call(builder, f"llvm.masked.store.{_suffix(value)}.p0", ir.VoidType(), [args[2], address, align, mask])
+        address = emit_address(context, builder, signature.args[0], args[0], args[1], args[2].type)
+        align = ir.Constant(I32, value.scalar.bitwidth // 8)
+        mask = emit_lane_mask(builder, value, args[3])
+        name = f"llvm.masked.store.{vector_suffix(value)}.p0"
+        emit_call(builder, name, ir.VoidType(), [args[2], address, align, mask])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value, types.int64), codegen
@@ -107,7 +109,7 @@ def blend_first(typingctx, a, b, count):
     """The first `count` lanes of `a`, the others of `b`."""
 
     def codegen(context, builder, signature, args):
-        return builder.select(_lane_mask(builder, a, args[2]), args[0], args[1])
+        return builder.select(emit_lane_mask(builder, a, args[2]), args[0], args[1])
 
     return a(a, b, types.int64), codegen
 
@@ -118,7 +120,7 @@ def broadcast(typingctx, value):
     vector = VectorType(value)
 
     def codegen(context, builder, signature, args):
-        return _splat(builder, vector, args[0])
+        return emit_splat(builder, vector, args[0])
 
     return vector(value), codegen
 
@@ -129,8 +131,8 @@ def load_all(typingctx, array, index):
     vector = VectorType(array.dtype)
 
     def codegen(context, builder, signature, args):
-        address = _address(context, builder, signature.args[0], args[0], args[1], _ir_scalar(vector.scalar))
-        return _splat(builder, vector, builder.load(address))
+        address = emit_address(context, builder, signature.args[0], args[0], args[1], ir_scalar(vector.scalar))
+        return emit_splat(builder, vector, builder.load(address))
 
     return vector(array, types.intp), codegen
 
@@ -140,7 +142,7 @@ def fma(typingctx, a, b, c):
     """a * b + c, rounded once."""
 
     def codegen(context, builder, signature, args):
-        return _call(builder, f"llvm.fma.{_suffix(a)}", args[0].type, list(args))
+        return emit_call(builder, f"llvm.fma.{vector_suffix(a)}", args[0].type, list(args))
 
     return a(a, b, c), codegen
 
@@ -160,7 +162,7 @@ def absolute(typingctx, value):
     """Magnitudes."""
 
     def codegen(context, builder, signature, args):
-        return _absolute(builder, value, args[0])
+        return emit_absolute(builder, value, args[0])
 
     return value(value), codegen
 
@@ -190,8 +192,8 @@ def largest(typingctx, value):
     """Largest lane (no NaN)."""
 
     def codegen(context, builder, signature, args):
-        name = f"llvm.vector.reduce.fmax.{_suffix(value)}"
-        return _call(builder, name, _ir_scalar(value.scalar), [args[0]])
+        name = f"llvm.vector.reduce.fmax.{vector_suffix(value)}"
+        return emit_call(builder, name, ir_scalar(value.scalar), [args[0]])
 
     return value.scalar(value), codegen
 
@@ -201,7 +203,7 @@ def either(typingctx, a, b):
     """Bitwise or: zero (of either sign) where both are zero; what else it is has no meaning."""
 
     def codegen(context, builder, signature, args):
-        bits = ir.VectorType(_ir_bits(a.scalar), a.lanes)
+        bits = ir.VectorType(ir_bits(a.scalar), a.lanes)
         united = builder.or_(builder.bitcast(args[0], bits), builder.bitcast(args[1], bits))
         return builder.bitcast(united, args[0].type)
 
@@ -225,8 +227,8 @@ def count_at_least(typingctx, value, threshold):
     """How many lanes have a magnitude >= `threshold`."""
 
     def codegen(context, builder, signature, args):
-        kept = builder.fcmp_ordered(">=", _absolute(builder, value, args[0]), _splat(builder, value, args[1]))
-        return _count(builder, value, kept)
+        kept = builder.fcmp_ordered(">=", emit_absolute(builder, value, args[0]), emit_splat(builder, value, args[1]))
+        return emit_count(builder, value, kept)
 
     return types.int64(value, value.scalar), codegen
 
@@ -236,7 +238,7 @@ def keep_at_least(typingctx, value, threshold):
     """Lanes whose magnitude is >= `threshold`; zeros elsewhere."""
 
     def codegen(context, builder, signature, args):
-        kept = builder.fcmp_ordered(">=", _absolute(builder, value, args[0]), _splat(builder, value, args[1]))
+        kept = builder.fcmp_ordered(">=", emit_absolute(builder, value, args[0]), emit_splat(builder, value, args[1]))
         return builder.select(kept, args[0], ir.Constant(args[0].type, None))
 
     return value(value, value.scalar), codegen
@@ -250,17 +252,18 @@ def pack_at_least(typingctx, array, index, value, threshold):
     """
 
     def codegen(context, builder, signature, args):
-        magnitudes = _absolute(builder, value, args[2])
-        kept = builder.fcmp_ordered(">=", magnitudes, _splat(builder, value, args[3]))
+        magnitudes = emit_absolute(builder, value, args[2])
+        kept = builder.fcmp_ordered(">=", magnitudes, emit_splat(builder, value, args[3]))
         if value.lanes > 1:
-            name = f"llvm.experimental.vector.compress.{_suffix(value)}"
-            packed = _call(
+            name = f"llvm.experimental.vector.compress.{vector_suffix(value)}"
+            packed = emit_call(
                 builder, name, magnitudes.type, [magnitudes, kept, ir.Constant(magnitudes.type, ir.Undefined)]
             )
         else:
             packed = magnitudes
-        _store(builder, packed, _address(context, builder, signature.args[0], args[0], args[1], packed.type), value)
-        return builder.add(args[1], _count(builder, value, kept))
+        address = emit_address(context, builder, signature.args[0], args[0], args[1], packed.type)
+        emit_store(builder, packed, address, value)
+        return builder.add(args[1], emit_count(builder, value, kept))
 
     return types.int64(array, types.int64, value, value.scalar), codegen
 
@@ -274,10 +277,11 @@ def transpose_block(typingctx, source, start, stride, target, target_start, targ
     vector = VectorType(source.dtype)
 
     def codegen(context, builder, signature, args):
-        ir_vector = _ir_vector(vector)
+        vector_type = ir_vector(vector)
         row, rows = args[1], []
         for _ in range(vector.lanes):
-            rows.append(_load(builder, _address(context, builder, signature.args[0], args[0], row, ir_vector), vector))
+            address = emit_address(context, builder, signature.args[0], args[0], row, vector_type)
+            rows.append(emit_load(builder, address, vector))
             row = builder.add(row, args[2])
         # log2(lanes) rounds, each of which interleaves row i with row i + lanes / 2: together a transpose.
         half = vector.lanes // 2
@@ -287,12 +291,13 @@ def transpose_block(typingctx, source, start, stride, target, target_start, targ
             woven = []
             for i in range(half):
                 for order in (low, high):
-                    shuffle = ir.Constant(ir.VectorType(_I32, vector.lanes), order)
+                    shuffle = ir.Constant(ir.VectorType(I32, vector.lanes), order)
                     woven.append(builder.shuffle_vector(rows[i], rows[i + half], shuffle))
             rows = woven
         row = args[4]
         for value in rows:
-            _store(builder, value, _address(context, builder, signature.args[3], args[3], row, ir_vector), vector)
+            address = emit_address(context, builder, signature.args[3], args[3], row, vector_type)
+            emit_store(builder, value, address, vector)
             row = builder.add(row, args[5])
         return context.get_dummy_value()
 
@@ -305,7 +310,7 @@ def to_bits(typingctx, value):
     """Bits of a scalar as an integer; for magnitudes their order is the order of the numbers."""
 
     def codegen(context, builder, signature, args):
-        bits = builder.bitcast(args[0], _ir_bits(value))
+        bits = builder.bitcast(args[0], ir_bits(value))
         return builder.zext(bits, ir.IntType(64)) if value.bitwidth == 32 else bits
 
     return types.int64(value), codegen
@@ -316,8 +321,8 @@ def from_bits(typingctx, bits, like):
     """Scalar of the dtype of `like` with these bits."""
 
     def codegen(context, builder, signature, args):
-        narrow = builder.trunc(args[0], _ir_bits(like)) if like.bitwidth == 32 else args[0]
-        return builder.bitcast(narrow, _ir_scalar(like))
+        narrow = builder.trunc(args[0], ir_bits(like)) if like.bitwidth == 32 else args[0]
+        return builder.bitcast(narrow, ir_scalar(like))
 
     return like(types.int64, like), codegen
 
@@ -348,7 +353,7 @@ def lane_numbers(typingctx, array):
     vector = VectorType(array.dtype)
 
     def codegen(context, builder, signature, args):
-        return ir.Constant(_ir_vector(vector), [float(lane) for lane in range(vector.lanes)])
+        return ir.Constant(ir_vector(vector), [float(lane) for lane in range(vector.lanes)])
 
     return vector(array), codegen
 
@@ -358,9 +363,9 @@ def total(typingctx, value):
     """Sum of the lanes, in any order."""
 
     def codegen(context, builder, signature, args):
-        scalar = _ir_scalar(value.scalar)
-        name = f"llvm.vector.reduce.fadd.{_suffix(value)}"
-        result = _call(builder, name, scalar, [ir.Constant(scalar, 0.0), args[0]])
+        scalar = ir_scalar(value.scalar)
+        name = f"llvm.vector.reduce.fadd.{vector_suffix(value)}"
+        result = emit_call(builder, name, scalar, [ir.Constant(scalar, 0.0), args[0]])
         result.fastmath.add("reassoc")
         return result
 
@@ -375,25 +380,25 @@ def first_largest(typingctx, value, position):
     """
 
     def codegen(context, builder, signature, args):
-        scalar, suffix = _ir_scalar(value.scalar), _suffix(value)
-        top = _call(builder, f"llvm.vector.reduce.fmax.{suffix}", scalar, [args[0]])
+        scalar, suffix = ir_scalar(value.scalar), vector_suffix(value)
+        top = emit_call(builder, f"llvm.vector.reduce.fmax.{suffix}", scalar, [args[0]])
         top.fastmath.add("nnan")
-        at_top = builder.fcmp_ordered("==", args[0], _splat(builder, value, top))
+        at_top = builder.fcmp_ordered("==", args[0], emit_splat(builder, value, top))
         if value.lanes == 1:
-            first = builder.extract_element(args[1], ir.Constant(_I32, 0))
+            first = builder.extract_element(args[1], ir.Constant(I32, 0))
             return context.make_tuple(builder, signature.return_type, [top, builder.fptosi(first, ir.IntType(64))])
         # As a rule one lane is at the top: its position comes sooner from memory than from a minimum over lanes.
         bits = builder.bitcast(at_top, ir.IntType(value.lanes))
         places = cgutils.alloca_once_value(builder, args[1])
-        lane = _call(builder, f"llvm.cttz.i{value.lanes}", bits.type, [bits, ir.Constant(ir.IntType(1), 0)])
+        lane = emit_call(builder, f"llvm.cttz.i{value.lanes}", bits.type, [bits, ir.Constant(ir.IntType(1), 0)])
         lane = builder.and_(lane, ir.Constant(bits.type, value.lanes - 1))
         address = builder.gep(builder.bitcast(places, ir.PointerType(scalar)), [builder.zext(lane, ir.IntType(64))])
         first = cgutils.alloca_once_value(builder, builder.load(address))
         others = builder.and_(bits, builder.sub(bits, ir.Constant(bits.type, 1)))
         with builder.if_then(builder.icmp_unsigned("!=", others, ir.Constant(bits.type, 0)), likely=False):
-            beyond = ir.Constant(_ir_vector(value), [3.0e38] * value.lanes)
+            beyond = ir.Constant(ir_vector(value), [3.0e38] * value.lanes)
             candidates = builder.select(at_top, args[1], beyond)
-            builder.store(_call(builder, f"llvm.vector.reduce.fmin.{suffix}", scalar, [candidates]), first)
+            builder.store(emit_call(builder, f"llvm.vector.reduce.fmin.{suffix}", scalar, [candidates]), first)
         index = builder.fptosi(builder.load(first), ir.IntType(64))
         return context.make_tuple(builder, signature.return_type, [top, index])
 
@@ -426,7 +431,8 @@ def fnma(typingctx, a, b, c):
     """c - a * b, rounded once."""
 
     def codegen(context, builder, signature, args):
-        return _call(builder, f"llvm.fma.{_suffix(a)}", args[0].type, [builder.fneg(args[0]), args[1], args[2]])
+        factors = [builder.fneg(args[0]), args[1], args[2]]
+        return emit_call(builder, f"llvm.fma.{vector_suffix(a)}", args[0].type, factors)
 
     return a(a, b, c), codegen
 

@@ -1,7 +1,6 @@
 """Linear operators that synthesize signals from codes: dense, convolutional, wavelet, layered."""
 
-from .base import Operator
-from .composed import ComposedOperator
+from .base import ComposedOperator, Operator
 from .conv.operator import ConvolutionalOperator
 from .dense import DenseOperator
 from .layered.dictionary import LayeredDictionary

@@ -26,7 +26,7 @@ from skrobust.kernels.vectors import (
     store,
     write,
 )
-from skrobust.pursuits.greedy.omp.kernels import _pursue_rows, _squared_norms, _workspace
+from skrobust.pursuits.greedy.omp.kernels import pursue_rows, squared_norms, workspace
 from skrobust.pursuits.lasso.greedy_descent import descend_greedily
 
 from .descent import descend_atoms
@@ -263,7 +263,7 @@ def learn_greedy(
     indices, values, counts = codes
     d, wide = columns.shape
     most = indices.shape[1]
-    work = _workspace(columns, wide, most)
+    work = workspace(columns, wide, most)
     correlations, signals = aligned_zeros(block * wide, columns), np.zeros(block * d, X.dtype)
     nothing, no_mask, no_numbers = np.zeros(0, X.dtype), np.zeros((0, 0), np.bool_), np.zeros(0)
     scales, squares, tally = np.ones(rows.shape[0], X.dtype), np.zeros(block), np.zeros(3, np.int64)
@@ -280,9 +280,9 @@ def learn_greedy(
             _gather(X, order, lo, hi, signals)
             inner_products(signals, n, d, columns.reshape(-1), wide, correlations)
             block_of_x = signals[: n * d].reshape(n, d)
-            _squared_norms(block_of_x, n, squares)
+            squared_norms(block_of_x, n, squares)
             counts[here:there] = 0
-            _pursue_rows(
+            pursue_rows(
                 correlations, n, wide, squares, by_gain, block_of_x, no_mask, columns.reshape(-1),
                 nothing, inner, nothing, scales, squared_tol[:n],
                 indices[here:there].reshape(-1), values[here:there].reshape(-1), counts[here:there], no_numbers,
@@ -330,7 +330,7 @@ def learn_l1(
             here, n = lo - first, hi - lo
             _gather(X, order, lo, hi, signals)
             inner_products(signals, n, d, columns.reshape(-1), wide, correlations)
-            _squared_norms(signals[: n * d].reshape(n, d), n, squares)
+            squared_norms(signals[: n * d].reshape(n, d), n, squares)
             for i in range(n):
                 row, count = here + i, 0
                 if not squares[i] < largest:  # nor would the correlations be finite

@@ -24,7 +24,7 @@ from skrobust.kernels.vectors import (
     take_number,
     total,
 )
-from skrobust.pursuits.greedy.omp.kernels import _pursue_rows, _workspace
+from skrobust.pursuits.greedy.omp.kernels import pursue_rows, workspace
 
 
 @inlined
@@ -104,7 +104,7 @@ def _denoise_block(
     flat, columns = patches.reshape(-1), atoms.reshape(-1)
     nothing, no_mask = np.zeros(0, atoms.dtype), np.zeros((0, 0), np.bool_)
     inner_products(flat, n_rows, d, columns, width_of_atoms, products)
-    _pursue_rows(
+    pursue_rows(
         products, n_rows, width_of_atoms, energies, by_gain, patches, no_mask, columns, nothing,
         gram if gram.size > 0 else row, column, scales, tols, indices[: n_rows * most], values[: n_rows * most],
         counts, np.zeros(0), tally, work,
@@ -155,7 +155,7 @@ def denoise_bands(
     rows = sums.shape[2]
     pixels, d = images.reshape(-1), n_channels * patch_size[0] * patch_size[1]
     has_tol = squared_tol.size > 0
-    work = _workspace(atoms, atoms.shape[1], most)
+    work = workspace(atoms, atoms.shape[1], most)
     products = aligned_zeros(block * atoms.shape[1], atoms)
     patches = aligned_zeros(block * d, atoms).reshape(block, d)
     flat = patches.reshape(-1)

@@ -12,8 +12,8 @@ from skrobust.displays.drawing.gallery import gallery_rows
 from skrobust.displays.drawing.style import RIGHT, WRONG, drawing, model_colors
 
 from .comparison import accuracy_at, points
-from .report import WORST
 from .text import percent, steps
+from .trials import WORST
 
 
 def render(report):

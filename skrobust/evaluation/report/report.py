@@ -8,6 +8,8 @@ import numpy as np
 from skrobust.evaluation.scoring.intervals import paired_difference_interval, wilson_interval
 from skrobust.signals import write_atomically
 
+from .trials import WORST
+
 COLUMNS = (
     "model",
     "attack",
@@ -26,7 +28,6 @@ COLUMNS = (
     "seed",
     "seconds",
 )
-WORST = "worst per image"
 # Words of an attack's settings that have a column of their own.
 _IN_COLUMNS = {"name", "threat_model", "norm", "n_iter", "n_restarts", "gradient", "seed"}
 

@@ -1,6 +1,6 @@
 """The report as plain text."""
 
-from .report import WORST
+from .trials import WORST
 
 
 def summary_table(report):

@@ -9,6 +9,8 @@ from skrobust.evaluation.scoring.robust import predicted_labels
 
 from .per_image import at_radius, for_images
 
+WORST = "worst per image"
+
 
 @dataclass
 class Trial:

@@ -8,14 +8,14 @@ from numba.extending import intrinsic
 
 from skrobust.kernels.vector_ir import (
     VectorType,
-    _address,
-    _call,
-    _ir_scalar,
-    _ir_vector,
-    _load,
-    _splat,
-    _store,
-    _suffix,
+    emit_address,
+    emit_call,
+    emit_load,
+    emit_splat,
+    emit_store,
+    ir_scalar,
+    ir_vector,
+    vector_suffix,
 )
 
 SHAPES = (
@@ -56,7 +56,7 @@ def lowest_bit(typingctx, bits):
 
     def codegen(context, builder, signature, args):
         not_zero = ir.Constant(ir.IntType(1), 1)
-        return _call(builder, "llvm.cttz.i64", ir.IntType(64), [args[0], not_zero])
+        return emit_call(builder, "llvm.cttz.i64", ir.IntType(64), [args[0], not_zero])
 
     return types.int64(types.int64), codegen
 
@@ -94,13 +94,13 @@ class _Atom:
     def __init__(self, context, builder, types_of, buffer, at, pitch, vectors, a, counts=None):
         self.builder, self.pitch = builder, pitch
         self.vector = VectorType(types_of[0].dtype)
-        scalar = _ir_scalar(self.vector.scalar)
-        self.ir_vector = _ir_vector(self.vector)
-        self.below = _address(context, builder, types_of[0], buffer, at, scalar)
-        self.own = _address(context, builder, types_of[3], vectors, a, scalar)
+        scalar = ir_scalar(self.vector.scalar)
+        self.ir_vector = ir_vector(self.vector)
+        self.below = emit_address(context, builder, types_of[0], buffer, at, scalar)
+        self.own = emit_address(context, builder, types_of[3], vectors, a, scalar)
         self.counts = None
         if not isinstance(types_of[5], types.NoneType) and counts is not None:
-            self.counts = _address(context, builder, types_of[5], counts, at, scalar)
+            self.counts = emit_address(context, builder, types_of[5], counts, at, scalar)
 
     def read(self, shape):
         """Load both; the places of the buffer are kept."""
@@ -111,15 +111,15 @@ class _Atom:
             start = self.builder.mul(self.pitch, ir.Constant(_I64, row))
             self.steps += [self.builder.add(start, ir.Constant(_I64, q * lanes)) for q in range(row_vectors)]
         self.places = [self._vector_at(self.below, step) for step in self.steps]
-        self.values = [_load(self.builder, place, self.vector) for place in self.places]
+        self.values = [emit_load(self.builder, place, self.vector) for place in self.places]
         own = [self._vector_at(self.own, ir.Constant(_I64, v * lanes)) for v in range(len(self.steps))]
-        self.atom = [_load(self.builder, place, self.vector) for place in own]
+        self.atom = [emit_load(self.builder, place, self.vector) for place in own]
 
     def _vector_at(self, address, step):
         return self.builder.bitcast(self.builder.gep(address, [step]), ir.PointerType(self.ir_vector))
 
     def _fma(self, a, b, c):
-        return _call(self.builder, f"llvm.fma.{_suffix(self.vector)}", self.ir_vector, [a, b, c])
+        return emit_call(self.builder, f"llvm.fma.{vector_suffix(self.vector)}", self.ir_vector, [a, b, c])
 
     def inner(self):
         """Inner product of the two."""
@@ -130,20 +130,20 @@ class _Atom:
             else:
                 sums[v % 2] = self._fma(below, own, sums[v % 2])
         both = self.builder.fadd(*sums) if len(sums) == 2 else sums[0]
-        scalar = _ir_scalar(self.vector.scalar)
-        name = f"llvm.vector.reduce.fadd.{_suffix(self.vector)}"
-        result = _call(self.builder, name, scalar, [ir.Constant(scalar, -0.0), both])
+        scalar = ir_scalar(self.vector.scalar)
+        name = f"llvm.vector.reduce.fadd.{vector_suffix(self.vector)}"
+        result = emit_call(self.builder, name, scalar, [ir.Constant(scalar, -0.0), both])
         result.fastmath.add("reassoc")
         return result
 
     def add(self, coefficient):
         """Add a multiple of the atom, or of what counts of it, to the buffer."""
-        factor = _splat(self.builder, self.vector, coefficient)
+        factor = emit_splat(self.builder, self.vector, coefficient)
         for step, place, below, own in zip(self.steps, self.places, self.values, self.atom, strict=True):
             if self.counts is not None:
-                counted = _load(self.builder, self._vector_at(self.counts, step), self.vector)
+                counted = emit_load(self.builder, self._vector_at(self.counts, step), self.vector)
                 own = self.builder.fmul(own, counted)
-            _store(self.builder, self._fma(factor, own, below), place, self.vector)
+            emit_store(self.builder, self._fma(factor, own, below), place, self.vector)
 
 
 def _for_shape(builder, number, emit, result):
@@ -181,7 +181,7 @@ def inner_product(typingctx, buffer, at, pitch, vectors, a, number):
             atom.read(shape)
             return atom.inner()
 
-        return _for_shape(builder, args[5], emit, _ir_scalar(atom.vector.scalar))
+        return _for_shape(builder, args[5], emit, ir_scalar(atom.vector.scalar))
 
     index = types.intp
     return buffer.dtype(buffer, index, index, vectors, index, index), codegen
@@ -232,7 +232,7 @@ def minimise_over(typingctx, residual, at, pitch, vectors, a, counts, number, ol
             atom.add(builder.fsub(old, new))
             return new
 
-        return _for_shape(builder, args[6], emit, _ir_scalar(atom.vector.scalar))
+        return _for_shape(builder, args[6], emit, ir_scalar(atom.vector.scalar))
 
     index, scalar = types.intp, residual.dtype
     return scalar(residual, index, index, vectors, index, counts, index, *[scalar] * 5), codegen

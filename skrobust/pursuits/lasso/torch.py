@@ -6,7 +6,7 @@ from skrobust.pursuits.greedy.omp.torch import FixedSupport, as_array, assembled
 from skrobust.signals import batch_slices, scale_exponents, times_power
 from skrobust.signals.tensors import check_tensor
 
-from .dense import basis_pursuit, one_alpha_per_signal, warn_of_unmet
+from .arrays import basis_pursuit_of_arrays, one_alpha_per_signal, warn_of_unmet
 
 LOOK = 10
 """Steps between two looks at the gap."""
@@ -27,7 +27,7 @@ def basis_pursuit_of_tensors(X, components, *, alpha, positive, tol, max_iter, g
     alpha = as_array(alpha)
     with torch.no_grad():
         if X.device.type == "cpu":
-            codes, gap = basis_pursuit(
+            codes, gap = basis_pursuit_of_arrays(
                 X.detach().numpy(),
                 components.detach().numpy(),
                 alpha=alpha if alpha.ndim else float(alpha),
@@ -35,6 +35,7 @@ def basis_pursuit_of_tensors(X, components, *, alpha, positive, tol, max_iter, g
                 tol=tol,
                 max_iter=max_iter,
                 gram=None if gram is None else as_array(gram),
+                sparse_output=True,
                 return_gap=True,
                 n_jobs=n_jobs,
             )

@@ -96,7 +96,7 @@ def _squared_residual(x, shown, row, atoms, width, work, k, visible, v, unit):
 
 
 @kernel
-def _workspace(like, width, most):
+def workspace(like, width, most):
     """Zeroed buffers of one thread.
 
     The basis, whose rows are `width` and a vector apart, for rows a power of two apart would share their cache lines;
@@ -134,7 +134,7 @@ def _write_code(chosen, solution, k, unit, scales, visible, v, row, indices, val
 
 
 @kernel
-def _pursue_rows(
+def pursue_rows(
     correlations, n_rows, width, energies, by_gain, x, shown, atoms, visible, gram, column, scales, squared_tol,
     indices, values, counts, residuals, tally, work,
 ):  # fmt: skip
@@ -223,7 +223,7 @@ def _pursue_rows(
 
 
 @kernel
-def _squared_norms(x, n_rows, energies):
+def squared_norms(x, n_rows, energies):
     """In the precision of `x`; where that over- or underflows, in float64."""
     flat, d = x.reshape(-1), x.shape[1]
     for i in range(n_rows):
@@ -251,7 +251,7 @@ def pursue_signals(
     n, d = X.shape
     width = atoms.shape[1]
     columns = atoms.reshape(-1)
-    work = _workspace(atoms, width, indices.shape[1])
+    work = workspace(atoms, width, indices.shape[1])
     products = aligned_zeros(block * width, atoms)
     energies = np.zeros(block)
     nothing, no_mask = np.zeros(0, atoms.dtype), np.zeros((0, 0), np.bool_)
@@ -262,8 +262,8 @@ def pursue_signals(
         lo, hi = b * block, min(n, (b + 1) * block)
         inner_products(X[lo:hi].reshape(-1), hi - lo, d, columns, width, products)
         if squared_tol.size > 0 or residuals.size > 0:
-            _squared_norms(X[lo:hi], hi - lo, energies)
-        _pursue_rows(
+            squared_norms(X[lo:hi], hi - lo, energies)
+        pursue_rows(
             products, hi - lo, width, energies, by_gain, X[lo:hi], no_mask, columns,
             nothing, rows, column, scales, squared_tol[lo:hi],
             indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
@@ -279,7 +279,7 @@ def pursue_masked(
     n, d = X.shape
     width = atoms.shape[1]
     columns = atoms.reshape(-1)
-    work = _workspace(atoms, width, indices.shape[1])
+    work = workspace(atoms, width, indices.shape[1])
     products = aligned_zeros(block * width, atoms)
     visible = aligned_zeros(block * width, atoms)
     seen, weights = np.zeros((block, d), atoms.dtype), np.zeros((block, d), atoms.dtype)
@@ -297,8 +297,8 @@ def pursue_masked(
             if visible[i] > 0:
                 visible[i] = 1 / np.sqrt(visible[i])
             products[i] *= visible[i]
-        _squared_norms(seen, hi - lo, energies)
-        _pursue_rows(
+        squared_norms(seen, hi - lo, energies)
+        pursue_rows(
             products, hi - lo, width, energies, by_gain, seen, shown[lo:hi], columns,
             visible, row, column, scales, squared_tol[lo:hi],
             indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
@@ -313,7 +313,7 @@ def pursue_correlations(
 ):  # fmt: skip
     """The same from correlations (n_signals, n_atoms) and squared norms of signals that are not known themselves."""
     n, m = correlations.shape
-    work = _workspace(gram, width, indices.shape[1])
+    work = workspace(gram, width, indices.shape[1])
     products = aligned_zeros(block * width, gram)
     energies = np.zeros(block)
     nothing, no_mask = np.zeros(0, gram.dtype), np.zeros((0, 0), np.bool_)
@@ -326,7 +326,7 @@ def pursue_correlations(
                 products[i * width + j] = correlations[lo + i, j] * scales[j]
             if squared_norms.size > 0:
                 energies[i] = squared_norms[lo + i]
-        _pursue_rows(
+        pursue_rows(
             products, hi - lo, width, energies, by_gain, no_features, no_mask, nothing,
             nothing, gram, nothing, scales, squared_tol[lo:hi],
             indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,

@@ -3,12 +3,10 @@
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils import assert_all_finite, check_array
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from skrobust.signals import is_tensor, kernel_threads, scale_exponents, times_power
-
-_DTYPES = (np.float64, np.float32)
 
 _GREEDY = {
     "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="right"), None],
@@ -136,26 +134,9 @@ def orthogonal_mp(
         from .torch import orthogonal_mp_of_tensors
 
         return orthogonal_mp_of_tensors(X, components, gram=gram, mask=mask, n_jobs=n_jobs, **settings)
-    from .atoms import UnitAtoms
-    from .batches import Pursuit
+    from .arrays import orthogonal_mp_of_arrays
 
-    X, components, gram, mask = _checked(X, components, gram, mask)
-
-    def refuse():
-        assert_all_finite(X if mask is None else np.where(mask, X, 0), input_name="X")
-        raise ValueError(f"Values of X are too large for inner products in {X.dtype}: scale X down.")
-
-    exponents = scale_exponents(X if mask is None else np.where(mask, X, 0))
-    pursuit = Pursuit(len(X), *components.shape, X.dtype, exponents=exponents, **settings)
-    X = times_power(X, -exponents)
-    with kernel_threads(n_jobs):
-        atoms = UnitAtoms(components)
-        if mask is not None:
-            shared = (atoms.columns, np.square(atoms.columns), atoms.inverse_norms)
-            return pursuit.run("pursue_masked", (X, mask), shared, refuse)
-        uses_gram = gram is not None or atoms.affords_gram(len(X) * pursuit.most)
-        products = atoms.gram(gram) if uses_gram else np.zeros(0, X.dtype)
-        return pursuit.run("pursue_signals", (X,), (atoms.columns, products, atoms.inverse_norms), refuse)
+    return orthogonal_mp_of_arrays(X, components, gram=gram, mask=mask, n_jobs=n_jobs, **settings)
 
 
 @validate_params(
@@ -222,13 +203,14 @@ def orthogonal_mp_gram(
     >>> orthogonal_mp_gram(components @ components.T, X @ components.T, n_nonzero_coefs=1).toarray()
     array([[0., 3., 0.]])
     """
+    from .arrays import DTYPES, checked_gram
     from .atoms import padded_gram, padded_width
     from .batches import Pursuit, one_per_signal
 
     if squared_norms is None and (tol is not None or return_residual):
         raise ValueError("tol and return_residual need squared_norms, the squared norms of the signals; got None.")
-    C = check_array(correlations, dtype=_DTYPES, order="C", input_name="correlations")
-    gram = _checked_gram(gram, C.shape[1], C.dtype)
+    C = check_array(correlations, dtype=DTYPES, order="C", input_name="correlations")
+    gram = checked_gram(gram, C.shape[1], C.dtype)
     norms = np.zeros(0) if squared_norms is None else one_per_signal(squared_norms, len(C), "squared_norms")
     exponents = scale_exponents(C)
     C, norms = times_power(C, -exponents), norms if squared_norms is None else times_power(norms, -2 * exponents)
@@ -252,39 +234,3 @@ def orthogonal_mp_gram(
     with kernel_threads(n_jobs):
         shared = (padded_width(len(gram), C.dtype), padded_gram(gram, scales), scales)
         return pursuit.run("pursue_correlations", (C, norms), shared, refuse)
-
-
-def _checked(X, components, gram, mask):
-    """The arrays of `orthogonal_mp`, but for whether X is finite, which the kernels find out."""
-    X = check_array(X, dtype=_DTYPES, order="C", ensure_all_finite=False, input_name="X")
-    components = check_array(components, dtype=X.dtype, input_name="components")
-    if components.shape[1] != X.shape[1]:
-        raise ValueError(
-            f"X has {X.shape[1]} features, but components has {components.shape[1]}: its rows must be atoms of "
-            f"{X.shape[1]} features."
-        )
-    if gram is not None:
-        if mask is not None:
-            raise ValueError("gram cannot be used with mask: with missing samples each signal has its own.")
-        gram = _checked_gram(gram, len(components), X.dtype)
-    if mask is None:
-        return X, components, gram, None
-    mask = np.asarray(mask)
-    if mask.dtype != np.bool_:
-        raise ValueError(f"mask must be boolean, True where a sample is present; got dtype {mask.dtype}.")
-    if mask.shape == X.shape:
-        return X, components, gram, np.ascontiguousarray(mask)
-    if mask.shape != X.shape[1:]:
-        raise ValueError(
-            f"mask has shape {mask.shape}; that of X, {X.shape}, or of one signal, {X.shape[1:]}, is needed."
-        )
-    if not mask.any():
-        raise ValueError("mask hides all features.")
-    return np.ascontiguousarray(X[:, mask]), components[:, mask], gram, None
-
-
-def _checked_gram(gram, n_atoms, dtype):
-    gram = check_array(gram, dtype=dtype, input_name="gram")
-    if gram.shape != (n_atoms, n_atoms):
-        raise ValueError(f"gram has shape {gram.shape}; the inner products of {n_atoms} atoms have {(n_atoms,) * 2}.")
-    return gram

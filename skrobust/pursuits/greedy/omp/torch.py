@@ -7,9 +7,9 @@ from sklearn import get_config
 from skrobust.signals import batch_slices, is_tensor
 from skrobust.signals.tensors import check_tensor
 
+from .arrays import orthogonal_mp_of_arrays
 from .batches import Pursuit
 from .kernels import DEPENDENT, ROUNDINGS, SLACK, UNMET
-from .omp import orthogonal_mp
 
 
 def orthogonal_mp_of_tensors(X, components, *, gram, mask, n_jobs, sparse_output, return_residual, **settings):
@@ -31,10 +31,11 @@ def orthogonal_mp_of_tensors(X, components, *, gram, mask, n_jobs, sparse_output
 
 
 def _by_kernels(X, components, gram, mask, n_jobs, settings):
-    codes, residual = orthogonal_mp(
+    codes, residual = orthogonal_mp_of_arrays(
         *(None if array is None else np.asarray(array) for array in (X.detach(), components.detach())),
         gram=None if gram is None else as_array(gram),
         mask=None if mask is None else mask.numpy(),
+        sparse_output=True,
         return_residual=True,
         n_jobs=n_jobs,
         **settings,

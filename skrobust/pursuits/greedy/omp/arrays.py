@@ -1,0 +1,68 @@
+"""Orthogonal matching pursuit of arrays: the kernels' side of `orthogonal_mp`."""
+
+import numpy as np
+from sklearn.utils import assert_all_finite, check_array
+
+from skrobust.signals import kernel_threads, scale_exponents, times_power
+
+from .atoms import UnitAtoms
+from .batches import Pursuit
+
+DTYPES = (np.float64, np.float32)
+
+
+def orthogonal_mp_of_arrays(X, components, *, gram, mask, n_jobs, **settings):
+    """`orthogonal_mp` of an array `X`."""
+    X, components, gram, mask = _checked(X, components, gram, mask)
+
+    def refuse():
+        assert_all_finite(X if mask is None else np.where(mask, X, 0), input_name="X")
+        raise ValueError(f"Values of X are too large for inner products in {X.dtype}: scale X down.")
+
+    exponents = scale_exponents(X if mask is None else np.where(mask, X, 0))
+    pursuit = Pursuit(len(X), *components.shape, X.dtype, exponents=exponents, **settings)
+    X = times_power(X, -exponents)
+    with kernel_threads(n_jobs):
+        atoms = UnitAtoms(components)
+        if mask is not None:
+            shared = (atoms.columns, np.square(atoms.columns), atoms.inverse_norms)
+            return pursuit.run("pursue_masked", (X, mask), shared, refuse)
+        uses_gram = gram is not None or atoms.affords_gram(len(X) * pursuit.most)
+        products = atoms.gram(gram) if uses_gram else np.zeros(0, X.dtype)
+        return pursuit.run("pursue_signals", (X,), (atoms.columns, products, atoms.inverse_norms), refuse)
+
+
+def _checked(X, components, gram, mask):
+    """The arrays of `orthogonal_mp`, but for whether X is finite, which the kernels find out."""
+    X = check_array(X, dtype=DTYPES, order="C", ensure_all_finite=False, input_name="X")
+    components = check_array(components, dtype=X.dtype, input_name="components")
+    if components.shape[1] != X.shape[1]:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but components has {components.shape[1]}: its rows must be atoms of "
+            f"{X.shape[1]} features."
+        )
+    if gram is not None:
+        if mask is not None:
+            raise ValueError("gram cannot be used with mask: with missing samples each signal has its own.")
+        gram = checked_gram(gram, len(components), X.dtype)
+    if mask is None:
+        return X, components, gram, None
+    mask = np.asarray(mask)
+    if mask.dtype != np.bool_:
+        raise ValueError(f"mask must be boolean, True where a sample is present; got dtype {mask.dtype}.")
+    if mask.shape == X.shape:
+        return X, components, gram, np.ascontiguousarray(mask)
+    if mask.shape != X.shape[1:]:
+        raise ValueError(
+            f"mask has shape {mask.shape}; that of X, {X.shape}, or of one signal, {X.shape[1:]}, is needed."
+        )
+    if not mask.any():
+        raise ValueError("mask hides all features.")
+    return np.ascontiguousarray(X[:, mask]), components[:, mask], gram, None
+
+
+def checked_gram(gram, n_atoms, dtype):
+    gram = check_array(gram, dtype=dtype, input_name="gram")
+    if gram.shape != (n_atoms, n_atoms):
+        raise ValueError(f"gram has shape {gram.shape}; the inner products of {n_atoms} atoms have {(n_atoms,) * 2}.")
+    return gram
