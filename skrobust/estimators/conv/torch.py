@@ -59,6 +59,7 @@ class ConvSparseCoderModule(FrontEndModule):
         estimator, operator = self.estimator, self._operator()
         if estimator.pursuit == "thresholding":
             return smooth_shrink(operator.analyze(seen), estimator.alpha, estimator.positive)
+        operator.lipschitz = estimator._operator.lipschitz  # found once, not at each pass
         alpha = estimator.alpha
         if estimator.pursuit == "omp":  # the penalty at which about as many atoms would be chosen
             correlations = operator.analyze(seen).detach().abs().flatten(1)
