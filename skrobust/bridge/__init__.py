@@ -5,19 +5,21 @@ Importing this room does not load torch: that happens at the first call of `as_m
 
 import importlib
 
+from .arrays import register_array_front_end
 from .registry import NoGradientError, register_module
 
 _FILE_OF = {
     "ClassifierModule": "modules",
     "ClassifierStep": "modules",
     "Conversion": "conversion",
+    "FrontEndModule": "front_ends",
     "TransformerModule": "modules",
     "as_module": "conversion",
     "as_one_node": "autograd",
     "with_backward": "autograd",
 }
 
-__all__ = ["NoGradientError", "register_module", *_FILE_OF]
+__all__ = ["NoGradientError", "register_array_front_end", "register_module", *_FILE_OF]
 
 
 def __getattr__(name):

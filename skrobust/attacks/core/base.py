@@ -210,7 +210,7 @@ class GradientAttack(Attack):
     }
 
     def _judge(self, model, x):
-        return ModuleVictim(model, "exact", x, self.n_eot)
+        return ModuleVictim(model, "exact", x, self.n_eot, through_arrays=self.gradient == "worst")
 
     def _attackers(self, model, x, judge):
         modes = _WORST if self.gradient == "worst" else (self.gradient,)

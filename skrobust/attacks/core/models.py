@@ -1,9 +1,12 @@
 """The model as an attack sees it: class scores, and for white-box attacks their gradients."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 
 from skrobust.bridge import as_module, with_backward
+from skrobust.bridge.front_ends import identity_for_arrays
 
 # Gradient modes whose forward pass is the model's own.
 _EXACT_FORWARD = ("exact", "identity", "projection", "iterated")
@@ -23,13 +26,16 @@ class ModuleVictim:
         Its dtype and device are those to compute in.
     n_eot : int, default=1
         Passes over which scores and gradients are averaged (expectation over transformation).
+    through_arrays : bool, default=False
+        Whether front ends that run on arrays have the identity as their backward pass in all modes.
     """
 
-    def __init__(self, model, gradient, like, n_eot=1):
+    def __init__(self, model, gradient, like, n_eot=1, through_arrays=False):
         self._model = model
         self.gradient_mode = gradient
         self._like = like
         self._n_eot = n_eot
+        self._through_arrays = through_arrays
         self.unprojected = self.seen_with("identity") if gradient == "iterated" else None
         backward = "projection" if gradient == "iterated" else gradient
         self._module = as_module(model, gradient=backward, dtype=like.dtype, device=like.device)
@@ -38,7 +44,7 @@ class ModuleVictim:
 
     def seen_with(self, gradient):
         """The same model with another backward pass."""
-        return ModuleVictim(self._model, gradient, self._like, self._n_eot)
+        return ModuleVictim(self._model, gradient, self._like, self._n_eot, self._through_arrays)
 
     def anneal(self, share):
         """Tell front ends with a relaxed backward pass to sharpen it, from 0 to 1; None: as it was."""
@@ -77,7 +83,7 @@ class ModuleVictim:
         values, seen = [0] * len(objectives), 0
         for _ in range(self._n_eot):
             with torch.enable_grad():
-                scores = self._module(x)
+                scores = self._pass(self._module, x)
             for k, objective in enumerate(objectives):
                 with torch.enable_grad():
                     value = objective(scores)
@@ -91,10 +97,14 @@ class ModuleVictim:
         return [part / self._n_eot for part in total], scores, [value / self._n_eot for value in values]
 
     def _mean(self, module, x):
-        scores = module(x)
+        scores = self._pass(module, x)
         for _ in range(self._n_eot - 1):
-            scores = scores + module(x)
+            scores = scores + self._pass(module, x)
         return scores / self._n_eot
+
+    def _pass(self, module, x):
+        with identity_for_arrays() if self._through_arrays else nullcontext():
+            return module(x)
 
 
 class ScoreVictim:

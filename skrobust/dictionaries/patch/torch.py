@@ -2,9 +2,8 @@
 
 import numpy as np
 import torch
-from torch import nn
 
-from skrobust.bridge import as_one_node, with_backward
+from skrobust.bridge import FrontEndModule
 from skrobust.operators import ConvolutionalOperator
 from skrobust.pursuits.greedy.omp.batches import most_atoms
 from skrobust.pursuits.proximal.smooth import smooth_steps
@@ -18,7 +17,7 @@ MOST_STEPS = 1000
 """Passes of `basis_pursuit`, at most."""
 
 
-class DictionaryModule(nn.Module):
+class DictionaryModule(FrontEndModule):
     """The codes of a fitted dictionary learner, always dense.
 
     Gradient modes. "exact" and "projection": that of least squares on the atoms chosen. "identity": of the
@@ -27,39 +26,31 @@ class DictionaryModule(nn.Module):
     """
 
     def __init__(self, estimator, conversion):
-        super().__init__()
-        self.gradient = conversion.gradient
+        super().__init__(conversion.gradient, layout=estimator._layout, rebuilds=False, one_node=True)
         self.estimator = estimator
-        self.layout = estimator._layout
         self.register_buffer("components", conversion.tensor(estimator.components_))
 
-    def forward(self, X):
-        rows = self.layout.place(X).values.flatten(1)
-        correlations = rows @ self.components.T
-        if self.gradient == "skip":
-            return correlations
-        if is_exporting():
-            return self._exported(rows)
-        codes = as_one_node(self._codes, rows)
-        if self.gradient == "identity":
-            return with_backward(codes, correlations)
-        if self.gradient == "smooth" and torch.is_grad_enabled() and rows.requires_grad:
-            return with_backward(codes, self._smooth_codes(rows, codes.detach()))
-        return codes
+    def observe(self, values):
+        return values.flatten(1)
 
-    def _codes(self, rows):
-        codes = self.estimator._encode(rows, self.components)
+    def undefended(self, seen):
+        return seen @ self.components.T
+
+    def exact(self, seen):
+        if is_exporting():
+            return self._exported(seen)
+        codes = self.estimator._encode(seen, self.components)
         return codes.to_dense() if codes.is_sparse else codes
 
-    def _smooth_codes(self, rows, codes):
+    def relaxed(self, seen, codes):
         estimator = self.estimator
-        operator = ConvolutionalOperator(self.components[..., None], (rows.shape[1], 1), padding="valid")
+        operator = ConvolutionalOperator(self.components[..., None], (seen.shape[1], 1), padding="valid")
         alpha = estimator.alpha
         if estimator.coding in GREEDY:  # the penalty at which about as many atoms would be chosen
-            strengths = (rows @ self.components.T).detach().abs().sort(1, descending=True).values
+            strengths = self.undefended(seen).detach().abs().sort(1, descending=True).values
             kept = (codes != 0).sum(1, keepdim=True).clamp(1, strengths.shape[1])
-            alpha = strengths.gather(1, kept - 1)[:, None].clamp_min(torch.finfo(rows.dtype).tiny)
-        return smooth_steps(rows[..., None], operator, codes[:, None], alpha, estimator.positive_code)[:, 0]
+            alpha = strengths.gather(1, kept - 1)[:, None].clamp_min(torch.finfo(seen.dtype).tiny)
+        return smooth_steps(seen[..., None], operator, codes[:, None], alpha, estimator.positive_code)[:, 0]
 
     def _exported(self, rows):
         from skrobust.pursuits.proximal.export import greedy_approximations, solve_lasso

@@ -1,13 +1,10 @@
 """`ConvSparseCoder` as a torch module, with the backward passes that an attacker may choose."""
 
 import math
-import warnings
 
 import torch
-from torch import nn
 
-from skrobust.bridge import as_one_node, with_backward
-from skrobust.estimators.shared.clip import finish_reconstruction
+from skrobust.bridge import FrontEndModule
 from skrobust.operators import ConvolutionalOperator
 from skrobust.pursuits import convolutional_thresholding, implicit_pursuit
 from skrobust.pursuits.implicit.conv import with_support_gradient
@@ -18,7 +15,7 @@ from .pooling import pool_codes
 from .pursuits import n_atoms_wanted, pursue
 
 
-class ConvSparseCoderModule(nn.Module):
+class ConvSparseCoderModule(FrontEndModule):
     """The coder of a fitted `ConvSparseCoder`.
 
     Gradient modes. "exact": the derivative of the solution (of the least squares on the chosen atoms, for matching
@@ -29,33 +26,58 @@ class ConvSparseCoderModule(nn.Module):
     """
 
     def __init__(self, estimator, tensor, gradient):
-        super().__init__()
-        self.gradient = gradient
+        super().__init__(
+            gradient,
+            layout=estimator._layout,
+            rebuilds=estimator.output == "reconstruction",
+            clip=estimator.clip,
+            one_node=estimator.pursuit != "thresholding",
+        )
         self.estimator = estimator
-        self.layout = estimator._layout
-        self.rebuilds = estimator.output == "reconstruction"
         self.register_buffer("components", tensor(estimator.components_))
 
-    def forward(self, X):
-        if self.gradient == "skip" and self.rebuilds:
-            return X
-        signals = self.layout.place(X)
-        plain = self.gradient == "skip" or self.estimator.pursuit == "thresholding"
-        result = self.encode(signals.values) if plain else as_one_node(self.encode, signals.values)
-        return signals.restore(result) if self.rebuilds else result
+    def observe(self, values):
+        return values - self._smooth_part(values)
 
-    def encode(self, values):
-        """Features, or reconstructions on the grid, of signals on their grid."""
-        operator, low_pass = self._operator(), self.estimator._low_pass
-        smooth = 0 if low_pass is None else low_pass(values)
-        details = values - smooth
-        if self.gradient == "skip":
-            return self._features(operator.analyze(details))
-        codes = self._codes(details, operator)
-        if not self.rebuilds:
-            return self._features(codes)
-        rebuilt = smooth + operator.synthesize(codes)
-        return finish_reconstruction(rebuilt, values, self.estimator.clip, self.gradient)
+    def undefended(self, seen):
+        return self._operator().analyze(seen)
+
+    def exact(self, seen):
+        estimator = self.estimator
+        if is_exporting() or estimator.pursuit == "thresholding":
+            return self.encode(seen)
+        if estimator.pursuit == "omp":
+            return self.projected(seen, self.encode(seen))
+        with estimator._shortfalls.gathered(type(estimator).__name__):
+            return self.encode(seen)
+
+    def projected(self, seen, codes):
+        return with_support_gradient(seen, self._operator(), codes)
+
+    def relaxed(self, seen, codes):
+        """A few proximal steps from the codes, whose shrinkage is smooth; one, from zero, for thresholding."""
+        estimator, operator = self.estimator, self._operator()
+        if estimator.pursuit == "thresholding":
+            return smooth_shrink(operator.analyze(seen), estimator.alpha, estimator.positive)
+        operator.lipschitz = estimator._operator.lipschitz  # found once, not at each pass
+        alpha = estimator.alpha
+        if estimator.pursuit == "omp":  # the penalty at which about as many atoms would be chosen
+            correlations = operator.analyze(seen).detach().abs().flatten(1)
+            kept = (codes != 0).flatten(1).sum(1).clamp(1, correlations.shape[1])
+            alpha = correlations.sort(1, descending=True).values.gather(1, (kept - 1)[:, None])
+            alpha = alpha.reshape(-1, *[1] * (codes.ndim - 1)).clamp(min=torch.finfo(seen.dtype).tiny)
+        return smooth_steps(seen, operator, codes, alpha, estimator.positive)
+
+    def features(self, codes):
+        pool = self.estimator.pool
+        return (codes if pool is None else pool_codes(codes, pool, self.estimator.pool_size)).flatten(1)
+
+    def rebuild(self, codes, values):
+        return self._smooth_part(values) + self._operator().synthesize(codes)
+
+    def _smooth_part(self, values):
+        low_pass = self.estimator._low_pass
+        return 0 if low_pass is None else low_pass(values)
 
     def _operator(self):
         fitted = self.estimator._operator
@@ -66,39 +88,17 @@ class ConvSparseCoderModule(nn.Module):
             operator.lipschitz = fitted.lipschitz
         return operator
 
-    def _features(self, codes):
-        pool = self.estimator.pool
-        return (codes if pool is None else pool_codes(codes, pool, self.estimator.pool_size)).flatten(1)
-
-    def _codes(self, values, operator):
-        estimator = self.estimator
-        if is_exporting():
-            return self._pursue(values, operator)
-        if estimator.pursuit == "bp" and self.gradient == "exact":
-            with estimator._shortfalls.gathered(type(estimator).__name__):
-                return self._pursue(values, operator)
-        if estimator.pursuit == "thresholding" and self.gradient == "exact":
-            return convolutional_thresholding(values, operator, estimator.alpha, positive=estimator.positive)
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            codes = self._pursue(values, operator)
-        if self.gradient == "identity":
-            return with_backward(codes, operator.analyze(values))
-        if self.gradient == "smooth":
-            return with_backward(codes, self._smooth_codes(values, operator, codes))
-        return with_support_gradient(values, operator, codes)
-
-    def _pursue(self, values, operator):
-        estimator = self.estimator
+    def encode(self, seen):
+        estimator, operator = self.estimator, self._operator()
         if estimator.pursuit == "omp" and is_exporting():
-            return self._exported_omp(values, operator)
+            return self._exported_omp(seen, operator)
         if estimator.pursuit == "omp":
-            arrays = values.detach().cpu().numpy()
-            return values.new_tensor(pursue(estimator, arrays))
+            arrays = seen.detach().cpu().numpy()
+            return seen.new_tensor(pursue(estimator, arrays))
         if estimator.pursuit == "thresholding":
-            return convolutional_thresholding(values, operator, estimator.alpha, positive=estimator.positive)
+            return convolutional_thresholding(seen, operator, estimator.alpha, positive=estimator.positive)
         return implicit_pursuit(
-            values,
+            seen,
             operator,
             estimator.alpha,
             positive=estimator.positive,
@@ -116,19 +116,6 @@ class ConvSparseCoderModule(nn.Module):
         codes = greedy_approximations(values.flatten(1), atoms.flatten(1), most=most)[1]
         return codes.reshape(-1, *shape)
 
-    def _smooth_codes(self, values, operator, codes):
-        """A few proximal steps from the codes, whose shrinkage is smooth; one, from zero, for thresholding."""
-        estimator = self.estimator
-        if estimator.pursuit == "thresholding":
-            return smooth_shrink(operator.analyze(values), estimator.alpha, estimator.positive)
-        alpha = estimator.alpha
-        if estimator.pursuit == "omp":  # the penalty at which about as many atoms would be chosen
-            correlations = operator.analyze(values).detach().abs().flatten(1)
-            kept = (codes != 0).flatten(1).sum(1).clamp(1, correlations.shape[1])
-            alpha = correlations.sort(1, descending=True).values.gather(1, (kept - 1)[:, None])
-            alpha = alpha.reshape(-1, *[1] * (codes.ndim - 1)).clamp(min=torch.finfo(values.dtype).tiny)
-        return smooth_steps(values, operator, codes, alpha, estimator.positive)
-
 
 def transform_tensor(estimator, signals):
     """What `estimator` makes of tensors, differentiable."""
@@ -137,5 +124,5 @@ def transform_tensor(estimator, signals):
     def tensor(array):
         return torch.as_tensor(array, dtype=values.dtype, device=values.device)
 
-    result = ConvSparseCoderModule(estimator, tensor, "exact").encode(values)
+    result = ConvSparseCoderModule(estimator, tensor, "exact").outputs(values)
     return signals.restore(result) if estimator.output == "reconstruction" else result

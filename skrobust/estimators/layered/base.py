@@ -167,7 +167,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         """
         values = self._read_signals(X, reset=False).values
         if is_tensor(values):
-            return self._tensor_module().encode(values)
+            return self._tensor_module().codes(values)
         codes = [np.empty((len(values), *shape), dtype=values.dtype) for shape in self.code_shapes_]
         for batch, found in self._coded(values):
             for whole, part in zip(codes, found, strict=True):
@@ -192,7 +192,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         signals = self._read_signals(X, reset=False)
         values = signals.values
         if is_tensor(values):
-            result = self._tensor_module().features(values)
+            result = self._tensor_module().outputs(values)
             return signals.restore(result) if self.output == "reconstruction" else result
         if self.output == "reconstruction":
             result = np.empty_like(values)

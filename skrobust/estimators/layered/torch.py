@@ -1,12 +1,8 @@
 """Layered coders as torch modules, with the backward passes that an attacker may choose."""
 
-import warnings
-
 import torch
-from torch import nn
 
-from skrobust.bridge import as_one_node, with_backward
-from skrobust.estimators.shared.clip import finish_reconstruction
+from skrobust.bridge import FrontEndModule, with_backward
 from skrobust.pursuits import implicit_pursuit
 from skrobust.pursuits.implicit.conv import with_support_gradient
 from skrobust.pursuits.layered.cascade import per_layer
@@ -14,7 +10,7 @@ from skrobust.pursuits.proximal.smooth import smooth_shrink, smooth_steps
 from skrobust.signals.tensors import is_exporting
 
 
-class LayeredCoderModule(nn.Module):
+class LayeredCoderModule(FrontEndModule):
     """The codes of a fitted layered coder.
 
     Gradient modes. "exact": through all iterations, or with `tol` the derivative of the solution. "projection": layer
@@ -25,71 +21,66 @@ class LayeredCoderModule(nn.Module):
     """
 
     def __init__(self, estimator, gradient):
-        super().__init__()
-        self.estimator, self.gradient = estimator, gradient
-        self.layout = estimator._layout
-        self.rebuilds = estimator.output == "reconstruction"
+        super().__init__(
+            gradient,
+            layout=estimator._layout,
+            rebuilds=estimator.output == "reconstruction",
+            clip=estimator.clip,
+            one_node=getattr(estimator, "tol", None) is not None,
+        )
+        self.estimator = estimator
         # Operators make tensors of their atoms for each dtype and device that they meet, and keep them.
         self.layers = estimator.layers_
 
-    def forward(self, X):
-        if self.gradient == "skip" and self.rebuilds:
-            return X
-        signals = self.layout.place(X)
-        if self.gradient != "skip" and getattr(self.estimator, "tol", None) is not None:
-            result = as_one_node(self.features, signals.values)
-        else:
-            result = self.features(signals.values)
-        return signals.restore(result) if self.rebuilds else result
+    def exact(self, seen):
+        estimator = self.estimator
+        if getattr(estimator, "tol", None) is None:
+            return self.encode(seen)
+        with estimator._shortfalls.gathered(type(estimator).__name__):
+            return self._to_gap(seen, self.layers, self._penalties(seen))
 
-    def features(self, values):
-        """Features, or reconstructions on the grid, of signals on their grid."""
-        codes = self.encode(values)
-        if self.rebuilds:
-            rebuilt = self.layers.synthesize(codes)
-            return finish_reconstruction(rebuilt, values, self.estimator.clip, self.gradient)
+    def encode(self, seen):
+        return self.estimator._pursue(seen, self.layers, self._penalties(seen), self.estimator._steps)
+
+    def undefended(self, seen):
+        correlations = []
+        for j, operator in enumerate(self.layers.operators):
+            correlations.append(operator.analyze(self.layers.target(j, seen, correlations)))
+        return correlations
+
+    def projected(self, seen, codes):
+        def project(operator, target, found, penalty):
+            if self.estimator._pursuit == "thresholding":
+                return operator.analyze(target) * (found != 0)
+            return with_support_gradient(target, operator, found)
+
+        return self._cascade(seen, codes, project)
+
+    def relaxed(self, seen, codes):
+        def relax(operator, target, found, penalty):
+            if self.estimator._pursuit == "thresholding":
+                return smooth_shrink(operator.analyze(target), penalty, self.estimator.positive)
+            return smooth_steps(target, operator, found, penalty, self.estimator.positive)
+
+        return self._cascade(seen, codes, relax)
+
+    def features(self, codes):
         parts = codes if self.estimator.per_layer else codes[-1:]
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
-    def encode(self, values):
-        """Codes of all layers of signals on their grid."""
-        layers = self.layers
-        estimator, penalties = self.estimator, per_layer("penalty", self.estimator._penalties, layers, values)
-        if self.gradient == "skip":
-            return _cascade(values, layers, lambda j, correlations, target: correlations)
-        if self.gradient == "exact" or is_exporting():
-            return self._differentiable(values, layers, penalties)
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            codes = estimator._pursue(values, layers, penalties, estimator._steps)
-        if self.gradient == "identity":
-            return _cascade(values, layers, lambda j, correlations, target: with_backward(codes[j], correlations))
-        if self.gradient == "projection":
-            return _cascade(
-                values,
-                layers,
-                lambda j, correlations, target: (
-                    with_backward(codes[j], correlations * (codes[j] != 0))
-                    if estimator._pursuit == "thresholding"
-                    else with_support_gradient(target, layers.operators[j], codes[j])
-                ),
-            )
+    def rebuild(self, codes, values):
+        return self.layers.synthesize(codes)
 
-        def smooth(j, correlations, target):
-            if estimator._pursuit == "thresholding":
-                return with_backward(codes[j], smooth_shrink(correlations, penalties[j], estimator.positive))
-            return with_backward(
-                codes[j], smooth_steps(target, layers.operators[j], codes[j], penalties[j], estimator.positive)
-            )
+    def _penalties(self, seen):
+        return per_layer("penalty", self.estimator._penalties, self.layers, seen)
 
-        return _cascade(values, layers, smooth)
-
-    def _differentiable(self, values, layers, penalties):
-        estimator = self.estimator
-        if getattr(estimator, "tol", None) is None:
-            return estimator._pursue(values, layers, penalties, estimator._steps)
-        with estimator._shortfalls.gathered(type(estimator).__name__):
-            return self._to_gap(values, layers, penalties)
+    def _cascade(self, seen, codes, surrogate):
+        """The codes of all layers, each with the derivative of its surrogate, which sees those below it."""
+        followed, penalties = [], self._penalties(seen)
+        for j, operator in enumerate(self.layers.operators):
+            target = self.layers.target(j, seen, followed)
+            followed.append(with_backward(codes[j], surrogate(operator, target, codes[j], penalties[j])))
+        return followed
 
     def _to_gap(self, values, layers, penalties):
         estimator = self.estimator
@@ -109,12 +100,3 @@ class LayeredCoderModule(nn.Module):
                 implicit_pursuit(layers.target(j, values, codes), operator, strength, weights=weights, **options)
             )
         return codes
-
-
-def _cascade(values, layers, code):
-    """Codes of all layers, each made by ``code(layer, correlations, target)``."""
-    codes = []
-    for j, operator in enumerate(layers.operators):
-        target = layers.target(j, values, codes)
-        codes.append(code(j, operator.analyze(target), target))
-    return codes

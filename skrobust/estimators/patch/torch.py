@@ -2,19 +2,18 @@
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from skrobust.bridge import as_one_node, with_backward
+from skrobust.bridge import FrontEndModule
 from skrobust.pursuits.greedy.omp.batches import most_atoms
-from skrobust.signals import batch_slices, clip_values
+from skrobust.signals import batch_slices
 from skrobust.signals.tensors import is_exporting, kept_tensor
 
 SMOOTH_TEMPERATURE = 0.1
 """Width of the smooth selection as a fraction of the largest squared correlation."""
 
 
-class PatchModule(nn.Module):
+class PatchModule(FrontEndModule):
     """The front end of a fitted `PatchDictionaryDenoiser`.
 
     Gradient modes: "exact" differentiates through the least squares on the atoms of each patch and the clip,
@@ -26,42 +25,26 @@ class PatchModule(nn.Module):
     """
 
     def __init__(self, estimator, conversion):
-        super().__init__()
-        self.gradient = conversion.gradient
+        super().__init__(conversion.gradient, layout=estimator._layout, clip=estimator.clip, one_node=True)
         self.estimator = estimator
-        self.layout = estimator._layout
-        self.clip = estimator.clip
         self.register_buffer("places", conversion.indices(_places(estimator._grid)), persistent=False)
 
-    def forward(self, X):
-        if self.gradient == "skip":
-            return X
-        signals = self.layout.place(X)
-        return signals.restore(as_one_node(self._cleaned, signals.values))
+    def exact(self, seen):
+        return self.estimator._average(self._sums(seen), seen)
 
-    def _cleaned(self, pixels):
-        sums = self._sums(pixels, follow=self.gradient in ("exact", "projection"))
-        kept = self.estimator._average(sums, pixels)
-        cleaned = kept if self.clip is None else clip_values(kept, *self.clip)
-        if self.gradient == "identity":
-            cleaned = with_backward(cleaned, pixels)
-        elif self.gradient == "projection":
-            cleaned = with_backward(cleaned, kept)
-        elif self.gradient == "smooth" and torch.is_grad_enabled() and pixels.requires_grad:
-            cleaned = with_backward(cleaned, self.estimator._average(self._soft_sums(pixels), pixels))
-        return cleaned
+    def relaxed(self, seen, codes):
+        return self.estimator._average(self._soft_sums(seen), seen)
 
-    def _sums(self, pixels, *, follow):
-        """Sums of the approximations of all patches; their gradient follows the atoms chosen if `follow`."""
+    def _sums(self, pixels):
+        """Sums of the approximations of all patches; their gradient follows the atoms chosen."""
         if is_exporting():
             return self._exported_sums(pixels)
         sums = []
-        given = pixels if follow else pixels.detach()
         for part, pursuit in self.estimator._pursuits(pixels.detach().cpu().numpy()):
             if self._uses_kernels(pixels):
-                sums.append(_FixedSupports.apply(given[part], pursuit))
+                sums.append(_FixedSupports.apply(pixels[part], pursuit))
             else:
-                sums.append(self._sums_on_device(given[part], pursuit))
+                sums.append(self._sums_on_device(pixels[part], pursuit))
         return torch.cat(sums)
 
     def _exported_sums(self, pixels):

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skrobust.bridge import with_backward
-from skrobust.estimators.shared.clip import finish_reconstruction
+from skrobust.bridge import FrontEndModule, with_backward
 from skrobust.operators.wavelet.torch import WaveletMatrices
 from skrobust.signals.tensors import is_exporting
 
@@ -15,7 +14,7 @@ TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.5)
 """Widths of the logistic steps whose mean stands for a threshold in the smooth backward pass."""
 
 
-class PolarizingModule(nn.Module):
+class PolarizingModule(FrontEndModule):
     """The coder of a fitted `PolarizingCoder`.
 
     Gradient modes. "exact": zero, which is the derivative almost everywhere. "identity": that of the responses, as if
@@ -30,11 +29,9 @@ class PolarizingModule(nn.Module):
     """
 
     def __init__(self, estimator, tensor, gradient):
-        super().__init__()
-        self.gradient = gradient
+        rebuilds = estimator.output == "reconstruction"
+        super().__init__(gradient, layout=estimator._layout, rebuilds=rebuilds, clip=estimator.clip)
         self.temperature, self.annealed = TEMPERATURES, None
-        self.layout = estimator._layout
-        self.rebuilds, self.clip = estimator.output == "reconstruction", estimator.clip
         switches = estimator._switches
         self.ternary, self.n_thresholds = switches.ternary, switches.n_thresholds
         self.respond = _responder(switches.atoms, tensor)
@@ -42,7 +39,7 @@ class PolarizingModule(nn.Module):
         dtype = np.dtype(np.float32 if like.dtype == torch.float32 else np.float64)
         self.register_buffer("thresholds", tensor(switches.in_dtype(dtype)))
         self.register_buffer("scale", tensor(np.repeat(switches.atoms.scale, self.n_thresholds)))
-        if self.rebuilds:
+        if rebuilds:
             matrix, offset = estimator._decoder()
             matrix = matrix.tocsr().tocoo()  # in the order of rows, without duplicates
             self.decoder_shape = tuple(matrix.shape)
@@ -54,26 +51,36 @@ class PolarizingModule(nn.Module):
         """One width, from the widest of `temperature` at 0 to the narrowest at 1; None: the mean of all again."""
         self.annealed = share
 
-    def forward(self, X):
-        if self.rebuilds and self.gradient == "skip":
-            return X
-        signals = self.layout.place(X)
-        result = self.encode(signals.values)
-        return signals.restore(result) if self.rebuilds else result
+    def observe(self, values):
+        return self.respond(values).repeat_interleave(self.n_thresholds, dim=1)
 
-    def encode(self, values):
-        """Codes, or reconstructions of shape (n_samples, n_features), of signals on their grid."""
-        responses = self.respond(values).repeat_interleave(self.n_thresholds, dim=1)
-        if self.gradient == "skip":
-            return responses / self.scale
-        codes = (responses > self.thresholds).to(responses)
-        if self.ternary:
-            codes = codes - (-responses > self.thresholds).to(responses)
-        codes = with_backward(codes, self._surrogate(responses / self.scale, codes))
-        if not self.rebuilds:
-            return codes
-        rebuilt = self._decode(codes) + self.offset
-        return finish_reconstruction(rebuilt, values.flatten(1), self.clip, self.gradient)
+    def undefended(self, seen):
+        return seen / self.scale
+
+    def exact(self, seen):
+        return with_backward(self.encode(seen), 0 * seen)
+
+    def encode(self, seen):
+        codes = (seen > self.thresholds).to(seen)
+        return codes - (-seen > self.thresholds).to(seen) if self.ternary else codes
+
+    def projected(self, seen, codes):
+        return self.undefended(seen) * (codes != 0)
+
+    def relaxed(self, seen, codes):
+        responses, thresholds = self.undefended(seen), self.thresholds / self.scale
+        total = 0
+        widths = np.atleast_1d(self.temperature).tolist()
+        if self.annealed is not None:
+            widths = [max(widths) * (min(widths) / max(widths)) ** self.annealed]
+        for width in widths:
+            total = total + torch.sigmoid((responses - thresholds) / width)
+            if self.ternary:
+                total = total - torch.sigmoid((-responses - thresholds) / width)
+        return total / len(widths)
+
+    def rebuild(self, codes, values):
+        return (self._decode(codes) + self.offset).reshape(values.shape)
 
     def _decode(self, codes):
         """Product with the decoder, which is dense in a graph that is exported: exporters know no sparse tensors."""
@@ -85,24 +92,6 @@ class PolarizingModule(nn.Module):
         )
         return torch.sparse.mm(decoder, codes.T).T
 
-    def _surrogate(self, responses, codes):
-        if self.gradient == "identity":
-            return responses
-        if self.gradient == "projection":
-            return responses * (codes != 0)
-        if self.gradient == "exact":
-            return 0 * responses
-        thresholds = self.thresholds / self.scale
-        total = 0
-        widths = np.atleast_1d(self.temperature).tolist()
-        if self.annealed is not None:
-            widths = [max(widths) * (min(widths) / max(widths)) ** self.annealed]
-        for width in widths:
-            total = total + torch.sigmoid((responses - thresholds) / width)
-            if self.ternary:
-                total = total - torch.sigmoid((-responses - thresholds) / width)
-        return total / len(widths)
-
 
 def encode_tensor(estimator, values):
     """What `estimator` makes of a tensor on its grid, with the derivative that codes have almost everywhere: zero."""
@@ -110,7 +99,7 @@ def encode_tensor(estimator, values):
     def tensor(array):
         return torch.as_tensor(np.ascontiguousarray(array), dtype=values.dtype, device=values.device)
 
-    return PolarizingModule(estimator, tensor, "exact").encode(values)
+    return PolarizingModule(estimator, tensor, "exact").outputs(values)
 
 
 def _responder(atoms, tensor):

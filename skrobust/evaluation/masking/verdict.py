@@ -3,6 +3,8 @@
 import functools
 from dataclasses import dataclass, field
 
+from skrobust.bridge import NoGradientError
+
 PASSED, WARNING, SKIPPED = "passed", "warning", "not run"
 
 
@@ -79,7 +81,7 @@ def masking_check(title, *, needs_gradient=True):
                 if needs_gradient and probe.module is None:
                     raise NotApplicable("The model has no gradients, so there is no white-box attack to doubt.")
                 fired, evidence, figures, advice = function(probe)
-            except NotApplicable as reason:
+            except (NotApplicable, NoGradientError) as reason:
                 return Verdict(title, SKIPPED, str(reason))
             figures = {key: _plain(value) for key, value in figures.items()}
             return Verdict(title, WARNING if fired else PASSED, evidence, figures, advice if fired else "")
