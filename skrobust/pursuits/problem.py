@@ -3,6 +3,7 @@
 import numpy as np
 
 from skrobust.operators.conv.geometry import least_over_cover
+from skrobust.signals import is_tensor
 from skrobust.signals.arrays import as_array, by_sample, row_index, sample_sums
 
 LOCAL_SCALING_FROM = 20
@@ -17,7 +18,7 @@ class Problem:
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
         0 where masked.
     operator : Operator
-    alpha : float or array of shape (n_samples,)
+    alpha : float or ndarray of shape (n_samples,)
         > 0.
     penalty : Penalty
     mask : ndarray, Tensor or None, default=None
@@ -33,7 +34,9 @@ class Problem:
     def rows(self, keep):
         """The problem of some samples."""
         mask = None if self.mask is None else self.mask[keep]
-        alpha = self.alpha[keep] if np.ndim(self.alpha) else self.alpha
+        alpha = self.alpha
+        if np.ndim(alpha):  # an array, whatever X is
+            alpha = alpha[keep.cpu().numpy() if is_tensor(keep) else keep]
         return Problem(self.X[keep], self.operator, alpha, self.penalty, mask, self.n_jobs)
 
     def synthesize(self, codes):
@@ -86,7 +89,7 @@ class Problem:
         near = np.flatnonzero((gap > tol * objective) & ((gap <= LOCAL_SCALING_FROM * tol * objective) | last))
         if len(near):
             at = row_index(near, codes)
-            part = self.rows(at) if not np.ndim(self.alpha) else self.rows(near)
+            part = self.rows(at)
             point = part.locally_scaled(residual[at], correlations[at])
             if point is not None:
                 bounds[near] = np.maximum(bounds[near], part.dual_value(point, part.analyze(point)))

@@ -42,10 +42,13 @@ def warn_if_not_converged(result, tol, max_iter, *, stacklevel=3):
     ConvergenceWarning
     """
     converged = result.converged.reshape(len(result.converged), -1).all(axis=1)
+    largest = result.relative_gap()
+    short = f"a relative duality gap above tol={tol:g} (largest {largest:.1e})"
+    if np.isnan(largest):  # a penalty whose dual is not known
+        short = f"steps that change a coefficient by more than tol={tol:g} of the largest one"
     tell_of_shortfall(
         int((~converged).sum()),
         len(converged),
-        f"ended at max_iter={max_iter} with a relative duality gap above tol={tol:g} (largest "
-        f"{result.relative_gap():.1e}). Raise max_iter, alpha or tol.",
+        f"ended at max_iter={max_iter} with {short}. Raise max_iter, alpha or tol.",
         stacklevel=stacklevel,
     )

@@ -15,10 +15,12 @@ from skrobust.dictionaries import ConvolutionalLearner, initial_convolutional_at
 from skrobust.estimators.shared.conv_atoms import fitted_kernel, given_atoms
 from skrobust.estimators.shared.low_pass import LowPass
 from skrobust.operators import ConvolutionalOperator
+from skrobust.pursuits import Penalty
+from skrobust.pursuits.penalties import PENALTIES, resolve_penalty
 from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor, restored_on_error, told_once_a_fit
 
 from .pooling import pool_codes, pooled_shape
-from .pursuits import check_device, pursue
+from .pursuits import check_device, has_positive_codes, pursue
 
 LEARNING_TOL, LEARNING_SWEEPS = 0.02, 200
 """Relative duality gap and most sweeps of the codes from which atoms are learned."""
@@ -27,10 +29,10 @@ LEARNING_TOL, LEARNING_SWEEPS = 0.02, 200
 class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     """Convolutional sparse coder: each image as a sum of few shifted atoms.
 
-    The code of an image x minimises ``1/2 ||x - D z||^2 + alpha ||z||_1``, where the columns of D are the atoms of
-    `components_` at all positions, or is found greedily (``pursuit="omp"``), or is one thresholded convolution
-    (``pursuit="thresholding"``). Atoms are learned from images by alternating basis pursuit and block descent on the
-    atoms, within the unit ball.
+    The code of an image x minimises ``1/2 ||x - D z||^2 + alpha ||z||_1``, or the same with another `penalty`, where
+    the columns of D are the atoms of `components_` at all positions; or it is found greedily (``pursuit="omp"``), or
+    is one thresholded convolution (``pursuit="thresholding"``). Atoms are learned from images by alternating basis
+    pursuit and block descent on the atoms, within the unit ball.
 
     Parameters
     ----------
@@ -39,7 +41,10 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     kernel_size : int or tuple of int, default=8
         Height and width of the atoms; reduced where the signal is smaller.
     alpha : float, default=0.1
-        Weight of the l1 norm, in learning, too; for "thresholding" the threshold.
+        Weight of the penalty, in learning, too; for "thresholding" the threshold.
+    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, default="l1"
+        Penalty of the codes, for ``pursuit="bp"``: a name, or an object such as ``GroupL1([0, 0, 1])`` or one of your
+        own. `transform` and `score` use it; atoms are always learned with the l1 norm at the same alpha.
     pursuit : {"bp", "omp", "thresholding"}, default="bp"
         "bp": basis pursuit. "omp": orthogonal matching pursuit. "thresholding": soft thresholding of the correlations.
     n_nonzero_coefs : int, float or None, default=None
@@ -49,7 +54,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     stride : int, default=1
         Pixels between positions.
     positive : bool, default=False
-        Codes >= 0. Not for "omp".
+        Codes >= 0, in learning, too. Not for "omp" or "group_l1"; a penalty object has its own ``positive``.
     highpass : float or None, default=None
         Take the smooth part l of each image away before coding, in learning, too; l minimises ``||x - l||^2 + highpass
         ||grad l||^2``. Small atoms represent it badly. 5 is usual for photographs. None: code images as they are.
@@ -75,7 +80,8 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     max_iter : int, default=1000
         Most iterations of basis pursuit.
     tol : float, default=1e-3
-        Relative duality gap of basis pursuit: the objective is within it of its minimum.
+        Relative duality gap of basis pursuit: the objective is within it of its minimum. For a penalty without a known
+        dual: largest change of a coefficient by one step, relative to the largest coefficient.
     image_shape : tuple of int or None, default=None
         ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X. None: rows are
         1-D signals.
@@ -106,6 +112,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     See Also
     --------
     skrobust.pursuits.convolutional_basis_pursuit : The solver, with masks, weights and gaps.
+    skrobust.pursuits.Penalty : Base class of the penalties.
     skrobust.as_module : The coder as a differentiable torch module.
 
     Notes
@@ -131,6 +138,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "kernel_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "alpha": [Interval(Real, 0, None, closed="neither")],
+        "penalty": [StrOptions(set(PENALTIES)), Penalty],
         "pursuit": [StrOptions({"bp", "omp", "thresholding"})],
         "n_nonzero_coefs": [
             None,
@@ -165,6 +173,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         *,
         kernel_size=8,
         alpha=0.1,
+        penalty="l1",
         pursuit="bp",
         n_nonzero_coefs=None,
         padding="same",
@@ -191,6 +200,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         self.n_components = n_components
         self.kernel_size = kernel_size
         self.alpha = alpha
+        self.penalty = penalty
         self.pursuit = pursuit
         self.n_nonzero_coefs = n_nonzero_coefs
         self.padding = padding
@@ -287,6 +297,9 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         values = _as_array(signals.values)
         if self.pursuit == "omp" and self.positive:
             raise ValueError("positive=True needs pursuit='bp' or 'thresholding', got pursuit='omp'.")
+        if self.pursuit != "bp" and self.penalty != "l1":
+            raise ValueError(f"penalty={self.penalty!r} needs pursuit='bp', got pursuit={self.pursuit!r}.")
+        resolve_penalty(self.penalty, positive=self.positive)  # refuses what does not fit
         if self.device is not None:
             check_device(self.device)
         self._sample_shape = signals.sample_shape
@@ -316,7 +329,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             self.alpha,
             padding=self.padding,
             stride=self.stride,
-            positive=self.positive,
+            positive=has_positive_codes(self),
             tol=LEARNING_TOL,
             max_iter=LEARNING_SWEEPS,
             random_state=random_state,
@@ -403,7 +416,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     @told_once_a_fit
     def score(self, X, y=None):
-        """Negative mean objective of the codes of X, higher is better; for "omp" without the l1 norm.
+        """Negative mean objective of the codes of X, higher is better; for "omp" without the penalty.
 
         Parameters
         ----------
@@ -416,12 +429,12 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         float
         """
         values = _as_array(self._read_signals(X, reset=False).values)
-        total = 0.0
+        penalty, total = resolve_penalty(self.penalty, positive=self.positive), 0.0
         for _, details, codes in self._coded(values):
             left = (details - self._operator.synthesize(codes, n_jobs=self.n_jobs)).astype(np.float64)
             total += 0.5 * float((left * left).sum())
             if self.pursuit != "omp":
-                total += self.alpha * float(np.abs(codes).sum(dtype=np.float64))
+                total += self.alpha * float(penalty.value(codes).sum())
         return -total / len(values)
 
     def get_feature_names_out(self, input_features=None):

@@ -21,6 +21,11 @@ def n_atoms_wanted(coder):
     return count_of(0.1 if coder.n_nonzero_coefs is None else coder.n_nonzero_coefs, coder.n_features_in_)
 
 
+def has_positive_codes(coder):
+    """Whether the coder, or its penalty, asks for codes >= 0."""
+    return coder.positive or getattr(coder.penalty, "positive", False)
+
+
 def pursue(coder, values):
     """Codes of arrays or tensors on the grid of a fitted coder, without a gradient."""
     operator, shared = coder._operator, {"n_jobs": coder.n_jobs}
@@ -35,6 +40,7 @@ def pursue(coder, values):
             values,
             operator,
             coder.alpha,
+            penalty=coder.penalty,
             positive=coder.positive,
             tol=coder.tol,
             max_iter=coder.max_iter,

@@ -12,7 +12,7 @@ from skrobust.pursuits.proximal.smooth import smooth_shrink, smooth_steps
 from skrobust.signals.tensors import is_exporting
 
 from .pooling import pool_codes
-from .pursuits import n_atoms_wanted, pursue
+from .pursuits import has_positive_codes, n_atoms_wanted, pursue
 
 
 class ConvSparseCoderModule(FrontEndModule):
@@ -20,9 +20,10 @@ class ConvSparseCoderModule(FrontEndModule):
 
     Gradient modes. "exact": the derivative of the solution (of the least squares on the chosen atoms, for matching
     pursuit). "projection": that of least squares on the support at the input; the same for basis pursuit up to the
-    penalty, whose derivative is zero. "identity": of the correlations in place of codes, of the image in place of
-    reconstructions. "smooth": of a short pursuit whose shrinkage is smooth, so that atoms outside the support have a
-    gradient. "skip": correlations in place of codes, forward and backward; images in place of reconstructions.
+    penalty, whose derivative is zero under the l1 norm. "identity": of the correlations in place of codes, of the image
+    in place of reconstructions. "smooth": of a short pursuit whose shrinkage is smooth, so that atoms outside the
+    support have a gradient; under the l1 norm, whatever the penalty. "skip": correlations in place of codes, forward
+    and backward; images in place of reconstructions.
     """
 
     def __init__(self, estimator, tensor, gradient):
@@ -66,7 +67,7 @@ class ConvSparseCoderModule(FrontEndModule):
             kept = (codes != 0).flatten(1).sum(1).clamp(1, correlations.shape[1])
             alpha = correlations.sort(1, descending=True).values.gather(1, (kept - 1)[:, None])
             alpha = alpha.reshape(-1, *[1] * (codes.ndim - 1)).clamp(min=torch.finfo(seen.dtype).tiny)
-        return smooth_steps(seen, operator, codes, alpha, estimator.positive)
+        return smooth_steps(seen, operator, codes, alpha, has_positive_codes(estimator))
 
     def features(self, codes):
         pool = self.estimator.pool
@@ -101,6 +102,7 @@ class ConvSparseCoderModule(FrontEndModule):
             seen,
             operator,
             estimator.alpha,
+            penalty=estimator.penalty,
             positive=estimator.positive,
             tol=estimator.tol,
             max_iter=estimator.max_iter,

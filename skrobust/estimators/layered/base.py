@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skrobust.bridge import register_module
 from skrobust.operators import LayeredDictionary
 from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor, restored_on_error, told_once_a_fit
 
@@ -44,6 +45,10 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    def _keep_parameters(self, arguments):
+        """Set the arguments of a constructor, its ``locals()``, as attributes."""
+        vars(self).update((name, value) for name, value in arguments.items() if name not in ("self", "__class__"))
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -328,11 +333,50 @@ def _in_dtype(operator, dtype):
     return operator.with_components(operator.components.astype(dtype, copy=False))
 
 
-PURSUIT_CONSTRAINTS = {
-    "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
-    "skip": [None, StrOptions({"residual", "dense"})],
-    "max_iter": [Interval(Integral, 0, None, closed="left")],
-    "tol": [None, Interval(Real, 0, None, closed="neither")],
-    "momentum": ["boolean"],
-}
-"""Of the coders that iterate."""
+class IterativeLayeredCoder(LayeredCoder):
+    """Base of the layered coders that iterate; see `LayeredCoder`."""
+
+    _parameter_constraints = {
+        **LayeredCoder._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
+        "skip": [None, StrOptions({"residual", "dense"})],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "tol": [None, Interval(Real, 0, None, closed="neither")],
+        "momentum": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        n_components=(16, 32),
+        *,
+        kernel_size=5,
+        stride=1,
+        padding="valid",
+        alpha=0.1,
+        skip=None,
+        max_iter=20,
+        tol=None,
+        momentum=True,
+        positive=True,
+        learning="unsupervised",
+        dictionaries=None,
+        output="code",
+        clip=None,
+        per_layer=False,
+        n_epochs=5,
+        batch_size=None,
+        training_params=None,
+        image_shape=None,
+        n_jobs=None,
+        device=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self._keep_parameters(locals())
+
+
+@register_module(LayeredCoder)
+def _as_module(estimator, conversion):
+    from .torch import LayeredCoderModule
+
+    return LayeredCoderModule(estimator, conversion.gradient)

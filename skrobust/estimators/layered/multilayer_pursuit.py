@@ -1,11 +1,12 @@
 """`MultilayerPursuit`: codes of all layers that satisfy the multi-layer model exactly."""
 
-from skrobust.bridge import register_module
 from skrobust.pursuits import multilayer_pursuit
 
-from .base import PURSUIT_CONSTRAINTS, LayeredCoder
+from .base import IterativeLayeredCoder, LayeredCoder
+from .parameters import document_parameters
 
 
+@document_parameters
 class MultilayerPursuit(LayeredCoder):
     """Multi-layer pursuit by projection: inner codes follow from the deepest.
 
@@ -14,76 +15,12 @@ class MultilayerPursuit(LayeredCoder):
 
     Parameters
     ----------
-    n_components : int or sequence of int, default=(16, 32)
-        Atoms, a number a layer; their count is that of the layers.
-    kernel_size : int, None or sequence, default=5
-        Of all layers, or one a layer: an int, a tuple of height and width, or None for atoms that cover the whole
-        grid, a dense layer. Reduced where the layer's signal is smaller.
-    stride : int or sequence of int, default=1
-        Positions between atoms; one for all layers, or one a layer.
-    padding : {"valid", "same", "full", "circular"}, default="valid"
-        Where atoms may lie; see `skrobust.pursuits.ConvolutionalOperator`.
     alpha : float or sequence of float, default=0.1
-        Penalties: one for all layers, or one a layer, >= 0.
-    max_iter : int, default=50
+        Penalties, >= 0: one for all layers, or one per layer.
+    max_iter : int, default=20
         Iterations.
     momentum : bool, default=True
-        ML-FISTA rather than ML-ISTA.
-    positive : bool, default=True
-        Codes >= 0.
-    learning : {"unsupervised", "supervised"}, default="unsupervised"
-        "unsupervised": layer by layer, each from the codes below it, by convolutional dictionary learning.
-        "supervised": end to end, by back-propagation through the pursuit under a linear head; `fit` needs y then, and
-        penalties are learned for each atom.
-    dictionaries : list of array-like or None, default=None
-        Atoms of each layer, ``(n_components, *kernel_size, n_channels)``, to use as they are; nothing is learned then.
-    output : {"code", "reconstruction"}, default="code"
-        "reconstruction": `transform` returns images, as a front end does.
-    clip : tuple of (float, float) or None, default=None
-        Lowest and highest value of reconstructions. Codes and `inverse_transform` are not clipped.
-    per_layer : bool, default=False
-        Codes of all layers, side by side, rather than of the last.
-    n_epochs : int, default=5
-        Passes over X in learning, for each layer or for all together.
-    batch_size : int or None, default=None
-        Images to an update of the atoms. None: all for "unsupervised", 64 for "supervised".
-    training_params : dict or None, default=None
-        Of supervised learning: further arguments of `skrobust.nn.train_layered` (``learning_rate``, ``parseval``,
-        ``incoherence``, ``checkpoint``, ...) and of `skrobust.nn.LayeredPursuit` (``unit_norm``, ``batch_norm``,
-        ``learn_steps``).
-    image_shape : tuple of int or None, default=None
-        ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X. None: rows are
-        1-D signals.
-    n_jobs : int or None, default=None
-        Threads. None: what the environment allows. The result does not depend on it.
-    device : str, torch.device or None, default=None
-        Where `transform` runs on torch, and supervised learning. None: compiled kernels on the CPU.
-    random_state : int, RandomState instance or None, default=None
-        For the first atoms and the order of batches.
-    verbose : int, default=0
-        1: a line an epoch.
-
-    Attributes
-    ----------
-    components_ : list of ndarray, ``(n_components, *kernel_size, n_channels)`` each
-        Atoms of each layer.
-    alphas_ : list
-        Penalties of the layers: numbers, or after supervised learning one for each atom.
-    layers_ : skrobust.pursuits.LayeredDictionary
-        The atoms of all layers, with their connections, as one dictionary.
-    code_shapes_ : list of tuple
-        Codes of each layer as maps: ``(*positions, n_components)``.
-    objectives_ : list of list of float
-        Of unsupervised learning: mean objective of each layer and epoch.
-    history_ : list of dict
-        Of supervised learning: what was seen in each epoch.
-    head_coef_, head_intercept_, head_classes_ : ndarray
-        Of supervised learning: the linear head on the codes of the last layer, and the labels it tells apart.
-    n_iter_ : int
-        Epochs of learning.
-    n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Only when X has feature names.
+        ML-FISTA; False: ML-ISTA.
 
     See Also
     --------
@@ -112,7 +49,7 @@ class MultilayerPursuit(LayeredCoder):
 
     _parameter_constraints = {
         **LayeredCoder._parameter_constraints,
-        **{name: PURSUIT_CONSTRAINTS[name] for name in ("alpha", "max_iter", "momentum")},
+        **{name: IterativeLayeredCoder._parameter_constraints[name] for name in ("alpha", "max_iter", "momentum")},
     }
 
     def __init__(
@@ -123,7 +60,7 @@ class MultilayerPursuit(LayeredCoder):
         stride=1,
         padding="valid",
         alpha=0.1,
-        max_iter=50,
+        max_iter=20,
         momentum=True,
         positive=True,
         learning="unsupervised",
@@ -140,27 +77,7 @@ class MultilayerPursuit(LayeredCoder):
         random_state=None,
         verbose=0,
     ):
-        self.n_components = n_components
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.padding = padding
-        self.alpha = alpha
-        self.max_iter = max_iter
-        self.momentum = momentum
-        self.positive = positive
-        self.learning = learning
-        self.dictionaries = dictionaries
-        self.output = output
-        self.clip = clip
-        self.per_layer = per_layer
-        self.n_epochs = n_epochs
-        self.batch_size = batch_size
-        self.training_params = training_params
-        self.image_shape = image_shape
-        self.n_jobs = n_jobs
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+        self._keep_parameters(locals())
 
     def _pursue(self, values, layers, penalties, steps):
         return multilayer_pursuit(
@@ -173,10 +90,3 @@ class MultilayerPursuit(LayeredCoder):
             step=steps,
             n_jobs=self.n_jobs,
         ).codes
-
-
-@register_module(MultilayerPursuit)
-def _as_module(estimator, conversion):
-    from .torch import LayeredCoderModule
-
-    return LayeredCoderModule(estimator, conversion.gradient)

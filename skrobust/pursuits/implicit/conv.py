@@ -148,7 +148,7 @@ def implicit_pursuit(
     Returns
     -------
     Tensor of shape ``(n_samples, *code_shape)``
-        Differentiable in X, atoms, alpha and weights.
+        Differentiable in X, atoms, alpha and weights; for this the penalty must define `gradient`.
 
     Examples
     --------
@@ -178,6 +178,9 @@ def implicit_pursuit(
             tol=tol,
             max_iter=max_iter,
         ).codes
+    inputs = (X, alpha, weights, operator.components)
+    if not (torch.is_grad_enabled() and any(isinstance(v, torch.Tensor) and v.requires_grad for v in inputs)):
+        return codes
     if isinstance(penalty, str) and penalty == "l1":  # weights may need a gradient
         penalty = L1(weights, positive)
     else:

@@ -6,11 +6,8 @@ import numpy as np
 from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, validate_params
 
+from skrobust.pursuits.penalties import L1, Penalty, resolve_penalty
 from skrobust.signals import batch_slices, is_tensor
-
-_DTYPES = (np.float64, np.float32)
-_BATCH_BYTES = 1 << 26
-"""Room for codes that are not packed yet."""
 
 
 @validate_params(
@@ -18,6 +15,7 @@ _BATCH_BYTES = 1 << 26
         "X": "no_validation",
         "components": "no_validation",
         "alpha": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "penalty": [str, Penalty],
         "positive": ["boolean"],
         "tol": [Interval(Real, 0, 1, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -33,6 +31,7 @@ def basis_pursuit(
     components,
     *,
     alpha,
+    penalty="l1",
     positive=False,
     tol=1e-4,
     max_iter=1000,
@@ -47,8 +46,9 @@ def basis_pursuit(
 
         1/2 ||x - z D||_2^2 + alpha ||z||_1
 
-    where the rows of D are the atoms ([1]_). On the CPU by coordinate descent on working sets in the Gram domain, with
-    gap-safe screening ([2]_, [3]_); on other devices by proximal gradient with momentum and adaptive restart ([4]_).
+    where the rows of D are the atoms ([1]_), or the same with another `penalty` g, ``alpha g(z)``. The l1 norm is
+    solved on the CPU by coordinate descent on working sets in the Gram domain, with gap-safe screening ([2]_, [3]_);
+    on other devices, and for other penalties, by proximal gradient with momentum and adaptive restart ([4]_).
 
     Parameters
     ----------
@@ -57,17 +57,21 @@ def basis_pursuit(
     components : array-like or torch.Tensor of shape (n_atoms, n_features)
         Atoms. They need not have unit norm, but the penalty then favours the long ones.
     alpha : float or array-like of shape (n_signals,)
-        Weight of the l1 norm, > 0; that of scikit-learn's ``Lasso`` times `n_features`. From `alpha_max` on the
+        Weight of the penalty, > 0; that of scikit-learn's ``Lasso`` times `n_features`. From `alpha_max` on the
         code is zero.
+    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, default="l1"
+        See `skrobust.pursuits.Penalty`, also for one of your own.
     positive : bool, default=False
         Whether codes are >= 0.
     tol : float, default=1e-4
         Relative duality gap at which a signal is done: ``gap <= tol * objective``, so that the objective is certified
-        to lie within that of its minimum. float32 attains about 1e-6.
+        to lie within that of its minimum. float32 attains about 1e-6. For a penalty that defines neither `dual_norm`
+        nor `conjugate`: largest change of a coefficient by one step, relative to the largest coefficient.
     max_iter : int, default=1000
         Most sweeps over the working set of a signal (or gradient steps).
     gram : array-like of shape (n_atoms, n_atoms), default=None
-        ``components @ components.T``, if at hand. It is made otherwise: memory is quadratic in `n_atoms`.
+        ``components @ components.T``, if at hand. It is made otherwise: memory is quadratic in `n_atoms`. Proximal
+        gradient does not use it.
     sparse_output : bool, default=True
         Whether codes are sparse. Dense codes take ``n_signals * n_atoms`` numbers.
     return_gap : bool, default=False
@@ -80,9 +84,10 @@ def basis_pursuit(
     codes : scipy.sparse.csr_array, ndarray or torch.Tensor of shape (n_signals, n_atoms)
         In the dtype of `X`. Of tensors: a tensor on the device of `X`, sparse in coordinate format if `sparse_output`;
         its values are differentiable (once) with respect to `X` and `components`, the atoms in use and the signs of
-        their coefficients held fixed.
+        their coefficients held fixed. This needs a penalty that defines `gradient`.
     gap : ndarray or torch.Tensor of shape (n_signals,)
         Upper bound of how far the objective is above its minimum, to within rounding, float64; only if `return_gap`.
+        NaN for a penalty that defines neither `dual_norm` nor `conjugate`.
 
     Raises
     ------
@@ -111,34 +116,40 @@ def basis_pursuit(
     Examples
     --------
     >>> import numpy as np
-    >>> from skrobust.pursuits import basis_pursuit
+    >>> from skrobust.pursuits import GroupL1, basis_pursuit
     >>> X = np.array([[3.0, -1.0, 0.2]])
     >>> basis_pursuit(X, np.eye(3), alpha=0.5).toarray()
     array([[ 2.5, -0.5,  0. ]])
     >>> basis_pursuit(X, np.eye(3), alpha=0.5, positive=True).toarray()
     array([[2.5, 0. , 0. ]])
+    >>> basis_pursuit(X, np.eye(3), alpha=0.5, penalty=GroupL1([0, 0, 1], [1.0, 1.0])).toarray().round(3)
+    array([[ 2.526, -0.842,  0.   ]])
     """
-    settings = {"positive": positive, "tol": tol, "max_iter": max_iter, "sparse_output": sparse_output}
+    penalty = resolve_penalty(penalty, positive=positive)
+    settings = {"alpha": alpha, "tol": tol, "max_iter": max_iter, "sparse_output": sparse_output}
+    settings.update(return_gap=return_gap, n_jobs=n_jobs)
+    if type(penalty) is not L1 or penalty.weights is not None:
+        from .any_penalty import basis_pursuit_by_fista
+
+        return basis_pursuit_by_fista(X, components, penalty=penalty, **settings)
     if is_tensor(X):
         from .torch import basis_pursuit_of_tensors
 
-        return basis_pursuit_of_tensors(
-            X, components, alpha=alpha, gram=gram, return_gap=return_gap, n_jobs=n_jobs, **settings
-        )
+        return basis_pursuit_of_tensors(X, components, positive=penalty.positive, gram=gram, **settings)
     from .arrays import basis_pursuit_of_arrays
 
-    return basis_pursuit_of_arrays(
-        X, components, alpha=alpha, gram=gram, return_gap=return_gap, n_jobs=n_jobs, **settings
-    )
+    return basis_pursuit_of_arrays(X, components, positive=penalty.positive, gram=gram, **settings)
 
 
-def alpha_max(X, components, *, positive=False):
-    """Smallest `alpha` at which `basis_pursuit` codes a signal by zero: ``max_j |<x, d_j>|``.
+def alpha_max(X, components, *, penalty="l1", positive=False):
+    """Smallest `alpha` at which `basis_pursuit` codes a signal by zero: for the l1 norm ``max_j |<x, d_j>|``.
 
     Parameters
     ----------
     X : array-like or torch.Tensor of shape (n_signals, n_features)
     components : array-like or torch.Tensor of shape (n_atoms, n_features)
+    penalty : str or Penalty, default="l1"
+        As for `basis_pursuit`.
     positive : bool, default=False
         Of codes >= 0: ``max_j x . d_j``, or 0 where all of these are negative.
 
@@ -160,21 +171,16 @@ def alpha_max(X, components, *, positive=False):
     >>> alpha_max(np.array([[3.0, -4.0]]), np.eye(2), positive=True)
     array([3.])
     """
+    penalty = resolve_penalty(penalty, positive=positive)
     if is_tensor(X):
         from .torch import checked_tensors
 
         X, components = checked_tensors(X, components)
-        return _largest_correlations(X, components, positive).clamp_min(0)
+        return penalty.alpha_max(X @ components.T)
     from .arrays import checked_arrays
 
     X, components = checked_arrays(X, components)
     assert_all_finite(X, input_name="X")
     bytes_per_signal = len(components) * X.itemsize
-    tops = [_largest_correlations(X[b], components, positive) for b in batch_slices(len(X), bytes_per_signal)]
-    return np.maximum(np.concatenate(tops), 0)
-
-
-def _largest_correlations(X, components, positive):
-    correlations = X @ components.T
-    correlations = correlations if positive else abs(correlations)
-    return correlations.amax(1) if is_tensor(X) else correlations.max(axis=1)
+    tops = [penalty.alpha_max(X[b] @ components.T) for b in batch_slices(len(X), bytes_per_signal)]
+    return np.concatenate(tops)

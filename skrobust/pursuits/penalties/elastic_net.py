@@ -49,7 +49,8 @@ class ElasticNet(Penalty):
     def conjugate(self, correlations, alpha):
         """``||S(c, alpha l1_ratio)||^2 / (2 alpha (1 - l1_ratio))`` with soft thresholding S."""
         above = shrink(correlations, by_sample(alpha, correlations) * self.l1_ratio, self.positive)
-        return sample_sums(above * above) / (2 * alpha * (1 - self.l1_ratio))
+        squares = sample_sums(above * above)
+        return squares / (2 * (1 - self.l1_ratio) * by_sample(alpha, squares))
 
     def alpha_max(self, correlations):
         """That of the l1 term."""

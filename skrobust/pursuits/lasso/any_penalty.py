@@ -1,0 +1,90 @@
+"""`basis_pursuit` under penalties that its kernels do not know: proximal gradient, for arrays and tensors."""
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import assert_all_finite
+
+from skrobust.operators import DenseOperator
+from skrobust.pursuits.problem import Problem
+from skrobust.pursuits.proximal.fista import fista
+from skrobust.pursuits.result import Result, warn_if_not_converged
+from skrobust.pursuits.units import in_units
+from skrobust.signals import batch_slices, is_tensor, kernel_threads, times_power
+from skrobust.signals.arrays import as_array
+
+from .arrays import checked_arrays, one_alpha_per_signal
+
+
+def basis_pursuit_by_fista(X, components, *, alpha, penalty, tol, max_iter, sparse_output, return_gap, n_jobs):
+    """`basis_pursuit` under any penalty; a gram matrix is of no use here.
+
+    Parameters
+    ----------
+    penalty : Penalty
+    """
+    if is_tensor(X):
+        from .torch import checked_tensors
+
+        X, components = checked_tensors(X, components)
+        values, itemsize = X.detach(), X.element_size()
+        operator = DenseOperator(components.detach())
+    else:
+        X, components = checked_arrays(X, components)
+        assert_all_finite(X, input_name="X")
+        values, itemsize, operator = X, X.itemsize, DenseOperator(components)
+    alphas = np.array(one_alpha_per_signal(as_array(alpha), len(X)))
+    parts = []
+    with kernel_threads(n_jobs):
+        for batch in batch_slices(len(X), 8 * itemsize * len(components)):
+            found = _solve(values[batch], operator, alphas[batch], penalty, tol, max_iter)
+            if is_tensor(X):
+                codes = _differentiable(X[batch], components, alphas[batch], penalty, found.codes)
+                codes = codes.to_sparse() if sparse_output else codes
+            else:
+                codes = sparse.csr_array(found.codes) if sparse_output else found.codes
+            parts.append(found._replace(codes=codes))
+    codes, *reports = zip(*parts, strict=True)
+    codes, result = _stacked(codes), Result(None, *map(np.concatenate, reports))
+    warn_if_not_converged(result, tol, max_iter)
+    if not return_gap:
+        return codes
+    return codes, X.new_tensor(result.gap).double() if is_tensor(X) else result.gap
+
+
+def _solve(X, operator, alphas, penalty, tol, max_iter):
+    def solve(values, exponent, rows):
+        problem = Problem(values, operator, times_power(alphas[rows], -exponent), penalty)
+        start = 0 * problem.analyze(values)
+        return fista(problem, start, tol=tol, max_iter=max_iter)
+
+    return in_units(solve, X) if penalty.is_norm else solve(X, 0, slice(None))
+
+
+def _differentiable(X, components, alphas, penalty, codes):
+    """Codes with the derivative of the solution, its support held fixed, where a derivative is asked for."""
+    import torch
+
+    if not (torch.is_grad_enabled() and (X.requires_grad or components.requires_grad)):
+        return codes
+    from skrobust.pursuits.implicit.solution import at_solution, conjugate_gradients
+
+    operator, fixed = DenseOperator(components), DenseOperator(components.detach())
+    strengths = torch.tensor(alphas).to(X)[:, None]
+    support = penalty.support(codes).to(X)
+
+    def hessian(v):
+        curved = fixed.analyze(fixed.synthesize(v)) + strengths * penalty.hessian_product(codes, v)
+        return support * curved
+
+    slopes = operator.analyze(X - operator.synthesize(codes)) - strengths * penalty.gradient(codes)
+    return at_solution(slopes, codes, lambda right: conjugate_gradients(hessian, right))
+
+
+def _stacked(parts):
+    if sparse.issparse(parts[0]):
+        return sparse.vstack(parts, format="csr")
+    if not is_tensor(parts[0]):
+        return np.concatenate(parts)
+    import torch
+
+    return torch.cat(parts)
