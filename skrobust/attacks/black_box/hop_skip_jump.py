@@ -116,8 +116,8 @@ class HopSkipJump(BlackBoxAttack):
         self.device = device
         self.verbose = verbose
 
-    def _run(self, attacker, search):
-        walk = _Walk(self, attacker, search)
+    def search_batch(self, model, search):
+        walk = _Walk(self, model, search)
         index, x = self._starts(walk, search)
         x = walk.to_boundary(index, x)
         index, x = walk.offer(index, x)
@@ -132,8 +132,8 @@ class HopSkipJump(BlackBoxAttack):
             index, x = walk.offer(index, x)
 
     def _starts(self, walk, search):
-        """Misclassified images to begin with, for as many of the standing ones as there are."""
-        index = search.standing()
+        """Misclassified images to begin with, for as many of the remaining ones as possible."""
+        index = search.remaining()
         found_index, found = [index[:0]], [search.x[:0]]
         for trial in range(self.n_init):
             if not len(index):
@@ -195,17 +195,17 @@ class HopSkipJump(BlackBoxAttack):
 class _Walk:
     """Questions to the model and geometry, for images of one search."""
 
-    def __init__(self, attack, attacker, search):
+    def __init__(self, attack, model, search):
         self._attack = attack
-        self._attacker = attacker
+        self._model = model
         self._search = search
         self._box = search.ball.box
         n_features = search.x[0].numel()
         self._precision = attack.gamma / (n_features**1.5 if attack.norm == "l2" else n_features**2)
 
     def reached(self, index, x):
-        """Whether the model's answer is what the attacker wants."""
-        return self._search.goal[index].reached(self._attacker.scores(x))
+        """Whether the model's answer reaches the goal."""
+        return self._search.goal[index].reached(self._model.scores(x))
 
     def distance(self, index, x):
         return vector_norm(x.double() - self._search.x[index].double(), self._attack.norm)
@@ -224,17 +224,13 @@ class _Walk:
 
     def random_images(self, index, trial, share):
         """Uniform in the box, or normal noise around the images, that grows from trial to trial."""
-        images = self._search.images[index.cpu().numpy()]
         shape = tuple(self._search.x.shape[1:])
-        streams = self._search.streams
         if self._box.finite:
-            noise = streams.draw(images, lambda generator: generator.random(shape), block=trial)
             low, high = self._box[index].low.double(), self._box[index].high.double()
-            points = low + (high - low) * torch.as_tensor(noise, device=index.device)
+            points = low + (high - low) * self._search.uniform(index, shape, block=trial)
         else:
-            noise = streams.draw(images, lambda generator: generator.standard_normal(shape), block=trial)
             scale = wide(self.spread(index) * (0.5 + 4 * share), self._search.x)
-            points = self._search.x[index].double() + scale * torch.as_tensor(noise, device=index.device)
+            points = self._search.x[index].double() + scale * self._search.normal(index, shape, block=trial)
         return self.boxed(index, points).to(self._search.x.dtype)
 
     def noise(self, index, n_eval, step):
@@ -287,9 +283,9 @@ class _Walk:
         return self.boxed(index, torch.minimum(torch.maximum(far, start - reach), start + reach))
 
     def offer(self, index, x):
-        """Put to the search what lies in the ball; return who goes on."""
+        """Offer the images inside the ball to the search; return those that remain."""
         inside = self._search.ball[index].contains(x)
         still = torch.ones_like(inside)
         if bool(inside.any()):
-            still[inside] = self._search.offer(index[inside], x[inside], self._attacker.scores(x[inside]))
+            still[inside] = self._search.offer(index[inside], x[inside], self._model.scores(x[inside]))
         return index[still], x[still]

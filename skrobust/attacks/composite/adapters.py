@@ -89,8 +89,8 @@ class FromART(OutsideAttack):
             clip_values=self._bounds(),
             device_type="gpu" if x.is_cuda else "cpu",
         )
-        defaults = {word: taken.default for word, taken in inspect.signature(cls.__init__).parameters.items()}
-        words = self._arguments(
+        defaults = {name: taken.default for name, taken in inspect.signature(cls.__init__).parameters.items()}
+        params = self._arguments(
             cls,
             eps=eps,
             norm=ORDERS[self.norm],
@@ -104,7 +104,7 @@ class FromART(OutsideAttack):
             labels = labels if goal.targeted else None
         elif goal.targeted and "targeted" not in defaults:
             raise ValueError(f"{cls.__name__} of ART cannot aim at y_target.")
-        return cls(classifier, **words).generate(x.cpu().numpy(), y=labels)
+        return cls(classifier, **params).generate(x.cpu().numpy(), y=labels)
 
 
 class FromFoolbox(OutsideAttack):
@@ -239,14 +239,14 @@ class FromTorchattacks(OutsideAttack):
             raise ValueError(
                 f"torchattacks knows images in [0, 1] only, but clip={self.clip!r}. Scale X inside the Pipeline."
             )
-        words = self._arguments(
+        params = self._arguments(
             cls,
             eps=eps,
             norm=self.norm.replace("l", "L", 1),
             n_classes=n_classes,
             seed=int(torch.randint(2**31 - 1, (1,))),
         )
-        attack = cls(model, **words)
+        attack = cls(model, **params)
         if goal.targeted:
             attack.set_mode_targeted_by_label(quiet=True)
         return attack(x, goal.label)

@@ -8,7 +8,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.base import GradientAttack
-from skrobust.attacks.core.other_classes import rivals_by_score
+from skrobust.attacks.core.other_classes import other_classes_by_score
 from skrobust.signals import count_of
 
 # Bytes that the table of candidate pairs may take at once.
@@ -32,7 +32,7 @@ class JSMA(GradientAttack):
     pairs : bool, default=True
         False: one feature at a time, by the same rule, at most floor(n_features · gamma).
     n_targets : int or None, default=None
-        Rival classes that are aimed at in turn, the highest score first; any wrong answer counts. None: all. The
+        Other classes that are aimed at in turn, the highest score first; any wrong answer counts. None: all. The
         rule itself is targeted: with `y_target` it aims there alone.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `PGD`.
@@ -118,20 +118,20 @@ class JSMA(GradientAttack):
         self.device = device
         self.verbose = verbose
 
-    def _run(self, attacker, search):
+    def search_batch(self, model, search):
         goal = search.goal
         if goal.targeted:
             targets = [goal.label]
         else:
-            scores = attacker.scores(search.x)
-            targets = rivals_by_score(scores, goal.label, self.n_targets or scores.shape[1]).T
+            scores = model.scores(search.x)
+            targets = other_classes_by_score(scores, goal.label, self.n_targets or scores.shape[1]).T
         for target in targets:
-            index = search.standing()
+            index = search.remaining()
             if not len(index):
                 return
-            self._towards(attacker, search, index, target[index])
+            self._towards(model, search, index, target[index])
 
-    def _towards(self, attacker, search, index, target):
+    def _towards(self, model, search, index, target):
         ball = search.ball[index]
         x = ball.x
         n_features = x[0].numel()
@@ -139,7 +139,7 @@ class JSMA(GradientAttack):
         end = (ball.high if sign > 0 else ball.low).flatten(1)
         free = x.flatten(1) != end
         for _ in range(self._n_changes(n_features)):
-            (up, total), scores, _ = attacker.gradients(
+            (up, total), scores, _ = model.gradients(
                 x,
                 [
                     lambda scores, target=target: scores.gather(1, target[:, None]).squeeze(1),
@@ -160,7 +160,7 @@ class JSMA(GradientAttack):
             if not len(index):
                 return
             x = x.flatten(1).scatter(1, chosen, end.gather(1, chosen)).reshape(x.shape)
-        search.offer(index, x, attacker.scores(x))
+        search.offer(index, x, model.scores(x))
 
     def _n_changes(self, n_features):
         return count_of(float(self.gamma), n_features, least=0) // (2 if self.pairs else 1)
@@ -202,7 +202,7 @@ def _best_pair(alpha, beta, free):
     found = torch.zeros(n_samples, dtype=torch.bool, device=alpha.device)
     if n_features < 2:
         return pair, found
-    # Sorted by falling alpha; of equal ones by falling -beta, so that who comes earlier dominates.
+    # Sorted by falling alpha; of equal ones by falling -beta, so that earlier values dominate later ones.
     by_gain = (-beta).argsort(dim=1, descending=True, stable=True)
     order = by_gain.gather(
         1, torch.where(free, alpha, -torch.inf).gather(1, by_gain).argsort(dim=1, descending=True, stable=True)
