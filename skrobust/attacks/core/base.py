@@ -109,8 +109,8 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
             In the layout that the model takes; float32 stays float32, anything else becomes float64.
         y : array-like of shape (n_samples,)
-            True labels. Images that the model already gets wrong (or, with `y_target`, as wanted) are returned
-            unchanged, unless ``perturb_all=True``.
+            True labels. Misclassified images (with `y_target`: images of which the model predicts the target class) are
+            returned unchanged, unless ``perturb_all=True``.
         y_target : array-like of shape (n_samples,) or None, default=None
             Labels that the model should predict for X_adv. None: any wrong label is a success.
 
@@ -139,28 +139,28 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
     def _perturb(self, model, x, y, y_target, box, streams):
         oracle = self._oracle(model, x)
         classes = oracle.classes(x)
-        wanted = read_labels(y, classes, len(x), what="y")
+        label = read_labels(y, classes, len(x), what="y")
         if y_target is not None:
-            wanted = read_labels(y_target, classes, len(x), what="y_target")
-            if (wanted < 0).any():
+            label = read_labels(y_target, classes, len(x), what="y_target")
+            if (label < 0).any():
                 raise ValueError("y_target contains labels that are not in the model's classes_.")
         radius = read_radius(self._radius(), x, self._ball_norm())
         mask = read_mask(self.mask, x)
-        known = np.flatnonzero((wanted >= 0) & _can_move(x, radius, mask))
-        if not len(known):
+        attackable = np.flatnonzero((label >= 0) & _can_move(x, radius, mask))
+        if not len(attackable):
             return x
         models = self._models(model, x, oracle)
         result = x.clone()
         n_passes = len(models) * self._n_ticks(len(classes))
         bytes_per_sample = _BYTES_PER_VALUE * max(1, x[0].numel()) * self._n_copies(len(classes))
-        batches = list(batch_slices(len(known), bytes_per_sample, self.batch_size))
+        batches = list(batch_slices(len(attackable), bytes_per_sample, self.batch_size))
         bar = tqdm(total=len(batches) * n_passes, desc=type(self).__name__, disable=not self.verbose)
         with bar as progress:
             for done, batch in enumerate(batches):
-                images = known[batch]
+                images = attackable[batch]
                 at = torch.as_tensor(images, device=x.device)
                 part = x[at]
-                goal = Goal(torch.as_tensor(wanted[images], device=x.device), targeted=y_target is not None)
+                goal = Goal(torch.as_tensor(label[images], device=x.device), targeted=y_target is not None)
                 ball = Ball(part, _rows(radius, at), self._ball_norm(), box[at], _rows(mask, at))
                 search = Search(
                     part,
