@@ -16,26 +16,25 @@ _CHUNK_BYTES = 2**26
 
 
 class HopSkipJump(BlackBoxAttack):
-    """HopSkipJump: a walk along the decision boundary that asks the model for labels only.
+    """HopSkipJump: a walk along the decision boundary that needs labels only.
 
-    From a misclassified start the image is brought to the boundary by bisection; there the direction of the gradient
-    is estimated from the answers at random points, a step is taken along it, and bisection brings it back, nearer
-    to the original than before.
+    Bisection brings a misclassified start to the boundary. There the labels of random points estimate the direction of
+    the gradient. A step along it, followed by bisection, leads to a boundary point nearer to the original.
 
     Parameters
     ----------
     eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`. Images leave with the first adversarial image
-        inside. Infinity: the nearest adversarial image that was found.
+        Radius of the ball, in the units of X; arrays as for `PGD`. The attack on an image
+        ends at the first adversarial image inside. Infinity: return the nearest adversarial image found.
     norm : {"linf", "l2"}, default="linf"
     n_iter : int, default=50
         Steps along the boundary.
     n_eval_init : int, default=100
-        Questions for the first estimate; the t-th has ``n_eval_init * sqrt(t)``.
+        Queries of the first estimate; the t-th has ``n_eval_init * sqrt(t)``.
     n_eval_max : int, default=10000
-        At most.
+        Largest number of queries of an estimate.
     n_init : int, default=100
-        Random images that are tried for a start; an image for which none is misclassified is left as it is.
+        Random images tried as a start; an image without a misclassified start is returned unchanged.
     gamma : float, default=1.0
         Precision of the bisection, gamma / d^(3/2) of the distance for l2 in d dimensions, gamma / d² for
         l-infinity.
@@ -45,7 +44,7 @@ class HopSkipJump(BlackBoxAttack):
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None

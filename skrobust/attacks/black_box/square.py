@@ -45,7 +45,7 @@ class Square(BlackBoxAttack):
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -53,7 +53,7 @@ class Square(BlackBoxAttack):
 
     Notes
     -----
-    As in the authors' program each image has its own squares, and none leaves it as it is (l-infinity). Unlike there, a
+    As in the authors' program, each image has its own squares, and each square changes it (l-infinity). Unlike there, a
     square may touch the last row and column.
 
     References
@@ -273,7 +273,7 @@ class _Squares(_Proposals):
         high, low = self._pixels(ball.high).gather(1, window), self._pixels(ball.low).gather(1, window)
         up = (numbers[:, 2:] < 0.5)[:, None, :]
         ends = torch.where(up, high, low)
-        # A query that changes nothing tells nothing: the other ends.
+        # A query that changes nothing is useless: take the other ends.
         idle = (ends == pixels.gather(1, window)).flatten(1).all(1)[:, None, None]
         ends = torch.where(idle, torch.where(up, low, high), ends)
         return self._stored(pixels.scatter(1, window, ends), x)

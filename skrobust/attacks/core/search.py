@@ -8,7 +8,7 @@ from .ball import vector_norm
 
 
 class Search:
-    """What an attack knows of one batch, and where it puts its candidates.
+    """The state of an attack on one batch: images, goals, balls, and the best candidates so far.
 
     `Attack.search_batch` receives it. An attack takes the images in ``search.remaining()``, computes candidates inside
     ``search.ball`` and offers them with their scores. The search keeps the candidate with the largest margin of each

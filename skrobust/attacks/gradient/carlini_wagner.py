@@ -24,10 +24,10 @@ class CarliniWagner(GradientAttack):
     Parameters
     ----------
     eps : float or array-like, default=inf
-        Infinity: the nearest adversarial image that was found, wherever it is. A number: adversarial images within
-        that distance count, and images leave with their first one.
+        Infinity: return the nearest adversarial image found, at any distance. A number: only adversarial images within
+        that distance count, and the attack on an image ends at the first.
     confidence : float, default=0.0
-        Margin by which the wrong class is to win.
+        Margin that a success must have.
     n_iter : int, default=1000
         Steps of Adam for each c.
     learning_rate : float, default=5e-3
@@ -45,7 +45,7 @@ class CarliniWagner(GradientAttack):
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.

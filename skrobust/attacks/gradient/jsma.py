@@ -16,7 +16,7 @@ _TABLE_BYTES = 2**26
 
 
 class JSMA(GradientAttack):
-    """Jacobian saliency map attack (Papernot et al.): the best pair of features again and again, each used once.
+    """Jacobian saliency map attack (Papernot et al.): the best pair of features in each step, each feature used once.
 
     With alpha the sum of ∂s_t/∂x over the pair and beta that of Σ_{j≠t} ∂s_j/∂x, the pair with the largest
     -alpha · beta is chosen among those with alpha > 0 and beta < 0 (for ``theta < 0`` the signs are the other way
@@ -32,18 +32,18 @@ class JSMA(GradientAttack):
     pairs : bool, default=True
         False: one feature at a time, by the same rule, at most floor(n_features · gamma).
     n_targets : int or None, default=None
-        Other classes that are aimed at in turn, the highest score first; any wrong answer counts. None: all. The
-        rule itself is targeted: with `y_target` it aims there alone.
+        Other classes that are aimed at in turn, the highest score first; any wrong prediction is a success. None: all.
+        With `y_target`, only that class is aimed at.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `PGD`.
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
-        Range of valid values, see `PGD`; features at its end are no candidates. None: no bounds.
+        Range of valid values, see `PGD`; features at an end of it are not candidates. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
@@ -53,8 +53,8 @@ class JSMA(GradientAttack):
     Notes
     -----
     Saliency is taken from the class scores, not from their softmax, whose derivatives sum to zero over the classes
-    and so tell the pair's beta nothing. The best pair is found exactly without the table of all pairs: if two
-    features have both a larger alpha and a smaller beta than a third, the third is in no best pair.
+    so that beta would equal -alpha. The best pair is found exactly without the table of all pairs: if two
+    features have both a larger alpha and a smaller beta than a third, the third is not in the best pair.
 
     References
     ----------
