@@ -258,7 +258,7 @@ def test_cascade_of_ones_own():
     assert mine[1].gradient == "exact", "the user's attacks are left as they were"
     worst = _accuracy(model, cascade, X, y)
     assert worst <= min(_accuracy(model, part.set_params(eps=0.1, random_state=0), X, y) for part in mine)
-    with pytest.raises(TypeError, match="attacks must hold attacks"):
+    with pytest.raises(TypeError, match="attacks must contain attacks"):
         Cascade(attacks=[LogisticRegression()]).perturb(model, X, y)
 
 

@@ -150,19 +150,19 @@ class HopSkipJump(BlackBoxAttack):
         """The estimated direction of the gradient at the boundary."""
         n_features = x[0].numel()
         if step == 0:
-            reach = walk.spread(index) * 0.1
+            radius = walk.spread(index) * 0.1
         elif self.norm == "l2":
-            reach = math.sqrt(n_features) * self.gamma / n_features**1.5 * distance
+            radius = math.sqrt(n_features) * self.gamma / n_features**1.5 * distance
         else:
-            reach = n_features * self.gamma / n_features**2 * distance
-        reach = reach.clamp_min(1e-12)
+            radius = n_features * self.gamma / n_features**2 * distance
+        radius = radius.clamp_min(1e-12)
         n_eval = min(int(self.n_eval_init * math.sqrt(step + 1)), self.n_eval_max)
         estimates = torch.zeros_like(x, dtype=torch.float64)
         for k, noise in enumerate(walk.noise(index, n_eval, step)):
             at = index[k].expand(n_eval)
-            place = x[k].double()
-            points = walk.boxed(at[:1], place + reach[k] * noise).to(x.dtype)
-            moved = (points.double() - place) / reach[k]
+            center = x[k].double()
+            points = walk.boxed(at[:1], center + radius[k] * noise).to(x.dtype)
+            moved = (points.double() - center) / radius[k]
             answers = torch.cat([walk.reached(at[rows], points[rows]) for rows in walk.chunks(points)])
             votes = 2.0 * answers.to(torch.float64) - 1
             mean = votes.mean()
@@ -278,8 +278,8 @@ class _Walk:
     def _between(self, index, start, far, middle):
         if self._attack.norm == "l2":
             return self.boxed(index, start + wide(middle, start) * (far - start))
-        reach = wide(middle, start)
-        return self.boxed(index, torch.minimum(torch.maximum(far, start - reach), start + reach))
+        bound = wide(middle, start)
+        return self.boxed(index, torch.minimum(torch.maximum(far, start - bound), start + bound))
 
     def offer(self, index, x):
         """Offer the images inside the ball to the search; return those that remain."""

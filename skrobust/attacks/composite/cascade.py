@@ -134,7 +134,7 @@ class Cascade(GradientAttack):
         else:
             for part in self.attacks:
                 if not isinstance(part, Attack):
-                    raise TypeError(f"attacks must hold attacks of skrobust.attacks, got {type(part).__name__}.")
+                    raise TypeError(f"attacks must contain attacks of skrobust.attacks, got {type(part).__name__}.")
             parts = [clone(part) for part in self.attacks]
         for part in parts:
             part.set_params(**self._shared_params(part))
