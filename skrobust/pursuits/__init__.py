@@ -11,13 +11,16 @@ from skrobust.pursuits.layered.cascade import layered_basis_pursuit, layered_thr
 from skrobust.pursuits.layered.deep import deep_pursuit
 from skrobust.pursuits.layered.multilayer import multilayer_pursuit
 from skrobust.pursuits.penalties import L1, ElasticNet, GroupL1, Penalty
+from skrobust.pursuits.problem import Problem
+from skrobust.pursuits.proximal.fista import fista
 from skrobust.pursuits.result import Result
 
 __all__ = [
-    "L1",
     "ElasticNet",
     "GroupL1",
+    "L1",
     "Penalty",
+    "Problem",
     "Result",
     "alpha_max",
     "basis_pursuit",
@@ -27,6 +30,7 @@ __all__ = [
     "convolutional_path",
     "convolutional_thresholding",
     "deep_pursuit",
+    "fista",
     "implicit_deep_pursuit",
     "implicit_pursuit",
     "layered_basis_pursuit",
