@@ -260,7 +260,7 @@ def test_wrong_parameters():
     with pytest.raises(ValueError, match="norm='linf', but L2ProjectedGradientDescentAttack of foolbox"):
         FromFoolbox("L2PGD").perturb(model, X, y)
     pytest.importorskip("art")
-    with pytest.raises(ValueError, match="attack='Nonsense' is no attack of art.attacks.evasion"):
+    with pytest.raises(ValueError, match="attack='Nonsense' is not an attack of art.attacks.evasion"):
         FromART("Nonsense").perturb(model, X, y)
     with pytest.raises(ValueError, match="DeepFool of ART cannot aim"):
         FromART("DeepFool").perturb(model, X, y, y_target=np.zeros(200, dtype=int))

@@ -15,10 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from skrobust.attacks import PGD, RandomNoise, Square
+from skrobust.attacks import PGD, Ball, RandomNoise, ScoreModel, Square
 from skrobust.attacks.black_box.square import _pyramid, _pyramids, _Squares
-from skrobust.attacks.core.ball import Ball
-from skrobust.attacks.core.models import ScoreVictim
 
 
 class LabelsOnly(ClassifierMixin, BaseEstimator):
@@ -69,7 +67,7 @@ def test_what_the_model_answers_has_the_last_word(threshold):
     model = FixedThresholdClassifier(LogisticRegression(C=0.01), threshold=threshold, response_method="predict_proba")
     model.fit(X[y < 2], y[y < 2])
     images = X_test[y_test < 2]
-    scores = ScoreVictim(model, torch.tensor(images)).scores(torch.tensor(images)).numpy()
+    scores = ScoreModel(model, torch.tensor(images)).scores(torch.tensor(images)).numpy()
     np.testing.assert_array_equal(scores.argmax(axis=1), model.predict(images))
     assert np.mean(model.predict_proba(images).argmax(axis=1) == model.predict(images)) < 1
 
@@ -80,17 +78,17 @@ def test_ties_are_the_models_to_break():
     proba = model.predict_proba(X[200:])
     tied = np.sum(proba == proba.max(axis=1, keepdims=True), axis=1) > 1
     assert tied.any()
-    scores = ScoreVictim(model, torch.tensor(X[200:300])).scores(torch.tensor(X[200:])).numpy()
+    scores = ScoreModel(model, torch.tensor(X[200:300])).scores(torch.tensor(X[200:])).numpy()
     np.testing.assert_array_equal(scores.argmax(axis=1), model.predict(X[200:]))
 
 
 def test_scores_are_those_of_the_model():
     X, y, X_test, _ = digits()
     boosted = GradientBoostingClassifier(n_estimators=2, max_depth=2).fit(X[:300], y[:300])
-    scores = ScoreVictim(boosted, torch.tensor(X_test)).scores(torch.tensor(X_test))
+    scores = ScoreModel(boosted, torch.tensor(X_test)).scores(torch.tensor(X_test))
     np.testing.assert_allclose(scores, boosted.decision_function(X_test), atol=1e-8)
     binary = LinearSVC().fit(X[y < 2], y[y < 2])
-    scores = ScoreVictim(binary, torch.tensor(X_test)).scores(torch.tensor(X_test)).numpy()
+    scores = ScoreModel(binary, torch.tensor(X_test)).scores(torch.tensor(X_test)).numpy()
     np.testing.assert_allclose(scores[:, 1] - scores[:, 0], binary.decision_function(X_test))
 
 

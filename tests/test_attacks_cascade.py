@@ -11,9 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 
-from skrobust import PolarizingCoder, attacks
+from skrobust import PolarizingCoder
 from skrobust.attacks import APGD, FAB, PGD, Cascade, CornerSearch, LocallyLinear, RandomNoise, Square, Transfer
 from skrobust.attacks.core.box import Box
+from skrobust.attacks.core.corners import Corners
 from skrobust.attacks.core.solvers import capped_rate
 from skrobust.attacks.core.streams import ImageStreams
 
@@ -257,7 +258,7 @@ def test_cascade_of_ones_own():
     assert mine[1].gradient == "exact", "the user's attacks are left as they were"
     worst = _accuracy(model, cascade, X, y)
     assert worst <= min(_accuracy(model, part.set_params(eps=0.1, random_state=0), X, y) for part in mine)
-    with pytest.raises(TypeError, match="attacks must hold attacks"):
+    with pytest.raises(TypeError, match="attacks must contain attacks"):
         Cascade(attacks=[LogisticRegression()]).perturb(model, X, y)
 
 
@@ -285,7 +286,7 @@ def test_worst_searches_the_corners_where_nothing_can_be_climbed(thresholded, at
 def test_the_cascade_searches_corners_once(thresholded, monkeypatch):
     model, X, y = thresholded
     calls = []
-    monkeypatch.setattr(attacks._corners.Corners, "run", lambda self, search: calls.append(len(search.standing())))
+    monkeypatch.setattr(Corners, "run", lambda self, search: calls.append(len(search.remaining())))
     Cascade(n_iter=2, n_queries=2, gradient="worst", random_state=0).perturb(model, X[:20], y[:20])
     assert len(calls) == 1
     for model, X, y in (defended("logistic"), logistic()):

@@ -227,7 +227,7 @@ def test_wrong_input():
     attack = attacks.FGSM()
     with pytest.raises(ValueError, match="X has 200, y has 3"):
         attack.perturb(model, X, y[:3])
-    with pytest.raises(ValueError, match="y holds none of the model's classes"):
+    with pytest.raises(ValueError, match="y contains none of the model's classes"):
         attack.perturb(model, X, y.astype(str))
     with pytest.raises(ValueError, match="y_target"):
         attack.perturb(model, X, y, y_target=np.full(200, 11))
@@ -284,13 +284,13 @@ def test_randomised_models_are_seeded():
 
 def test_one_backward_pass_where_there_is_no_front_end(monkeypatch):
     asked = []
-    original = attacks._victims.ModuleVictim.gradients
+    original = attacks.GradientModel.gradients
 
     def counting(self, x, objectives):
         asked.append(self.gradient_mode)
         return original(self, x, objectives)
 
-    monkeypatch.setattr(attacks._victims.ModuleVictim, "gradients", counting)
+    monkeypatch.setattr(attacks.GradientModel, "gradients", counting)
     for model, X, y in (logistic(), defended("logistic"), network()):
         asked.clear()
         attacks.PGD(eps=0.02, n_iter=5, gradient="worst", random_state=0).perturb(model, X, y)

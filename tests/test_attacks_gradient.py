@@ -16,7 +16,7 @@ from skrobust.attacks import (
     SemiWhiteBox,
     WhiteBox,
 )
-from skrobust.attacks.core.losses import cross_entropy, dlr, margin, rival_dlr
+from skrobust.attacks.core.losses import cross_entropy, dlr, margin, targeted_dlr
 
 DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 norms = pytest.mark.parametrize("norm", DUAL)
@@ -53,20 +53,20 @@ def test_radius_at_which_a_linear_model_falls():
 
 
 @pytest.mark.parametrize("norm, eps", [("linf", 0.08), ("l1", 1.5)])
-def test_worst_rival_is_exact_on_linear_models_in_the_box(norm, eps):
-    """The optimum over ball and box is one linear program a rival class."""
+def test_worst_other_class_is_exact_on_linear_models_in_the_box(norm, eps):
+    """The optimum over ball and box is one linear program for each other class."""
     model, X, y = logistic()
     X, y = _still_right(model, X, y)
     X, y = X[:12], y[:12]
     X_adv = LocallyLinear(eps=eps, norm=norm).perturb(model, X, y)
     for x, label, found in zip(X, y, margins(model, X_adv, y), strict=True):
         best = -np.inf
-        for rival in set(range(10)) - {label}:
-            w = model.coef_[rival] - model.coef_[label]
+        for other in set(range(10)) - {label}:
+            w = model.coef_[other] - model.coef_[label]
             room = [(0, min(eps, 1 - v)) for v in x] + [(0, min(eps, v)) for v in x]
             budget = {"A_ub": np.ones((1, 128)), "b_ub": [eps]} if norm == "l1" else {}
             gain = -optimize.linprog(np.concatenate([-w, w]), bounds=room, **budget).fun
-            best = max(best, w @ x + model.intercept_[rival] - model.intercept_[label] + gain)
+            best = max(best, w @ x + model.intercept_[other] - model.intercept_[label] + gain)
         assert found == pytest.approx(best, abs=1e-8)
 
 
@@ -89,7 +89,7 @@ def test_the_paper_order_of_attacks_on_a_network():
     assert accuracy(PGD(eps=1.0, random_state=0)) <= 0.05, "the whole box leaves no image standing"
 
 
-def test_the_locally_linear_attack_meets_the_nearest_rivals_first():
+def test_the_locally_linear_attack_meets_the_nearest_other_classes_first():
     net, X, y = network()
     one, four, nine, every = (
         margins(net, IterativeLocallyLinear(eps=0.05, n_iter=5, n_targets=n).perturb(net, X, y), y)
@@ -138,15 +138,15 @@ def test_losses_against_their_formulas():
     rng = np.random.default_rng(0)
     scores = torch.tensor(rng.normal(size=(20, 5)), requires_grad=True)
     label = torch.tensor(rng.integers(0, 5, size=20))
-    rival = (label + 2) % 5
-    z, y, i = scores.detach().numpy(), label.numpy(), rival.numpy()
+    other = (label + 2) % 5
+    z, y, i = scores.detach().numpy(), label.numpy(), other.numpy()
     rows = np.arange(20)
     ranked = -np.sort(-z, axis=1)
     others = np.where(np.arange(5) == y[:, None], -np.inf, z).max(axis=1)
     np.testing.assert_allclose(margin(scores, label).detach(), others - z[rows, y])
     np.testing.assert_allclose(dlr(scores, label).detach(), (others - z[rows, y]) / (ranked[:, 0] - ranked[:, 2]))
     expected = (z[rows, i] - z[rows, y]) / (ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2)
-    np.testing.assert_allclose(rival_dlr(scores, label, rival).detach(), expected)
+    np.testing.assert_allclose(targeted_dlr(scores, label, other).detach(), expected)
     # The cross-entropy is the softplus of ours, and its gradient ours times a positive number.
     true = torch.nn.functional.cross_entropy(scores, label, reduction="none")
     ours = cross_entropy(scores, label)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from skrobust.attacks import FAB, JSMA, PGD, CarliniWagner, HopSkipJump, RandomNoise, Square
-from skrobust.attacks.core.losses import Goal, dlr, margin, rival_dlr
+from skrobust.attacks.core.losses import Goal, dlr, margin, targeted_dlr
 from skrobust.bridge import as_module
 from skrobust.evaluation.masking import Probe, check_randomness
 
@@ -128,8 +128,8 @@ def test_two_real_classes_beside_a_masked_one(attack):
 
 def test_ratios_with_a_masked_class():
     scores = torch.tensor([[2.0, 1.0, -torch.inf, -torch.inf]], requires_grad=True)
-    label, rival = torch.tensor([0]), torch.tensor([1])
-    for value in (dlr(scores, label), rival_dlr(scores, label, rival)):
+    label, other = torch.tensor([0]), torch.tensor([1])
+    for value in (dlr(scores, label), targeted_dlr(scores, label, other)):
         (gradient,) = torch.autograd.grad(value.sum(), scores)
         assert torch.isfinite(value) and gradient[0, 1] > 0 > gradient[0, 0]
 

@@ -13,8 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from skrobust import PolarizingCoder, as_module
-from skrobust.attacks import PGD, IterativeLocallyLinear
-from skrobust.attacks.core.models import ModuleVictim
+from skrobust.attacks import PGD, GradientModel, IterativeLocallyLinear
 from skrobust.evaluation import robustness_report
 from skrobust.evaluation.defaults import strongest_attack
 
@@ -56,8 +55,8 @@ def test_cost_of_the_strongest_attack(n_classes, n_targets, monkeypatch):
     X = np.eye(n_classes)
     model = LogisticRegression(C=100.0).fit(X, np.arange(n_classes))
     calls = []
-    plain = ModuleVictim.gradients
-    monkeypatch.setattr(ModuleVictim, "gradients", lambda self, *args: calls.append(1) or plain(self, *args))
+    plain = GradientModel.gradients
+    monkeypatch.setattr(GradientModel, "gradients", lambda self, *args: calls.append(1) or plain(self, *args))
     images, labels = X[:1] * 1.0, np.arange(1)
     attack = strongest_attack().set_params(eps=1e-3)
     model.predict(attack.perturb(model, images, labels))

@@ -1,4 +1,4 @@
-"""Attacks on any fitted classifier or Pipeline, one a file; they know models only through the bridge."""
+"""Attacks on any fitted classifier or Pipeline, one a file. They access models through the bridge only."""
 
 from skrobust.attacks.black_box.corner_search import CornerSearch
 from skrobust.attacks.black_box.hop_skip_jump import HopSkipJump
@@ -7,8 +7,12 @@ from skrobust.attacks.black_box.square import Square
 from skrobust.attacks.black_box.transfer import Transfer
 from skrobust.attacks.composite.adapters import FromART, FromFoolbox, FromTorchattacks
 from skrobust.attacks.composite.cascade import Cascade
+from skrobust.attacks.core.ball import Ball
 from skrobust.attacks.core.base import Attack, GradientAttack
 from skrobust.attacks.core.black_box import BlackBoxAttack
+from skrobust.attacks.core.losses import Goal
+from skrobust.attacks.core.models import GradientModel, ScoreModel
+from skrobust.attacks.core.search import Search
 from skrobust.attacks.gradient.apgd import APGD
 from skrobust.attacks.gradient.carlini_wagner import CarliniWagner
 from skrobust.attacks.gradient.fab import FAB
@@ -30,15 +34,20 @@ __all__ = [
     "JSMA",
     "PGD",
     "Attack",
+    "Ball",
     "FromART",
     "FromFoolbox",
     "FromTorchattacks",
+    "Goal",
     "GradientAttack",
+    "GradientModel",
     "IterativeFGSM",
     "IterativeLocallyLinear",
     "LocallyLinear",
     "MomentumIterativeFGSM",
     "RandomNoise",
+    "ScoreModel",
+    "Search",
     "SemiWhiteBox",
     "Square",
     "Transfer",

@@ -9,7 +9,7 @@ from skrobust.attacks.core.corners import search_corners
 
 
 class CornerSearch(GradientAttack):
-    """Greedy search among the corners of the l-infinity ball: flip what ranks highest, keep what hurts.
+    """Greedy search among the corners of the l-infinity ball: keep the flips that raise the margin.
 
     Codes made by hard thresholds are constant nearly everywhere: no small step changes anything, and the gradient of a
     relaxed threshold is a ranking rather than a slope. The attack therefore moves values to the ends of their ranges.
@@ -17,17 +17,17 @@ class CornerSearch(GradientAttack):
     the gradient at the present corner prefers by ``|gradient| * range``, and flips the first of them, in blocks that
     halve whenever a block does not raise the model's own margin.
 
-    Each of the `n_targets` strongest rival classes is aimed at in turn. ``gradient="worst"`` of `PGD`, `APGD` and
-    `Cascade` includes this search where the model's exact gradient is zero everywhere.
+    The `n_targets` other classes with the highest scores are aimed at in turn. ``gradient="worst"`` of `PGD`, `APGD`
+    and `Cascade` includes this search where the model's exact gradient is zero everywhere.
 
     Parameters
     ----------
     eps : float, default=0.1
         Radius of the l-infinity ball, in the units of X.
     n_iter : int, default=30
-        Gradients and blocks of flips, for each rival.
+        Gradients, and blocks of flips, for each other class.
     n_targets : int, default=3
-        Rival classes, the highest score first. A targeted attack aims at its target alone.
+        Other classes, the highest score first. A targeted attack aims at its target alone.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="smooth"
         Backward pass of front ends, see `PGD`.
     n_eot : int, default=1
@@ -37,7 +37,7 @@ class CornerSearch(GradientAttack):
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
@@ -103,8 +103,8 @@ class CornerSearch(GradientAttack):
         self.device = device
         self.verbose = verbose
 
-    def _run(self, attacker, search):
-        search_corners(attacker, search, n_iter=self.n_iter, n_targets=self.n_targets, progress=search.progress.update)
+    def search_batch(self, model, search):
+        search_corners(model, search, n_iter=self.n_iter, n_targets=self.n_targets, progress=search.progress.update)
 
     def _n_ticks(self, n_classes):
         return min(self.n_targets, n_classes - 1) * self.n_iter

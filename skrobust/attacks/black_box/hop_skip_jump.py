@@ -16,26 +16,25 @@ _CHUNK_BYTES = 2**26
 
 
 class HopSkipJump(BlackBoxAttack):
-    """HopSkipJump: a walk along the decision boundary that asks the model for labels only.
+    """HopSkipJump: a walk along the decision boundary that needs labels only.
 
-    From a misclassified start the image is brought to the boundary by bisection; there the direction of the gradient
-    is estimated from the answers at random points, a step is taken along it, and bisection brings it back, nearer
-    to the original than before.
+    Bisection brings a misclassified start to the boundary. There the labels of random points estimate the direction of
+    the gradient. A step along it, followed by bisection, leads to a boundary point nearer to the original.
 
     Parameters
     ----------
     eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`. Images leave with the first adversarial image
-        inside. Infinity: the nearest adversarial image that was found.
+        Radius of the ball, in the units of X; arrays as for `PGD`. The attack on an image
+        ends at the first adversarial image inside. Infinity: return the nearest adversarial image found.
     norm : {"linf", "l2"}, default="linf"
     n_iter : int, default=50
         Steps along the boundary.
     n_eval_init : int, default=100
-        Questions for the first estimate; the t-th has ``n_eval_init * sqrt(t)``.
+        Queries of the first estimate; the t-th has ``n_eval_init * sqrt(t)``.
     n_eval_max : int, default=10000
-        At most.
+        Largest number of queries of an estimate.
     n_init : int, default=100
-        Random images that are tried for a start; an image for which none is misclassified is left as it is.
+        Random images tried as a start; an image without a misclassified start is returned unchanged.
     gamma : float, default=1.0
         Precision of the bisection, gamma / d^(3/2) of the distance for l2 in d dimensions, gamma / d² for
         l-infinity.
@@ -45,7 +44,7 @@ class HopSkipJump(BlackBoxAttack):
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -116,8 +115,8 @@ class HopSkipJump(BlackBoxAttack):
         self.device = device
         self.verbose = verbose
 
-    def _run(self, attacker, search):
-        walk = _Walk(self, attacker, search)
+    def search_batch(self, model, search):
+        walk = _Walk(self, model, search)
         index, x = self._starts(walk, search)
         x = walk.to_boundary(index, x)
         index, x = walk.offer(index, x)
@@ -132,8 +131,8 @@ class HopSkipJump(BlackBoxAttack):
             index, x = walk.offer(index, x)
 
     def _starts(self, walk, search):
-        """Misclassified images to begin with, for as many of the standing ones as there are."""
-        index = search.standing()
+        """Misclassified images to begin with, for as many of the remaining ones as possible."""
+        index = search.remaining()
         found_index, found = [index[:0]], [search.x[:0]]
         for trial in range(self.n_init):
             if not len(index):
@@ -151,19 +150,19 @@ class HopSkipJump(BlackBoxAttack):
         """The estimated direction of the gradient at the boundary."""
         n_features = x[0].numel()
         if step == 0:
-            reach = walk.spread(index) * 0.1
+            radius = walk.spread(index) * 0.1
         elif self.norm == "l2":
-            reach = math.sqrt(n_features) * self.gamma / n_features**1.5 * distance
+            radius = math.sqrt(n_features) * self.gamma / n_features**1.5 * distance
         else:
-            reach = n_features * self.gamma / n_features**2 * distance
-        reach = reach.clamp_min(1e-12)
+            radius = n_features * self.gamma / n_features**2 * distance
+        radius = radius.clamp_min(1e-12)
         n_eval = min(int(self.n_eval_init * math.sqrt(step + 1)), self.n_eval_max)
         estimates = torch.zeros_like(x, dtype=torch.float64)
         for k, noise in enumerate(walk.noise(index, n_eval, step)):
             at = index[k].expand(n_eval)
-            place = x[k].double()
-            points = walk.boxed(at[:1], place + reach[k] * noise).to(x.dtype)
-            moved = (points.double() - place) / reach[k]
+            center = x[k].double()
+            points = walk.boxed(at[:1], center + radius[k] * noise).to(x.dtype)
+            moved = (points.double() - center) / radius[k]
             answers = torch.cat([walk.reached(at[rows], points[rows]) for rows in walk.chunks(points)])
             votes = 2.0 * answers.to(torch.float64) - 1
             mean = votes.mean()
@@ -195,17 +194,17 @@ class HopSkipJump(BlackBoxAttack):
 class _Walk:
     """Questions to the model and geometry, for images of one search."""
 
-    def __init__(self, attack, attacker, search):
+    def __init__(self, attack, model, search):
         self._attack = attack
-        self._attacker = attacker
+        self._model = model
         self._search = search
         self._box = search.ball.box
         n_features = search.x[0].numel()
         self._precision = attack.gamma / (n_features**1.5 if attack.norm == "l2" else n_features**2)
 
     def reached(self, index, x):
-        """Whether the model's answer is what the attacker wants."""
-        return self._search.goal[index].reached(self._attacker.scores(x))
+        """Whether the model's answer reaches the goal."""
+        return self._search.goal[index].reached(self._model.scores(x))
 
     def distance(self, index, x):
         return vector_norm(x.double() - self._search.x[index].double(), self._attack.norm)
@@ -224,17 +223,13 @@ class _Walk:
 
     def random_images(self, index, trial, share):
         """Uniform in the box, or normal noise around the images, that grows from trial to trial."""
-        images = self._search.images[index.cpu().numpy()]
         shape = tuple(self._search.x.shape[1:])
-        streams = self._search.streams
         if self._box.finite:
-            noise = streams.draw(images, lambda generator: generator.random(shape), block=trial)
             low, high = self._box[index].low.double(), self._box[index].high.double()
-            points = low + (high - low) * torch.as_tensor(noise, device=index.device)
+            points = low + (high - low) * self._search.uniform(index, shape, block=trial)
         else:
-            noise = streams.draw(images, lambda generator: generator.standard_normal(shape), block=trial)
             scale = wide(self.spread(index) * (0.5 + 4 * share), self._search.x)
-            points = self._search.x[index].double() + scale * torch.as_tensor(noise, device=index.device)
+            points = self._search.x[index].double() + scale * self._search.normal(index, shape, block=trial)
         return self.boxed(index, points).to(self._search.x.dtype)
 
     def noise(self, index, n_eval, step):
@@ -283,13 +278,13 @@ class _Walk:
     def _between(self, index, start, far, middle):
         if self._attack.norm == "l2":
             return self.boxed(index, start + wide(middle, start) * (far - start))
-        reach = wide(middle, start)
-        return self.boxed(index, torch.minimum(torch.maximum(far, start - reach), start + reach))
+        bound = wide(middle, start)
+        return self.boxed(index, torch.minimum(torch.maximum(far, start - bound), start + bound))
 
     def offer(self, index, x):
-        """Put to the search what lies in the ball; return who goes on."""
+        """Offer the images inside the ball to the search; return those that remain."""
         inside = self._search.ball[index].contains(x)
         still = torch.ones_like(inside)
         if bool(inside.any()):
-            still[inside] = self._search.offer(index[inside], x[inside], self._attacker.scores(x[inside]))
+            still[inside] = self._search.offer(index[inside], x[inside], self._model.scores(x[inside]))
         return index[still], x[still]

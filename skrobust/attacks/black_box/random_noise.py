@@ -1,4 +1,4 @@
-"""Noise of the same norm: the least that any attack must beat."""
+"""Random noise of the same norm: the baseline of any attack."""
 
 from numbers import Integral
 
@@ -8,7 +8,7 @@ from skrobust.attacks.core.black_box import BlackBoxAttack
 
 
 class RandomNoise(BlackBoxAttack):
-    """Random noise on the surface of the ball, the worst of `n_restarts` draws for each image.
+    """Random noise on the surface of the ball, the most harmful of `n_restarts` draws for each image.
 
     Signs of size eps (l-infinity), a uniform direction (l2), or Laplace noise scaled to the norm (l1); then brought
     into the box.
@@ -19,13 +19,13 @@ class RandomNoise(BlackBoxAttack):
         Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2", "l1"}, default="linf"
     n_restarts : int, default=1
-        Draws; images leave once they are lost.
+        Draws; an image is done at its first success.
     clip : pair or None, default=(0, 1)
         Range of valid values, see `PGD`. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -74,14 +74,13 @@ class RandomNoise(BlackBoxAttack):
         self.device = device
         self.verbose = verbose
 
-    def _run(self, attacker, search):
+    def search_batch(self, model, search):
         for restart in range(self.n_restarts):
-            index = search.standing()
+            index = search.remaining()
             if not len(index):
                 return
-            images = search.images[index.cpu().numpy()]
-            x = search.ball[index].sample(search.streams, images, restart=restart, surface=True)
-            search.offer(index, x, attacker.scores(x))
+            x = search.sample(index, restart=restart, surface=True)
+            search.offer(index, x, model.scores(x))
             search.progress.update()
 
     def _n_ticks(self, n_classes):

@@ -31,7 +31,7 @@ class Square(BlackBoxAttack):
         Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2"}, default="linf"
     n_iter : int, default=5000
-        Queries a restart; images leave once they are lost.
+        Queries a restart; an image is done at its first success.
     p_init : float in (0, 1], default=0.8
         Share of the pixels that the first squares cover.
     rescale_schedule : bool, default=True
@@ -45,7 +45,7 @@ class Square(BlackBoxAttack):
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -53,7 +53,7 @@ class Square(BlackBoxAttack):
 
     Notes
     -----
-    As in the authors' program each image has its own squares, and none leaves it as it is (l-infinity). Unlike there, a
+    As in the authors' program, each image has its own squares, and each square changes it (l-infinity). Unlike there, a
     square may touch the last row and column.
 
     References
@@ -119,7 +119,7 @@ class Square(BlackBoxAttack):
         self.device = device
         self.verbose = verbose
 
-    def _run(self, attacker, search):
+    def search_batch(self, model, search):
         shape = tuple(search.x.shape[1:])
         # Only a torch network takes images with their channels first; it has been asked before.
         channels_first = self.image_shape is None and bool(channels_first_hint(shape))
@@ -127,13 +127,13 @@ class Square(BlackBoxAttack):
         grid = layout.grid if len(layout.grid) == 2 else (1, *layout.grid)
         kind = {"linf": _Squares, "l2": _Pyramids}[self.norm]
         for restart in range(self.n_restarts):
-            index = search.standing()
+            index = search.remaining()
             if len(index):
                 proposals = kind(grid, layout.n_channels)
                 proposals.channels_first = channels_first
-                self._restart(attacker, search, index, proposals, restart)
+                self._restart(model, search, index, proposals, restart)
 
-    def _restart(self, attacker, search, index, proposals, restart):
+    def _restart(self, model, search, index, proposals, restart):
         draws = _Draws(search, restart, proposals)
         ball = search.ball[index]
         x = proposals.start(ball, draws.start(index))
@@ -144,7 +144,7 @@ class Square(BlackBoxAttack):
             if query:
                 side = proposals.side(self._share(query - 1))
                 candidates = proposals.change(ball, x, side, draws.at(index, query))
-            scores = attacker.scores(candidates)
+            scores = model.scores(candidates)
             found = goal.margin(scores).to(margin.dtype)
             better = found >= margin  # trees and neighbours have plateaus: wander on them
             moved = better.nonzero().squeeze(1)
@@ -153,7 +153,7 @@ class Square(BlackBoxAttack):
                 continue
             gains = candidates[moved]
             x[moved], margin[moved] = gains, found[moved]
-            # Nobody else can be worse than what is known.
+            # Only these can exceed the best margin so far.
             goes_on = search.offer(index[moved], gains, scores[moved])
             if not bool(goes_on.all()):
                 still = torch.ones_like(better)
@@ -191,15 +191,12 @@ class _Draws:
         if block != self._block:
             self._block, self._index = block, index
             self._numbers = self._draw(index, (_BLOCK, self._proposals.n_draws), block + 1)
-        # Images have left since, in order.
+        # Some images are done since; the others keep their order.
         rows = torch.searchsorted(self._index, index)
         return self._numbers[rows, place]
 
     def _draw(self, index, shape, block):
-        images = self._search.images[index.cpu().numpy()]
-        streams = self._search.streams
-        numbers = streams.draw(images, lambda generator: generator.random(shape), restart=self._restart, block=block)
-        return torch.as_tensor(numbers, device=index.device)
+        return self._search.uniform(index, shape, restart=self._restart, block=block)
 
 
 def _signs(numbers):
@@ -276,7 +273,7 @@ class _Squares(_Proposals):
         high, low = self._pixels(ball.high).gather(1, window), self._pixels(ball.low).gather(1, window)
         up = (numbers[:, 2:] < 0.5)[:, None, :]
         ends = torch.where(up, high, low)
-        # A query that changes nothing tells nothing: the other ends.
+        # A query that changes nothing is useless: take the other ends.
         idle = (ends == pixels.gather(1, window)).flatten(1).all(1)[:, None, None]
         ends = torch.where(idle, torch.where(up, low, high), ends)
         return self._stored(pixels.scatter(1, window, ends), x)

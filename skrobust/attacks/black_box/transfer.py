@@ -1,4 +1,4 @@
-"""An attack made on another model."""
+"""An attack computed on another model."""
 
 import numpy as np
 from sklearn.base import clone
@@ -8,17 +8,17 @@ from skrobust.attacks.core.black_box import BlackBoxAttack
 
 
 class Transfer(BlackBoxAttack):
-    """Transfer attack: images made on a model that the attacker has, tried once on the one that he has not.
+    """Transfer attack: images computed on a model that the attacker has, tried once on the attacked model.
 
-    The attack runs on `source` to its full length, since an image that barely fools one model seldom fools another,
-    and its most harmful image (for the source) is the only one that `model` is shown.
+    The attack runs on `source` to its full length, since an image that barely fools one model seldom fools another.
+    `model` is asked once, about the image that is most harmful for the source.
 
     Parameters
     ----------
     attack : attack
-        What is run on the source.
+        Runs on the source.
     source : fitted classifier, Pipeline or torch.nn.Module
-        With the classes of the model under attack. Cloning the attack does not clone it.
+        With the classes of the attacked model. Cloning the attack does not clone it.
 
     Examples
     --------
@@ -96,7 +96,7 @@ class Transfer(BlackBoxAttack):
         return super().set_params(**params)
 
     def describe(self):
-        """The attack's settings; its name says where the images were made."""
+        """The attack's settings; the name includes the source."""
         told = self.attack.describe()
         return {**told, "name": f"{told['name']} on {type(self.source).__name__}", "threat_model": self.threat_model}
 
@@ -107,27 +107,22 @@ class Transfer(BlackBoxAttack):
         super()._validate_params()
         self.attack._validate_params()
 
-    def _attackers(self, model, x, judge):
-        inner = self.attack._judge(self.source, x)
-        known, ours = inner.classes(x), judge.classes(x)
-        if not np.array_equal(known, ours):
+    def _models(self, model, x, oracle):
+        inner = self.attack._oracle(self.source, x)
+        source_classes, model_classes = inner.classes(x), oracle.classes(x)
+        if not np.array_equal(source_classes, model_classes):
             raise ValueError(
-                f"source has the classes {known.tolist()}, but the model under attack has {ours.tolist()}: transfer "
-                "needs a source with the same classes."
+                f"source has the classes {source_classes.tolist()}, but the attacked model has "
+                f"{model_classes.tolist()}. Transfer needs a source with the same classes."
             )
-        return [(inner, self.attack._attackers(self.source, x, inner))]
+        return [(inner, self.attack._models(self.source, x, inner))]
 
-    def _run_against(self, attacker, search):
-        source, attackers = attacker
-        if not len(search.standing()):
-            return
-        index, inner = search.rehearse(source)
-        for seen in attackers:
-            self.attack._run_against(seen, inner)
-        search.offer(index, inner.best, search.judge.scores(inner.best))
-
-    def _run(self, attacker, search):
-        raise NotImplementedError  # the inner attack runs
+    def search_batch(self, model, search):
+        source, models = model
+        index, inner = search.with_oracle(source)
+        for seen in models:
+            self.attack._search_with(seen, inner)
+        search.offer(index, inner.best, search.oracle.scores(inner.best))
 
     def _radius(self):
         return self.attack._radius()

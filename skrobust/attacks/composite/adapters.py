@@ -7,7 +7,7 @@ import torch
 
 from .outside import ORDERS, OutsideAttack
 
-# Attacks of ART that take the labels for targets, and draw targets where there are no labels.
+# Attacks of ART that read labels as targets, and draw targets if there are no labels.
 _ALWAYS_TARGETED = {"SaliencyMapMethod"}
 
 
@@ -24,32 +24,31 @@ class FromART(OutsideAttack):
         batch; the rest is ART's.
     eps : float or array-like, default=0.1
         Radius of the ball, in the units of X; arrays as for `PGD`, the images of each radius in a run of their
-        own. Infinity, for attacks that look for the nearest adversarial image: the nearest that was found.
+        own. Infinity, for attacks that search for the nearest adversarial image: return the nearest found.
     norm : {"linf", "l2", "l1"}, default="linf"
     image_shape : tuple or None, default=None
-        ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X, for attacks
-        that need images, such as "SquareAttack". ART is shown ``(n_samples, n_channels, height, width)``.
+        ``(height, width)`` or ``(height, width, n_channels)`` of images stored as rows of a 2-D X, for attacks
+        that need images, such as "SquareAttack". ART receives ``(n_samples, n_channels, height, width)``.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
-        Backward pass of front ends, see `PGD`. Attacks that need no gradient are run on the model's answers, on any
-        classifier.
+        Backward pass of front ends, see `PGD`. Attacks that need no gradient use the scores of any classifier.
     clip : pair or None, default=(0, 1)
         Range of valid values, see `PGD`. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
         The library's draws depend on it.
     random_state : int, RandomState instance or None, default=None
         Seeds the generators of torch, NumPy and Python, which are restored afterwards. A few attacks, such as ART's
-        HopSkipJump, draw from a generator of their own as well, which no seed reaches.
+        HopSkipJump, also draw from a generator of their own, which cannot be seeded.
     device : str, torch.device or None, default=None
     verbose : int, default=0
 
     Raises
     ------
     ImportError
-        On the first use, if ART is not installed. The extra "bench" has it.
+        On the first use, if ART is not installed. The extra "bench" installs it.
 
     Examples
     --------
@@ -89,8 +88,8 @@ class FromART(OutsideAttack):
             clip_values=self._bounds(),
             device_type="gpu" if x.is_cuda else "cpu",
         )
-        defaults = {word: taken.default for word, taken in inspect.signature(cls.__init__).parameters.items()}
-        words = self._arguments(
+        defaults = {name: taken.default for name, taken in inspect.signature(cls.__init__).parameters.items()}
+        params = self._arguments(
             cls,
             eps=eps,
             norm=ORDERS[self.norm],
@@ -104,7 +103,7 @@ class FromART(OutsideAttack):
             labels = labels if goal.targeted else None
         elif goal.targeted and "targeted" not in defaults:
             raise ValueError(f"{cls.__name__} of ART cannot aim at y_target.")
-        return cls(classifier, **words).generate(x.cpu().numpy(), y=labels)
+        return cls(classifier, **params).generate(x.cpu().numpy(), y=labels)
 
 
 class FromFoolbox(OutsideAttack):
@@ -118,7 +117,7 @@ class FromFoolbox(OutsideAttack):
         Arguments of that class, such as ``{"steps": 40}``.
     eps : float or array-like, default=0.1
         Radius of the ball, in the units of X; arrays as for `PGD`, the images of each radius in a run of their
-        own. Infinity, for attacks that look for the nearest adversarial image: the nearest that was found.
+        own. Infinity, for attacks that search for the nearest adversarial image: return the nearest found.
     norm : {"linf", "l2", "l1"}, default="linf"
         The attack's own, where it has one.
     image_shape : tuple or None, default=None
@@ -182,9 +181,9 @@ class FromFoolbox(OutsideAttack):
         own = getattr(getattr(attack, "distance", distance), "p", distance.p)
         if own != distance.p:
             raise ValueError(f"norm={self.norm!r}, but {cls.__name__} of foolbox is an attack in l{own}.")
-        # Without bounds foolbox has no scale for its starts: what the images and the ball span.
-        reach = eps if math.isfinite(eps) else 1.0
-        bounds = self._bounds() or (float(x.min()) - reach, float(x.max()) + reach)
+        # foolbox draws starts within bounds. Without clip: the range of the images, extended by the radius.
+        radius = eps if math.isfinite(eps) else 1.0
+        bounds = self._bounds() or (float(x.min()) - radius, float(x.max()) + radius)
         criterion = (TargetedMisclassification if goal.targeted else Misclassification)(goal.label)
         epsilons = eps if math.isfinite(eps) else None
         return attack(PyTorchModel(model, bounds, device=x.device), x, criterion, epsilons=epsilons)[1]
@@ -202,7 +201,7 @@ class FromTorchattacks(OutsideAttack):
         ``n_classes`` and ``seed`` are the adapter's; the rest, step sizes too, is torchattacks'.
     eps : float or array-like, default=0.1
         Radius of the ball, in the units of X; arrays as for `PGD`, the images of each radius in a run of their
-        own. Infinity, for attacks that look for the nearest adversarial image: the nearest that was found.
+        own. Infinity, for attacks that search for the nearest adversarial image: return the nearest found.
     norm : {"linf", "l2", "l1"}, default="linf"
         The attack's own, where it has one.
     image_shape : tuple or None, default=None
@@ -237,16 +236,16 @@ class FromTorchattacks(OutsideAttack):
         bounds = self._bounds()
         if bounds is None or bounds[0] < 0 or bounds[1] > 1:
             raise ValueError(
-                f"torchattacks knows images in [0, 1] only, but clip={self.clip!r}. Scale X inside the Pipeline."
+                f"torchattacks supports images in [0, 1] only, but clip={self.clip!r}. Scale X inside the Pipeline."
             )
-        words = self._arguments(
+        params = self._arguments(
             cls,
             eps=eps,
             norm=self.norm.replace("l", "L", 1),
             n_classes=n_classes,
             seed=int(torch.randint(2**31 - 1, (1,))),
         )
-        attack = cls(model, **words)
+        attack = cls(model, **params)
         if goal.targeted:
             attack.set_mode_targeted_by_label(quiet=True)
         return attack(x, goal.label)

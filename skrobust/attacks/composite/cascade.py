@@ -1,4 +1,4 @@
-"""Several attacks in a row, each on the images that the ones before could not take."""
+"""Several attacks in a row, each on the images that survived those before it."""
 
 from numbers import Integral
 
@@ -15,8 +15,8 @@ from skrobust.attacks.gradient.fab import FAB
 class Cascade(GradientAttack):
     """AutoAttack's order of attack: APGD on cross-entropy, targeted APGD, targeted FAB, Square.
 
-    Each attack meets only the images that are still standing, and for each image the most harmful one found counts.
-    With AutoAttack's standard settings by default: 100 iterations, 9 rival classes, 5000 queries, one restart. For
+    Each attack meets only the images that remain, and the most harmful candidate of each image counts.
+    With AutoAttack's standard settings by default: 100 iterations, 9 other classes, 5000 queries, one restart. For
     fewer than four classes the losses that need more are plain differences of scores.
 
     Parameters
@@ -33,7 +33,7 @@ class Cascade(GradientAttack):
     n_queries : int, default=5000
         Queries of Square of ``attacks=None``.
     n_targets : int, default=9
-        Rival classes of the targeted attacks of ``attacks=None``.
+        Other classes of the targeted attacks of ``attacks=None``.
     image_shape : tuple or None, default=None
         For Square, see there.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
@@ -46,7 +46,7 @@ class Cascade(GradientAttack):
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -134,35 +134,37 @@ class Cascade(GradientAttack):
         else:
             for part in self.attacks:
                 if not isinstance(part, Attack):
-                    raise TypeError(f"attacks must hold attacks of skrobust.attacks, got {type(part).__name__}.")
+                    raise TypeError(f"attacks must contain attacks of skrobust.attacks, got {type(part).__name__}.")
             parts = [clone(part) for part in self.attacks]
         for part in parts:
-            part.set_params(**self._shared_words(part))
+            part.set_params(**self._shared_params(part))
             part._validate_params()
             if part.norm != self.norm:
                 raise ValueError(f"norm={self.norm!r}, but {type(part).__name__} is an attack in {part.norm}.")
         return parts
 
-    def _shared_words(self, part):
-        """This cascade's parameters under the names by which `part`, or the attack inside it, takes them."""
+    def _shared_params(self, part):
+        """This cascade's parameters that `part`, or the attack inside it, has, under their names there."""
         own = part.get_params()
-        words = ("eps", "norm", "clip", "mask", "perturb_all", "random_state", "gradient", "n_eot")
-        shared = {word: getattr(self, word) for word in words}
-        names = [(f"{inside}{word}", word) for inside in ("", "attack__") for word in shared]
-        return {name: shared[word] for name, word in names if name in own}
+        return {
+            f"{prefix}{name}": getattr(self, name)
+            for prefix in ("", "attack__")
+            for name in ("eps", "norm", "clip", "mask", "perturb_all", "random_state", "gradient", "n_eot")
+            if f"{prefix}{name}" in own
+        }
 
-    def _attackers(self, model, x, judge):
-        # Scores of all kinds of access would not compare: black boxes too are asked through the bridge.
-        pairs = [(part, seen) for part in self._parts() for seen in part._attackers(model, x, judge)]
+    def _models(self, model, x, oracle):
+        # Margins must compare: black-box attacks too get their scores through the bridge.
+        pairs = [(part, seen) for part in self._parts() for seen in part._models(model, x, oracle)]
         searches = [pair for pair in pairs if isinstance(pair[1], Corners)]
-        return [pair for pair in pairs if pair not in searches[1:]]  # the same for every part
+        return [pair for pair in pairs if pair not in searches[1:]]  # one corner search serves all parts
 
-    def _run_against(self, attacker, search):
-        part, seen = attacker
-        part._run_against(seen, search)
+    def _search_with(self, model, search):
+        self.search_batch(model, search)
 
-    def _run(self, attacker, search):
-        raise NotImplementedError  # each part runs by itself
+    def search_batch(self, model, search):
+        part, seen = model
+        part._search_with(seen, search)
 
     def _n_ticks(self, n_classes):
         return max(part._n_ticks(n_classes) for part in self._parts())

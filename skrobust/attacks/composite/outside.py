@@ -1,4 +1,4 @@
-"""The way into an attack of another library and back."""
+"""Base of the adapters to attacks of other libraries."""
 
 import importlib
 import inspect
@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.base import GradientAttack
 from skrobust.attacks.core.black_box import BlackBoxAttack
-from skrobust.attacks.core.models import ScoreVictim
+from skrobust.attacks.core.models import ScoreModel
 from skrobust.signals import SignalLayout
 from skrobust.signals.layout import channels_first_hint
 
@@ -24,11 +24,9 @@ ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 class OutsideAttack(GradientAttack):
     """Base of the adapters: a subclass says how its library is called.
 
-    What the library returns is projected on the ball and the box and judged by the model, as candidates of our own
-    attacks are.
+    The library's result is projected onto the ball and the box. The search then keeps it by its margin, as it does with
+    candidates of our own attacks.
     """
-
-    n_eot = 1
 
     _library = None
     _package = None
@@ -86,9 +84,9 @@ class OutsideAttack(GradientAttack):
         """Settings for reports; the name is the library's and the attack's."""
         told, options = super().describe(), self.options or {}
         told["name"] = f"{self._library} {self._attack_name()}"
-        told["n_iter"] = next((options[word] for word in ("max_iter", "steps") if word in options), None)
+        told["n_iter"] = next((options[name] for name in ("max_iter", "steps") if name in options), None)
         told["n_restarts"] = next(
-            (options[word] for word in ("num_random_init", "n_restarts") if word in options), None
+            (options[name] for name in ("num_random_init", "n_restarts") if name in options), None
         )
         if not self._needs_gradient():
             told["gradient"] = None
@@ -110,43 +108,43 @@ class OutsideAttack(GradientAttack):
         if not isinstance(self.attack, str):
             return self.attack
         if not isinstance(getattr(namespace, self.attack, None), type):
-            raise ValueError(f"attack={self.attack!r} is no attack of {self._namespace}.")
+            raise ValueError(f"attack={self.attack!r} is not an attack of {self._namespace}.")
         return getattr(namespace, self.attack)
 
-    def _judge(self, model, x):
+    def _oracle(self, model, x):
         if self._needs_gradient() or isinstance(model, torch.nn.Module):
-            return super()._judge(model, x)
-        return ScoreVictim(model, x)
+            return super()._oracle(model, x)
+        return ScoreModel(model, x)
 
-    def _attackers(self, model, x, judge):
-        return super()._attackers(model, x, judge) if self._needs_gradient() else [judge]
+    def _models(self, model, x, oracle):
+        return super()._models(model, x, oracle) if self._needs_gradient() else [oracle]
 
-    def _run(self, attacker, search):
-        index = search.standing()
+    def search_batch(self, model, search):
+        index = search.remaining()
         radius = search.ball.radius[index]
-        # The libraries know one radius for all images.
+        # The libraries take one radius for all images.
         for eps in radius.unique().tolist():
-            self._run_within(attacker, search, index[radius == eps], eps)
+            self._generate_within(model, search, index[radius == eps], eps)
         search.progress.update()
 
-    def _run_within(self, attacker, search, index, eps):
+    def _generate_within(self, model, search, index, eps):
         ball, goal = search.ball[index], search.goal[index]
         view = _View(tuple(ball.x.shape[1:]), self.image_shape)
-        n_classes = len(attacker.classes(ball.x))
+        n_classes = len(model.classes(ball.x))
         with _globally_seeded():
-            found = self._generate(_Answers(attacker, view, ball.x), view.outward(ball.x), goal, n_classes, eps)
+            found = self._generate(_Answers(model, view, ball.x), view.outward(ball.x), goal, n_classes, eps)
         found = view.inward(torch.as_tensor(found, device=ball.x.device).detach().to(ball.x.dtype))
         candidates = ball.project(torch.where(torch.isfinite(found), found, ball.x))
-        search.offer(index, candidates, attacker.scores(candidates))
+        search.offer(index, candidates, model.scores(candidates))
 
     @abstractmethod
     def _generate(self, model, x, goal, n_classes, eps):
-        """What the library makes of the images `x`, laid out as its own images are, within `eps`."""
+        """The library's result on the images `x`, in its own layout, within `eps`."""
 
     def _arguments(self, cls, **proposed):
         """`options`, and those of the proposed arguments that the class takes and that `options` leave open."""
         taken = inspect.signature(cls.__init__).parameters
-        return {**{word: value for word, value in proposed.items() if word in taken}, **(self.options or {})}
+        return {**{name: value for name, value in proposed.items() if name in taken}, **(self.options or {})}
 
     def _bounds(self):
         """Lowest and highest valid value of any feature, or None; the projection knows them feature by feature."""
@@ -172,33 +170,33 @@ class _View:
 
 
 class _Answers(torch.nn.Module):
-    """A victim as the torch module that other libraries want.
+    """The attacked model as the torch module that other libraries expect.
 
-    The model is no submodule of it, since they reset gradients, dtypes and modes of whatever they find inside.
+    The model is not a submodule, because the libraries reset gradients, dtypes and modes of submodules.
     """
 
-    def __init__(self, victim, view, like):
+    def __init__(self, model, view, like):
         super().__init__()
-        self._victim, self._view = victim, view
-        # From the first parameter they read the device.
+        self._model, self._view = model, view
+        # The libraries read the device from the first parameter.
         self._device = torch.nn.Parameter(like.new_empty(0), requires_grad=False)
         self.eval()
 
     def forward(self, x):
-        return _Ask.apply(x, self._victim, self._view)
+        return _Ask.apply(x, self._model, self._view)
 
 
 class _Ask(torch.autograd.Function):
-    """Scores of a victim, whose backward pass reaches the images and no parameter of the model."""
+    """Scores of the model; the backward pass reaches the images but no parameter of the model."""
 
     @staticmethod
-    def forward(ctx, x, victim, view):
+    def forward(ctx, x, model, view):
         seen = x.detach()
         if not ctx.needs_input_grad[0]:
-            return victim.scores(view.inward(seen))
+            return model.scores(view.inward(seen))
         with torch.enable_grad():
             seen.requires_grad_(True)
-            scores = victim.differentiable_scores(view.inward(seen))
+            scores = model.differentiable_scores(view.inward(seen))
         ctx.pair = seen, scores
         return scores.detach()
 

@@ -1,4 +1,4 @@
-"""Where an attack may go: the norm ball around each image, cut by the box of valid values."""
+"""The admissible set of an attack: the norm ball around each image, cut by the box of valid values."""
 
 import math
 
@@ -23,8 +23,11 @@ def vector_norm(delta, norm):
 
 
 class Ball:
-    """The set that the attacked images stay in, *exactly*: what is stored in the dtype of `x` differs from `x` by at
-    most `eps`, when the difference is taken in float64, and lies in the box.
+    """The admissible set of each image: its norm ball, cut by the box of valid values and the mask.
+
+    The set is kept *exactly*: each point, stored in the dtype of `x`, differs from `x` by at most `eps` in float64, and
+    lies in the box. ``ball[index]`` holds the sets of some of the images. An attack's author uses ``ball.project(y)``,
+    ``ball.farthest(gradient)``, ``ball.direction(y, gradient)``, ``ball.step(None, n_iter)`` and the attributes.
 
     Parameters
     ----------
@@ -41,12 +44,14 @@ class Ball:
     Attributes
     ----------
     eps : Tensor of the dtype of `x`, broadcastable to it
-    radius, reach : Tensor of float64 of shape (n_samples,)
-        The largest eps of each sample, and the norm to aim at so that rounding does not lead out of the ball.
+    radius : Tensor of float64 of shape (n_samples,)
+        Largest eps of each sample.
+    rounded_radius : Tensor of float64 of shape (n_samples,)
+        Slightly below `radius`: a perturbation of this norm stays in the ball after rounding.
     low, high : Tensor of the shape of `x`
         The ends of each feature's range.
     box : Box
-        With the mask: features that may not change have no room.
+        With the mask: where it is False, lowest and highest value are that of `x`.
     """
 
     def __init__(self, x, eps, norm, box=None, mask=None):
@@ -59,15 +64,15 @@ class Ball:
         # In every norm no feature moves by more than eps.
         high, low = _stored(x, eps.expand(x.shape)), _stored(x, -eps.expand(x.shape))
         low, high = torch.maximum(low, self.box.low), torch.minimum(high, self.box.high)
-        # Data a rounding error outside the box stay where they are.
+        # Features a rounding error outside the box keep their value.
         empty = low > high
         self.low, self.high = torch.where(empty, x, low), torch.where(empty, x, high)
         if eps[0].numel() > 1:
-            self.box = Box(self.low, self.high)  # attacks that look for the nearest image know one radius an image
+            self.box = Box(self.low, self.high)  # FAB and others use one radius an image
         self.radius = eps.flatten(1).amax(1)
         # A sum over n features may be rounded by n units in the last place, in whatever order it is taken: so far
         # below eps, it is at most eps in any.
-        self.reach = self.radius * (1 - max(1, x[0].numel()) * 2.3e-16)
+        self.rounded_radius = self.radius * (1 - max(1, x[0].numel()) * 2.3e-16)
 
     @property
     def eps(self):
@@ -77,7 +82,7 @@ class Ball:
         """The ball of some of the samples."""
         part = object.__new__(Ball)
         part.__dict__.update(self.__dict__)
-        for name in ("x", "low", "high", "box", "_eps", "radius", "reach"):
+        for name in ("x", "low", "high", "box", "_eps", "radius", "rounded_radius"):
             setattr(part, name, getattr(self, name)[index])
         return part
 
@@ -97,7 +102,7 @@ class Ball:
         inside = ((y >= self.low) & (y <= self.high)).flatten(1).all(1)
         if self.norm == "linf":
             return inside
-        return inside & (vector_norm(y.double() - self.x.double(), self.norm) <= self.reach)
+        return inside & (vector_norm(y.double() - self.x.double(), self.norm) <= self.rounded_radius)
 
     def project(self, y):
         """The point of the set nearest to `y` in the Euclidean norm."""
@@ -107,16 +112,16 @@ class Ball:
         magnitude = wanted.abs()
         capped = torch.minimum(magnitude, cap)
         order = 2 if self.norm == "l2" else 1
-        outside = torch.linalg.vector_norm(capped, ord=order, dim=1) > self.reach
-        reach = self.reach[outside]
+        outside = torch.linalg.vector_norm(capped, ord=order, dim=1) > self.rounded_radius
+        radius = self.rounded_radius[outside]
         if bool(outside.any()):
-            far, room = magnitude[outside], cap[outside]
+            outer, outer_cap = magnitude[outside], cap[outside]
             if self.norm == "l2":
-                scale = capped_scale(far, room, reach).clamp_max(1)
-                capped[outside] = torch.minimum(far * scale[:, None], room)
+                scale = capped_scale(outer, outer_cap, radius).clamp_max(1)
+                capped[outside] = torch.minimum(outer * scale[:, None], outer_cap)
             else:
-                shift = capped_shift(far, room, reach)
-                capped[outside] = torch.minimum((far - shift[:, None]).clamp_min(0), room)
+                shift = capped_shift(outer, outer_cap, radius)
+                capped[outside] = torch.minimum((outer - shift[:, None]).clamp_min(0), outer_cap)
         return self._land(capped, wanted)
 
     def farthest(self, gradient):
@@ -128,14 +133,14 @@ class Ball:
         wanted, cap = self._wanted(gradient / wide(peak, gradient))
         magnitude = wanted.abs()
         if self.norm == "l2":
-            scale = capped_scale(magnitude, cap, self.reach)
+            scale = capped_scale(magnitude, cap, self.rounded_radius)
             # 0 * inf where a feature has no gradient and the caps of the others bind.
             capped = torch.minimum(torch.nan_to_num(magnitude * scale[:, None], nan=0.0), cap)
         else:
             order = magnitude.argsort(dim=1, descending=True)
-            room = torch.where(magnitude > 0, cap, 0).gather(1, order)
-            spent = room.cumsum(1) - room
-            filled = torch.minimum((self.reach[:, None] - spent).clamp_min(0), room)
+            ordered_cap = torch.where(magnitude > 0, cap, 0).gather(1, order)
+            spent = ordered_cap.cumsum(1) - ordered_cap
+            filled = torch.minimum((self.rounded_radius[:, None] - spent).clamp_min(0), ordered_cap)
             capped = torch.zeros_like(filled).scatter_(1, order, filled)
         return self._land(capped, wanted)
 

@@ -1,4 +1,4 @@
-"""What all attacks share: their words, and the way from X to the worst X found."""
+"""Shared parameters, and the attack loop over batches."""
 
 import abc
 from numbers import Integral, Real
@@ -13,14 +13,14 @@ from skrobust.signals import batch_slices
 
 from .ball import NORMS, Ball
 from .corners import Corners
-from .images import give_back, in_words, read_box, read_images, read_labels, read_mask, read_radius
+from .images import read_box, read_images, read_labels, read_mask, read_radius, restore_type, summarize
 from .losses import LOSSES, Goal
-from .models import ModuleVictim
+from .models import GradientModel
 from .refinement import N_PROJECTIONS
 from .search import Search
 from .streams import ImageStreams
 
-# The backward passes of `gradient="worst"`, most direct first: lost images leave before the next.
+# The backward passes of `gradient="worst"`, most direct first; each runs on the images that remain.
 _WORST = ("exact", "identity", "projection", "smooth")
 # Backward passes of the attacks that move in steps and so can follow the projection.
 FOLLOWING = StrOptions({*_WORST, "iterated", "skip", "worst"})
@@ -39,17 +39,53 @@ class _ThreatModel:
 
 
 class Attack(BaseEstimator, metaclass=abc.ABCMeta):
-    """Base of all attacks: a subclass says how it searches one batch.
+    """Base of all attacks.
+
+    Derive an attack of your own from `GradientAttack` or `BlackBoxAttack`. Define ``__init__`` with `eps` and the
+    parameters that you need, and `search_batch`, which searches one batch. Everything else is inherited: input and
+    output types, labels, batches, random streams, targeted attacks, and the worst case per image.
+
+    Parameters that ``__init__`` does not take keep the class's values listed below. A subclass may list the allowed
+    types of its own parameters in ``_parameter_constraints``, as estimators of scikit-learn do.
 
     Attributes
     ----------
+    norm : {"linf", "l2", "l1"}, default="linf"
+        Norm of the ball.
+    clip : pair or None, default=(0, 1)
+        Range of valid values.
+    mask : array-like of bool or None, default=None
+        Features that may change.
+    perturb_all : bool, default=False
+        Attack misclassified images too.
+    batch_size : int or None, default=None
+    random_state : int, RandomState instance or None, default=None
+    device : str, torch.device or None, default=None
+    verbose : int, default=0
+    keep : {"best", "last"}, default="best"
+        Iterates that count, see `PGD`.
     threat_model : {"white box", "semi-white box", "black box", "transfer"}
         What the attacker knows.
+
+    See Also
+    --------
+    Search : What `search_batch` reads, and where it offers candidates.
+    GradientModel : The model that a `GradientAttack` attacks.
+    ScoreModel : The model that a `BlackBoxAttack` attacks.
     """
+
+    norm = "linf"
+    clip = (0, 1)
+    mask = None
+    perturb_all = False
+    batch_size = None
+    random_state = None
+    device = None
+    verbose = 0
+    keep = "best"
 
     _threat_model = "white box"
     threat_model = _ThreatModel()
-    keep = "best"
 
     _parameter_constraints = {
         "eps": [Interval(Real, 0, None, closed="left"), "array-like", torch.Tensor],
@@ -73,10 +109,10 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
             In the layout that the model takes; float32 stays float32, anything else becomes float64.
         y : array-like of shape (n_samples,)
-            True labels. Images that the model already gets wrong (or, with `y_target`, as wanted) are returned
-            unchanged, unless ``perturb_all=True``.
+            True labels. Misclassified images (with `y_target`: images of which the model predicts the target class) are
+            returned unchanged, unless ``perturb_all=True``.
         y_target : array-like of shape (n_samples,) or None, default=None
-            Labels that the attacker wants the model to give. None: any wrong one will do.
+            Labels that the model should predict for X_adv. None: any wrong label is a success.
 
         Returns
         -------
@@ -89,42 +125,42 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         skrobust.bridge.NoGradientError
             If the attack needs gradients and the model has none.
         ValueError
-            If X lies outside `clip`, y holds no class of the model, `clip`, `mask` or `eps` do not fit X, or X is a
+            If X lies outside `clip`, y contains no class of the model, `clip`, `mask` or `eps` do not fit X, or X is a
             data frame whose columns the model would refuse.
         """
         self._validate_params()
-        with torch.inference_mode(False):  # a caller's inference mode would leave no gradients
+        with torch.inference_mode(False):  # the caller's inference mode would disable gradients
             x = read_images(X, name=type(self).__name__, device=self.device, model=model)
             box = read_box(self.clip, x)
             streams = ImageStreams(self.random_state)
             with streams.torch_seeded(x.device):
-                return give_back(self._perturb(model, x, y, y_target, box, streams), X)
+                return restore_type(self._perturb(model, x, y, y_target, box, streams), X)
 
     def _perturb(self, model, x, y, y_target, box, streams):
-        judge = self._judge(model, x)
-        classes = judge.classes(x)
-        wanted = read_labels(y, classes, len(x), what="y")
+        oracle = self._oracle(model, x)
+        classes = oracle.classes(x)
+        label = read_labels(y, classes, len(x), what="y")
         if y_target is not None:
-            wanted = read_labels(y_target, classes, len(x), what="y_target")
-            if (wanted < 0).any():
-                raise ValueError("y_target holds labels that are not among the model's classes_.")
+            label = read_labels(y_target, classes, len(x), what="y_target")
+            if (label < 0).any():
+                raise ValueError("y_target contains labels that are not in the model's classes_.")
         radius = read_radius(self._radius(), x, self._ball_norm())
         mask = read_mask(self.mask, x)
-        known = np.flatnonzero((wanted >= 0) & _can_move(x, radius, mask))
-        if not len(known):
+        attackable = np.flatnonzero((label >= 0) & _can_move(x, radius, mask))
+        if not len(attackable):
             return x
-        attackers = self._attackers(model, x, judge)
+        models = self._models(model, x, oracle)
         result = x.clone()
-        n_passes = len(attackers) * self._n_ticks(len(classes))
+        n_passes = len(models) * self._n_ticks(len(classes))
         bytes_per_sample = _BYTES_PER_VALUE * max(1, x[0].numel()) * self._n_copies(len(classes))
-        batches = list(batch_slices(len(known), bytes_per_sample, self.batch_size))
+        batches = list(batch_slices(len(attackable), bytes_per_sample, self.batch_size))
         bar = tqdm(total=len(batches) * n_passes, desc=type(self).__name__, disable=not self.verbose)
         with bar as progress:
             for done, batch in enumerate(batches):
-                images = known[batch]
+                images = attackable[batch]
                 at = torch.as_tensor(images, device=x.device)
                 part = x[at]
-                goal = Goal(torch.as_tensor(wanted[images], device=x.device), targeted=y_target is not None)
+                goal = Goal(torch.as_tensor(label[images], device=x.device), targeted=y_target is not None)
                 ball = Ball(part, _rows(radius, at), self._ball_norm(), box[at], _rows(mask, at))
                 search = Search(
                     part,
@@ -132,14 +168,14 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
                     ball,
                     images,
                     streams,
-                    judge,
+                    oracle,
                     progress,
                     nearest=bool(torch.isinf(radius).any()),
-                    spare_wrong=not self.perturb_all,
-                    start_counts=self.keep == "best",
+                    skip_misclassified=not self.perturb_all,
+                    include_start=self.keep == "best",
                 )
-                for attacker in attackers:
-                    self._run_against(attacker, search)
+                for seen in models:
+                    self._search_with(seen, search)
                 result[at] = search.best
                 progress.update((done + 1) * n_passes - progress.n)
         return result
@@ -151,39 +187,52 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         -------
         dict
             Always with the keys name, threat_model, norm, eps, n_iter, n_restarts, gradient and random_state (None
-            where the attack has no such thing), then the attack's other settings. Arrays in words, with a checksum.
+            where the attack has no such setting), then the attack's other settings. Arrays as their shape, range and
+            checksum.
         """
         settings = self.get_params(deep=False)
-        for word in ("batch_size", "device", "verbose"):
-            settings.pop(word, None)
+        for name in ("batch_size", "device", "verbose"):
+            settings.pop(name, None)
         shown = {"name": type(self).__name__, "threat_model": self.threat_model, "norm": self.norm}
-        for word in ("eps", "n_iter", "n_restarts", "gradient", "random_state"):
-            shown[word] = settings.pop(word, getattr(self, word, None))
+        for name in ("eps", "n_iter", "n_restarts", "gradient", "random_state"):
+            shown[name] = settings.pop(name, getattr(self, name, None))
         settings.pop("norm", None)
-        for word in ("eps", "mask"):
-            if word in (told := shown if word in shown else settings):
-                told[word] = in_words(told[word])
+        for name in ("eps", "mask"):
+            if name in (told := shown if name in shown else settings):
+                told[name] = summarize(told[name])
         if shown["gradient"] == "iterated":
             settings["n_projections"] = N_PROJECTIONS
         if settings.get("clip") is not None:
-            settings["clip"] = tuple(map(in_words, settings["clip"]))
+            settings["clip"] = tuple(map(summarize, settings["clip"]))
         return {**shown, **settings}
 
     @abc.abstractmethod
-    def _run(self, attacker, search):
-        """Search one batch: take ``search.standing()``, put candidates to ``search.offer``."""
+    def search_batch(self, model, search):
+        """Search one batch; the one method that an attack of your own defines.
+
+        Called once a batch for each backward pass of `gradient`, while images remain. Return nothing: the result of
+        the batch is the candidates that the search keeps.
+
+        Parameters
+        ----------
+        model : GradientModel or ScoreModel
+            The attacked model, as this attack may see it.
+        search : Search
+            The images, their goals and admissible sets. Take ``search.remaining()``, compute candidates, and call
+            ``search.offer``.
+        """
 
     @abc.abstractmethod
-    def _judge(self, model, x):
-        """The model that answers."""
+    def _oracle(self, model, x):
+        """The attacked model, whose scores decide how harmful a candidate is."""
 
-    def _attackers(self, model, x, judge):
-        """The model as the attacker sees it; several where several ways of seeing it are tried."""
-        return [judge]
+    def _models(self, model, x, oracle):
+        """The model as this attack may see it, once for each backward pass that is tried."""
+        return [oracle]
 
-    def _run_against(self, attacker, search):
-        if len(search.standing()):
-            self._run(attacker, search)
+    def _search_with(self, model, search):
+        if len(search.remaining()):
+            self.search_batch(model, search)
 
     def _radius(self):
         return self.eps
@@ -192,7 +241,7 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         return self.norm
 
     def _n_ticks(self, n_classes):
-        """Ticks of the progress bar for one batch and one attacker."""
+        """Ticks of the progress bar for one batch and one model."""
         return 1
 
     def _n_copies(self, n_classes):
@@ -201,7 +250,21 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
 
 
 class GradientAttack(Attack):
-    """Base of the attacks that need gradients, which they get through `skrobust.as_module`."""
+    """Base of the attacks that need gradients, which they get through `skrobust.as_module`.
+
+    The `model` of `search_batch` is a `GradientModel`. With ``gradient="worst"`` the batch is searched once for each
+    backward pass. See `Attack` for what a subclass defines.
+
+    Attributes
+    ----------
+    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
+        Backward pass of front ends.
+    n_eot : int, default=1
+        Passes over which a randomised model is averaged.
+    """
+
+    gradient = "exact"
+    n_eot = 1
 
     _parameter_constraints = {
         **Attack._parameter_constraints,
@@ -209,28 +272,28 @@ class GradientAttack(Attack):
         "n_eot": [Interval(Integral, 1, None, closed="left")],
     }
 
-    def _judge(self, model, x):
-        return ModuleVictim(model, "exact", x, self.n_eot, through_arrays=self.gradient == "worst")
+    def _oracle(self, model, x):
+        return GradientModel(model, "exact", x, self.n_eot, through_arrays=self.gradient == "worst")
 
-    def _attackers(self, model, x, judge):
+    def _models(self, model, x, oracle):
         modes = _WORST if self.gradient == "worst" else (self.gradient,)
-        victims = [judge if mode == "exact" else judge.seen_with(mode) for mode in modes]
-        # Without a front end all backward passes are one.
-        return victims[:1] if len(victims) > 1 and _alike(victims, x) else victims
+        models = [oracle if mode == "exact" else oracle.seen_with(mode) for mode in modes]
+        # Without a front end all backward passes are the same.
+        return models[:1] if len(models) > 1 and _alike(models, x) else models
 
-    def _run_against(self, attacker, search):
-        if attacker.gradient_mode != "skip":
-            super()._run_against(attacker, search)
+    def _search_with(self, model, search):
+        if model.gradient_mode != "skip":
+            super()._search_with(model, search)
             return
-        # Who does not know the front end cannot ask the defended model which of his images works best.
-        if len(search.standing()):
-            index, inner = search.rehearse(attacker)
-            self._run(attacker, inner)
-            search.offer(index, inner.best, search.judge.scores(inner.best))
+        # Without knowledge of the front end, the attack cannot ask the defended model which candidate is best.
+        if len(search.remaining()):
+            index, inner = search.with_oracle(model)
+            self.search_batch(model, inner)
+            search.offer(index, inner.best, search.oracle.scores(inner.best))
 
 
 class AscentAttack(GradientAttack):
-    """Base of the attacks that climb one of the losses in steps."""
+    """Base of the attacks that maximise one of the losses in steps."""
 
     _parameter_constraints = {
         **GradientAttack._parameter_constraints,
@@ -240,18 +303,18 @@ class AscentAttack(GradientAttack):
         "loss": [StrOptions(set(LOSSES))],
     }
 
-    def _attackers(self, model, x, judge):
-        attackers = super()._attackers(model, x, judge)
-        # Where the model is constant nearly everywhere there is nothing to climb, whatever stands in for the slope.
-        if len(attackers) > 1 and self._ball_norm() == "linf" and _constant(attackers[0], x):
-            attackers.append(Corners(attackers[-1]))
-        return attackers
+    def _models(self, model, x, oracle):
+        models = super()._models(model, x, oracle)
+        # A model that is constant nearly everywhere has no useful gradient, in any backward pass.
+        if len(models) > 1 and self._ball_norm() == "linf" and _constant(models[0], x):
+            models.append(Corners(models[-1]))
+        return models
 
-    def _run_against(self, attacker, search):
-        if not isinstance(attacker, Corners):
-            super()._run_against(attacker, search)
-        elif len(search.standing()):
-            attacker.run(search)
+    def _search_with(self, model, search):
+        if not isinstance(model, Corners):
+            super()._search_with(model, search)
+        elif len(search.remaining()):
+            model.run(search)
 
     def _n_ticks(self, n_classes):
         return self.n_restarts * self.n_iter
@@ -264,20 +327,20 @@ def _probes(x):
     return torch.cat([few, (few + mixed) / 2, mixed])
 
 
-def _gradient_at_probes(victim, x):
-    # Of the two best scores: the best alone may be constant where the model only lowers the others.
-    return victim.gradient(_probes(x), lambda scores: scores.topk(2, dim=1).values @ scores.new_tensor([1.0, -1.0]))[0]
+def _gradient_at_probes(model, x):
+    # Difference of the two best scores: the best alone may be constant where only the others change.
+    return model.gradient(_probes(x), lambda scores: scores.topk(2, dim=1).values @ scores.new_tensor([1.0, -1.0]))[0]
 
 
-def _alike(victims, x):
-    """Whether the victims' gradients are the same, to the last bit."""
-    first, *others = (_gradient_at_probes(victim, x) for victim in victims)
+def _alike(models, x):
+    """Whether the models' gradients are equal, bit by bit."""
+    first, *others = (_gradient_at_probes(model, x) for model in models)
     return all(torch.equal(first, other) for other in others)
 
 
-def _constant(victim, x):
-    """Whether the victim has no gradient anywhere."""
-    return not bool(_gradient_at_probes(victim, x).any())
+def _constant(model, x):
+    """Whether the model's gradient is zero at all probes."""
+    return not bool(_gradient_at_probes(model, x).any())
 
 
 def _rows(values, index):

@@ -3,19 +3,21 @@
 import torch
 
 from .base import Attack
-from .models import ModuleVictim, ScoreVictim
+from .models import GradientModel, ScoreModel
 
 
 class BlackBoxAttack(Attack):
-    """Base of the attacks that only ask the model for its answers: any classifier will do.
+    """Base of the attacks that need scores or labels only: they attack any classifier.
 
-    scikit-learn models answer through their own methods, torch networks as they are.
+    The `model` of `search_batch` has a method ``scores(x)``. It is a `ScoreModel` for classifiers of scikit-learn and
+    a `GradientModel` for torch networks, whose gradients such an attack does not use. See `Attack` for what a subclass
+    defines.
     """
 
     _threat_model = "black box"
     _labels_only = False
 
-    def _judge(self, model, x):
+    def _oracle(self, model, x):
         if isinstance(model, torch.nn.Module):
-            return ModuleVictim(model, "exact", x)
-        return ScoreVictim(model, x, labels_only=self._labels_only)
+            return GradientModel(model, "exact", x)
+        return ScoreModel(model, x, labels_only=self._labels_only)

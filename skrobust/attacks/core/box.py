@@ -1,4 +1,4 @@
-"""Where values may lie: the valid range and the mask, of all images or of each."""
+"""The box of valid values: range and mask, of all images or of each."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The one ascent that all iterative gradient attacks share."""
+"""Projected ascent, shared by the iterative gradient attacks."""
 
 import torch
 
@@ -6,19 +6,19 @@ from .refinement import refined_gradient
 from .shapes import wide
 
 
-def climb(attacker, ball, x, loss, offer, *, n_iter, step_size, progress, momentum=0.0, anneal=False):
+def climb(model, ball, x, loss, offer, *, n_iter, step_size, progress, momentum=0.0, anneal=False):
     """Ascend `loss` from `x` by projected steps.
 
     Parameters
     ----------
-    attacker : ModuleVictim
+    model : GradientModel
     ball : Ball of n_samples
     x : Tensor of shape (n_samples, ...)
         Starting points.
     loss : callable
         ``loss(scores, at)``: one value for each of the samples `at`.
     offer : callable
-        ``offer(at, x, scores)``, called with every iterate, says which of the samples `at` are to go on.
+        ``offer(at, x, scores)``, called with every iterate, returns which of the samples `at` continue.
     n_iter : int
     step_size : float or None
         See `Ball.step`.
@@ -31,16 +31,16 @@ def climb(attacker, ball, x, loss, offer, *, n_iter, step_size, progress, moment
     Returns
     -------
     Tensor
-        The last iterates of those that went on to the end.
+        The last iterates of the samples that continued to the end.
     """
     at = torch.arange(len(x), device=x.device)
     velocity = None
     for k in range(n_iter):
         if anneal:
-            attacker.anneal(k / n_iter)
+            model.anneal(k / n_iter)
         step = ball.step(step_size, n_iter)
         gradient, scores = refined_gradient(
-            attacker,
+            model,
             x,
             lambda scores, at=at: loss(scores, at),
             lambda gradient, x=x, ball=ball, step=step: ball.project(x + step * ball.direction(x, gradient)),
@@ -59,5 +59,5 @@ def climb(attacker, ball, x, loss, offer, *, n_iter, step_size, progress, moment
             velocity = gradient if velocity is None else momentum * velocity + gradient
             gradient = velocity
         x = ball.project(x + step * ball.direction(x, gradient))
-    offer(at, x, attacker.scores(x))
+    offer(at, x, model.scores(x))
     return x

@@ -19,19 +19,19 @@ def read_images(X, *, name, device=None, model=None):
     Raises
     ------
     ValueError
-        If X is no array of finite numbers, or a data frame that `model` would refuse.
+        If X is not an array of finite numbers, or is a data frame that `model` would refuse.
     """
     check_feature_names(model, X)
     if is_tensor(X):
         values = check_tensor(X, name=name).detach()
         return values.to(device if device is not None else values.device).clone()
     values = check_array(X, dtype=[np.float64, np.float32], allow_nd=True, input_name="X", estimator=name)
-    # torch knows no negative strides.
+    # torch does not support negative strides.
     return torch.tensor(np.ascontiguousarray(values), device=device)
 
 
-def in_words(value):
-    """Arrays as words: their shape, range and a checksum, by which figures are told apart; other values as they are."""
+def summarize(value):
+    """An array's shape, range and checksum as text, which tells arrays apart in reports; other values unchanged."""
     if np.ndim(value) == 0:
         return value
     values = np.ascontiguousarray(value.detach().cpu().numpy() if is_tensor(value) else value)
@@ -41,8 +41,8 @@ def in_words(value):
     return f"{values.min():.4g} to {values.max():.4g} in an array of shape {values.shape}, checksum {checksum}"
 
 
-def give_back(x, X):
-    """`x` as what `X` was: a tensor on its device, a data frame, or an ndarray."""
+def restore_type(x, X):
+    """`x` in the type of `X`: a tensor on its device, a data frame, or an ndarray."""
     if is_tensor(X):
         return x.to(X.device)
     if hasattr(X, "iloc"):
@@ -51,12 +51,12 @@ def give_back(x, X):
 
 
 def read_labels(y, classes, n_samples, *, what):
-    """Positions of the labels in `classes`; -1 for labels that the model does not know.
+    """Positions of the labels in `classes`; -1 for labels that are not classes of the model.
 
     Raises
     ------
     ValueError
-        If the lengths differ, or the model knows none of the labels.
+        If the lengths differ, or none of the labels is a class of the model.
     """
     labels = y.detach().cpu().numpy() if is_tensor(y) else y
     labels = column_or_1d(labels)
@@ -68,8 +68,8 @@ def read_labels(y, classes, n_samples, *, what):
     found = np.array([position.get(label, -1) for label in labels.tolist()], dtype=np.int64)
     if (found < 0).all():
         raise ValueError(
-            f"{what} holds none of the model's classes: {what} begins with {labels[:3].tolist()}, classes_ with "
-            f"{classes[:3].tolist()}. Pass the labels in the form in which the model was fitted."
+            f"{what} contains none of the model's classes: {what} begins with {labels[:3].tolist()}, classes_ with "
+            f"{classes[:3].tolist()}. Pass labels of the type with which the model was fitted."
         )
     return found
 
@@ -80,7 +80,7 @@ def read_box(clip, x):
     Raises
     ------
     ValueError
-        If `clip` is no range, or X does not lie in it.
+        If `clip` is not a range, or X does not lie in it.
     """
     if clip is None:
         return Box.of(None, x)
@@ -108,7 +108,7 @@ def read_mask(mask, x):
     Raises
     ------
     ValueError
-        If `mask` is no array of bool, or does not fit X.
+        If `mask` is not an array of bool, or does not fit X.
     """
     if mask is None:
         return None
@@ -144,12 +144,12 @@ def read_radius(eps, x, norm):
     values = values.reshape(*[1] * (x.ndim - values.ndim), *values.shape)
     if norm != "linf" and values[0].numel() > 1:
         raise ValueError(
-            f"norm={norm!r} has one eps an image, but eps has shape {tuple(values.shape)}. One a feature is for "
-            "norm='linf'; to keep features as they are, pass mask=."
+            f"norm={norm!r} has one eps an image, but eps has shape {tuple(values.shape)}. Pass one eps a feature "
+            "with norm='linf' only; to fix features, pass mask=."
         )
     finite = torch.isfinite(values)
     if bool(finite.any()) and not bool(finite.all()):
-        raise ValueError("eps must be finite for all images, or infinite for all: attack the two kinds one by one.")
+        raise ValueError("eps must be finite for all images or infinite for all. Attack the two groups separately.")
     return values
 
 
@@ -159,8 +159,8 @@ def _one_an_image(eps, x):
     if x.ndim == 2 and len(eps) == n_features > 1:
         if len(eps) == n_samples:
             raise ValueError(
-                f"eps of shape ({len(eps)},) may mean one number an image or one a feature, since X has as many of "
-                "both. Pass eps[:, None] for one an image, eps[None] for one a feature."
+                f"eps of shape ({len(eps)},) may mean one number an image or one a feature, since X has equal "
+                "numbers of both. Pass eps[:, None] for one an image, eps[None] for one a feature."
             )
         return eps
     if len(eps) != n_samples:

@@ -1,4 +1,4 @@
-"""What attacks climb: functions of the class scores, higher where the attacker is better off."""
+"""Losses that attacks maximise: functions of the class scores, higher for more harmful images."""
 
 import torch
 
@@ -48,18 +48,18 @@ def dlr(scores, label):
     return _ratio(margin(scores, label), top[:, 0] - top[:, 2])
 
 
-def rival_difference(scores, label, rival):
-    """``s_i - s_y`` for one rival class i a sample."""
-    return _at(scores, rival) - _at(scores, label)
+def class_difference(scores, label, other):
+    """``s_i - s_y`` for one other class i a sample."""
+    return _at(scores, other) - _at(scores, label)
 
 
-def rival_dlr(scores, label, rival):
+def targeted_dlr(scores, label, other):
     """Targeted difference of logits ratio; fewer than four classes: the plain difference."""
     if scores.shape[1] < 4:
-        return rival_difference(scores, label, rival)
+        return class_difference(scores, label, other)
     top = scores.topk(4, dim=1).values
     scale = top[:, 0] - (top[:, 2] + top[:, 3]) / 2
-    return _ratio(rival_difference(scores, label, rival), scale)
+    return _ratio(class_difference(scores, label, other), scale)
 
 
 def _ratio(difference, scale):
@@ -72,12 +72,15 @@ LOSSES = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
 
 
 class Goal:
-    """What is wanted of each image: to leave its class, or to be taken for a given other one.
+    """Goal of each image: another class than `label`, or for targeted attacks `label` itself.
+
+    ``goal[index]`` holds the goals of some of the images. An attack's author uses ``goal.margin(scores)`` or
+    ``goal.loss(scores, name)``, which attacks maximise, and ``goal.reached(scores)``.
 
     Parameters
     ----------
     label : Tensor of shape (n_samples,)
-        Class indices: the true ones, or those aimed at.
+        Class indices: the true classes, or the target classes.
     targeted : bool, default=False
     unit : Tensor of shape (n_samples,) or None, default=None
         Unit in which losses read the scores, see `measured_at`. None: 1.
@@ -94,7 +97,7 @@ class Goal:
         return Goal(self.label[index], self.targeted, None if self.unit is None else self.unit[index])
 
     def measured_at(self, scores):
-        """The goal whose losses read scores in units of a tenth of the gap that decides each image, at `scores`.
+        """A copy whose losses read scores in units of a tenth of each image's margin at `scores`.
 
         So no loss depends on the scale of the scores: logits of 1e20 would saturate a cross-entropy, and in logits of
         1e-20 it would see no difference between the classes. Networks trained on cross-entropy have gaps of about 10.
@@ -103,11 +106,14 @@ class Goal:
         return Goal(self.label, self.targeted, gap.clamp_min(torch.finfo(gap.dtype).tiny) / _GAP)
 
     def margin(self, scores):
-        """Above zero where the goal is reached."""
+        """Margin of shape (n_samples,), above zero exactly where the goal is reached.
+
+        ``max_{j != y} s_j - s_y`` for the true class y; for a target class y its negative.
+        """
         return self._sign * margin(scores, self.label)
 
     def loss(self, scores, name):
-        """The loss of `LOSSES` with that name, signed so that the attacker climbs."""
+        """The loss "cross_entropy", "margin" or "dlr" of shape (n_samples,), signed so that attacks maximise it."""
         return self._sign * LOSSES[name](self.scaled(scores), self.label)
 
     def scaled(self, scores):
@@ -120,6 +126,6 @@ class Goal:
         return (self.margin(scores) if margin is None else margin) > _ROUNDINGS * self.rounding(scores)
 
     def rounding(self, scores):
-        """One rounding of the two scores that decide: other classes, such as masked ones, have no say."""
+        """Rounding unit of the two scores in the margin; other classes, such as masked ones, do not matter."""
         best = _without(scores, self.label).amax(1)
         return torch.finfo(scores.dtype).eps * torch.maximum(best.abs(), _at(scores, self.label).abs())

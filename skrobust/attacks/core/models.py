@@ -1,4 +1,4 @@
-"""The model as an attack sees it: class scores, and for white-box attacks their gradients."""
+"""The attacked model: class scores, and for white-box attacks their gradients."""
 
 from contextlib import nullcontext
 
@@ -12,22 +12,29 @@ from skrobust.bridge.front_ends import identity_for_arrays
 _EXACT_FORWARD = ("exact", "identity", "projection", "iterated")
 
 
-class ModuleVictim:
-    """A model known through the bridge.
+class GradientModel:
+    """The model that a `GradientAttack` attacks: class scores and their gradients.
+
+    An attack's author uses ``model.scores(x)`` and ``model.gradient(x, objective)``. The `objective` maps scores of
+    shape (n_samples, n_classes) to one value a sample; ``goal.margin`` is one.
 
     Parameters
     ----------
     model : estimator, Pipeline or torch.nn.Module
     gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip"}
-        Backward pass of the front ends; "iterated" is "projection", with the same model without projection beside
-        it in `unprojected`. With "skip" also `scores` are those of the model without front ends: such an attacker
-        does not know what will answer.
+        Backward pass of the front ends. "iterated" is "projection", and `unprojected` holds the same model without
+        projection. With "skip" `scores`, too, are those of the model without front ends.
     like : Tensor
-        Its dtype and device are those to compute in.
+        Its dtype and device are used for all computations.
     n_eot : int, default=1
         Passes over which scores and gradients are averaged (expectation over transformation).
     through_arrays : bool, default=False
         Whether front ends that run on arrays have the identity as their backward pass in all modes.
+
+    Attributes
+    ----------
+    gradient_mode : str
+        The parameter `gradient`.
     """
 
     def __init__(self, model, gradient, like, n_eot=1, through_arrays=False):
@@ -39,45 +46,56 @@ class ModuleVictim:
         self.unprojected = self.seen_with("identity") if gradient == "iterated" else None
         backward = "projection" if gradient == "iterated" else gradient
         self._module = as_module(model, gradient=backward, dtype=like.dtype, device=like.device)
-        self._answers = gradient in _EXACT_FORWARD or gradient == "skip"
-        self._judge = self._module if self._answers else as_module(model, dtype=like.dtype, device=like.device)
+        self._own_scores = gradient in _EXACT_FORWARD or gradient == "skip"
+        self._forward = self._module if self._own_scores else as_module(model, dtype=like.dtype, device=like.device)
 
     def seen_with(self, gradient):
         """The same model with another backward pass."""
-        return ModuleVictim(self._model, gradient, self._like, self._n_eot, self._through_arrays)
+        return GradientModel(self._model, gradient, self._like, self._n_eot, self._through_arrays)
 
     def anneal(self, share):
-        """Tell front ends with a relaxed backward pass to sharpen it, from 0 to 1; None: as it was."""
+        """Sharpen the relaxed backward pass of front ends, `share` from 0 to 1; None: restore it."""
         for part in self._module.modules():
             if hasattr(part, "anneal"):
                 part.anneal(share)
 
     def classes(self, x):
-        """Labels in the order of the scores; `x` are some images."""
+        """Labels of the columns of `scores`; `x` are some images."""
         with torch.no_grad():
-            self._module(x[:1])  # a network's classes are known after its first pass
+            self._module(x[:1])  # sets the classes_ of a network
         return np.asarray(self._module.classes_)
 
     @torch.no_grad()
     def scores(self, x):
         """Class scores of shape (n_samples, n_classes)."""
-        return self._mean(self._judge, x)
+        return self._mean(self._forward, x)
 
     def differentiable_scores(self, x):
-        """What `scores` returns, with a backward pass to `x` as in `gradients`."""
+        """The same values as `scores`, with a backward pass to `x` as in `gradients`."""
         scores = self._mean(self._module, x)
-        return scores if self._answers else with_backward(self.scores(x.detach()), scores)
+        return scores if self._own_scores else with_backward(self.scores(x.detach()), scores)
 
     def gradient(self, x, objective):
-        """Gradient of ``objective(scores).sum()`` at `x`, and the scores that `scores` would return there.
+        """Gradient of an objective at `x`, and the scores there.
 
-        A gradient that is not a number counts as none.
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, ...)
+        objective : callable
+            Scores of shape (n_samples, n_classes) to values of shape (n_samples,), higher for more harmful images.
+
+        Returns
+        -------
+        gradient : Tensor of the shape of `x`
+            Gradient of each sample's value; NaN and infinite entries are replaced by 0.
+        scores : Tensor of shape (n_samples, n_classes)
+            As returned by ``scores(x)``.
         """
         gradients, scores, _ = self.gradients(x, [objective])
         return gradients[0], scores
 
     def gradients(self, x, objectives):
-        """Gradients of several objectives at `x`, the scores, and the objectives' values, one a sample each."""
+        """Lists of the gradients and of the values of several objectives at `x`, with the scores between them."""
         x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
         total = [torch.zeros_like(x) for _ in objectives]
         values, seen = [0] * len(objectives), 0
@@ -93,7 +111,7 @@ class ModuleVictim:
                     total[k] += torch.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0)
                 values[k] = values[k] + value.detach()
             seen = seen + scores.detach()
-        scores = seen / self._n_eot if self._answers else self.scores(x.detach())
+        scores = seen / self._n_eot if self._own_scores else self.scores(x.detach())
         return [part / self._n_eot for part in total], scores, [value / self._n_eot for value in values]
 
     def _mean(self, module, x):
@@ -107,11 +125,13 @@ class ModuleVictim:
             return module(x)
 
 
-class ScoreVictim:
-    """A model known by its answers alone, through whatever of scikit-learn's methods it has.
+class ScoreModel:
+    """The model that a `BlackBoxAttack` attacks: class scores from scikit-learn's methods, without gradients.
 
-    Of decision function and probabilities the one is used whose largest column agrees best with `predict`. Where it
-    does not always (tuned thresholds), and where the two best scores tie, `predict` has the last word.
+    An attack's author uses ``model.scores(x)``.
+
+    The scores come from `decision_function` or `predict_proba`, whichever agrees better with `predict`. Where they
+    disagree with `predict` (tuned thresholds), and where the two best scores tie, `predict` decides.
 
     Parameters
     ----------
@@ -135,38 +155,37 @@ class ScoreVictim:
         self._classes = np.asarray(model.classes_) if hasattr(model, "classes_") else None
         if self._classes is None or self._classes.ndim != 1:
             raise TypeError(
-                f"{type(model).__name__} has no one-dimensional classes_: attacks take classifiers with one label a "
+                f"{type(model).__name__} has no one-dimensional classes_: attacks need a classifier with one label a "
                 "sample."
             )
         self._method, self._faithful = (None, True) if labels_only else self._most_faithful(_array(x[:256]))
 
     def classes(self, x):
-        """Labels in the order of the scores."""
+        """Labels of the columns of `scores`."""
         return self._classes
 
     def scores(self, x):
-        """Class scores of shape (n_samples, n_classes); one for the answer and zero elsewhere where only labels are
+        """Class scores of shape (n_samples, n_classes); 1 for the predicted class and 0 elsewhere if only labels are
         known."""
         images = _array(x)
         if self._method is None:
             scores = np.zeros((len(images), len(self._classes)))
-            scores[np.arange(len(images)), self._answers(images)] = 1
+            scores[np.arange(len(images)), self._predict(images)] = 1
             return torch.from_numpy(scores).to(x.device)
         scores = self._call(self._method, images)
         runner_up, best = np.partition(scores, -2, axis=1)[:, -2:].T
-        # What the two best scores may owe to rounding; other classes, such as masked ones, have no say.
+        # Rounding error of the two best scores; other classes, such as masked ones, do not matter.
         bump = self._rounding * np.maximum(np.maximum(np.abs(runner_up), np.abs(best)), np.finfo(np.float64).tiny)
         doubtful = np.flatnonzero(best - runner_up <= bump) if self._faithful else np.arange(len(images))
         if len(doubtful):
-            answers = self._answers(images[doubtful])
+            predicted = self._predict(images[doubtful])
             best = best[doubtful] + bump[doubtful]
-            scores[doubtful, answers] = np.where(
-                scores[doubtful].argmax(axis=1) == answers, np.maximum(scores[doubtful, answers], best), best
-            )
+            agrees = scores[doubtful].argmax(axis=1) == predicted
+            scores[doubtful, predicted] = np.where(agrees, np.maximum(scores[doubtful, predicted], best), best)
         return torch.from_numpy(scores).to(x.device)
 
     def _most_faithful(self, images):
-        answers = self._answers(images)
+        predicted = self._predict(images)
         best, agreement = None, 0.5
         for name in ("decision_function", "predict_proba"):
             if not hasattr(self._model, name):
@@ -174,7 +193,7 @@ class ScoreVictim:
             scores = self._call(name, images)
             if scores.shape != (len(images), len(self._classes)):
                 continue  # one-against-one votes
-            share = np.mean(scores.argmax(axis=1) == answers)
+            share = np.mean(scores.argmax(axis=1) == predicted)
             if share > agreement:
                 best, agreement = name, share
         return best, agreement == 1
@@ -195,7 +214,7 @@ class ScoreVictim:
 
         return pandas.DataFrame(images, columns=self._names)
 
-    def _answers(self, images):
+    def _predict(self, images):
         order = np.argsort(self._classes)
         return order[np.searchsorted(self._classes, self._model.predict(self._as_fitted(images)), sorter=order)]
 

@@ -1,4 +1,4 @@
-"""The state of an attack on one batch: the worst image found so far for each sample, and who still stands."""
+"""The state of an attack on one batch: the most harmful image found so far for each sample, and what remains."""
 
 from contextlib import contextmanager
 
@@ -8,10 +8,13 @@ from .ball import vector_norm
 
 
 class Search:
-    """Keeps, for each image, the most harmful candidate that was offered.
+    """The state of an attack on one batch: images, goals, balls, and the best candidates so far.
 
-    Candidates are judged by the margin, which is above zero exactly where the attacker's goal is reached: a success
-    beats any failure, however high the failure's loss.
+    `Attack.search_batch` receives it. An attack takes the images in ``search.remaining()``, computes candidates inside
+    ``search.ball`` and offers them with their scores. The search keeps the candidate with the largest margin of each
+    image; the margin is above zero exactly where the goal is reached, so a success beats any failure.
+
+    An `index` is a Tensor of int: positions in this batch, such as ``search.remaining()`` returns.
 
     Parameters
     ----------
@@ -22,18 +25,31 @@ class Search:
     images : ndarray of shape (n_samples,)
         Positions of the samples in X, by which their random streams are found.
     streams : ImageStreams
-    judge : ModuleVictim or ScoreVictim
-        The model that says how harmful an image is.
+    oracle : GradientModel or ScoreModel
+        The model whose scores decide how harmful an image is.
     progress : tqdm
-    leave : bool, default=True
-        Let images go once they are lost. False: go on to make them as harmful as possible, which is what carries
-        over to another model.
+    stop_at_success : bool, default=True
+        An image is done at its first success. False: continue, so that the image becomes as harmful as possible.
     nearest : bool, default=False
-        Go on after a success, for one that is nearer to the start.
-    spare_wrong : bool, default=True
-        Leave images alone whose start is a success. False: attack them too, and keep what the attack made of them.
-    start_counts : bool, default=True
-        Count the start among the candidates. False: the best of what is offered, however little harm it does.
+        Continue after a success, and prefer successes nearer to the start.
+    skip_misclassified : bool, default=True
+        Do not attack images that reach the goal at the start. False: attack them, and keep the attack's result.
+    include_start : bool, default=True
+        The start is a candidate. False: keep the best of the offered candidates, however harmless.
+
+    Attributes
+    ----------
+    x, goal, ball
+        As given: starting images, goals and admissible sets; ``search.x[index]``, ``search.goal[index]`` and
+        ``search.ball[index]`` select some of them. Losses of `goal` read scores relative to those of `x`.
+    best : Tensor of the shape of `x`
+        The most harmful candidate of each image.
+    margin : Tensor of shape (n_samples,)
+        Its margin.
+    done : Tensor of bool of shape (n_samples,)
+        Images that need no further candidates.
+    progress : tqdm
+        The progress bar, which advances by itself after each batch.
     """
 
     def __init__(
@@ -43,50 +59,87 @@ class Search:
         ball,
         images,
         streams,
-        judge,
+        oracle,
         progress,
-        leave=True,
+        stop_at_success=True,
         nearest=False,
-        spare_wrong=True,
-        start_counts=True,
+        skip_misclassified=True,
+        include_start=True,
     ):
         self.x = x
-        scores = judge.scores(x)
+        scores = oracle.scores(x)
         self.goal = goal.measured_at(scores)
         self.ball = ball
         self.images = images
         self.streams = streams
-        self.judge = judge
+        self.oracle = oracle
         self.progress = progress
-        self.leave = leave and not nearest
+        self.stop_at_success = stop_at_success and not nearest
         self.nearest = nearest
         self.best = x.clone()
-        self.spare_wrong = spare_wrong
-        self.start_counts = start_counts
+        self.skip_misclassified = skip_misclassified
+        self.include_start = include_start
         self.margin = goal.margin(scores)
         reached = goal.reached(scores)
-        if not spare_wrong:
-            # The start of a wrong image is no candidate: papers count what the attack makes of it.
+        if not skip_misclassified:
+            # The start of a misclassified image is no candidate: papers count what the attack makes of it.
             self.margin = torch.where(reached, -torch.inf, self.margin)
             reached = torch.zeros_like(reached)
-        if not start_counts:
+        if not include_start:
             self.margin = torch.full_like(self.margin, -torch.inf)
         # Already misclassified: not even a nearest success can improve on the start.
-        self.lost = reached if leave else torch.zeros_like(reached)
+        self.done = reached if stop_at_success else torch.zeros_like(reached)
         self.distance = torch.where(reached, 0.0, torch.inf)
         self._latest = None
 
-    def standing(self):
-        """Indices of the images that are still to be attacked."""
-        return (~self.lost).nonzero().squeeze(1)
+    def remaining(self):
+        """Index of the images that are still to be attacked."""
+        return (~self.done).nonzero().squeeze(1)
+
+    def sample(self, index, *, restart=0, block=0, surface=False):
+        """A random point of the ball around each image, with the dtype of `x`.
+
+        Parameters
+        ----------
+        index : Tensor of int
+        restart, block : int, default=0
+            Which stream of each image to use. The same two numbers give the same points, in batches of any size.
+        surface : bool, default=False
+            Points on the surface of the ball (corners in l-infinity) instead of uniform inside.
+        """
+        return self.ball[index].sample(
+            self.streams, self.images[index.cpu().numpy()], restart=restart, block=block, surface=surface
+        )
+
+    def uniform(self, index, shape, *, restart=0, block=0):
+        """Uniform numbers in [0, 1): a float64 Tensor of shape (len(index), *shape); see `sample`."""
+        return self.draw(index, lambda generator: generator.random(shape), restart=restart, block=block)
+
+    def normal(self, index, shape, *, restart=0, block=0):
+        """Standard normal numbers: a float64 Tensor of shape (len(index), *shape); see `sample`."""
+        return self.draw(index, lambda generator: generator.standard_normal(shape), restart=restart, block=block)
+
+    def draw(self, index, sample, *, restart=0, block=0):
+        """Random numbers of any kind: ``sample(generator)`` for the `numpy.random.Generator` of each image."""
+        images = self.images[index.cpu().numpy()]
+        return torch.as_tensor(self.streams.draw(images, sample, restart=restart, block=block), device=index.device)
 
     def offer(self, index, candidates, scores):
-        """Keep the candidates for the images `index` that are more harmful than what is known; `scores` are theirs.
+        """Keep each candidate that is more harmful than the best so far of its image.
+
+        Parameters
+        ----------
+        index : Tensor of int
+            Images of the candidates.
+        candidates : Tensor of shape (len(index), ...)
+            In the dtype of `x` and inside the ball, as `Ball.project` returns them.
+        scores : Tensor of shape (len(index), n_classes)
+            Class scores of the candidates, ``model.scores(candidates)``.
 
         Returns
         -------
-        still : Tensor of bool
-            Which of `index` are still to be attacked.
+        remaining : Tensor of bool of shape (len(index),)
+            Which of these images are still to be attacked.
         """
         if self._latest is not None:
             self._latest[0][index], self._latest[1][index] = candidates, scores
@@ -96,7 +149,7 @@ class Search:
         reached = goal.reached(scores, margin)
         margin = margin.to(self.margin.dtype)
         better = margin > self.margin[index]
-        if not self.spare_wrong:
+        if not self.skip_misclassified:
             moved = (candidates != self.x[index]).flatten(1).any(1)
             reached, better = reached & moved, better & moved
         if self.nearest:
@@ -106,18 +159,18 @@ class Search:
             self.distance[index[better & reached]] = distance[better & reached]
         chosen = index[better]
         self.best[chosen], self.margin[chosen] = candidates[better], margin[better]
-        if self.leave:
-            self.lost[index] |= reached
-        return ~self.lost[index]
+        if self.stop_at_success:
+            self.done[index] |= reached
+        return ~self.done[index]
 
     @contextmanager
     def keeping(self, keep, index):
-        """A run on the images `index` of which every iterate counts ("best"), or its last one alone ("last")."""
+        """A run on the images `index`: keep its most harmful iterate ("best") or its last one ("last")."""
         if keep == "best":
             yield
             return
         x = self.x.clone()
-        self._latest = x, self.judge.scores(x)
+        self._latest = x, self.oracle.scores(x)
         try:
             yield
             x, scores = self._latest
@@ -125,12 +178,19 @@ class Search:
             self._latest = None
         self.offer(index, x[index], scores[index])
 
-    def rehearse(self, judge):
-        """The standing images' indices, and a search of them that another model judges.
+    def with_oracle(self, oracle):
+        """Index of the remaining images, and a search of them in which another model's scores decide.
 
-        Nobody leaves it early: an image that barely fools one model seldom fools another.
+        No image is done early: an image that barely fools one model seldom fools another.
         """
-        index = self.standing()
+        index = self.remaining()
         parts = (self.x[index], self.goal[index], self.ball[index], self.images[index.cpu().numpy()])
-        words = {"leave": False, "spare_wrong": self.spare_wrong, "start_counts": self.start_counts}
-        return index, Search(*parts, self.streams, judge, self.progress, **words)
+        return index, Search(
+            *parts,
+            self.streams,
+            oracle,
+            self.progress,
+            stop_at_success=False,
+            skip_misclassified=self.skip_misclassified,
+            include_start=self.include_start,
+        )

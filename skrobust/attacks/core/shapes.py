@@ -1,4 +1,4 @@
-"""Values of samples against the features of samples."""
+"""Broadcasting of one value a sample over its features."""
 
 
 def wide(values, like):

@@ -22,9 +22,9 @@ def capped_scale(magnitude, cap, eps):
     saturated = torch.cat([torch.zeros_like(caps[:, :1]), caps], dim=1)
     reached = saturated[:, 1:] + torch.where(rest[:, 1:] > 0, ratio.square() * rest[:, 1:], 0)
     count = ((reached <= eps * eps) & torch.isfinite(ratio)).sum(1, keepdim=True)
-    room = (eps * eps - saturated.gather(1, count)).clamp_min(0)
+    slack = (eps * eps - saturated.gather(1, count)).clamp_min(0)
     free = rest.gather(1, count)
-    return torch.where(free > 0, (room / free).sqrt(), torch.inf).squeeze(1)
+    return torch.where(free > 0, (slack / free).sqrt(), torch.inf).squeeze(1)
 
 
 def capped_shift(magnitude, cap, eps):

@@ -1,4 +1,4 @@
-"""Random numbers that belong to an image, whatever batch it is attacked in."""
+"""Random numbers of each image, independent of its batch."""
 
 from contextlib import contextmanager
 
@@ -10,8 +10,8 @@ from sklearn.utils import check_random_state
 class ImageStreams:
     """Independent random streams, one for each (image, restart, block).
 
-    Counter-based generators: image, restart and block are words of the counter, so that a stream depends on neither
-    the batch size nor on which images have already left.
+    Counter-based generators: image, restart and block are parts of the counter, so a stream depends neither on
+    the batch size nor on which images are already done.
 
     Parameters
     ----------

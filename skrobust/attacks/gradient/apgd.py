@@ -7,8 +7,8 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skrobust.attacks.core.base import AscentAttack
-from skrobust.attacks.core.losses import LOSSES, rival_dlr
-from skrobust.attacks.core.other_classes import rivals_by_score
+from skrobust.attacks.core.losses import LOSSES, targeted_dlr
+from skrobust.attacks.core.other_classes import other_classes_by_score
 from skrobust.attacks.core.shapes import wide
 
 # Constants of the paper: first checkpoint, shortening of the periods, shortest period (shares of n_iter); momentum;
@@ -33,10 +33,10 @@ class APGD(AscentAttack):
         Steps a restart.
     n_restarts : int, default=1
     loss : {"cross_entropy", "margin", "dlr", "targeted_dlr"}, default="cross_entropy"
-        "targeted_dlr" climbs towards one rival class after the other, the highest score first. With fewer than four
+        "targeted_dlr" climbs towards one other class after the other, the highest score first. With fewer than four
         classes it is the plain difference of scores, as is "dlr" with two.
     n_targets : int, default=9
-        Rival classes of "targeted_dlr", at most.
+        Other classes of "targeted_dlr", at most.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `PGD`.
     n_eot : int, default=1
@@ -48,7 +48,7 @@ class APGD(AscentAttack):
     keep : {"best", "last"}, default="best"
         Which iterates count, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -120,29 +120,28 @@ class APGD(AscentAttack):
         self.device = device
         self.verbose = verbose
 
-    def _run(self, attacker, search):
+    def search_batch(self, model, search):
         goal = search.goal
         if self.loss != "targeted_dlr" or goal.targeted:
             name = "dlr" if self.loss == "targeted_dlr" else self.loss
             losses = [lambda scores, at: goal[at].loss(scores, name)]
         else:
-            rivals = rivals_by_score(attacker.scores(search.x), goal.label, self.n_targets)
+            other_classes = other_classes_by_score(model.scores(search.x), goal.label, self.n_targets)
             losses = [
-                lambda scores, at, rival=rival: rival_dlr(scores, goal.label[at], rival[at]) for rival in rivals.T
+                lambda scores, at, other=other: targeted_dlr(scores, goal.label[at], other[at])
+                for other in other_classes.T
             ]
         for turn, loss in enumerate(losses):
             for restart in range(self.n_restarts):
-                index = search.standing()
+                index = search.remaining()
                 if not len(index):
                     return
-                ball = search.ball[index]
-                images = search.images[index.cpu().numpy()]
-                x = ball.project(self._start(ball, search.streams, images, turn * self.n_restarts + restart))
+                x = search.ball[index].project(self._start(search, index, turn * self.n_restarts + restart))
                 with search.keeping(self.keep, index):
-                    _ascend(attacker, search, index, x, loss, self.n_iter)
+                    _ascend(model, search, index, x, loss, self.n_iter)
 
-    def _start(self, ball, streams, images, restart):
-        shape = tuple(ball.x.shape[1:])
+    def _start(self, search, index, restart):
+        ball, shape = search.ball[index], tuple(search.x.shape[1:])
 
         def noise(generator):
             if self.norm == "linf":
@@ -151,7 +150,7 @@ class APGD(AscentAttack):
             delta = generator.standard_normal(shape)
             return delta / np.linalg.norm(delta)
 
-        delta = torch.as_tensor(streams.draw(images, noise, restart=restart), device=ball.x.device)
+        delta = search.draw(index, noise, restart=restart)
         return (ball.x.double() + ball.eps * delta).to(ball.x.dtype)
 
     def _n_ticks(self, n_classes):
@@ -159,11 +158,11 @@ class APGD(AscentAttack):
         return turns * self.n_restarts * self.n_iter
 
 
-def _ascend(attacker, search, index, x, loss, n_iter):
+def _ascend(model, search, index, x, loss, n_iter):
     """One run from `x`."""
 
     def evaluate(index, x):
-        (gradient,), scores, (value,) = attacker.gradients(x, [lambda scores: loss(scores, index)])
+        (gradient,), scores, (value,) = model.gradients(x, [lambda scores: loss(scores, index)])
         return gradient, value, search.offer(index, x, scores)
 
     gradient, value, still = evaluate(index, x)

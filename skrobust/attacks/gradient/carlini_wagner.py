@@ -24,10 +24,10 @@ class CarliniWagner(GradientAttack):
     Parameters
     ----------
     eps : float or array-like, default=inf
-        Infinity: the nearest adversarial image that was found, wherever it is. A number: adversarial images within
-        that distance count, and images leave with their first one.
+        Infinity: return the nearest adversarial image found, at any distance. A number: only adversarial images within
+        that distance count, and the attack on an image ends at the first.
     confidence : float, default=0.0
-        Margin by which the wrong class is to win.
+        Margin that a success must have.
     n_iter : int, default=1000
         Steps of Adam for each c.
     learning_rate : float, default=5e-3
@@ -45,7 +45,7 @@ class CarliniWagner(GradientAttack):
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
@@ -130,22 +130,22 @@ class CarliniWagner(GradientAttack):
         self.device = device
         self.verbose = verbose
 
-    def _run(self, attacker, search):
-        index = search.standing()
+    def search_batch(self, model, search):
+        index = search.remaining()
         n = len(index)
         const = torch.full((n,), self.initial_const, dtype=torch.float64, device=index.device)
         low, high = torch.zeros_like(const), torch.full_like(const, torch.inf)
         for _ in range(self.binary_search_steps):
-            at = (~search.lost[index]).nonzero().squeeze(1)
+            at = (~search.done[index]).nonzero().squeeze(1)
             if not len(at):
                 return
             success = torch.zeros(n, dtype=torch.bool, device=index.device)
-            success[at] = self._minimise(attacker, search, index[at], const[at])
+            success[at] = self._minimise(model, search, index[at], const[at])
             high = torch.where(success, torch.minimum(high, const), high)
             low = torch.where(success, low, torch.maximum(low, const))
             const = torch.where(torch.isfinite(high), (low + high) / 2, const * 10)
 
-    def _minimise(self, attacker, search, index, const):
+    def _minimise(self, model, search, index, const):
         """One run of Adam at one c an image; returns for which images it met a success."""
         n = len(index)
         success = torch.zeros(n, dtype=torch.bool, device=index.device)
@@ -163,7 +163,7 @@ class CarliniWagner(GradientAttack):
             def penalty(scores, goal=goal):
                 return (-goal.margin(scores)).clamp_min(-self.confidence)
 
-            (gradient,), scores, (value,) = attacker.gradients(x, [penalty])
+            (gradient,), scores, (value,) = model.gradients(x, [penalty])
             found = goal.reached(scores) & (goal.margin(scores) >= self.confidence)
             success[at] |= found
             still = self._offer(search, index[at], ball, x, scores, found)
@@ -187,7 +187,7 @@ class CarliniWagner(GradientAttack):
             w = w - self.learning_rate * first / (1 - _BETA_1**step) / rise
         else:
             x = space.leave(w)
-            scores = attacker.scores(x)
+            scores = model.scores(x)
             goal = search.goal[index[at]]
             found = goal.reached(scores) & (goal.margin(scores) >= self.confidence)
             success[at] |= found
@@ -195,7 +195,7 @@ class CarliniWagner(GradientAttack):
         return success
 
     def _offer(self, search, index, ball, x, scores, found):
-        """Put the successes that lie in the ball to the search; returns who goes on."""
+        """Offer the successes inside the ball to the search; return which images remain."""
         still = torch.ones_like(found)
         found = found & ball.contains(x)
         if bool(found.any()):

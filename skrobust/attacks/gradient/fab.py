@@ -7,17 +7,17 @@ from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.ball import vector_norm
 from skrobust.attacks.core.base import GradientAttack
-from skrobust.attacks.core.losses import rival_difference
-from skrobust.attacks.core.other_classes import rivals_by_score
+from skrobust.attacks.core.losses import class_difference
+from skrobust.attacks.core.other_classes import other_classes_by_score
 from skrobust.attacks.core.shapes import wide
 from skrobust.attacks.core.solvers import capped_rate
 
 
 class FAB(GradientAttack):
-    """Fast adaptive boundary attack, targeted form: steps to the linearised boundary with one rival class at a time.
+    """Fast adaptive boundary attack, targeted form: steps to the linearised boundary with one other class at a time.
 
     Each step goes from the iterate, and with a small weight from the original image, to the nearest point of the
-    box on the hyperplane where the linearised scores of the true and the rival class are equal; from adversarial
+    box on the hyperplane where the linearised scores of the true and the other class are equal; from adversarial
     points it goes back towards the image. Minimises the distance, and so needs no step size; `eps` only says which
     adversarial images count.
 
@@ -28,11 +28,11 @@ class FAB(GradientAttack):
         it is.
     norm : {"linf", "l2", "l1"}, default="linf"
     n_iter : int, default=100
-        Steps for each rival class and restart.
+        Steps for each other class and restart.
     n_restarts : int, default=1
         The first starts from the image, the others from a random point at most eps / 2 away.
     n_targets : int, default=9
-        Rival classes, at most, the highest score first.
+        Other classes, at most, the highest score first.
     alpha_max : float, default=0.1
         Largest weight of the original image's projection.
     eta : float, default=1.05
@@ -48,7 +48,7 @@ class FAB(GradientAttack):
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -120,21 +120,21 @@ class FAB(GradientAttack):
         self.device = device
         self.verbose = verbose
 
-    def _run(self, attacker, search):
+    def search_batch(self, model, search):
         goal = search.goal
         if goal.targeted:
             turns = [None]
         else:
-            turns = rivals_by_score(attacker.scores(search.x), goal.label, self.n_targets).T
-        for turn, rival in enumerate(turns):
+            turns = other_classes_by_score(model.scores(search.x), goal.label, self.n_targets).T
+        for turn, other in enumerate(turns):
             for restart in range(self.n_restarts):
-                index = search.standing()
+                index = search.remaining()
                 if not len(index):
                     return
-                self._approach(attacker, search, index, rival, restart, turn)
+                self._approach(model, search, index, other, restart, turn)
 
-    def _approach(self, attacker, search, index, rival, restart, turn):
-        """One run towards the boundary with one rival class."""
+    def _approach(self, model, search, index, other, restart, turn):
+        """One run towards the boundary with one other class."""
         ball = search.ball[index]
         start = x = ball.x
         if restart:
@@ -144,15 +144,15 @@ class FAB(GradientAttack):
         for _ in range(self.n_iter):
 
             def difference(scores, index=index):
-                if rival is None:
+                if other is None:
                     return search.goal[index].margin(scores)
-                return rival_difference(scores, search.goal.label[index], rival[index])
+                return class_difference(scores, search.goal.label[index], other[index])
 
-            (gradient,), scores, (value,) = attacker.gradients(x, [difference])
+            (gradient,), scores, (value,) = model.gradients(x, [difference])
             # One rounding beyond the tie: in coarse scores, the iterates would end on it.
             value = value - search.goal[index].rounding(scores)
             x = self._step(ball.box, start, x, gradient, value)
-            scores = attacker.scores(x)
+            scores = model.scores(x)
             # On a piecewise linear model the iterates close in on the boundary: whoever waited for a margin beyond
             # rounding would never turn back. The search decides which success is one beyond rounding.
             crossed = search.goal[index].margin(scores) > 0

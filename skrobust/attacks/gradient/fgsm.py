@@ -28,7 +28,7 @@ class FGSM(GradientAttack):
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
@@ -86,12 +86,12 @@ class FGSM(GradientAttack):
         self.device = device
         self.verbose = verbose
 
-    def _run(self, attacker, search):
-        index = search.standing()
+    def search_batch(self, model, search):
+        index = search.remaining()
         goal, ball = search.goal[index], search.ball[index]
         gradient, _ = refined_gradient(
-            attacker, ball.x, lambda scores: goal.loss(scores, self.loss), lambda gradient: ball.farthest(gradient)
+            model, ball.x, lambda scores: goal.loss(scores, self.loss), lambda gradient: ball.farthest(gradient)
         )
         x = ball.farthest(gradient)
-        search.offer(index, x, attacker.scores(x))
+        search.offer(index, x, model.scores(x))
         search.progress.update()

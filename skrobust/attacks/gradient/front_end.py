@@ -14,7 +14,7 @@ from .locally_linear import LocallyLinear
 class SemiWhiteBox(LocallyLinear):
     """Semi-white box attack of the front-end paper: e = eps · sgn(w), w the classifier's own linear model.
 
-    The attacker knows the classifier, not the front end, which is left out of his model. For a linear classifier w
+    The attacker knows the classifier but not the front end, and attacks the classifier alone. For a linear classifier w
     is its weight; for others the locally linear attack on the classifier alone.
 
     Parameters
@@ -153,7 +153,7 @@ class WhiteBox(LocallyLinear):
         offer = pair.offer if self.keep == "best" else pair.go_on
         if self.iterated_projections == "paper":
             x = climb(
-                pair.attacker,
+                pair.model,
                 pair.ball,
                 pair.ball.x,
                 pair.distortion,
@@ -170,7 +170,7 @@ class WhiteBox(LocallyLinear):
         """Full steps from the semi-white point; the selection is followed, the perturbation is not summed."""
         ball = pair.ball
         at = torch.arange(len(ball.x), device=ball.x.device)
-        weights, _ = pair.weights(ball.x, attacker=pair.attacker.seen_with("skip"))
+        weights, _ = pair.weights(ball.x, model=pair.model.seen_with("skip"))
         x = ball.farthest(weights)
         for _ in range(self.n_iter):
             weights, scores = pair.weights(x, at)
@@ -180,7 +180,7 @@ class WhiteBox(LocallyLinear):
             if not len(at):
                 return x[still]
             x = ball.farthest(weights[still])
-        offer(at, x, pair.attacker.scores(x))
+        offer(at, x, pair.model.scores(x))
         return x
 
     def _n_ticks(self, n_classes):

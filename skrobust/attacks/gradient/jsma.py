@@ -8,7 +8,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.base import GradientAttack
-from skrobust.attacks.core.other_classes import rivals_by_score
+from skrobust.attacks.core.other_classes import other_classes_by_score
 from skrobust.signals import count_of
 
 # Bytes that the table of candidate pairs may take at once.
@@ -16,7 +16,7 @@ _TABLE_BYTES = 2**26
 
 
 class JSMA(GradientAttack):
-    """Jacobian saliency map attack (Papernot et al.): the best pair of features again and again, each used once.
+    """Jacobian saliency map attack (Papernot et al.): the best pair of features in each step, each feature used once.
 
     With alpha the sum of ∂s_t/∂x over the pair and beta that of Σ_{j≠t} ∂s_j/∂x, the pair with the largest
     -alpha · beta is chosen among those with alpha > 0 and beta < 0 (for ``theta < 0`` the signs are the other way
@@ -32,18 +32,18 @@ class JSMA(GradientAttack):
     pairs : bool, default=True
         False: one feature at a time, by the same rule, at most floor(n_features · gamma).
     n_targets : int or None, default=None
-        Rival classes that are aimed at in turn, the highest score first; any wrong answer counts. None: all. The
-        rule itself is targeted: with `y_target` it aims there alone.
+        Other classes that are aimed at in turn, the highest score first; any wrong prediction is a success. None: all.
+        With `y_target`, only that class is aimed at.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `PGD`.
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
-        Range of valid values, see `PGD`; features at its end are no candidates. None: no bounds.
+        Range of valid values, see `PGD`; features at an end of it are not candidates. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
@@ -53,8 +53,8 @@ class JSMA(GradientAttack):
     Notes
     -----
     Saliency is taken from the class scores, not from their softmax, whose derivatives sum to zero over the classes
-    and so tell the pair's beta nothing. The best pair is found exactly without the table of all pairs: if two
-    features have both a larger alpha and a smaller beta than a third, the third is in no best pair.
+    so that beta would equal -alpha. The best pair is found exactly without the table of all pairs: if two
+    features have both a larger alpha and a smaller beta than a third, the third is not in the best pair.
 
     References
     ----------
@@ -118,20 +118,20 @@ class JSMA(GradientAttack):
         self.device = device
         self.verbose = verbose
 
-    def _run(self, attacker, search):
+    def search_batch(self, model, search):
         goal = search.goal
         if goal.targeted:
             targets = [goal.label]
         else:
-            scores = attacker.scores(search.x)
-            targets = rivals_by_score(scores, goal.label, self.n_targets or scores.shape[1]).T
+            scores = model.scores(search.x)
+            targets = other_classes_by_score(scores, goal.label, self.n_targets or scores.shape[1]).T
         for target in targets:
-            index = search.standing()
+            index = search.remaining()
             if not len(index):
                 return
-            self._towards(attacker, search, index, target[index])
+            self._towards(model, search, index, target[index])
 
-    def _towards(self, attacker, search, index, target):
+    def _towards(self, model, search, index, target):
         ball = search.ball[index]
         x = ball.x
         n_features = x[0].numel()
@@ -139,7 +139,7 @@ class JSMA(GradientAttack):
         end = (ball.high if sign > 0 else ball.low).flatten(1)
         free = x.flatten(1) != end
         for _ in range(self._n_changes(n_features)):
-            (up, total), scores, _ = attacker.gradients(
+            (up, total), scores, _ = model.gradients(
                 x,
                 [
                     lambda scores, target=target: scores.gather(1, target[:, None]).squeeze(1),
@@ -160,7 +160,7 @@ class JSMA(GradientAttack):
             if not len(index):
                 return
             x = x.flatten(1).scatter(1, chosen, end.gather(1, chosen)).reshape(x.shape)
-        search.offer(index, x, attacker.scores(x))
+        search.offer(index, x, model.scores(x))
 
     def _n_changes(self, n_features):
         return count_of(float(self.gamma), n_features, least=0) // (2 if self.pairs else 1)
@@ -202,7 +202,7 @@ def _best_pair(alpha, beta, free):
     found = torch.zeros(n_samples, dtype=torch.bool, device=alpha.device)
     if n_features < 2:
         return pair, found
-    # Sorted by falling alpha; of equal ones by falling -beta, so that who comes earlier dominates.
+    # Sorted by falling alpha; of equal ones by falling -beta, so that earlier values dominate later ones.
     by_gain = (-beta).argsort(dim=1, descending=True, stable=True)
     order = by_gain.gather(
         1, torch.where(free, alpha, -torch.inf).gather(1, by_gain).argsort(dim=1, descending=True, stable=True)

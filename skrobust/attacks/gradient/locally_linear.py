@@ -1,4 +1,4 @@
-"""Locally linear attacks (Gopalakrishnan et al.): the worst rival class, one linear model of the network at a time."""
+"""Locally linear attacks (Gopalakrishnan et al.): the most harmful other class under a linear model of the network."""
 
 from numbers import Integral, Real
 
@@ -7,14 +7,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skrobust.attacks.core.base import FOLLOWING, GradientAttack
 from skrobust.attacks.core.climb import climb
-from skrobust.attacks.core.losses import rival_difference
-from skrobust.attacks.core.other_classes import rivals_by_score
+from skrobust.attacks.core.losses import class_difference
+from skrobust.attacks.core.other_classes import other_classes_by_score
 
 
 class LocallyLinear(GradientAttack):
-    """Locally linear attack: e = eps · sgn(w_i - w_t), for the rival class i whose score it lifts most.
+    """Locally linear attack: e = eps · sgn(w_i - w_t), for the other class i whose score it lifts most.
 
-    w_i is the gradient of the score y_i at x. For each rival class i the attack goes to the end of the ball along
+    w_i is the gradient of the score y_i at x. For each other class i the attack goes to the end of the ball along
     the linear model of y_i - y_t, t being the true class; the pair with the largest y_i - y_t there is chosen.
 
     Parameters
@@ -32,7 +32,7 @@ class LocallyLinear(GradientAttack):
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, see `PGD`.
+        Attack misclassified images too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
@@ -86,32 +86,32 @@ class LocallyLinear(GradientAttack):
         self.device = device
         self.verbose = verbose
 
-    def _run(self, attacker, search):
-        index = search.standing()
+    def search_batch(self, model, search):
+        index = search.remaining()
         ends, best = search.x[index].clone(), torch.full_like(search.margin[index], -torch.inf)
-        for rival in self._rivals(attacker, search, index):
-            at = (~search.lost[index]).nonzero().squeeze(1)
+        for other in self._other_classes(model, search, index):
+            at = (~search.done[index]).nonzero().squeeze(1)
             if not len(at):
                 return
-            pair = Pair(attacker, search, index[at], None if rival is None else rival[at])
+            pair = Pair(model, search, index[at], None if other is None else other[at])
             x = self._follow(pair)
             if x is None:
                 continue
-            value = pair.distortion(attacker.scores(x)).to(best.dtype)
+            value = pair.distortion(model.scores(x)).to(best.dtype)
             worse = value > best[at]
             ends[at[worse]], best[at[worse]] = x[worse], value[worse]
         if bool(torch.isfinite(best).any()):
-            search.offer(index, ends, attacker.scores(ends))
+            search.offer(index, ends, model.scores(ends))
 
-    def _rivals(self, attacker, search, index):
-        """One rival for each image `index` at a time, the highest score first; None where a target class is given."""
+    def _other_classes(self, model, search, index):
+        """One other class for each image in `index` at a time, the highest score first; None with a target class."""
         if search.goal.targeted:
             return [None]
-        scores = attacker.scores(search.x[index])
-        return rivals_by_score(scores, search.goal.label[index], self.n_targets or scores.shape[1] - 1).T
+        scores = model.scores(search.x[index])
+        return other_classes_by_score(scores, search.goal.label[index], self.n_targets or scores.shape[1] - 1).T
 
     def _follow(self, pair):
-        """Where the attack of one pair ends; None where every iterate has been put to the search already."""
+        """Where the attack of one pair ends; None if every iterate was offered to the search."""
         weights, _ = pair.weights(pair.ball.x)
         pair.search.progress.update()
         return pair.ball.farthest(weights)
@@ -121,7 +121,7 @@ class LocallyLinear(GradientAttack):
 
 
 class IterativeLocallyLinear(LocallyLinear):
-    """Iterative locally linear attack: e ← clip_eps(e + step_size · sgn(w_i(x + e) - w_t(x + e))) for each rival i.
+    """Iterative locally linear attack: e ← clip_eps(e + step_size · sgn(w_i(x + e) - w_t(x + e))), each i in turn.
 
     Parameters
     ----------
@@ -129,11 +129,11 @@ class IterativeLocallyLinear(LocallyLinear):
         Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2", "l1"}, default="linf"
     n_iter : int, default=100
-        Steps for each rival class.
+        Steps for each other class.
     step_size : float or None, default=None
         None: ``2.5 * eps / n_iter``. The paper takes eps / 4 and eps / 20.
     n_targets : int or None, default=None
-        Rival classes, at most, the highest score first. None: all, as in the paper.
+        Other classes, at most, the highest score first. None: all, as in the paper.
     keep : {"best", "last"}, default="best"
         "best": the most harmful of all iterates. "last": the last iterate of the worst pair, as the authors do.
     gradient, n_eot, clip, mask, perturb_all, batch_size, random_state, device, verbose
@@ -197,7 +197,7 @@ class IterativeLocallyLinear(LocallyLinear):
 
     def _follow(self, pair):
         x = climb(
-            pair.attacker,
+            pair.model,
             pair.ball,
             pair.ball.x,
             pair.distortion,
@@ -213,40 +213,40 @@ class IterativeLocallyLinear(LocallyLinear):
 
 
 class Pair:
-    """Some images of a search, each against one rival class.
+    """Some images of a search, each paired with one other class.
 
     Parameters
     ----------
-    attacker : ModuleVictim
+    model : GradientModel
     search : Search
     index : Tensor of int
-    rival : Tensor of int or None
-        The rival class of each of these images. None, with a target class: the pair is that class and the best of
+    other : Tensor of int or None
+        The other class of each of these images. None, with a target class: the pair is that class and the best of
         the others.
     """
 
-    def __init__(self, attacker, search, index, rival):
-        self.attacker = attacker
+    def __init__(self, model, search, index, other):
+        self.model = model
         self.search = search
         self.ball = search.ball[index]
         self._index = index
-        self._rival = rival
+        self._other = other
 
     def distortion(self, scores, at=slice(None)):
-        """``y_i - y_t`` for the rival i."""
+        """``y_i - y_t`` for the other class i."""
         goal = self.search.goal[self._index[at]]
         if goal.targeted:
             return goal.margin(scores)
-        return rival_difference(scores, goal.label, self._rival[at])
+        return class_difference(scores, goal.label, self._other[at])
 
-    def weights(self, x, at=slice(None), attacker=None):
+    def weights(self, x, at=slice(None), model=None):
         """The linear model of the pair at `x`, and the scores there."""
-        return (attacker or self.attacker).gradient(x, lambda scores: self.distortion(scores, at))
+        return (model or self.model).gradient(x, lambda scores: self.distortion(scores, at))
 
     def offer(self, at, x, scores):
-        """Put iterates to the search."""
+        """Offer iterates to the search."""
         return self.search.offer(self._index[at], x, scores)
 
     def go_on(self, at, x, scores):
-        """Keep no record of the iterates."""
+        """Do not offer the iterates."""
         return torch.ones_like(at, dtype=torch.bool)

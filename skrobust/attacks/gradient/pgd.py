@@ -13,7 +13,7 @@ class PGD(AscentAttack):
 
     x ← P(x + step_size · d(∇loss(x))) where P is the Euclidean projection onto the ball cut by the box, and d the
     steepest direction of the norm: signs (l-infinity), the normalised gradient (l2), its largest features (l1).
-    The most harmful of all iterates and restarts is kept for each image; images leave once they are lost.
+    The most harmful of all iterates and restarts is kept for each image; the attack on it ends at the first success.
 
     Parameters
     ----------
@@ -22,23 +22,23 @@ class PGD(AscentAttack):
         feature, in a shape that broadcasts to X.
     norm : {"linf", "l2", "l1"}, default="linf"
     n_iter : int, default=40
-        Steps a restart.
+        Steps of each restart.
     step_size : float or None, default=None
         None: ``2.5 * eps / n_iter``.
     n_restarts : int, default=1
-        Every second one sharpens the backward pass of hard thresholds on the way, where ``gradient="smooth"``.
+        With ``gradient="smooth"`` every second restart gradually sharpens the backward pass of hard thresholds.
     random_start : bool, default=True
         Start from a point drawn uniformly from the ball. False: from the image, where restarts change nothing.
     momentum : float, default=0.0
         Decay of the accumulated gradient, each normalised by its l1 norm.
     loss : {"cross_entropy", "margin", "dlr"}, default="cross_entropy"
-        Cross-entropy is climbed through a monotone map that does not saturate where the model is confident. "dlr"
+        Cross-entropy is maximised through a monotone map that does not saturate where the model is confident. "dlr"
         with two classes is the margin. All read the scores in units of a tenth of the clean image's gap between the
         two scores that decide, so that none depends on their scale.
     gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip", "worst"}, default="exact"
-        Backward pass of front ends, see `skrobust.as_module`. "worst" tries the first four in turn and keeps, for
-        each image, what hurts most; where the exact one is zero everywhere, as behind hard thresholds, it searches
-        the corners of an l-infinity ball as well, see `CornerSearch`. "iterated" refines "projection" 20 times in
+        Backward pass of front ends, see `skrobust.as_module`. "worst" tries the first four in turn and keeps the
+        most harmful result of each image; where the exact gradient is zero everywhere, as behind hard thresholds, it
+        also searches the corners of an l-infinity ball, see `CornerSearch`. "iterated" refines "projection" 20 times in
         each step, as published: the support is the one that the front end selects where the step leads. "skip" makes
         the attack semi-white: the front end is unknown to it.
     n_eot : int, default=1
@@ -52,8 +52,8 @@ class PGD(AscentAttack):
         "best": the most harmful of the image itself and all iterates. "last": of each restart the last iterate, as
         published tables count; of several restarts the most harmful one.
     perturb_all : bool, default=False
-        Attack images that the model gets wrong already, too, and return what the attack made of them, which the model
-        may get right: the way in which papers count. False: such images are returned unchanged.
+        Attack misclassified images too, and return the attack's result even if the model classifies it correctly, as
+        published tables count. False: misclassified images are returned unchanged.
     batch_size : int or None, default=None
         Images attacked at once; None: as many as scikit-learn's ``working_memory`` holds.
     random_state : int, RandomState instance or None, default=None
@@ -131,18 +131,18 @@ class PGD(AscentAttack):
         self.device = device
         self.verbose = verbose
 
-    def _run(self, attacker, search):
+    def search_batch(self, model, search):
         for restart in range(self.n_restarts if self.random_start else 1):
-            index = search.standing()
+            index = search.remaining()
             if not len(index):
                 return
             ball = search.ball[index]
             x = ball.x
             if self.random_start:
-                x = ball.sample(search.streams, search.images[index.cpu().numpy()], restart=restart)
+                x = search.sample(index, restart=restart)
             with search.keeping(self.keep, index):
                 climb(
-                    attacker,
+                    model,
                     ball,
                     x,
                     lambda scores, at, index=index: search.goal[index[at]].loss(scores, self.loss),
@@ -153,7 +153,7 @@ class PGD(AscentAttack):
                     progress=search.progress,
                     anneal=restart % 2 == 1,
                 )
-            attacker.anneal(None)
+            model.anneal(None)
 
 
 class IterativeFGSM(PGD):

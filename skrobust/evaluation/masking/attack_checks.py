@@ -31,10 +31,10 @@ def check_black_box(probe):
     """
     from skrobust.attacks import RandomNoise, Square
 
-    words = {"norm": probe.norm, "clip": probe.clip, "random_state": probe.random_state}
-    weaker = [RandomNoise(n_restarts=50, **words)]
+    params = {"norm": probe.norm, "clip": probe.clip, "random_state": probe.random_state}
+    weaker = [RandomNoise(n_restarts=50, **params)]
     if probe.norm in ("linf", "l2"):
-        weaker.append(Square(n_iter=500, image_shape=probe.image_shape, **words))
+        weaker.append(Square(n_iter=500, image_shape=probe.image_shape, **params))
     alone = np.zeros(probe.n, dtype=bool)
     for attack in map(probe.alike, weaker):
         alone |= probe.broken_by(attack, among=~probe.broken_by_white_box & ~alone)

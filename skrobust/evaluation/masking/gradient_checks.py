@@ -138,8 +138,8 @@ def _margin(probe, scores):
     import torch
 
     label = probe.module.label_indices(probe.y)
-    rivals = scores.scatter(1, label[:, None], -torch.inf)
-    return rivals.amax(1) - scores.gather(1, label[:, None]).squeeze(1)
+    others = scores.scatter(1, label[:, None], -torch.inf)
+    return others.amax(1) - scores.gather(1, label[:, None]).squeeze(1)
 
 
 def _stepped(probe, direction, eps):

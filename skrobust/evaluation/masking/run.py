@@ -94,13 +94,13 @@ def masking_checks(
     else:
         attacks = checked_attacks(attacks)
         norm = norm or attacks[0].norm
-    words = {"attacks": attacks, "baseline": baseline, "norm": norm or "linf", "clip": clip}
-    words |= {"image_shape": image_shape, "random_state": random_state}
+    params = {"attacks": attacks, "baseline": baseline, "norm": norm or "linf", "clip": clip}
+    params |= {"image_shape": image_shape, "random_state": random_state}
     right = predicted_labels(model, X) == y
-    return run_checks(model, X, y, right, eps=eps, n_samples=n_samples, broken=None, **words)
+    return run_checks(model, X, y, right, eps=eps, n_samples=n_samples, broken=None, **params)
 
 
-def run_checks(model, X, y, right, *, eps, n_samples, broken, on_step=None, **words):
+def run_checks(model, X, y, right, *, eps, n_samples, broken, on_step=None, **params):
     """The checks on at most `n_samples` of the images that are `right`.
 
     Parameters
@@ -115,7 +115,7 @@ def run_checks(model, X, y, right, *, eps, n_samples, broken, on_step=None, **wo
         Images that the evaluation's white-box attacks broke at eps, if that is known.
     on_step : callable or None
         Called after each check.
-    **words
+    **params
         Further parameters of `Probe`.
 
     Returns
@@ -124,9 +124,9 @@ def run_checks(model, X, y, right, *, eps, n_samples, broken, on_step=None, **wo
     """
     known = np.flatnonzero(right)
     known = known[evenly_spread(known.size, n_samples)] if known.size else known
-    words["attacks"] = [for_images(attack, known, X) for attack in words["attacks"]]
-    words["clip"] = rows(words["clip"], "clip", known, X.shape)
-    probe = Probe(model, X[known], y[known], eps=eps, broken=None if broken is None else broken[known], **words)
+    params["attacks"] = [for_images(attack, known, X) for attack in params["attacks"]]
+    params["clip"] = rows(params["clip"], "clip", known, X.shape)
+    probe = Probe(model, X[known], y[known], eps=eps, broken=None if broken is None else broken[known], **params)
     verdicts = []
     import torch
 

@@ -348,7 +348,8 @@ def _plan(models, baseline, attacks, norm, clip, random_state, image_shape):
 
 
 def _seeded(attack, random_state):
-    if getattr(attack, "random_state", random_state) is None:
+    params = attack.get_params(deep=False)
+    if "random_state" in params and params["random_state"] is None:
         return clone(attack).set_params(random_state=random_state)
     return attack
 
