@@ -10,7 +10,7 @@ from skrobust.signals import batch_slices, is_tensor
 
 _DTYPES = (np.float64, np.float32)
 _BATCH_BYTES = 1 << 26
-"""Room for codes that are not packed yet."""
+"""Bytes for codes that are not yet packed as CSR."""
 
 
 @validate_params(
@@ -55,39 +55,39 @@ def basis_pursuit(
     X : array-like or torch.Tensor of shape (n_signals, n_features)
         Signals, float32 or float64 (anything else becomes float64).
     components : array-like or torch.Tensor of shape (n_atoms, n_features)
-        Atoms. They need not have unit norm, but the penalty then favours the long ones.
+        Atoms. If norms differ, the penalty favours atoms of large norm.
     alpha : float or array-like of shape (n_signals,)
-        Weight of the l1 norm, > 0; that of scikit-learn's ``Lasso`` times `n_features`. From `alpha_max` on the
+        Weight of the l1 norm, > 0: `n_features` times that of scikit-learn's ``Lasso``. At `alpha_max` and above the
         code is zero.
     positive : bool, default=False
         Whether codes are >= 0.
     tol : float, default=1e-4
-        Relative duality gap at which a signal is done: ``gap <= tol * objective``, so that the objective is certified
-        to lie within that of its minimum. float32 attains about 1e-6.
+        Relative duality gap at which a signal has converged: ``gap <= tol * objective``, which certifies that the
+        objective is within `gap` of its minimum. float32 reaches about 1e-6.
     max_iter : int, default=1000
-        Most sweeps over the working set of a signal (or gradient steps).
+        Maximum number of sweeps over the working set of a signal (or of gradient steps).
     gram : array-like of shape (n_atoms, n_atoms), default=None
-        ``components @ components.T``, if at hand. It is made otherwise: memory is quadratic in `n_atoms`.
+        ``components @ components.T``, computed if None: memory is quadratic in `n_atoms`.
     sparse_output : bool, default=True
         Whether codes are sparse. Dense codes take ``n_signals * n_atoms`` numbers.
     return_gap : bool, default=False
         Whether to return the duality gaps as well.
     n_jobs : int or None, default=None
-        Threads; the result does not depend on it. None: what the environment allows. Tensors off the CPU use none.
+        Number of threads; the result does not depend on it. None: as many as the environment allows. Ignored for
+        tensors on other devices than the CPU.
 
     Returns
     -------
     codes : scipy.sparse.csr_array, ndarray or torch.Tensor of shape (n_signals, n_atoms)
-        In the dtype of `X`. Of tensors: a tensor on the device of `X`, sparse in coordinate format if `sparse_output`;
-        its values are differentiable (once) with respect to `X` and `components`, the atoms in use and the signs of
-        their coefficients held fixed.
+        In the dtype of `X`. For tensors: a tensor on the device of `X`, in COO format if `sparse_output`. Its values
+        are differentiable (once) with respect to `X` and `components`, for fixed support and signs.
     gap : ndarray or torch.Tensor of shape (n_signals,)
-        Upper bound of how far the objective is above its minimum, to within rounding, float64; only if `return_gap`.
+        Upper bound on the distance of the objective from its minimum, up to rounding, float64; only if `return_gap`.
 
     Raises
     ------
     ValueError
-        For NaN, infinity, empty input, shapes that do not fit, and `alpha` that is not positive.
+        For NaN, infinity, empty input, mismatched shapes, and `alpha` that is not positive.
 
     Warns
     -----
@@ -97,7 +97,7 @@ def basis_pursuit(
     See Also
     --------
     alpha_max : The smallest `alpha` whose code is zero.
-    orthogonal_mp : Greedy codes with a bound on their atoms or their residual.
+    orthogonal_mp : Greedy codes with a given number of atoms or residual norm.
 
     References
     ----------
@@ -133,14 +133,14 @@ def basis_pursuit(
 
 
 def alpha_max(X, components, *, positive=False):
-    """Smallest `alpha` at which `basis_pursuit` codes a signal by zero: ``max_j |<x, d_j>|``.
+    """Smallest `alpha` at which the code of `basis_pursuit` is zero: ``max_j |<x, d_j>|``.
 
     Parameters
     ----------
     X : array-like or torch.Tensor of shape (n_signals, n_features)
     components : array-like or torch.Tensor of shape (n_atoms, n_features)
     positive : bool, default=False
-        Of codes >= 0: ``max_j x . d_j``, or 0 where all of these are negative.
+        For codes >= 0: ``max_j <x, d_j>``, or 0 if all are negative.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def alpha_max(X, components, *, positive=False):
     Raises
     ------
     ValueError
-        For NaN, infinity, empty input and shapes that do not fit.
+        For NaN, infinity, empty input and mismatched shapes.
 
     Examples
     --------
