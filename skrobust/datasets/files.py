@@ -80,12 +80,12 @@ def content_md5(content):
 
 
 def fingerprint(pixels, labels):
-    """A checksum of labelled images that does not depend on their order: the sum of one SHA-256 an image.
+    """A checksum of labelled images that does not depend on their order: the sum of one SHA-256 per image.
 
     Parameters
     ----------
     pixels : ndarray of shape (n_images, n_values), uint8
-        One row an image, in the order of the published files (CIFAR: red plane, green plane, blue plane).
+        One row per image, in the order of the published files (CIFAR: red plane, green plane, blue plane).
     labels : ndarray of shape (n_images,), integers below 256
 
     Returns

@@ -1,4 +1,4 @@
-"""Trees of image files, one folder a class."""
+"""Trees of image files, one folder per class."""
 
 import os
 import pathlib
@@ -23,7 +23,7 @@ from .pixels import formats, read_image, resized, white_of
     prefer_skip_nested_validation=True,
 )
 def load_image_folder(path, *, color=None, size=None, resize="crop", dtype="float32", return_X_y=False):
-    """Load a tree of image files with one folder a class (``path/cat/1.png``), in the formats that Pillow reads.
+    """Load a tree of image files with one folder per class (``path/cat/1.png``), in the formats that Pillow reads.
 
     Classes are numbered in the alphabetical order of their folders, images come in the order of their paths. Folders
     within a class folder are read too; hidden files and files that are no images by their extension are passed over.
@@ -52,7 +52,7 @@ def load_image_folder(path, *, color=None, size=None, resize="crop", dtype="floa
     -------
     bunch : sklearn.utils.Bunch
         With ``data`` (n, n_values), ``images`` (n, height, width[, 3]), a view of the same memory, ``target`` (n,)
-        int64, ``target_names`` (the folders), ``image_shape``, ``DESCR``, ``files`` (one path an image) and
+        int64, ``target_names`` (the folders), ``image_shape``, ``DESCR``, ``files`` (one path per image) and
         ``verified`` (False). Or ``(data, target)`` if `return_X_y`.
 
     Raises
@@ -85,11 +85,11 @@ def load_image_folder(path, *, color=None, size=None, resize="crop", dtype="floa
     dtype = pixel_dtype(dtype)
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
-        raise DatasetNotFoundError(f"There is no folder {root}. Pass the folder that holds one folder a class.")
+        raise DatasetNotFoundError(f"There is no folder {root}. Pass the folder that holds one folder per class.")
     classes = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     if not classes:
         raise DatasetNotFoundError(
-            f"{root} holds no folders. Wanted is one folder a class, with the images inside: {root / 'class' / '1.png'}"
+            f"{root} has no folders. It needs one folder per class, with the images inside: {root / 'class' / '1.png'}"
         )
     files, labels = [], []
     for label, folder in enumerate(classes):

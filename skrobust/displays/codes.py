@@ -23,7 +23,7 @@ class CodeDisplay:
     """Activation maps of the strongest atoms, beside the image and what its code stands for.
 
     On large grids a coefficient is drawn as a spot of several positions, the strongest of those that meet on top.
-    Made by `from_estimator` rather than by hand.
+    Create it with `from_estimator`.
 
     Parameters
     ----------

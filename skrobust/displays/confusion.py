@@ -12,7 +12,7 @@ from skrobust.evaluation.scoring.robust import predicted_labels
 class ConfusionUnderAttackDisplay:
     """Confusion matrices on clean and on attacked images, side by side on one scale.
 
-    Made by `from_estimator` or `from_report` rather than by hand.
+    Create it with `from_estimator` or `from_report`.
 
     Parameters
     ----------

@@ -14,14 +14,14 @@ _INK, _FAINT = "#22262c", "#c9ced6"
 class DictionaryDisplay:
     """Atoms of a dictionary as tiles, and a histogram of their use.
 
-    Made by `from_estimator` rather than by hand.
+    Create it with `from_estimator`.
 
     Parameters
     ----------
     atoms : ndarray of shape (n_atoms, length) or (n_atoms, height, width[, n_channels])
         1-D atoms are drawn as curves.
     usage : ndarray of shape (n_atoms,), default=None
-        How many signals use each atom. Atoms are then drawn from the most used one on.
+        Number of signals that use each atom. Atoms are then drawn from the most used one on.
 
     Attributes
     ----------

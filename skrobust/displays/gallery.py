@@ -11,7 +11,7 @@ from skrobust.evaluation.report.run import robustness_report
 class PerturbationGalleryDisplay:
     """Images before attack, after it, and after the front end, with predictions.
 
-    Made by `from_estimator` or `from_report` rather than by hand.
+    Create it with `from_estimator` or `from_report`.
 
     Parameters
     ----------

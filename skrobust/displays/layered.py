@@ -18,7 +18,7 @@ LEAST_DRAWN = 1e-4
 class CoherenceDisplay:
     """Mutual coherence, frame potential and Welch bound of each layer and of the structured dictionary, as bars.
 
-    Made by `from_dictionary` or `from_estimator` rather than by hand.
+    Create it with `from_dictionary` or `from_estimator`.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class CoherenceDisplay:
 
 
 class PursuitTraceDisplay:
-    """Reconstruction errors of layered pursuits against their iterations: one panel a layer, and one for the signal.
+    """Reconstruction errors of layered pursuits against their iterations: one panel per layer, and one for the signal.
 
     Curves are means over samples, on a logarithmic scale. A pursuit without iterations is drawn as a level line.
 
@@ -158,7 +158,7 @@ class PursuitTraceDisplay:
     axes_ : ndarray of matplotlib.axes.Axes of shape (n_layers + 1,)
         Of the layers, and of the signal as the deepest codes make it.
     lines_ : dict of str to list of matplotlib.lines.Line2D
-        One line a panel.
+        One line per panel.
 
     Examples
     --------
@@ -251,7 +251,7 @@ class PursuitTraceDisplay:
         Parameters
         ----------
         axes : sequence of matplotlib.axes.Axes or None, default=None
-            One a layer and one for the signal. None: a new figure.
+            One per layer and one for the signal. None: a new figure.
 
         Returns
         -------

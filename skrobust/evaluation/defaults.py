@@ -137,7 +137,7 @@ class Transferred(BaseEstimator):
         return self.attack.clip
 
     def perturb(self, model, X, y):
-        """`X` attacked for the source; `model` is not looked at."""
+        """`X` attacked for the source; `model` is not used."""
         attack = self.attack if self.eps is None else clone(self.attack).set_params(eps=self.eps)
         return attack.perturb(self.source, X, y)
 

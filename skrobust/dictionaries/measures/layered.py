@@ -86,7 +86,7 @@ def layered_coherence(layers, *, n_jobs=None):
     layers : LayeredDictionary
         For the chain without its skip connections pass ``LayeredDictionary(layers.operators)``.
     n_jobs : int or None, default=None
-        Threads.
+        Number of threads.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def estimate_frame_potential(layers, n_probes=30, *, random_state=None, n_jobs=N
         At least 2.
     random_state : int, RandomState instance or None, default=None
     n_jobs : int or None, default=None
-        Threads.
+        Number of threads.
 
     Returns
     -------

@@ -68,7 +68,7 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
     random_state : int, RandomState instance or None, default=None
         For the draw of patches and the learner.
     n_jobs : int or None, default=None
-        Threads. None: what the environment allows. The result does not depend on it.
+        Number of threads; the result does not depend on it.
     verbose : int, default=0
         Whether the learner shows its progress.
 
@@ -84,7 +84,7 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         Patches of one image.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when X has feature names.
+        Only if X has feature names.
 
     See Also
     --------

@@ -76,13 +76,13 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     random_state : int, RandomState instance or None, default=None
         For learned filters.
     n_jobs : int or None, default=None
-        Threads. None: what the environment allows. The result does not depend on it.
+        Number of threads; the result does not depend on it.
 
     Attributes
     ----------
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when X has feature names.
+        Only if X has feature names.
     thresholds_ : ndarray of shape (n_groups, n_thresholds) or (n_atoms, n_thresholds)
         Ascending, for atoms of l1 norm 1.
     components_ : ndarray of shape ``(n_filters, *kernel_size, n_channels)``

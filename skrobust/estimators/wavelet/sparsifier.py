@@ -42,13 +42,13 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
         ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X. None: rows are
         1-D signals.
     n_jobs : int or None, default=None
-        Threads. None: what the environment allows. The result does not depend on it.
+        Number of threads; the result does not depend on it.
 
     Attributes
     ----------
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when X has feature names.
+        Only if X has feature names.
     basis_ : skrobust.pursuits.WaveletBasis
         Its `analyze` gives all coefficients.
     n_nonzero_coefs_ : tuple of int

@@ -50,7 +50,7 @@ def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_ra
     data_range : (float, float), default=(0, 1)
         The values that stand for black and white in a float `X`.
     n_jobs : int or None, default=None
-        Threads; the result is the same for any number.
+        Number of threads; the result does not depend on it.
 
     Returns
     -------
@@ -115,7 +115,7 @@ class Corruption(BaseEstimator):
     data_range : (float, float), default=(0, 1)
         The values that stand for black and white.
     n_jobs : int or None, default=None
-        Threads.
+        Number of threads.
 
     Examples
     --------
@@ -146,7 +146,7 @@ class Corruption(BaseEstimator):
         self.n_jobs = n_jobs
 
     def perturb(self, model, X, y=None):
-        """`X` corrupted; `model` and `y` are not looked at.
+        """`X` corrupted; `model` and `y` are not used.
 
         Returns
         -------
@@ -186,7 +186,7 @@ def corruptions_for(X, *, severity=3, image_shape=None, data_range=(0, 1), rando
         The values that stand for black and white.
     random_state : int, RandomState instance or None, default=0
     n_jobs : int or None, default=None
-        Threads.
+        Number of threads.
 
     Returns
     -------

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.base import clone
 
-# Parameters that may have a row an image, of an attack or of the attack inside a transfer.
+# Parameters that may have one row per image, of an attack or of the attack inside a transfer.
 _NAMES = tuple(f"{inside}{word}" for inside in ("", "attack__") for word in ("clip", "mask", "eps"))
 
 
@@ -38,8 +38,8 @@ def rows(value, name, chosen, shape):
     if name.endswith("eps") and np.ndim(value) == 1:
         if len(shape) == 2 and len(value) == shape[0] == shape[1] > 1:
             raise ValueError(
-                f"eps of shape ({len(value)},) may mean one number an image or one a feature. Pass eps[:, None] for "
-                "one an image, eps[None] for one a feature."
+                f"eps of shape ({len(value)},) may mean one number per image or one per feature. Pass eps[:, None] for "
+                "one per image, eps[None] for one per feature."
             )
         if len(value) == shape[0]:
             value = np.asarray(value).reshape(-1, *[1] * (len(shape) - 1))
@@ -53,7 +53,7 @@ def _rows_of(value, chosen, shape):
 
 
 def is_per_image(value, ndim):
-    """Whether a bound or a mask has a row an image, for X of `ndim` dimensions."""
+    """Whether a bound or a mask has one row per image, for X of `ndim` dimensions."""
     return np.ndim(value) == ndim and len(value) > 1
 
 

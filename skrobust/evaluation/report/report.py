@@ -49,11 +49,11 @@ class RobustnessReport:
     clean : dict of str to ndarray of shape (n_samples,)
         What each model answers without attack.
     clean_seconds : dict of str to float
-        The time that took.
+        Seconds it took.
     trials : dict of str to list of Trial
         What each attack did to each model.
     corrupted : dict of str to list of (dict, ndarray of bool, float)
-        Settings of a corruption, whether each corrupted image is classified rightly, and the seconds that took.
+        Settings of a corruption, whether each corrupted image is classified rightly, and the seconds it took.
     examples : Examples or None
         Images for galleries.
     checks : dict of str to list of Verdict
@@ -149,7 +149,7 @@ class RobustnessReport:
 
     @property
     def rows(self):
-        """One dict a figure, with the keys of a row of `to_frame`."""
+        """One dict per figure, with the keys of a row of `to_frame`."""
         rows = []
         for model in self.models:
             clean = float(self.clean_right(model).mean())
@@ -173,7 +173,7 @@ class RobustnessReport:
         return rows
 
     def to_frame(self):
-        """The figures as a pandas DataFrame, one row a figure.
+        """The figures as a pandas DataFrame, one row per figure.
 
         Returns
         -------
@@ -288,7 +288,7 @@ class RobustnessReport:
         return sentences
 
     def warnings(self):
-        """What the masking checks warn of, one line a model.
+        """What the masking checks warn of, one line per model.
 
         Returns
         -------

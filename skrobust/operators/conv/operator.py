@@ -146,7 +146,7 @@ class ConvolutionalOperator(Operator):
         ----------
         codes : ndarray or Tensor of shape ``(n_samples, *code_shape)``
         n_jobs : int or None, default=None
-            Threads.
+            Number of threads.
 
         Returns
         -------
@@ -179,7 +179,7 @@ class ConvolutionalOperator(Operator):
         ----------
         X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
         n_jobs : int or None, default=None
-            Threads.
+            Number of threads.
 
         Returns
         -------

@@ -95,7 +95,7 @@ class WaveletBasis:
             Number of coefficients to keep per channel, one for all or one per channel; the others are zero. Magnitudes
             equal to within rounding are kept in the order of their position.
         n_jobs : int or None, default=None
-            Threads.
+            Number of threads.
 
         Returns
         -------
