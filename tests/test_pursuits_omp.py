@@ -341,7 +341,7 @@ def test_n_nonzero_coefs():
         (r"'n_nonzero_coefs' parameter", {"n_nonzero_coefs": 1.5}),
         (r"'tol' parameter", {"tol": -1.0}),
         (r"tol must not have negative values or NaN", {"tol": [-1.0] * 20}),
-        (r"tol has shape \(3,\)", {"tol": np.ones(3)}),
+        (r"got shape \(3,\)", {"tol": np.ones(3)}),
         (r"'selection' parameter", {"selection": "mp"}),
         (r"gram has shape \(2, 2\); the inner products of 30 atoms have \(30, 30\)", {"gram": np.eye(2)}),
         (r"mask must be boolean", {"mask": np.ones((20, 12))}),
