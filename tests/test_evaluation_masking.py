@@ -308,8 +308,8 @@ def test_what_cannot_be_run_says_why(probe, data, honest):
             assert verdict.status == "not run" and "no gradients" in verdict.evidence
     assert "pass baseline=" in check_transfer(probe(honest)).evidence
     assert "The baseline has no gradients" in check_transfer(probe(honest, baseline=forest)).evidence
-    assert "no bounds" in check_unbounded(probe(honest, clip=None)).evidence
-    assert "no front end of ours" in check_identity(probe(Saturated(honest))).evidence
+    assert "unbounded" in check_unbounded(probe(honest, clip=None)).evidence
+    assert "no skrobust front end" in check_identity(probe(Saturated(honest))).evidence
     fixed = [PGD(random_start=False)]
     assert "not at random" in check_restarts(probe(honest, fixed)).evidence
 

@@ -1,4 +1,4 @@
-"""Layered dictionaries and pursuits: how alike their columns are, and what their codes reconstruct."""
+"""Displays of the coherence of layered dictionaries, and of the reconstruction errors of layered pursuits."""
 
 import copy
 
@@ -12,7 +12,7 @@ from skrobust.operators import LayeredDictionary
 from skrobust.signals import is_tensor
 
 LEAST_DRAWN = 1e-4
-"""Where the scale of relative errors begins: codes that reconstruct exactly have errors of rounding alone."""
+"""Lower end of the scale of relative errors, because exact reconstructions have only rounding errors."""
 
 
 class CoherenceDisplay:
@@ -108,7 +108,7 @@ class CoherenceDisplay:
             "frame potential": [*first.layer_frame_potential, *(m.frame_potential for m in self.measures.values())],
         }
         bounds = [*first.layer_welch_bound, *(m.welch_bound for m in self.measures.values())]
-        # The structured dictionary stands apart from the layers.
+        # The structured dictionary is drawn apart from the layers.
         places = np.arange(len(names)) + 0.4 * (np.arange(len(names)) >= n_layers)
         with drawing() as plt:
             if ax is None:
@@ -185,14 +185,14 @@ class PursuitTraceDisplay:
         Parameters
         ----------
         pursuit : callable, or dict of str to callable
-            As `skrobust.dictionaries.pursuit_trace` takes them.
+            As for `skrobust.dictionaries.pursuit_trace`.
         X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
         layers : LayeredDictionary
         alpha : float or sequence
         iterations : iterable of int, default=range(11)
         axes : sequence of matplotlib.axes.Axes or None, default=None
         **parameters
-            More of the pursuits'.
+            Further parameters of the pursuits.
 
         Returns
         -------
@@ -239,10 +239,10 @@ class PursuitTraceDisplay:
             values = values.detach()
         words = coder.get_params(deep=False)
         if words.get("tol") is not None:
-            raise ValueError(f"tol={words['tol']!r}: traces are of fixed numbers of iterations; set tol=None.")
+            raise ValueError(f"tol={words['tol']!r}: traces use fixed numbers of iterations; set tol=None.")
         if "max_iter" not in words:
             return trace_of(lambda _: coder.encode(X), values, layers, [0])
-        # A shallow copy keeps what fit learned.
+        # A shallow copy keeps the fitted attributes.
         return trace_of(lambda n: copy.copy(coder).set_params(max_iter=n).encode(X), values, layers, counts)
 
     def plot(self, axes=None):

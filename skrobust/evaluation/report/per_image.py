@@ -1,4 +1,4 @@
-"""Attacks whose box, mask or radius is given image by image, on some of the images or at another radius."""
+"""Attacks with one box, mask or radius per image, restricted to some images or set to another radius."""
 
 import numpy as np
 from sklearn.base import clone
@@ -8,7 +8,7 @@ _NAMES = tuple(f"{inside}{word}" for inside in ("", "attack__") for word in ("cl
 
 
 def for_images(attack, chosen, X):
-    """`attack` for ``X[chosen]``: with those rows of its clip, mask and eps that belong to these images.
+    """`attack` for ``X[chosen]``, with the matching rows of its clip, mask and eps.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def for_images(attack, chosen, X):
     Returns
     -------
     attack
-        The same object where nothing is given image by image.
+        The same object if no parameter is given per image.
     """
     if not hasattr(attack, "get_params"):
         return attack
@@ -31,7 +31,7 @@ def for_images(attack, chosen, X):
 
 
 def rows(value, name, chosen, shape):
-    """The rows of a clip, a mask or an eps that belong to the images `chosen` of X of that shape."""
+    """The rows of a clip, a mask or an eps for the images `chosen` of X of that shape."""
     if name.endswith("clip") and value is not None:
         low, high = (_rows_of(bound, chosen, shape) for bound in value)
         return value if low is value[0] and high is value[1] else (low, high)
