@@ -318,7 +318,7 @@ def test_a_model_that_is_never_right(data):
     X, y = data
     verdicts = masking_checks(Constant().fit(X, y), X[:20], y[:20], eps=0.1)
     assert {verdict.status for verdict in verdicts} == {"not run"}
-    assert all("no image rightly" in verdict.evidence for verdict in verdicts)
+    assert all("no image correctly" in verdict.evidence for verdict in verdicts)
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
