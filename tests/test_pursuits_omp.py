@@ -390,7 +390,7 @@ def test_errors_of_shapes():
         orthogonal_mp_gram(gram, correlations, tol=1.0)
     with pytest.raises(ValueError, match="gram has shape"):
         orthogonal_mp_gram(gram[1:], correlations)
-    with pytest.raises(ValueError, match="squared_norms has shape"):
+    with pytest.raises(ValueError, match="squared_norms must be a number or have shape"):
         orthogonal_mp_gram(gram, correlations, squared_norms=[1.0, 2.0])
     with pytest.raises(ValueError, match="squared_norms has values that are not finite"):
         orthogonal_mp_gram(gram, correlations, squared_norms=np.full(20, np.inf), tol=1.0)

@@ -12,7 +12,7 @@ def gamma(n_operations, dtype):
     """
     relative = 2 * n_operations * np.finfo(dtype).eps / 2
     if relative >= 0.5:
-        raise ValueError(f"{n_operations} operations in {np.dtype(dtype).name}  leave no correct digit.")
+        raise ValueError(f"{n_operations} operations in {np.dtype(dtype).name} leave no correct digit.")
     return relative / (1 - relative)
 
 

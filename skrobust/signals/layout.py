@@ -131,7 +131,7 @@ def channels_first_hint(sample_shape):
     if first not in (1, 3, 4) or last <= 4 or second == 1 or (first == second != last):
         return ""
     return (
-        "  That looks like torch's channels-first layout; skrobust needs channels last: pass "
+        " That looks like torch's channels-first layout; skrobust needs channels last: pass "
         "X.transpose(0, 2, 3, 1), or X.permute(0, 2, 3, 1) of a tensor."
     )
 

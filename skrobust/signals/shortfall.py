@@ -79,7 +79,7 @@ class Shortfalls:
             self.told = True
             n_short, n_signals = (sum(message[place] for message in found) for place in (0, 1))
             warnings.warn(
-                f"{name}: {n_short} of {n_signals} images {found[-1][2]}  (Shown once per fit.)",
+                f"{name}: {n_short} of {n_signals} images {found[-1][2]} (Shown once per fit.)",
                 ConvergenceWarning,
                 stacklevel=5,
             )

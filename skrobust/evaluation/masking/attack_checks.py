@@ -134,8 +134,8 @@ def check_transfer(probe):
     white = probe.broken_by_white_box.mean()
     return (
         counts(alone, probe.n),
-        f"White-box attacks break {white:.0%} of {probe.n}  images; transferred from the baseline, "
-        f"{type(probe.main_attack).__name__}  breaks a further {alone:.1%}.",
+        f"White-box attacks break {white:.0%} of {probe.n} images; transferred from the baseline, "
+        f"{type(probe.main_attack).__name__} breaks a further {alone:.1%}.",
         {"white_box": white, "transfer_alone": alone, "n": probe.n, "eps": probe.eps},
         "The defence masks its gradients: "
         "attack through other backward passes of the front end.",

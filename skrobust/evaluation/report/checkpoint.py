@@ -68,7 +68,7 @@ class Checkpoint:
                 stored = {name: file[name] for name in file.files}
             task = str(stored.pop("task"))
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"checkpoint={str(self.path)!r}  is not a checkpoint of a report: {error}") from error
+            raise ValueError(f"checkpoint={str(self.path)!r} is not a checkpoint of a report: {error}") from error
         if task != self._task:
             raise ValueError(
                 f"checkpoint={str(self.path)!r} belongs to other models, images or eps. "

@@ -291,7 +291,7 @@ def checked_attacks(attack):
         raise ValueError("attack is an empty list; give at least one attack or Corruption.")
     for one in attacks:
         if isinstance(one, type) or not callable(getattr(one, "perturb", None)):
-            hint = "  Pass an instance, with parentheses." if isinstance(one, type) else ""
+            hint = " Pass an instance, with parentheses." if isinstance(one, type) else ""
             raise TypeError(
                 f"Every attack needs a method perturb(model, X, y), as skrobust.attacks.PGD and "
                 f"skrobust.evaluation.Corruption have; got {one!r}.{hint}"

@@ -25,7 +25,7 @@ class LayeredDictionary:
 
     where the C_jk are skip connections. All layers together are one sparse coding problem with the structured
     dictionary of [1]_ (eq. 16 there, whose B_jk^T is C_jk here): its block row j is ``B_j`` on the diagonal and
-    ``-C_jk`` (``-I`` for k = j - 1) left of it,  and its signal is (x, C_20 x, ..., C_l0 x), which is zero after
+    ``-C_jk`` (``-I`` for k = j - 1) left of it, and its signal is (x, C_20 x, ..., C_l0 x), which is zero after
     x if no connection begins at the data.
 
     Parameters

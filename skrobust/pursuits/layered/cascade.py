@@ -206,7 +206,7 @@ def per_layer(name, value, layers, X, *, of_components=True):
     given = list(value)
     if len(given) != layers.n_layers:
         raise ValueError(
-            f"{name} has {len(given)} entries for {layers.n_layers}  layers; give one number for all, or one entry per "
+            f"{name} has {len(given)} entries for {layers.n_layers} layers; give one number for all, or one entry per "
             "layer."
         )
     checked = []
