@@ -1,7 +1,6 @@
-"""Sparse coding with the scikit-learn API, and honest figures of how robust it makes image classifiers.
+"""Sparse coding with the scikit-learn API, for robust image classifiers, with attacks and certificates.
 
-Importing the package loads neither torch nor matplotlib nor numba: each public name is fetched from its room when
-it is first used.
+Importing the package loads neither torch nor matplotlib nor numba: each public name is imported when it is first used.
 """
 
 import importlib

@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_refused(words, message):
 
 def test_radii_that_could_mean_two_things_are_refused():
     model, X, y = logistic()
-    with pytest.raises(ValueError, match=r"eps\[:, None\] for one an image, eps\[None\] for one a feature"):
+    with pytest.raises(ValueError, match=r"eps\[:, None\] for one per image, eps\[None\] for one per feature"):
         FGSM(np.full(64, 0.1)).perturb(model, X[:64], y[:64])
     some = np.where(np.arange(200) < 5, np.inf, 1.0)
     with pytest.raises(ValueError, match="infinite for all"):

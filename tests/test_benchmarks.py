@@ -20,13 +20,13 @@ def _run(name, *arguments):
 
 def test_corruption_table(tmp_path):
     output, page = tmp_path / "table.json", tmp_path / "table.md"
-    page.write_text("| gaussian noise | of an earlier run |\n\n## Read honestly\n\n- Written by hand.\n")
+    page.write_text("| gaussian noise | of an earlier run |\n\n## Discussion\n\n- Written by hand.\n")
     _run("corruption_table_cifar10.py", "--output", output, "--page", page)
     content = json.loads(output.read_text())
     assert content["n_test"] == 40
     assert {row["severity"] for row in content["rows"]} == {1, 5}
     assert page.read_text().count("gaussian noise") == 2
-    assert page.read_text().endswith("|\n\n## Read honestly\n\n- Written by hand.\n")
+    assert page.read_text().endswith("|\n\n## Discussion\n\n- Written by hand.\n")
 
 
 @pytest.mark.slow

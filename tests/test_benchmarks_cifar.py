@@ -15,7 +15,7 @@ SCRIPT = pathlib.Path(__file__).parents[1] / "benchmarks" / "reproduce" / "layer
 @pytest.mark.slow
 def test_quick_form_runs_and_resumes(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("old\n\n## Read honestly\n\n- Written by hand.\n", encoding="utf8")
+    page.write_text("old\n\n## Discussion\n\n- Written by hand.\n", encoding="utf8")
     command = [sys.executable, str(SCRIPT), "--quick", "--device", "cpu"]
     command += ["--models", str(tmp_path / "models"), "--output", str(tmp_path), "--page", str(page)]
 
@@ -44,7 +44,7 @@ def test_quick_form_runs_and_resumes(tmp_path):
         blocks["DP-res, 2"]
     )
     told = page.read_text(encoding="utf8")
-    assert told.count("| DP-res | 2 |") == 1 and told.endswith("\n\n## Read honestly\n\n- Written by hand.\n")
+    assert told.count("| DP-res | 2 |") == 1 and told.endswith("\n\n## Discussion\n\n- Written by hand.\n")
     assert (tmp_path / "layered_cifar10_quick.png").stat().st_size > 10_000
 
 

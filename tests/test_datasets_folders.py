@@ -118,7 +118,7 @@ def test_postscript_is_not_run(tmp_path):
 def test_folders_that_are_none(tmp_path):
     with pytest.raises(DatasetNotFoundError, match="There is no folder .*nowhere"):
         load_image_folder(tmp_path / "nowhere")
-    with pytest.raises(DatasetNotFoundError, match="holds no folders. Wanted is one folder a class"):
+    with pytest.raises(DatasetNotFoundError, match="has no folders. It needs one folder per class"):
         load_image_folder(tmp_path)
     _save(tmp_path / "a" / "1.png")
     (tmp_path / "b").mkdir()

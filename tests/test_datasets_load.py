@@ -102,10 +102,10 @@ def _blocks(heading):
 def test_examples_of_the_page_run(tmp_path, monkeypatch):
     write_mnist(tmp_path / "data" / "MNIST" / "raw")
     monkeypatch.chdir(tmp_path)
-    # A few random images stand in for MNIST, so that its checksums are beside the point here.
+    # Random images replace MNIST, so its checksums are not verified here.
     monkeypatch.setattr("skrobust.datasets.mnist._read", lambda reader, path, *_: (reader(path)[0], True))
     monkeypatch.setattr("skrobust.datasets.mnist.check_class_counts", lambda *_: None)
-    blocks = _blocks("At once") + _blocks("Your own images")
+    blocks = _blocks("Quick start") + _blocks("Your own images")
     assert len(blocks) == 4
     namespace = {}
     for block in blocks:

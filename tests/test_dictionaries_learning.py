@@ -314,7 +314,7 @@ def test_warm_start_goes_on(Learner):
     else:  # the last pass of a fit puts no signal in place of an idle atom
         np.testing.assert_array_equal(parts.objective_[:3], whole.objective_[:3])
         assert parts.objective_[-1] < parts.objective_[2]
-    with pytest.raises(ValueError, match="warm_start=True cannot go on from 20 atoms of 12 features"):
+    with pytest.raises(ValueError, match="warm_start=True cannot continue from 20 atoms of 12 features"):
         parts.set_params(n_components=7).fit(X)
 
 

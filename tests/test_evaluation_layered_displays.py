@@ -127,7 +127,7 @@ def test_estimators_are_traced_by_their_own_codes():
     np.testing.assert_allclose(display.traces["L-THR"].errors[0], display.traces["L-BP"].errors[0])
     single = PursuitTraceDisplay.from_estimator(deep, images, iterations=[2])
     assert list(single.traces) == ["DeepPursuit"]
-    with pytest.raises(ValueError, match="tol=0.001: traces are of fixed numbers"):
+    with pytest.raises(ValueError, match="tol=0.001: traces use fixed numbers"):
         PursuitTraceDisplay.from_estimator(DeepPursuit(**words, tol=1e-3).fit(images), images)
     measures = CoherenceDisplay.from_estimator(deep).measures["all layers"]
     assert measures.mutual_coherence == layered_coherence(layers).mutual_coherence

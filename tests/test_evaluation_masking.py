@@ -308,8 +308,8 @@ def test_what_cannot_be_run_says_why(probe, data, honest):
             assert verdict.status == "not run" and "no gradients" in verdict.evidence
     assert "pass baseline=" in check_transfer(probe(honest)).evidence
     assert "The baseline has no gradients" in check_transfer(probe(honest, baseline=forest)).evidence
-    assert "no bounds" in check_unbounded(probe(honest, clip=None)).evidence
-    assert "no front end of ours" in check_identity(probe(Saturated(honest))).evidence
+    assert "unbounded" in check_unbounded(probe(honest, clip=None)).evidence
+    assert "no skrobust front end" in check_identity(probe(Saturated(honest))).evidence
     fixed = [PGD(random_start=False)]
     assert "not at random" in check_restarts(probe(honest, fixed)).evidence
 
@@ -318,7 +318,7 @@ def test_a_model_that_is_never_right(data):
     X, y = data
     verdicts = masking_checks(Constant().fit(X, y), X[:20], y[:20], eps=0.1)
     assert {verdict.status for verdict in verdicts} == {"not run"}
-    assert all("no image rightly" in verdict.evidence for verdict in verdicts)
+    assert all("no image correctly" in verdict.evidence for verdict in verdicts)
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])

@@ -390,7 +390,7 @@ def test_a_stopped_report_goes_on(model, test_images, tmp_path):
     with pytest.raises(ValueError, match="belongs to other models, images or eps"):
         robustness_report(model, X[:-1], y[:-1], **words)
     kept.write_bytes(b"not a zip file")
-    with pytest.raises(ValueError, match="is no checkpoint"):
+    with pytest.raises(ValueError, match="is not a checkpoint"):
         robustness_report(model, X, y, **words)
 
 

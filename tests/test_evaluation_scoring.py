@@ -183,7 +183,7 @@ def test_max_samples_spreads_over_all_images(digits):
 def test_trade_off_refuses_what_cannot_be_kept():
     results = {"mean_test_clean": np.array([0.7, 0.9]), "mean_test_robust": np.array([0.5, np.nan])}
     assert TradeOff({"robust": 1})(results) == 0
-    with pytest.raises(ValueError, match=r"No candidate keeps at_least=.*clean 0\.9000"):
+    with pytest.raises(ValueError, match=r"No candidate satisfies at_least=.*clean 0\.9000"):
         TradeOff({"robust": 1}, at_least={"clean": 0.95})(results)
     with pytest.raises(ValueError, match=r"no score named 'noisy'.*\['clean', 'robust'\]"):
         TradeOff({"noisy": 1})(results)
@@ -194,7 +194,7 @@ def test_trade_off_refuses_what_cannot_be_kept():
 
 def test_errors(pair):
     model, X, y = pair
-    with pytest.raises(TypeError, match="Make an instance of it"):
+    with pytest.raises(TypeError, match="Pass an instance"):
         make_robust_scorer(PGD)
     with pytest.raises(TypeError, match=r"needs a method perturb\(model, X, y\)"):
         robust_accuracy(model, X, y, 3)

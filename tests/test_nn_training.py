@@ -212,11 +212,11 @@ def test_foreign_files_are_refused_and_never_run(tmp_path):
     whole = path.read_bytes()
     for content in (b"", b"no archive", whole[: len(whole) // 2], pickle.dumps(Harmful(harmed))):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="is no checkpoint of a training"):
+        with pytest.raises(ValueError, match="is not a checkpoint of a training"):
             train()
     for content in (Harmful(harmed), {"format": 1}, [1, 2], {"format": 9, "identity": {}, "state": {"history": []}}):
         torch.save(content, path)
-        with pytest.raises(ValueError, match="is no checkpoint of a training|has format 9"):
+        with pytest.raises(ValueError, match="is not a checkpoint of a training|has format 9"):
             train()
     assert not harmed.exists()
     with pytest.raises(FileNotFoundError, match="folder .* does not exist"):
@@ -285,7 +285,7 @@ def test_progress_is_told(capsys):
         ({"schedule": 0}, "schedule must be None"),
         ({"X": np.zeros((24, 6, 5, 3))}, r"X must have shape \('n_samples', 6, 5, 2\), got \(24, 6, 5, 3\)"),
         ({"X": np.zeros((0, 6, 5, 2)), "y": np.zeros(0, int)}, "X must have shape"),
-        ({"X": np.full((24, 6, 5, 2), np.nan)}, "X holds NaN or infinity"),
+        ({"X": np.full((24, 6, 5, 2), np.nan)}, "X contains NaN or infinity"),
         ({"y": np.zeros(23, int)}, "one integer label for each of the 24 samples"),
         ({"y": np.zeros(24)}, "float64"),
         ({"y": np.zeros(24, int)}, "two classes or more"),

@@ -176,7 +176,7 @@ def test_tolerances_that_cannot_be_met():
         ("'alpha' parameter", {"alpha": 0.0}),
         ("alpha must be positive and finite, got -1.0", {"alpha": [-1.0] * 20}),
         ("alpha must be positive and finite, got nan", {"alpha": np.full(20, np.nan)}),
-        (r"alpha has shape \(3,\)", {"alpha": np.ones(3)}),
+        (r"alpha must be a number or have shape", {"alpha": np.ones(3)}),
         ("'tol' parameter", {"tol": 0}),
         ("'max_iter' parameter", {"max_iter": 0}),
         (r"gram has shape \(2, 2\)", {"gram": np.eye(2)}),

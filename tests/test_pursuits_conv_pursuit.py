@@ -398,7 +398,7 @@ def test_masks_of_all_shapes():
     expected = convolutional_basis_pursuit(X[:, :, :3], other, 0.5, mask=mask[:, :, :3, :1])
     np.testing.assert_array_equal(found.codes, expected.codes)
     for shape in ((4,), (2, 4, 4, 2), (4, 4, 3), (1, 4, 4, 3), (3, 4, 4)):
-        with pytest.raises(ValueError, match="fits neither one signal"):
+        with pytest.raises(ValueError, match="matches neither one signal"):
             codes(np.ones(shape))
 
 
@@ -437,7 +437,7 @@ def test_warns_short_of_the_gap():
         ({"solver": "lars"}, "solver must be"),
         ({"weights": [1.0]}, "weights must be 6 numbers > 0"),
         ({"weights": [0.0] * 6}, "weights must be 6 numbers > 0"),
-        ({"mask": np.ones((3, 3))}, r"mask of shape \(3, 3\) fits neither"),
+        ({"mask": np.ones((3, 3))}, r"mask of shape \(3, 3\) matches neither"),
         ({"mask": np.full((9, 11), 0.5)}, "mask must hold 0"),
         ({"init": np.zeros((1, 9, 11, 6))}, "init must have shape"),
         ({"max_iter": 0}, "max_iter must be"),

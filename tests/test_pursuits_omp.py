@@ -340,8 +340,8 @@ def test_n_nonzero_coefs():
         (r"'n_nonzero_coefs' parameter", {"n_nonzero_coefs": 0}),
         (r"'n_nonzero_coefs' parameter", {"n_nonzero_coefs": 1.5}),
         (r"'tol' parameter", {"tol": -1.0}),
-        (r"tol has negative values or NaN", {"tol": [-1.0] * 20}),
-        (r"tol has shape \(3,\)", {"tol": np.ones(3)}),
+        (r"tol must not have negative values or NaN", {"tol": [-1.0] * 20}),
+        (r"got shape \(3,\)", {"tol": np.ones(3)}),
         (r"'selection' parameter", {"selection": "mp"}),
         (r"gram has shape \(2, 2\); the inner products of 30 atoms have \(30, 30\)", {"gram": np.eye(2)}),
         (r"mask must be boolean", {"mask": np.ones((20, 12))}),
@@ -390,7 +390,7 @@ def test_errors_of_shapes():
         orthogonal_mp_gram(gram, correlations, tol=1.0)
     with pytest.raises(ValueError, match="gram has shape"):
         orthogonal_mp_gram(gram[1:], correlations)
-    with pytest.raises(ValueError, match="squared_norms has shape"):
+    with pytest.raises(ValueError, match="squared_norms must be a number or have shape"):
         orthogonal_mp_gram(gram, correlations, squared_norms=[1.0, 2.0])
     with pytest.raises(ValueError, match="squared_norms has values that are not finite"):
         orthogonal_mp_gram(gram, correlations, squared_norms=np.full(20, np.inf), tol=1.0)

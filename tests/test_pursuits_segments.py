@@ -58,7 +58,7 @@ def values_and_gradients(function, max_iter, skip=None, dtype=torch.float64, **o
 @pytest.mark.parametrize("steps", ["Lipschitz", "given"])
 def test_segments_change_nothing_but_memory(function, skip, steps, monkeypatch):
     if function is multilayer_pursuit and skip:
-        pytest.skip("knows no skip connections")
+        pytest.skip("does not support skip connections")
     options = {"step": [0.3, 0.2, 0.4]} if steps == "given" else {}
     for max_iter in (17, 40):
         in_segments = values_and_gradients(function, max_iter, skip, **options)

@@ -115,7 +115,7 @@ def test_implicit_and_unrolled_derivatives_agree(problem, penalty):
 
 def test_descent_names_the_solver_that_can(problem):
     operator, X = problem
-    with pytest.raises(ValueError, match="solver='descent' needs penalty='l1' with one weight an atom.*solver='fista'"):
+    with pytest.raises(ValueError, match="solver='descent' needs penalty='l1' with one weight per.*solver='fista'"):
         convolutional_basis_pursuit(X, operator, 0.1, penalty="group_l1", solver="descent")
 
 

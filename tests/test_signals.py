@@ -87,7 +87,7 @@ def test_layout_refuses(sample_shape, image_shape, message):
 @pytest.mark.parametrize("of", [np.zeros, torch.zeros])
 def test_channels_first_are_refused_unless_they_are_meant(sample_shape, of):
     X = of((2, *sample_shape))
-    with pytest.raises(ValueError, match=r"channels first, as torch has them; .* channels last: pass X\.transpose"):
+    with pytest.raises(ValueError, match=r"channels-first layout; .* channels last: pass X\.transpose"):
         Identity().fit(X)
     assert Identity(image_shape=sample_shape).fit(X)._layout == SignalLayout(sample_shape[:2], sample_shape[2])
     rows = Identity(image_shape=(*sample_shape[1:], sample_shape[0])).fit(X.reshape(2, -1))

@@ -10,7 +10,7 @@ COLOURS = {
     "DP": "tab:blue",
     "DP-res": "tab:cyan",
 }
-READING = "## Read honestly"
+READING = "## Discussion"
 
 
 def rows_of(content, experiment):
@@ -93,7 +93,7 @@ def write_page(content, page, picture):
         f"{', '.join(map(str, settings['seeds']))}; FGSM on the first {settings['n_test']} test images, PGD on the "
         f"first {settings['n_test_pgd']}; l∞, white box, through all iterations and the head. PGD has "
         f"{settings['n_iter']} steps from one random start on cross-entropy and as many on margins, on images "
-        "that FGSM left standing. "
+        "that survive FGSM. "
         "Accuracies in %, eps in units of 1/255, no adversarial training.",
         "",
         f"![accuracy](../../benchmarks/results/{picture})",

@@ -25,7 +25,7 @@ from skrobust.evaluation import corrupt, wilson_interval
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "results" / "corruptions.md"
 SEED = 0
-READING = "## Read honestly"
+READING = "## Discussion"
 KINDS = (
     "gaussian_noise",
     "shot_noise",

@@ -152,7 +152,7 @@ def write_page(rows):
     signs = {"passed": "passed", "warning": "**warning**", "not run": "not run"}
     lines = []
     for evaluation in (NAIVE, DEFAULT):
-        lines += ["", f"## In doubt: {evaluation}", "", "| check | " + " | ".join(rows) + " |"]
+        lines += ["", f"## Evaluation: {evaluation}", "", "| check | " + " | ".join(rows) + " |"]
         lines.append("| --- |" + " --- |" * len(rows))
         for k, title in enumerate(TITLES):
             lines.append(

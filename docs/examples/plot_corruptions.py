@@ -2,7 +2,7 @@
 Common corruptions
 ==================
 
-CIFAR-10-C's corruptions on digits, and a search that tunes for them and for attacks at once.
+CIFAR-10-C's corruptions on digits, and a search that tunes for corruptions and attacks at once.
 """
 
 import matplotlib.pyplot as plt
@@ -17,7 +17,7 @@ X_train, y_train = load_dataset("digits", split="train", return_X_y=True)
 X_test, y_test = load_dataset("digits", split="test", return_X_y=True)
 
 # %%
-# The same digit at five severities. Images are 8-bit, as CIFAR-10-C's: values are truncated to 256 levels.
+# The same digit at five severities. As in CIFAR-10-C, images are 8-bit: values are truncated to 256 levels.
 kinds = ["gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "contrast", "gaussian_blur"]
 figure, axes = plt.subplots(len(kinds), 5, figsize=(5.6, 6.2), layout="constrained")
 for kind, line in zip(kinds, axes, strict=True):
@@ -30,8 +30,8 @@ for severity, ax in enumerate(axes[0], start=1):
     ax.set_title(severity)
 
 # %%
-# A corruption takes the place of an attack in scorers. The winner has the largest mean of robust and corrupted accuracy
-# among the candidates that keep 85 % clean.
+# Scorers accept a corruption in place of an attack. The selected candidate has the largest mean of robust and corrupted
+# accuracy among those with at least 85 % clean accuracy.
 noises = [Corruption(kind, 5, random_state=0, image_shape=(8, 8)) for kind in ("gaussian_noise", "impulse_noise")]
 search = GridSearchCV(
     LogisticRegression(max_iter=500),
@@ -47,7 +47,7 @@ search = GridSearchCV(
 print(search.best_params_)
 
 # %%
-# The three scores of every candidate.
+# The three scores of all candidates.
 figure, ax = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
 C = search.cv_results_["param_C"].astype(float)
 for score in ("clean", "corrupted", "robust"):

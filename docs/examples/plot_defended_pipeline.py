@@ -20,8 +20,8 @@ X_train, y_train = load_dataset("digits", split="train", return_X_y=True)
 X_test, y_test = load_dataset("digits", split="test", return_X_y=True)
 
 # %%
-# Both are tuned by the same scorer, accuracy under a white-box PGD attack, over the same strengths of regularisation:
-# a front end before a classifier that was not tuned would be blamed for its classifier, or praised for it.
+# Both are tuned by the same scorer, accuracy under a white-box PGD attack, over the same regularisation strengths.
+# Without tuning, differences could come from the classifiers instead of the front end.
 scorer = make_robust_scorer(PGD(eps=0.1, n_iter=10, loss="margin", random_state=0))
 front_end = WaveletSparsifier("haar", clip=(0, 1), image_shape=(8, 8))
 strengths = {"linearsvc__C": [0.003, 0.01, 0.03, 0.1]}
@@ -33,7 +33,7 @@ undefended = GridSearchCV(make_pipeline(LinearSVC()), strengths, scoring=scorer,
 print(defended.best_params_, undefended.best_params_)
 
 # %%
-# The report attacks both with the default suite and keeps, for each image, the most harmful of all attacks.
+# The report attacks both with the default attacks and keeps the worst case per image.
 report = robustness_report(
     defended.best_estimator_,
     X_test[:100],
@@ -46,7 +46,7 @@ print(*report.conclusions(), sep="\n")
 report.plot()
 
 # %%
-# What the attack does to the images, and what the front end makes of them.
+# Attacked images, and the output of the front end for them.
 PerturbationGalleryDisplay.from_estimator(
     defended.best_estimator_, X_test[:100], y_test[:100], attack=PGD(eps=0.15, random_state=0)
 )

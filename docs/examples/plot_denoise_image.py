@@ -19,8 +19,8 @@ sigma = 25 / 255
 noisy = clean + sigma * np.random.default_rng(0).standard_normal(clean.shape)
 
 # %%
-# The pursuit of a patch stops where what is left is no larger than the noise; `image_weight` lets the noisy image have
-# a say in the average, as Elad and Aharon have it.
+# The pursuit of a patch stops when the residual is at the noise level. `image_weight` adds the noisy image to the
+# average, as in Elad and Aharon.
 settings = {"noise_std": sigma, "image_weight": 30 / (255 * sigma), "clip": (0, 1), "random_state": 0}
 denoisers = {
     "cosine transform": PatchDictionaryDenoiser(256, dictionary="dct", **settings),
@@ -31,7 +31,7 @@ for name, denoiser in denoisers.items():
     results[name] = denoiser.fit_transform(noisy[None])[0]
 
 # %%
-# Peak signal-to-noise ratios beside the pictures.
+# Peak signal-to-noise ratios of the images.
 figure, axes = plt.subplots(1, 4, figsize=(12, 3.4), layout="constrained")
 for ax, (name, image) in zip(axes, results.items(), strict=True):
     ratio = "" if image is clean else f"\n{peak_signal_noise_ratio(clean, image, data_range=1):.1f} dB"
@@ -40,6 +40,6 @@ for ax, (name, image) in zip(axes, results.items(), strict=True):
     ax.axis("off")
 
 # %%
-# Few atoms do most of the work: the most used ones first, and how many patches use each.
+# The atoms, the most used ones first, and the number of patches that use each. A few atoms dominate.
 DictionaryDisplay.from_estimator(denoisers["cosine transform"], noisy[None], max_atoms=144)
 plt.show()

@@ -23,7 +23,7 @@ pictures = {
 }
 
 # %%
-# Learn 64 atoms from 60 crops of each upper half. `highpass` leaves the smooth part of the crops to itself.
+# Learn 64 atoms from 60 crops of each upper half. `highpass` subtracts the smooth part of the crops first.
 coders = {}
 for name, picture in pictures.items():
     height, width = len(picture) // 2, picture.shape[1]
@@ -39,7 +39,7 @@ for ax, (name, coder) in zip(axes, coders.items(), strict=True):
 
 # %%
 # **Denoising**: a coder that returns reconstructions is a front end. Its penalty, and the weight of total variation,
-# are each the best of four. Ratios are those of the whole lower half, of which the left part is shown.
+# are each the best of four values. PSNR is that of the whole lower half; its left part is shown.
 def ratio(image, estimate):
     return metrics.peak_signal_noise_ratio(image, np.clip(estimate, 0, 1), data_range=1)
 
@@ -76,8 +76,8 @@ show(rows, ["clean", "noisy", "total variation", "convolutional codes"])
 
 
 # %%
-# **Inpainting**: two thirds of the pixels are unknown. The smooth part is that of the estimate itself, so both are
-# found in turns, while the penalty comes down; each pursuit begins at the codes of the one before.
+# **Inpainting**: two thirds of the pixels are unknown. Smooth part and codes are estimated alternately, with a
+# decreasing penalty; each pursuit is warm-started from the previous codes.
 def inpaint(image, components):
     known = np.isfinite(image)
     operator = ConvolutionalOperator(components, (*image.shape, 1))
@@ -101,6 +101,6 @@ for name, picture in pictures.items():
 show(rows, ["clean", "known", "biharmonic", "convolutional codes"])
 
 # %%
-# Letters repeat, and atoms that are learned from some of them fill in the others. The photograph has little that does:
-# there, smoothness is as good a guess.
+# Letters repeat, so atoms learned from some of them can fill in others. The photograph has few repetitions; there, an
+# estimate by smoothness is equally good.
 plt.show()

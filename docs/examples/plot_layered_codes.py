@@ -27,13 +27,13 @@ coders = {
 }
 
 # %%
-# What the codes of each layer reconstruct of what the layer reads, iteration by iteration. Atoms overlap, so one
-# thresholded convolution counts every stroke many times over; iterations share it out. L-BP fits the first layer best,
-# because it thinks of nothing else; deep pursuit gives some of that up for codes that the second layer can explain.
+# Reconstruction errors of each layer against iterations. Atoms overlap, so one thresholded convolution represents each
+# stroke several times; iterations correct this. L-BP fits the first layer best, because it ignores the second. Deep
+# pursuit trades some of that accuracy for codes that the second layer can represent.
 PursuitTraceDisplay.from_estimator(coders, X_test, iterations=(0, 1, 2, 4, 8, 15, 30, 60))
 
 # %%
-# How sparse the codes are, and what the digits look like from the deepest of them.
+# Sparsity of the codes, and digits reconstructed from the deepest codes.
 figure, axes = plt.subplots(len(coders) + 1, 8, figsize=(8, 4.4), layout="constrained")
 for ax, image in zip(axes[0], X_test, strict=False):
     ax.imshow(image, cmap="gray")
@@ -47,7 +47,7 @@ for ax in axes.ravel():
     ax.set(xticks=[], yticks=[])
 
 # %%
-# How alike columns are. The theorems ask for a small mutual coherence, which learned atoms do not have, least of all
-# where an edge cuts them; the frame potential, the root mean square of all inner products, stands nearer to its bound.
+# Coherence. The theorems need a small mutual coherence, which learned atoms do not have, especially where an edge cuts
+# them. The frame potential, the root mean square of all inner products, is closer to its bound.
 CoherenceDisplay.from_estimator(deep)
 plt.show()

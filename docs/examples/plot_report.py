@@ -24,7 +24,7 @@ X_test, y_test = X_test[::4], y_test[::4]
 
 
 # %%
-# A front end of our own: it rounds to three levels. Registered with the bridge, it can be attacked white box.
+# A user-defined front end that rounds to three levels. Registered with the bridge, it can be attacked white box.
 class Rounding(SignalTransformer):
     """Pixels 0, 1/2 or 1."""
 
@@ -57,7 +57,7 @@ plain = LogisticRegression(C=0.1, max_iter=300).fit(X_train, y_train)
 rounded = make_pipeline(Rounding(), LogisticRegression(C=0.1, max_iter=300)).fit(X_train, y_train)
 
 # %%
-# An evaluation that flatters: many steps along the exact gradient, which is zero. The verdicts stand below the table.
+# A misleading evaluation: many steps along the exact gradient, which is zero. The verdicts are below the table.
 flattering = robustness_report(
     {"rounded": rounded},
     X_test,
@@ -69,7 +69,7 @@ flattering = robustness_report(
 print(flattering)
 
 # %%
-# The default attacks look past the rounding; zero gradients remain what they are, but hide nothing any more.
+# The default attacks are not stopped by the rounding. Gradients are still zero, but the accuracy is now realistic.
 report = robustness_report(
     {"rounded": rounded}, X_test, y_test, eps=[0.05, 0.1, 0.15], baseline={"plain": plain}, n_examples=6
 )
@@ -78,10 +78,10 @@ flattering.plot().set_title("PGD with exact gradients", loc="left")
 report.plot().set_title("default attacks", loc="left")
 
 # %%
-# What the attacks do to images, and which classes are taken for which.
+# Attacked images, and confusion matrices.
 PerturbationGalleryDisplay.from_report(report)
 ConfusionUnderAttackDisplay.from_report(report, model="rounded", eps=0.15)
 
 # %%
-# Every figure has a row with all that belongs to it.
+# Every result has a row with its threat model and settings.
 report.to_frame().head(8)

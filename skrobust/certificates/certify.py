@@ -1,4 +1,4 @@
-"""`certify`: which answers of a Pipeline no perturbation of a given size can change."""
+"""`certify`: predictions that no perturbation of a given size can change."""
 
 from dataclasses import dataclass
 from numbers import Real
@@ -24,7 +24,7 @@ except ImportError:  # younger than the oldest scikit-learn that we support
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was proved of each image.
+    """Certified result for each image.
 
     Attributes
     ----------
@@ -32,16 +32,16 @@ class Certificate:
     norm : str
     clip : tuple of float or None
     method : str
-        How, in words.
+        Description of the method.
     is_exact : bool
-        Whether what is not certified can really be changed, but for rounding. False: the verdict is sound, and may be
-        too careful.
+        Whether every image that is not certified can be misclassified, up to rounding. False: the certificate is sound
+        but may be conservative.
     correct : ndarray of bool of shape (n_samples,)
-        Whether the model's own ``predict`` is right on the image itself.
+        Whether the model's own ``predict`` is correct on the image itself.
     certified : ndarray of bool of shape (n_samples,)
-        Whether it is proved right on every image within `eps`.
+        Whether the prediction is proved correct on every image within `eps`.
     radius : ndarray of shape (n_samples,) or None
-        Largest eps that was proved, 0 where the answer is wrong; None where it was not asked for.
+        Largest certified eps, 0 for misclassified images; None if not requested.
     """
 
     eps: float
@@ -60,7 +60,7 @@ class Certificate:
 
     @property
     def accuracy(self):
-        """Share of images answered rightly without perturbation."""
+        """Clean accuracy."""
         return float(np.mean(self.correct))
 
     def accuracy_at(self, eps):
@@ -88,25 +88,24 @@ class Certificate:
 
 
 def certify(model, X, y, eps, *, norm="linf", clip=(0, 1), radius=True):
-    """Prove which images keep their right answer under every perturbation of norm at most `eps`.
+    """Prove which images are classified correctly under every perturbation of norm at most `eps`.
 
     Linear classifiers (also one-vs-rest, also after scalers, feature selection and PCA) can be certified behind a
-    `PolarizingCoder`, a `WaveletSparsifier` or any step entered with `register_certificate`, and on the images
-    themselves, in Pipelines and searches. All rounding, the model's own
-    included, is bounded and counted against the certificate.
+    `PolarizingCoder`, a `WaveletSparsifier` or any step registered with `register_certificate`, and on the images
+    themselves, in Pipelines and searches. Certificates account for all rounding errors, including those of the model.
 
     Parameters
     ----------
     model : fitted classifier or Pipeline
     X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-        In `clip`.
+        Images within `clip`.
     y : array-like of shape (n_samples,)
         True labels.
     eps : float
         Largest perturbation, in the units of X.
     norm : {"linf", "l2", "l1"}, default="linf"
     clip : pair of float or None, default=(0, 1)
-        Range of valid values, in which perturbed images stay, as for attacks. None: no bounds.
+        Range of valid values of perturbed images, as for attacks. None: no bounds.
     radius : bool, default=True
         Also find the largest eps at which each image is certified.
 
@@ -117,22 +116,22 @@ def certify(model, X, y, eps, *, norm="linf", clip=(0, 1), radius=True):
     Raises
     ------
     NoCertificateError
-        A ValueError that names the step whose worst case is not known.
+        A ValueError that names the step without a certificate.
     ValueError
-        If eps, norm or clip make no sense, or X lies outside `clip`.
+        If eps, norm or clip is invalid, or X lies outside `clip`.
 
     Notes
     -----
-    *Polarized code, linf.* Each atom reaches a range of levels (`PolarizingCoder.code_bounds`); the score
-    difference to each other class is smallest where every atom is at its worst one. For pixels this is exact; other
-    atoms are assumed to be there together even where they cannot. *l2, l1.* Changing a set of entries costs the
-    attacker at least the sum of the squares (absolute values) of what their responses must move by, up to a
-    constant of the dictionary; the fractional knapsack of what can be changed is an upper bound of the harm.
+    *Polarized code, linf.* Each atom can reach a range of levels (`PolarizingCoder.code_bounds`); the score difference
+    to each other class is smallest if every atom has its worst level. For pixels this is exact; other atoms may not
+    reach their worst levels together, so the bound is conservative. *l2, l1.* Changing a set of entries costs the
+    attacker at least the sum of squares (absolute values) of the required changes of their responses, up to a constant
+    of the dictionary. The fractional knapsack problem bounds the possible harm.
 
-    *Wavelets.* The gap between the K-th and the next coefficient must exceed what the two can move by. It replaces the
-    SNR condition of [1]_, whose proof covers exactly K-sparse images only.
+    *Wavelets.* The gap between the K-th and the next coefficient must exceed the possible change of both. This replaces
+    the SNR condition of [1]_, whose proof covers only exactly K-sparse images.
 
-    *Linear.* The margin over the dual norm of the difference of the weight vectors.
+    *Linear.* The margin divided by the dual norm of the difference of the weight vectors.
 
     References
     ----------
@@ -165,7 +164,7 @@ def certify(model, X, y, eps, *, norm="linf", clip=(0, 1), radius=True):
     certified = proof.holds(radii, np.arange(n)) & correct
     largest = None
     if radius:
-        # Bisection ends just below a largest radius that is itself certified.
+        # Bisection ends just below the largest radius, which is certified itself.
         largest = np.where(correct, proof.radii(), 0.0)
         largest[certified] = np.maximum(largest, radii)[certified]
     return Certificate(

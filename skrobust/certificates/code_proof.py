@@ -15,8 +15,8 @@ from .registry import register_certificate
 class CodeBoxProof(Proof):
     """Worst case over the levels that each atom can reach, atom by atom.
 
-    An atom's entries move together: its response passes one threshold after the other. Exact for pixels in linf,
-    each of which is moved by a value of its own; other atoms are assumed to reach their worst levels together.
+    An atom's entries change together, as its response crosses one threshold after the other. Exact for pixels in linf,
+    which change independently; other atoms are assumed to reach their worst levels together.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class CodeBoxProof(Proof):
         self.switches = coder._switches
         self.n_jobs = coder.n_jobs
         self.scores = self._level_scores(others.head.coef)
-        # Codes are at most 1, so that rounding is the same for all images; ours adds up to three terms an entry.
+        # Codes are at most 1, so rounding is the same for all images; our arithmetic adds up to three terms per entry.
         ones = np.ones(len(self.switches.thresholds))
         self.errors = others.errors(ones, values.dtype) + 2 * others.errors(ones, np.dtype(np.float64))
 
@@ -68,23 +68,23 @@ class CodeBoxProof(Proof):
         return (margins > self.errors[index]).all(axis=1)
 
     def _levels(self, codes):
-        """How many thresholds each atom has passed, from below minus the largest one on in ternary codes."""
+        """Number of thresholds exceeded by each atom; for ternary codes counted from minus the largest threshold."""
         n, m = len(codes), self.switches.n_thresholds
         return codes.reshape(n, -1, m).sum(axis=2).astype(np.int64) + (m if self.switches.ternary else 0)
 
     def _level_scores(self, coef):
-        """What an atom at each level adds to each score, of shape (n_classes, n_atoms, n_levels)."""
+        """Contribution of each atom and level to each score, of shape (n_classes, n_atoms, n_levels)."""
         steps = coef.reshape(len(coef), -1, self.switches.n_thresholds)
         upward = np.concatenate([np.zeros_like(steps[..., :1]), np.cumsum(steps, axis=2)], axis=2)
         return np.concatenate([-upward[..., :0:-1], upward], axis=2) if self.switches.ternary else upward
 
 
 class CodeBudgetProof(Proof):
-    """l2 and l1: what a perturbation spends on one entry it cannot spend on others.
+    """l2 and l1: the perturbation budget is shared by all entries.
 
-    Switches that change together need responses to move by their gaps g_j, and ``sum_j g_j^p <= mass eps^p`` (p = 2
-    or 1). The worst case over all such sets is bounded by that of their fractions: the entries that cost the
-    attacker least for what they bring come first. The better of this and the box counts.
+    Entries that change together need their responses to change by gaps g_j, with ``sum_j g_j^p <= mass eps^p`` (p = 2
+    or 1). The fractional knapsack problem, which takes entries in order of harm per cost, bounds the worst case over
+    all such sets. The better of this bound and that of the box is used.
     """
 
     def __init__(self, coder, values, others, norm, clip):
@@ -143,7 +143,7 @@ def _prove(coder, name, head, X, y, norm, clip):
 
 
 def _refuse_clip_that_acts(coder, name, matrix, offset):
-    """Reconstructions are affine in the code only where the clip changes none of them."""
+    """Raise an error if the clip may act, because reconstructions would then not be affine in the code."""
     if coder.clip is None:
         return
     most = np.maximum(matrix.toarray(), 0).sum(axis=1)
@@ -159,7 +159,7 @@ def _refuse_clip_that_acts(coder, name, matrix, offset):
 
 
 def _first_crossing(distance, harm, room):
-    """Smallest distance up to which all harm together reaches the room; infinity where it never does."""
+    """Smallest distance at which the total harm reaches the slack; infinity if it never does."""
     order = np.argsort(distance, axis=1)
     reached = np.cumsum(np.take_along_axis(harm, order, axis=1), axis=1) >= room[:, None]
     reached &= np.isfinite(np.take_along_axis(distance, order, axis=1))
@@ -169,7 +169,7 @@ def _first_crossing(distance, harm, room):
 
 
 def _least_budget(cost, harm, room):
-    """Smallest sum of costs, of fractions too, for which harm reaches the room; infinity where none does."""
+    """Smallest cost, fractions allowed, at which the harm reaches the slack; infinity if it never does."""
     useful = np.isfinite(cost) & (harm > 0)
     price = np.where(useful, cost / np.where(harm > 0, harm, 1), np.inf)
     order = np.argsort(price, axis=1)

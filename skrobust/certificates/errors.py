@@ -1,5 +1,5 @@
-"""What is raised where nothing can be proved."""
+"""The exception for models without a certificate."""
 
 
 class NoCertificateError(ValueError):
-    """A step of the model is not one whose worst case is known."""
+    """A step of the model has no certificate."""

@@ -1,4 +1,4 @@
-"""Linear classifiers after affine steps, as one matrix, with a bound of every rounding on the way."""
+"""Linear classifiers after affine steps as one matrix, with bounds on all rounding errors."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -31,16 +31,16 @@ _KNOWN = "LinearSVC, LogisticRegression, SGDClassifier, RidgeClassifier, Percept
 
 @dataclass(frozen=True)
 class LinearHead:
-    """Class scores ``z @ coef.T + intercept``, whose argmax is the answer; of two classes, scores of opposite sign.
+    """Class scores ``z @ coef.T + intercept``, whose argmax is the prediction; opposite scores for two classes.
 
     Attributes
     ----------
     coef : ndarray of shape (n_classes, n_inputs)
     intercept : ndarray of shape (n_classes,)
     magnitude, offset : ndarray
-        What the same sums would be of magnitudes: rounding is relative to these.
+        The same sums with absolute values, to which rounding errors are relative.
     n_operations : int
-        Longest chain of roundings from an input to a score.
+        Longest chain of rounded operations from an input to a score.
     classes : ndarray of shape (n_classes,)
     """
 
@@ -52,7 +52,7 @@ class LinearHead:
     classes: np.ndarray
 
     def error(self, size, dtype):
-        """Bound on the rounding of scores, that of the estimator in `dtype` and ours in float64 together.
+        """Bound on the rounding errors of scores, of the estimator in `dtype` plus ours in float64.
 
         Parameters
         ----------
@@ -68,9 +68,9 @@ class LinearHead:
         return relative * (size @ self.magnitude.T + self.offset) + np.finfo(dtype).tiny * self.n_operations
 
     def after(self, matrix, offset, n_operations):
-        """The head as it sees the inputs of an affine step ``z = matrix @ x + offset``.
+        """The head composed with an affine step ``z = matrix @ x + offset``.
 
-        `matrix` is sparse or dense of shape (n_inputs, n_new); a vector stands for a diagonal matrix.
+        `matrix` is sparse or dense of shape (n_inputs, n_new); a vector means a diagonal matrix.
         """
         absolute = abs(matrix)
         if np.ndim(matrix) == 1:
@@ -98,7 +98,7 @@ def linear_head(steps):
     Raises
     ------
     NoCertificateError
-        Naming the step that is neither.
+        Names the step that is neither.
     """
     *transformers, (name, classifier) = steps
     head = _classifier(name, classifier)
@@ -140,7 +140,7 @@ def _one_vs_rest(name, estimator):
         if len(head.classes) != 2:
             raise NoCertificateError(f"No certificate for {_describe(name, estimator)}: a part of it is not binary.")
         heads.append(head)
-    # A binary head's rows are half its decision each; the comparison between classes is of whole decisions.
+    # Rows of a binary head are half its decision each; classes are compared by whole decisions.
     if len(heads) == 1:
         return replace(heads[0], classes=classes)
     parts = {
@@ -151,7 +151,7 @@ def _one_vs_rest(name, estimator):
 
 
 def _pull_back(head, name, step):
-    """`head` as it sees what goes into `step`."""
+    """`head` composed with `step`."""
     n = head.coef.shape[1]
     ones, zeros = np.ones(n), np.zeros(n)
     if isinstance(step, preprocessing.StandardScaler):
@@ -166,7 +166,7 @@ def _pull_back(head, name, step):
         return head.after(scale, -step.center_ * scale if step.with_centering else zeros, 4)
     if isinstance(step, SelectorMixin):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of selectors that kept nothing
+            warnings.simplefilter("ignore")  # selectors that kept no feature
             chosen = np.flatnonzero(step.get_support())
         matrix = sparse.eye_array(step.n_features_in_, format="csr")[chosen]
         return head.after(matrix, zeros, 1)

@@ -11,7 +11,7 @@ from .proofs import Proof
 
 
 class LinearProof(Proof):
-    """Margin against eps times the dual norm of the difference of weights; in linf, only as far as `clip` lets go."""
+    """Margin against eps times the dual norm of the difference of weights; for linf limited by `clip`."""
 
     method = "linear: margin against eps times the dual norm of the weights"
 

@@ -7,13 +7,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class OtherClasses:
-    """The pairs of classes that decide whether images stay in their class.
+    """The pairs of classes that decide whether predictions change.
 
     Attributes
     ----------
     head : LinearHead
     true : ndarray of int of shape (n_samples,)
-        Positions of the true classes; -1 for labels that the model does not know.
+        Indices of the true classes; -1 for labels unknown to the model.
     """
 
     head: object
@@ -36,7 +36,7 @@ class OtherClasses:
         return coef[true][:, None] - coef, intercept[true][:, None] - intercept
 
     def margins(self, centre, fall=None, rise=None):
-        """Score differences, or the smallest of them where each input may fall and rise by so much.
+        """Score differences, or their minima if each input may decrease and increase by `fall` and `rise`.
 
         The column of the true class is infinite, the row of an unknown label minus infinite.
 
@@ -73,7 +73,7 @@ def other_classes(head, y):
     Raises
     ------
     ValueError
-        If y is not one label for each sample.
+        If y does not have one label per sample.
     """
     labels = np.asarray(y)
     if labels.ndim != 1:

@@ -1,4 +1,4 @@
-"""What every kind of certificate shares: a verdict for given radii, and the search for the largest."""
+"""Base class of certificates: verdict for given radii, and search for the largest radius."""
 
 import abc
 
@@ -7,13 +7,13 @@ import numpy as np
 from skrobust.signals import is_tensor
 
 _MOST = 16.0
-"""Without bounds on the images, radii are sought up to this."""
+"""Upper limit of the search for radii if images have no bounds."""
 
 _N_BISECTIONS = 24
 
 
 class Proof(abc.ABC):
-    """A way to prove that no image of a ball leaves its class.
+    """A proof that no image of a ball changes its class.
 
     Parameters
     ----------
@@ -32,16 +32,16 @@ class Proof(abc.ABC):
 
     @abc.abstractmethod
     def holds(self, eps, index):
-        """Whether the balls of radii `eps` around the images `index` are proved to stay in their class."""
+        """Whether the balls of radii `eps` around the images `index` are proved to keep their class."""
 
     def radii(self):
-        """Largest radius that was proved for each image; zero where not even the image itself is.
+        """Largest certified radius of each image; zero if not even the image itself is certified.
 
-        Infinite where no image within `clip` leaves the class.
+        Infinite if no image within `clip` changes the class.
         """
         n = len(self.values)
         everything = np.arange(n)
-        # The diameter of the box: a ball of that radius holds all of it.
+        # The diameter of the box: a ball of that radius contains the box.
         scale = _MOST if self.clip is None else float(self.clip[1] - self.clip[0])
         scale *= self.values[0].size ** {"linf": 0, "l2": 0.5, "l1": 1}[self.norm] * (1 + 1e-9)
         low, high = np.zeros(n), np.full(n, scale)
@@ -60,6 +60,6 @@ class Proof(abc.ABC):
 
 
 def array_images(front, X):
-    """Images as an estimator reads them, of shape ``(n_samples, *grid, n_channels)``, as an array."""
+    """Images as an array of shape ``(n_samples, *grid, n_channels)``, in the layout of an estimator."""
     values = front._read_signals(X, reset=False).values
     return values.detach().cpu().numpy() if is_tensor(values) else values

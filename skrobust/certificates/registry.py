@@ -1,21 +1,21 @@
-"""Which class of step has a certificate, and how it is proved."""
+"""Registry of certificates by class of step."""
 
 _BUILDERS = {}
 
 
 def register_certificate(step):
-    """Enter a proof for Pipelines that begin with a class of step and end in a linear classifier.
+    """Register a certificate for Pipelines that begin with a class of step and end in a linear classifier.
 
     Parameters
     ----------
     step : type
-        Front end or coder. Subclasses are found, too, unless they have an entry of their own.
+        Front end or coder. Also used for subclasses without their own entry.
 
     Returns
     -------
     decorator
         For a function ``build(front, name, head, X, y, norm, clip)`` that returns a `Proof`. `head` is the `LinearHead`
-        of the steps behind `front`, `name` the step's name in the Pipeline (or None).
+        of the steps after `front`, `name` the step's name in the Pipeline (or None).
 
     Examples
     --------

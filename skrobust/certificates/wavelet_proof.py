@@ -18,11 +18,11 @@ from .registry import register_certificate
 class WaveletProof(Proof):
     """Gap condition, then a linear worst case.
 
-    A perturbation e moves the coefficient of atom psi_j by at most ``|psi_j . e|``. Where the smallest kept magnitude
-    stays above the largest dropped one by more than both can move, the support S cannot change, and the front end is
-    the projection P_S, followed by its clip. Then the score difference d . clip(P_S (x + e)) is bounded from below by
-    replacing the clip of each pixel, over the range that the pixel can take, by the line below it (where d_i > 0) or
-    above it (where d_i < 0), and by minimising the linear function that remains over the ball exactly.
+    A perturbation e changes the coefficient of atom psi_j by at most ``|psi_j . e|``. If the gap between the smallest
+    kept and the largest dropped magnitude exceeds the possible change of both, the support S cannot change, and the
+    front end is the projection P_S followed by its clip. For a lower bound of d . clip(P_S (x + e)), the clip of each
+    pixel is replaced, over the range of the pixel, by a line below it (d_i > 0) or above it (d_i < 0). The remaining
+    linear function is minimised exactly over the ball.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class WaveletProof(Proof):
         self.n_pixels = values[0].size // values.shape[-1]
         self.absolute = abs(self.atoms.analysis())
         self._gain = self.atoms._gain()
-        # What the rounding of a pixel after analysis and synthesis is relative to.
+        # Magnitude to which the rounding error of a pixel after analysis and synthesis is relative.
         self._round_trip = float((self.atoms.analysis(absolute=True).T @ self._gain).max())
 
     def holds(self, eps, index):
@@ -68,12 +68,12 @@ class WaveletProof(Proof):
         return result
 
     def _support(self, coefficients, moved, slack, dtype):
-        """Mask of the K largest of each channel, and whether it is the same all over the ball."""
+        """Mask of the K largest coefficients of each channel, and whether it is constant over the ball."""
         magnitudes = np.abs(coefficients)
         support = np.zeros(coefficients.shape, dtype=bool)
         fixed = np.ones(len(coefficients), dtype=bool)
         n = coefficients.shape[2]
-        # Two orthogonal atoms together move by at most sqrt(2) in l2.
+        # Coefficients of two orthogonal atoms together change by at most sqrt(2) eps in l2.
         pair = np.sqrt(0.5) * (1 + 1e-6) if self.norm == "l2" else 1.0
         low, high = magnitudes - pair * moved - slack, magnitudes + pair * moved + slack
         tie = TIE_ROUNDINGS * np.finfo(dtype).eps * (magnitudes + moved + slack).max(axis=2)
@@ -90,7 +90,7 @@ class WaveletProof(Proof):
         return support, fixed
 
     def _worst_case(self, index, centre, radius, eps, size, coefficients, support):
-        """Whether every score difference stays positive while the support stays as it is."""
+        """Whether every score difference stays positive for a constant support."""
         n, dtype = len(index), self.values.dtype
         others = self.others[index]
         images = self._synthesize(coefficients * support)
@@ -114,7 +114,7 @@ class WaveletProof(Proof):
             value -= np.einsum("nrp,np->nr", np.abs(projected), flat_radius)
         else:
             value -= eps[:, None] * np.linalg.norm(projected, ord=DUAL_ORDERS[self.norm], axis=2)
-        # The rounding of the front end, of P_S here, and of the sums above.
+        # Rounding errors of the front end, of P_S here, and of the sums above.
         extent = (np.abs(flat_centre) + flat_radius).sum(axis=1)[:, None]
         relative = 4 * gamma(4 * d.shape[2], np.float64)
         slack = np.abs(d).sum(axis=2) * pixel_error[:, None] + 4 * own * np.abs(slope).max(axis=2) * extent
@@ -125,7 +125,7 @@ class WaveletProof(Proof):
         return (positive | own_class).all(axis=1) & (others.true >= 0)
 
     def _moves(self, radius, eps):
-        """Bounds of |psi_j . e|, of shape (n_samples, n_channels, n_coefficients) or to be broadcast to it."""
+        """Bounds of |psi_j . e|, of a shape that broadcasts to (n_samples, n_channels, n_coefficients)."""
         if self.norm == "linf":
             per_channel = np.moveaxis(radius, -1, 1).reshape(-1, self.n_pixels)
             return (per_channel @ self.absolute.T).reshape(len(radius), radius.shape[-1], -1)
@@ -133,7 +133,7 @@ class WaveletProof(Proof):
         return eps[:, None, None] * self.atoms.dual_norms(self.norm).reshape(-1, n_channels).T
 
     def _pixel_reach(self, support, radius, eps):
-        """Bound of how far each pixel of P_S (x + e) lies from the centre's."""
+        """Bound on the change of each pixel of P_S (x + e) from that of the centre."""
         n, n_channels, n_coefficients = support.shape
         mask = support.reshape(-1, n_coefficients).astype(np.float64)
         if self.norm == "linf":
@@ -184,9 +184,9 @@ def _line_below(low, high, clip):
     least, most = map(float, clip)
     under, over = low < least, high > most
     slope, offset = np.ones_like(low), np.zeros_like(low)
-    # A line through (least, least), or the constant: whichever leaves the smaller gap.
+    # A line through (least, least), or the constant, whichever has the smaller gap.
     flat = under & (high - least <= least - low)
-    # From where the clip is not flat below, its graph is concave: a chord lies below it.
+    # Where the clip is not flat at its lower end, its graph is concave, and a chord lies below it.
     start = np.maximum(low, least)
     width = np.where(over, high - start, 1.0)
     chord = np.where(over & (width > 0), (most - start) / np.where(width > 0, width, 1.0), 1.0)

@@ -1,4 +1,4 @@
-"""``skrobust demo``: the main job from end to end, on images that anybody has."""
+"""``skrobust demo``: defend, attack, certify and report, on bundled or local images."""
 
 import argparse
 import os
@@ -7,46 +7,46 @@ import pathlib
 from .errors import UsageError
 
 NAME = "demo"
-SUMMARY = "defend a classifier, attack it, and write an honest report"
+SUMMARY = "defend a classifier, attack it, and write a report"
 DESCRIPTION = """\
-Fits a classifier alone, behind a sparsifying front end and on polarized codes. Tunes each for accuracy UNDER ATTACK,
-the one alone with as many fits as any other. Attacks all of them white box at several eps, certifies what can be
-certified, says plainly which defence helped, and writes an HTML report."""
+Fits a classifier alone, behind a sparsifying front end and on polarized codes. Tunes each for accuracy UNDER ATTACK
+with the same number of fits. Attacks all of them white box at several eps, certifies those with a certificate, says
+which defence helped, and writes an HTML report."""
 EPILOG = """\
 examples:
   skrobust demo
   skrobust demo --dataset mnist --data-home ~/data --output mnist.html
   skrobust demo --eps 0.05 0.1 0.2 --json figures.json
 
-The digits come with scikit-learn. Of the larger sets a part is used (see --n-train and --n-test); their files are
-looked for in DIR, then in the folder named by SKROBUST_DATA, then in scikit-learn's data home."""
+The digits come with scikit-learn. Of larger sets a part is used (see --n-train and --n-test). Their files are searched
+in DIR, then in the folder given by SKROBUST_DATA, then in scikit-learn's data home."""
 
 _DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10")
 
 
 def add_arguments(parser):
     """Enter the command's arguments."""
-    parser.add_argument("--dataset", choices=_DATASETS, default="digits", help="images to work on (default: digits)")
+    parser.add_argument("--dataset", choices=_DATASETS, default="digits", help="data set (default: digits)")
     parser.add_argument("--data-home", metavar="DIR", help="folder with the files of the data set")
     parser.add_argument(
-        "--download", action="store_true", help="fetch the data set from OpenML if its files are in no folder"
+        "--download", action="store_true", help="download the data set from OpenML if no folder has its files"
     )
     parser.add_argument(
-        "--no-verify", action="store_true", help="accept files that are not the published ones, by their checksums"
+        "--no-verify", action="store_true", help="accept files whose checksums differ from the published ones"
     )
     parser.add_argument(
         "--output", metavar="FILE", default="report.html", help="HTML report to write (default: report.html)"
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
+    parser.add_argument("--json", metavar="FILE", help="also write the results as JSON")
     parser.add_argument(
-        "--eps", metavar="EPS", type=_positive, nargs="+", help="l-infinity radii to attack at, on pixels of 0 to 1"
+        "--eps", metavar="EPS", type=_positive, nargs="+", help="l-infinity radii of the attacks (pixels in [0, 1])"
     )
     parser.add_argument(
-        "--tune-eps", metavar="EPS", type=_positive, help="radius at which the models are tuned, one of --eps"
+        "--tune-eps", metavar="EPS", type=_positive, help="radius for tuning the models, one of --eps"
     )
     parser.add_argument("--n-train", metavar="N", type=_count, help="training images to use")
     parser.add_argument("--n-test", metavar="N", type=_count, help="test images to attack")
-    parser.add_argument("--seed", metavar="N", type=_seed, default=0, help="of everything random (default: 0)")
+    parser.add_argument("--seed", metavar="N", type=_seed, default=0, help="random seed (default: 0)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -80,7 +80,7 @@ def run(arguments):
 
 
 def _writable(path):
-    """`path` in full, or a complaint before the work rather than after it."""
+    """Absolute `path`; raises an error before the work if it cannot be written."""
     path = pathlib.Path(path).expanduser()
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder. Name a file in it.")

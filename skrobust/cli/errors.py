@@ -1,5 +1,5 @@
-"""Errors that a user can mend."""
+"""Errors that the user can fix."""
 
 
 class UsageError(Exception):
-    """What the user asked for cannot be done; the message says why and what to do."""
+    """The command cannot be run; the message says why and what to do."""

@@ -1,4 +1,4 @@
-"""The demo's work: load, tune under attack, attack, and say what came out."""
+"""The demo's experiment: load, tune under attack, attack, and print the results."""
 
 from contextlib import contextmanager
 
@@ -14,11 +14,11 @@ _N_FOLDS = 3
 _IN_WORDS_OF_THE_COMMAND = (
     "For this command, data_home is --data-home DIR, download=True is --download and verify=False is --no-verify."
 )
-_N_SCORED = 200  # images of each fold that are attacked while tuning
+_N_SCORED = 200  # images attacked per fold during tuning
 
 
 def run_experiment(arguments):
-    """Do the demo's work and print what there is to say on the way.
+    """Run the demo's experiment and print its progress.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def run_experiment(arguments):
 
 @contextmanager
 def _one_thread():
-    """Bound kernels, BLAS and torch: on problems so small, more threads only wait for each other."""
+    """Limit the threads of kernels, BLAS and torch, because such small problems gain nothing from more."""
     import torch
 
     networks = torch.get_num_threads()
@@ -95,7 +95,7 @@ def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):
 
 
 def _load(arguments, recipe):
-    """Training and test images: as many as the recipe or the user says, every class in its share."""
+    """Training and test images, as many as given by the recipe or the user, stratified by class."""
     from skrobust.datasets import DatasetFileError, DatasetNotFoundError, load_dataset
 
     parts = []
@@ -127,7 +127,7 @@ def _stratified(labels, wanted, seed):
 
 
 def _tuned(train, recipe, tune_eps, arguments):
-    """One finished search a model, all with the same folds and the same attack."""
+    """One finished search per model, all with the same folds and the same attack."""
     from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedKFold
     from tqdm import tqdm
 

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 def persistent_interrupts():
     """Raise `KeyboardInterrupt` again every second until it leaves this context.
 
-    Python drops exceptions that are raised inside callbacks of its own, such as those of weak references while modules
-    are imported; an interrupt that falls there would be lost. Without such signals (Windows, or outside the main
-    thread) interrupts are as usual.
+    Python drops exceptions raised inside some of its callbacks, such as those of weak references during imports, where
+    an interrupt would be lost. Without such signals (Windows, or outside the main thread) interrupts work as usual.
     """
     if not hasattr(signal, "setitimer"):
         yield
@@ -22,7 +21,7 @@ def persistent_interrupts():
 
     try:
         before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGALRM)}
-    except ValueError:  # only the main thread may
+    except ValueError:  # only the main thread may set signal handlers
         yield
         return
     try:

@@ -1,4 +1,4 @@
-"""Reading the command line and running the command that it names, one file each."""
+"""The command line: parses arguments and runs a command; each command has its own file."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from . import demo as _demo
 from .errors import UsageError
 from .interrupts import persistent_interrupts
 
-# A further command joins by adding its file here: it has NAME, SUMMARY, add_arguments(parser) and run(arguments).
+# To add a command, add its module here. It needs NAME, SUMMARY, add_arguments(parser) and run(arguments).
 _COMMANDS = (_demo,)
 
 
@@ -29,7 +29,7 @@ def main(argv=None):
     parser = _parser()
     try:
         arguments = parser.parse_args(argv)
-    except SystemExit as stop:  # argparse has printed help or its complaint
+    except SystemExit as stop:  # argparse has printed its help or error
         return stop.code if isinstance(stop.code, int) else 2
     if arguments.command is None:
         parser.print_help()
@@ -48,8 +48,8 @@ def main(argv=None):
 def _parser():
     parser = argparse.ArgumentParser(
         prog="skrobust",
-        description="Sparse coding that makes image classifiers robust, and honest figures of how robust.",
-        epilog="skrobust COMMAND --help tells more of a command.",
+        description="Sparse coding for robust image classifiers.",
+        epilog="skrobust COMMAND --help describes a command.",
     )
     parser.add_argument("--version", action="version", version=f"skrobust {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")

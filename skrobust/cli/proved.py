@@ -1,4 +1,4 @@
-"""What can be proved of the demo's models, beside what attacks found, and which defence helped."""
+"""Certified accuracy of the demo's models beside that under attack, and the conclusion."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Proved:
     certified : dict of str to ndarray of bool of shape (n_eps, n_samples)
         For the models that have a certificate.
     is_exact : dict of str to bool
-        Whether an image without certificate can really be changed.
+        Whether every image without certificate can be misclassified.
     """
 
     certified: dict
@@ -59,7 +59,7 @@ def prove(models, X, y, eps):
 
 
 def bounds_table(report, proved):
-    """Certified and attacked accuracy side by side: the accuracy in the worst case lies between them."""
+    """Certified and attacked accuracy side by side; the worst-case accuracy lies between them."""
     from skrobust.evaluation.report.text import percent, table
 
     lines = [("model", "eps", "certified", "attacked", "worst case")]
@@ -76,7 +76,7 @@ def bounds_table(report, proved):
 
 
 def what_helped(report, proved, eps):
-    """Plain sentences: which models are better than the baseline at `eps`, attacked and certified.
+    """Sentences: which models are better than the baseline at `eps`, under attack and certified.
 
     A model helped, or harmed, if the paired interval of its accuracy under attack minus the baseline's excludes 0.
 
@@ -97,7 +97,7 @@ def what_helped(report, proved, eps):
         told = f"“{name}” ({points(difference)} points under attack"
         if name in proved.certified and other in proved.certified:
             mine, theirs = proved.certified[name][k], proved.certified[other][k]
-            if proved.is_exact[name]:  # lower bounds do not compare
+            if proved.is_exact[name]:  # lower bounds cannot be compared
                 told += f", {points(mine.mean() - theirs.mean())} certified"
             _, least, _ = paired_difference_interval(mine, report.worst_right(other)[k], report.confidence)
             if least > 0:

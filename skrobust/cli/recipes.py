@@ -1,4 +1,4 @@
-"""What the demo tries: the front ends, and for each data set the sizes, radii and grids."""
+"""Settings of the demo: front ends, and sizes, radii and grids for each data set."""
 
 import math
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the demo treats one data set.
+    """Settings of the demo for one data set.
 
     Attributes
     ----------
     eps : tuple of float
-        l-infinity radii to attack at.
+        l-infinity radii of the attacks.
     tune_eps : float
-        The radius at which all models are tuned.
+        The radius for tuning all models.
     n_train, n_test : int or None
-        Images used; None: all.
+        Number of images; None: all.
     fractions : tuple of float
-        Sparsities K/N that front ends try.
+        Sparsities K/N in the grids of front ends.
     """
 
     eps: tuple
@@ -47,7 +47,7 @@ class FrontEnd:
     Attributes
     ----------
     name : str
-        What the report calls the defended Pipeline.
+        Name of the defended Pipeline in the report.
     make : callable
         ``make(image_shape)`` returns the unfitted front end or coder.
     grid : callable
@@ -72,9 +72,9 @@ def _polarizing(image_shape):
     return PolarizingCoder(image_shape=image_shape)
 
 
-# A further front end or coder joins the demo by an entry here.
+# To add a front end or coder to the demo, add an entry here.
 FRONT_ENDS = [
-    # None is the deepest level that halves all sizes exactly.
+    # None is the deepest level at which all sizes halve exactly.
     FrontEnd(
         "wavelet front end",
         _wavelet,
@@ -85,16 +85,16 @@ FRONT_ENDS = [
 
 
 def classifier(seed):
-    """The classifier behind every front end, and alone."""
+    """The classifier used alone and behind every front end."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(max_iter=300, tol=1e-3, random_state=seed)
 
 
 def candidates(image_shape, recipe, seed):
-    """Unfitted Pipelines and their grids, by the names that the report uses; the undefended one comes last.
+    """Unfitted Pipelines and their grids by name; the undefended one comes last.
 
-    It gets at least as many values of C as the largest grid of a defended one has settings, over a wider range.
+    It has at least as many values of C as the largest grid of a defended one has settings, over a wider range.
 
     Returns
     -------

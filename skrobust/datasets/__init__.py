@@ -1,4 +1,4 @@
-"""Readers for the image sets that users already have."""
+"""Readers for local image sets."""
 
 from .cifar import load_cifar10, load_cifar100
 from .cifar_c import CORRUPTIONS, load_cifar10c

@@ -1,4 +1,4 @@
-"""From raw pixels and labels to what a loader returns."""
+"""Conversion of raw pixels and labels to a Bunch."""
 
 import os
 
@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import InvalidParameterError, StrOptions
 
-# The parameters that the loaders share, for scikit-learn's validate_params; `dtype` is checked by `pixel_dtype`.
+# Common parameters of the loaders for scikit-learn's validate_params; `pixel_dtype` checks `dtype`.
 COMMON_PARAMETERS = {
     "data_home": [str, os.PathLike, None],
     "split": [StrOptions({"train", "test", "all"})],
@@ -38,12 +38,12 @@ def pixel_dtype(dtype):
 
 
 def numbered(n_classes):
-    """Class names for a set that brings none."""
+    """Class names of a set without names."""
     return [str(label) for label in range(n_classes)]
 
 
 def make_bunch(raw, labels, *, target_names, dtype, return_X_y, title, descr, white=255, **fields):
-    """Scale the pixels and put everything in scikit-learn's form.
+    """Scale the pixels and return everything in scikit-learn's form.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def make_bunch(raw, labels, *, target_names, dtype, return_X_y, title, descr, wh
         uint8, or already of `dtype` and scaled.
     labels : ndarray of shape (n,)
     white : int
-        The stored value that stands for 1.0.
+        The stored value that corresponds to 1.0.
     **fields
         Further entries of the Bunch.
     """

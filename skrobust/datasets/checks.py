@@ -1,16 +1,16 @@
-"""Is it the published set? What can be told where no checksum of the file itself is published."""
+"""Checks whether a set is the published one, for files without published checksum."""
 
 import numpy as np
 
 from .errors import DatasetFileError
 from .files import fingerprint
 
-# No image set has more classes; a larger label is no label, and counting up to it would take the memory.
+# No image set has more classes; a larger label is invalid, and counting up to it could exhaust memory.
 _MOST_CLASSES = 1 << 16
 
 
 def check_label_range(labels, where, n_classes=_MOST_CLASSES):
-    """Refuse labels that name no class."""
+    """Raise an error for labels outside the classes."""
     if labels.min() < 0 or labels.max() >= n_classes:
         raise DatasetFileError(
             f"{where} has labels from {labels.min()} to {labels.max()}, and there are {n_classes} classes (0 to "
@@ -19,7 +19,7 @@ def check_label_range(labels, where, n_classes=_MOST_CLASSES):
 
 
 def check_class_counts(image_set, split, labels, where):
-    """Refuse labels that are not distributed as in the published set."""
+    """Raise an error for labels that are not distributed as in the published set."""
     expected = image_set.class_counts[split]
     found = np.bincount(labels, minlength=len(expected))
     if tuple(found.tolist()) != tuple(expected):
@@ -31,7 +31,7 @@ def check_class_counts(image_set, split, labels, where):
 
 
 def check_fingerprint(image_set, split, pixels, labels, where):
-    """False where no fingerprint is known, True where it matches; raises where it does not."""
+    """False if no fingerprint is known, True if it matches; raises an error otherwise."""
     known = image_set.fingerprints.get(split)
     if known is None:
         return False

@@ -1,8 +1,8 @@
-"""The two ways in which a set of images can fail to load."""
+"""The exceptions of the loaders."""
 
 
 class DatasetNotFoundError(FileNotFoundError):
-    """The files of a dataset are in none of the folders that were searched; the message lists them and what to do."""
+    """The files of a dataset are in none of the searched folders; the message lists the folders and what to do."""
 
 
 class DatasetFileError(ValueError):

@@ -1,4 +1,4 @@
-"""Files as they lie on users' disks: plain, gzip or xz, read no further than they may go, and their checksums."""
+"""Reading of plain, gzip and xz files with limits on their size, and checksums."""
 
 import contextlib
 import gzip
@@ -38,7 +38,7 @@ def open_unpacked(path):
 def read_exactly(stream, n_bytes, path):
     """The next `n_bytes` of a stream, as a bytearray that grows only as bytes really arrive.
 
-    A header may promise terabytes, so nothing is allocated on its word alone.
+    A header may announce terabytes, so memory is not allocated in advance.
     """
     content = bytearray()
     while len(content) < n_bytes:
@@ -69,7 +69,7 @@ def read_content(path):
 
 
 def file_md5(path):
-    """The md5 of a file as it lies on disk, in hexadecimal."""
+    """The md5 of a file on disk, in hexadecimal."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -80,12 +80,12 @@ def content_md5(content):
 
 
 def fingerprint(pixels, labels):
-    """A checksum of labelled images that does not depend on their order: the sum of one SHA-256 an image.
+    """A checksum of labelled images that does not depend on their order: the sum of one SHA-256 per image.
 
     Parameters
     ----------
     pixels : ndarray of shape (n_images, n_values), uint8
-        One row an image, in the order of the published files (CIFAR: red plane, green plane, blue plane).
+        One row per image, in the order of the published files (CIFAR: red plane, green plane, blue plane).
     labels : ndarray of shape (n_images,), integers below 256
 
     Returns

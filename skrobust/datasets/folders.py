@@ -1,4 +1,4 @@
-"""Trees of image files, one folder a class."""
+"""Trees of image files, one folder per class."""
 
 import os
 import pathlib
@@ -23,25 +23,25 @@ from .pixels import formats, read_image, resized, white_of
     prefer_skip_nested_validation=True,
 )
 def load_image_folder(path, *, color=None, size=None, resize="crop", dtype="float32", return_X_y=False):
-    """Load a tree of image files with one folder a class (``path/cat/1.png``), in the formats that Pillow reads.
+    """Load a tree of image files with one folder per class (``path/cat/1.png``), in the formats that Pillow reads.
 
-    Classes are numbered in the alphabetical order of their folders, images come in the order of their paths. Folders
-    within a class folder are read too; hidden files and files that are no images by their extension are passed over.
-    Photographs are turned upright as their EXIF orientation says. Of animations the first image is read.
+    Classes are numbered in the alphabetical order of their folders; images are sorted by path. Folders within a class
+    folder are read too; hidden files and files without an image extension are skipped. Photographs are oriented by
+    their EXIF data. Of animations the first image is read.
 
     Parameters
     ----------
     path : path-like
-        The folder that holds the class folders.
+        The folder with the class folders.
     color : {"gray", "rgb"}, default=None
         Convert all images to grey or to RGB. None: as stored, and then all must be grey or all RGB. Palettes, YCbCr
-        and CMYK become RGB. Transparency is dropped where no pixel is transparent, and refused otherwise.
+        and CMYK become RGB. An alpha channel is dropped if no pixel is transparent; otherwise an error is raised.
     size : int, (height, width) or None, default=None
-        Bring all images to this size; an int is height and width. None: as stored, and then all must have one size.
+        Resize all images to this size; an int is height and width. None: as stored; all must then have one size.
     resize : {"crop", "pad", "stretch"}, default="crop"
-        How images get to `size`, with Pillow's bilinear filter, which averages where it shrinks. "crop": the largest
-        centred part of the wanted proportions is scaled. "pad": the whole image is scaled to fit, its proportions
-        kept, and centred on black. "stretch": height and width are scaled each by its own factor.
+        How images are resized, with Pillow's bilinear filter, which averages when it shrinks. "crop": resize the
+        largest centred part with the proportions of `size`. "pad": resize the whole image, keep its proportions, and
+        centre it on black. "stretch": scale height and width separately.
     dtype : {"float32", "float64", "uint8"}, default="float32"
         Floats are scaled to [0, 1], each image by the white of its 8 or 16 bits; "uint8" gives the stored values, of
         8-bit images only.
@@ -52,7 +52,7 @@ def load_image_folder(path, *, color=None, size=None, resize="crop", dtype="floa
     -------
     bunch : sklearn.utils.Bunch
         With ``data`` (n, n_values), ``images`` (n, height, width[, 3]), a view of the same memory, ``target`` (n,)
-        int64, ``target_names`` (the folders), ``image_shape``, ``DESCR``, ``files`` (one path an image) and
+        int64, ``target_names`` (the folders), ``image_shape``, ``DESCR``, ``files`` (one path per image) and
         ``verified`` (False). Or ``(data, target)`` if `return_X_y`.
 
     Raises
@@ -85,11 +85,11 @@ def load_image_folder(path, *, color=None, size=None, resize="crop", dtype="floa
     dtype = pixel_dtype(dtype)
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
-        raise DatasetNotFoundError(f"There is no folder {root}. Pass the folder that holds one folder a class.")
+        raise DatasetNotFoundError(f"There is no folder {root}. Pass the folder that holds one folder per class.")
     classes = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     if not classes:
         raise DatasetNotFoundError(
-            f"{root} holds no folders. Wanted is one folder a class, with the images inside: {root / 'class' / '1.png'}"
+            f"{root} has no folders. It needs one folder per class, with the images inside: {root / 'class' / '1.png'}"
         )
     files, labels = [], []
     for label, folder in enumerate(classes):

@@ -21,10 +21,10 @@ _LOADERS = {
     "idx": load_idx,
 }
 
-# So that one call serves all sets: what says where files lie is nothing to a set without files.
+# Ignored by sets without files, so that one call works for all sets.
 _OF_FILES = ("data_home", "verify", "download")
 
-#: The names that `load_dataset` takes.
+#: The names accepted by `load_dataset`.
 DATASETS = tuple(_LOADERS)
 
 

@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST and whatever else comes as IDX files."""
+"""MNIST, Fashion-MNIST and other sets in IDX files."""
 
 import os
 
@@ -224,13 +224,13 @@ def _read(reader, path, file, image_set, verify):
     packed_md5 = file_md5(path) if verify and compression(path) == "gzip" else None
     if packed_md5 == file.gz_md5:
         return reader(path)[0], True
-    # Reading comes before the verdict: a truncated file is to be called truncated.
+    # Read before comparing checksums, so that a truncated file is reported as truncated.
     values, sha256 = reader(path)
     if not verify or sha256 == file.sha256:
         return values, verify
     owner = _owner(packed_md5, sha256)
     if file.sha256 is None and owner is None:
-        # Another md5 of the .gz does not tell other content from the same, compressed once more.
+        # A different md5 of the .gz may also mean the same content, compressed again.
         return values, False
     raise DatasetFileError(
         f"{path} is not the published {file.name} of {image_set.title}: "

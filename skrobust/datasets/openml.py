@@ -1,4 +1,4 @@
-"""The sets from OpenML, through scikit-learn, where there is a network."""
+"""Download of sets from OpenML, through scikit-learn."""
 
 import contextlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""One image file as an array: upright, in 8 or 16 bits a sample, grey or RGB, of the size asked for."""
+"""One image file as an array: oriented, 8 or 16 bits per sample, grey or RGB, of the requested size."""
 
 import struct
 import sys
@@ -21,12 +21,12 @@ def formats():
 
 
 def white_of(image):
-    """The stored value that stands for 1.0."""
+    """The stored value that corresponds to 1.0."""
     return np.iinfo(image.dtype).max
 
 
 def read_image(path, color):
-    """One image, turned upright as its EXIF orientation says.
+    """One image, oriented by its EXIF data.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def read_image(path, color):
         pixels = _opaque(*_decode(path), path)
     except DatasetFileError:
         raise
-    # Pillow's decoders let out whatever they trip over.
+    # Pillow's decoders raise many kinds of exceptions.
     except (
         OSError,
         ValueError,
@@ -68,7 +68,7 @@ def read_image(path, color):
 
 
 def resized(image, size, how):
-    """`image` brought to `size`, with Pillow's bilinear filter, which averages where it shrinks.
+    """`image` resized to `size`, with Pillow's bilinear filter, which averages when it shrinks.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def resized(image, size, how):
         inner = tuple(min(most, max(1, round(scale * n))) for most, n in zip(size, (height, width), strict=True))
     planes = [_scaled(plane, inner, box) for plane in np.moveaxis(np.atleast_3d(image), -1, 0)]
     scaled = np.stack(planes, axis=-1).reshape(*inner, *image.shape[2:])
-    result = np.zeros((*size, *image.shape[2:]), image.dtype)  # what is not covered is black
+    result = np.zeros((*size, *image.shape[2:]), image.dtype)  # uncovered pixels are black
     top, left = ((most - n) // 2 for most, n in zip(size, inner, strict=True))
     result[top : top + inner[0], left : left + inner[1]] = np.rint(scaled)
     return result
@@ -191,7 +191,7 @@ def _has_16_bits(image):
 
 
 def _opaque(pixels, key, path):
-    """Grey or RGB without alpha; refuses images in which something is transparent."""
+    """Grey or RGB without alpha; raises an error for images with transparent pixels."""
     if key is not None:
         transparent = (np.atleast_3d(pixels) == np.asarray(key)).all(axis=-1).any()
     elif pixels.ndim == 3 and pixels.shape[-1] in (2, 4):

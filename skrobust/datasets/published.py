@@ -1,4 +1,4 @@
-"""What is published about the sets: their files' checksums, their classes and where to get them."""
+"""Published information about the sets: checksums of files, classes and sources."""
 
 import dataclasses
 

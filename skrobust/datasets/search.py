@@ -1,16 +1,16 @@
-"""Where the files of a dataset may lie, and what to say when they do not."""
+"""Search for the files of a dataset, and the error message if they are missing."""
 
 import os
 import pathlib
 
 from .errors import DatasetNotFoundError
 
-# The .gz comes first: it is what authors publish, and what their checksums are of.
+# The .gz comes first, because authors publish it with its checksum.
 _SUFFIXES = (".gz", "", ".xz")
 
 
 def data_homes(data_home=None):
-    """The folders to search: `data_home` alone where it is given, else SKROBUST_DATA and scikit-learn's data home."""
+    """The folders to search: only `data_home` if given, else SKROBUST_DATA and scikit-learn's data home."""
     if data_home is not None:
         return [pathlib.Path(data_home).expanduser()]
     homes = [os.environ.get("SKROBUST_DATA")]

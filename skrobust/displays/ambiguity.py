@@ -1,4 +1,4 @@
-"""How much of a code an attacker can move, against eps."""
+"""Share of a code that an attacker can change, against eps."""
 
 import numpy as np
 
@@ -8,8 +8,8 @@ from skrobust.displays.drawing.style import FAINT, GRID, MODEL_COLORS, drawing
 class AmbiguityDisplay:
     """Share of a polarized code that perturbations can change, against their size.
 
-    Beside the mean over images, the band of the middle 90 % of them; and half of the share in which two images
-    differ: where the curve meets that line, an attacker can take two images to the same code, on average.
+    Draws the mean over images, a band of their middle 90 %, and half of the share in which two images differ. Where
+    the curve meets that line, an attacker can move two images to the same code, on average.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class AmbiguityDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, X, *, eps=None, norm="linf", clip=(0, 1), ax=None):
-        """Ask a fitted `PolarizingCoder`, or a Pipeline that begins with one, and draw.
+        """Draw the shares of a fitted `PolarizingCoder`, or of a Pipeline that begins with one.
 
         Parameters
         ----------

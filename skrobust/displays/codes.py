@@ -1,4 +1,4 @@
-"""`CodeDisplay`: where in an image which atoms lie."""
+"""`CodeDisplay`: positions of atoms in an image."""
 
 import copy
 import math
@@ -13,17 +13,17 @@ from .dictionary import mosaic, pyplot
 _INK = "#22262c"
 
 SPOTS = 48
-"""Spots along the longer side of a map: on finer grids, single positions would hardly be seen, and are drawn wider."""
+"""Maximum number of spots along the longer side of a map; on finer grids positions are drawn wider to be visible."""
 
 FULL_COLOUR = 0.95
-"""Share of the coefficients that are fainter than the strongest colour: one outlier would leave all others pale."""
+"""Quantile of the coefficients that gets the strongest colour, so that one outlier does not make all others pale."""
 
 
 class CodeDisplay:
-    """Activation maps of the strongest atoms, beside the image and what its code stands for.
+    """Activation maps of the strongest atoms, beside the image and its reconstruction.
 
-    On large grids a coefficient is drawn as a spot of several positions, the strongest of those that meet on top.
-    Made by `from_estimator` rather than by hand.
+    On large grids a coefficient is drawn as a spot of several positions; the strongest one is on top.
+    Create it with `from_estimator`.
 
     Parameters
     ----------
@@ -63,13 +63,13 @@ class CodeDisplay:
         Parameters
         ----------
         estimator : fitted ConvSparseCoder
-            Whatever its `output` and `pool`.
+            With any `output` and `pool`.
         image : array-like
             One sample in the layout on which the estimator was fitted: a row or an image.
         n_atoms : int, default=6
-            Maps to draw, at most.
+            Maximum number of maps.
         axes : array of matplotlib.axes.Axes, default=None
-            Where to draw: two and one for each map. None: a new figure.
+            Two, and one for each map. None: a new figure.
 
         Returns
         -------
@@ -78,7 +78,7 @@ class CodeDisplay:
         Raises
         ------
         ValueError
-            If the estimator codes signals, or images that are neither grey nor coloured, or `image` is not one of them.
+            If the estimator codes 1-D signals or images with other than 1 or 3 channels, or `image` has another shape.
         """
         check_is_fitted(estimator, "components_")
         if len(estimator.code_shape_) != 3:
@@ -94,7 +94,7 @@ class CodeDisplay:
         X = np.asarray(image)[None]
         if X.ndim > 4:
             raise ValueError(f"image must be one sample, got an array of shape {X.shape[1:]}; pass X[0].")
-        # Fitted attributes are shared, parameters are the copy's own.
+        # The copy shares fitted attributes but has its own parameters.
         coder = copy.copy(estimator).set_params(output="code", pool=None, sparse_output=False)
         codes = coder.transform(X).reshape(estimator.code_shape_)
         rebuilt = coder.set_params(output="reconstruction").transform(X)
@@ -158,7 +158,7 @@ class CodeDisplay:
 
 
 def _spots(values):
-    """Each value over a window, the one of largest magnitude where windows meet."""
+    """Each value spread over a window; the largest magnitude where windows overlap."""
     size = max(values.shape) // SPOTS
     if size < 2:
         return values

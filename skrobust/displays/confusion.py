@@ -1,4 +1,4 @@
-"""Which classes are taken for which, before and after an attack."""
+"""Confusion matrices before and after an attack."""
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
@@ -12,7 +12,7 @@ from skrobust.evaluation.scoring.robust import predicted_labels
 class ConfusionUnderAttackDisplay:
     """Confusion matrices on clean and on attacked images, side by side on one scale.
 
-    Made by `from_estimator` or `from_report` rather than by hand.
+    Create it with `from_estimator` or `from_report`.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ class ConfusionUnderAttackDisplay:
         Shares of the true class (rows) given each answer (columns).
     labels : ndarray of shape (n_classes,)
     title : str, default="attacked"
-        What stands over the second matrix.
+        Title of the second matrix.
 
     Attributes
     ----------

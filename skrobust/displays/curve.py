@@ -5,9 +5,9 @@ from skrobust.evaluation.report.run import robustness_report
 
 
 class RobustnessCurveDisplay:
-    """Accuracy under attack against eps, one curve a model, with confidence intervals.
+    """Accuracy under attack against eps, one curve per model, with confidence intervals.
 
-    Made by `from_estimator` or `from_report` rather than by hand.
+    Create it with `from_estimator` or `from_report`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""`DictionaryDisplay`: atoms as tiles, and how much each is used."""
+"""`DictionaryDisplay`: atoms as tiles, and their usage."""
 
 import math
 
@@ -12,16 +12,16 @@ _INK, _FAINT = "#22262c", "#c9ced6"
 
 
 class DictionaryDisplay:
-    """Atoms of a dictionary as tiles, and a histogram of their use.
+    """Atoms of a dictionary as tiles, and a histogram of their usage.
 
-    Made by `from_estimator` rather than by hand.
+    Create it with `from_estimator`.
 
     Parameters
     ----------
     atoms : ndarray of shape (n_atoms, length) or (n_atoms, height, width[, n_channels])
         1-D atoms are drawn as curves.
     usage : ndarray of shape (n_atoms,), default=None
-        How many signals use each atom. Atoms are then drawn from the most used one on.
+        Number of signals that use each atom. Atoms are then drawn from the most used one on.
 
     Attributes
     ----------
@@ -56,9 +56,9 @@ class DictionaryDisplay:
         estimator : estimator
             With `components_`: a dictionary learner, `PatchDictionaryDenoiser`, or one with convolutional atoms.
         X : array-like, default=None
-            Signals whose codes tell the use of the atoms, by ``estimator.atom_usage(X)``. None: no histogram.
+            Signals for the usage of the atoms, ``estimator.atom_usage(X)``. None: no histogram.
         patch_size : tuple of int, default=None
-            ``(height, width)`` or ``(height, width, n_channels)`` of flat atoms. None: what the estimator says.
+            ``(height, width)`` or ``(height, width, n_channels)`` of flat atoms. None: that of the estimator.
         max_atoms : int, default=None
             Draw only the first, or most used.
         ax, usage_ax : matplotlib.axes.Axes, default=None
@@ -71,7 +71,7 @@ class DictionaryDisplay:
         Raises
         ------
         ValueError
-            If atoms have not the size that `patch_size` says.
+            If the size of the atoms does not match `patch_size`.
         """
         check_is_fitted(estimator, "components_")
         atoms = shaped_atoms(estimator, patch_size)
@@ -144,7 +144,7 @@ def mosaic(atoms):
     Parameters
     ----------
     atoms : ndarray of shape (n_atoms, height, width[, n_channels])
-        Of 3 channels as colours; of other numbers, channel beside channel.
+        3 channels are drawn as colours, other numbers side by side.
 
     Returns
     -------

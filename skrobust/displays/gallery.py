@@ -1,4 +1,4 @@
-"""Clean, attacked and restored images side by side, with what the models say."""
+"""Clean, attacked and restored images side by side, with predictions."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from skrobust.evaluation.report.run import robustness_report
 class PerturbationGalleryDisplay:
     """Images before attack, after it, and after the front end, with predictions.
 
-    Made by `from_estimator` or `from_report` rather than by hand.
+    Create it with `from_estimator` or `from_report`.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class PerturbationGalleryDisplay:
     def from_estimator(cls, estimator, X, y, attack, *, n_examples=8, figure=None, **report_parameters):
         """Attack `estimator` on `X` with one attack, at its own eps, and show some of the images.
 
-        Further parameters are those of `robustness_report`.
+        Other parameters are those of `robustness_report`.
         """
         words = {"checks": False, "n_examples": n_examples, **report_parameters}
         report = robustness_report(estimator, X, y, eps=attack.eps, attacks=attack, **words)
@@ -41,17 +41,17 @@ class PerturbationGalleryDisplay:
 
     @classmethod
     def from_report(cls, report, *, figure=None):
-        """The images that a `RobustnessReport` kept.
+        """The example images of a `RobustnessReport`.
 
         Raises
         ------
         ValueError
-            If it kept none.
+            If it has none.
         """
         if report.examples is None:
             raise ValueError(
-                "The report has no images: X is no batch of images (set image_shape), n_examples is 0, or no image "
-                "is named rightly by all models."
+                "The report has no images: X has no image layout (set image_shape), n_examples is 0, or no image "
+        "is classified correctly by all models."
             )
         return cls(report.examples, baseline=report.baseline).plot(figure=figure)
 

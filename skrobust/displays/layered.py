@@ -1,4 +1,4 @@
-"""Layered dictionaries and pursuits: how alike their columns are, and what their codes reconstruct."""
+"""Displays of the coherence of layered dictionaries, and of the reconstruction errors of layered pursuits."""
 
 import copy
 
@@ -12,13 +12,13 @@ from skrobust.operators import LayeredDictionary
 from skrobust.signals import is_tensor
 
 LEAST_DRAWN = 1e-4
-"""Where the scale of relative errors begins: codes that reconstruct exactly have errors of rounding alone."""
+"""Lower end of the scale of relative errors, because exact reconstructions have only rounding errors."""
 
 
 class CoherenceDisplay:
     """Mutual coherence, frame potential and Welch bound of each layer and of the structured dictionary, as bars.
 
-    Made by `from_dictionary` or `from_estimator` rather than by hand.
+    Create it with `from_dictionary` or `from_estimator`.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class CoherenceDisplay:
             "frame potential": [*first.layer_frame_potential, *(m.frame_potential for m in self.measures.values())],
         }
         bounds = [*first.layer_welch_bound, *(m.welch_bound for m in self.measures.values())]
-        # The structured dictionary stands apart from the layers.
+        # The structured dictionary is drawn apart from the layers.
         places = np.arange(len(names)) + 0.4 * (np.arange(len(names)) >= n_layers)
         with drawing() as plt:
             if ax is None:
@@ -144,7 +144,7 @@ class CoherenceDisplay:
 
 
 class PursuitTraceDisplay:
-    """Reconstruction errors of layered pursuits against their iterations: one panel a layer, and one for the signal.
+    """Reconstruction errors of layered pursuits against their iterations: one panel per layer, and one for the signal.
 
     Curves are means over samples, on a logarithmic scale. A pursuit without iterations is drawn as a level line.
 
@@ -158,7 +158,7 @@ class PursuitTraceDisplay:
     axes_ : ndarray of matplotlib.axes.Axes of shape (n_layers + 1,)
         Of the layers, and of the signal as the deepest codes make it.
     lines_ : dict of str to list of matplotlib.lines.Line2D
-        One line a panel.
+        One line per panel.
 
     Examples
     --------
@@ -185,14 +185,14 @@ class PursuitTraceDisplay:
         Parameters
         ----------
         pursuit : callable, or dict of str to callable
-            As `skrobust.dictionaries.pursuit_trace` takes them.
+            As for `skrobust.dictionaries.pursuit_trace`.
         X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
         layers : LayeredDictionary
         alpha : float or sequence
         iterations : iterable of int, default=range(11)
         axes : sequence of matplotlib.axes.Axes or None, default=None
         **parameters
-            More of the pursuits'.
+            Further parameters of the pursuits.
 
         Returns
         -------
@@ -239,10 +239,10 @@ class PursuitTraceDisplay:
             values = values.detach()
         words = coder.get_params(deep=False)
         if words.get("tol") is not None:
-            raise ValueError(f"tol={words['tol']!r}: traces are of fixed numbers of iterations; set tol=None.")
+            raise ValueError(f"tol={words['tol']!r}: traces use fixed numbers of iterations; set tol=None.")
         if "max_iter" not in words:
             return trace_of(lambda _: coder.encode(X), values, layers, [0])
-        # A shallow copy keeps what fit learned.
+        # A shallow copy keeps the fitted attributes.
         return trace_of(lambda n: copy.copy(coder).set_params(max_iter=n).encode(X), values, layers, counts)
 
     def plot(self, axes=None):
@@ -251,7 +251,7 @@ class PursuitTraceDisplay:
         Parameters
         ----------
         axes : sequence of matplotlib.axes.Axes or None, default=None
-            One a layer and one for the signal. None: a new figure.
+            One per layer and one for the signal. None: a new figure.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Robust accuracy, told honestly: scorers, reports, displays, corruptions."""
+"""Evaluation of robust accuracy: scorers, reports, masking checks, corruptions."""
 
 from skrobust.evaluation.corruptions.apply import CORRUPTIONS, Corruption, corrupt, corruptions_for
 from skrobust.evaluation.report.report import RobustnessReport

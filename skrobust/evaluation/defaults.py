@@ -1,16 +1,16 @@
-"""The attacks of a report whose user names none."""
+"""The default attacks of a report."""
 
 from sklearn.base import BaseEstimator, clone
 
-# Rival classes of the strongest attack, at most: as many as AutoAttack's.
+# Maximum number of other classes that the strongest attack targets, as in AutoAttack.
 _N_TARGETS = 9
 
 
 def default_attacks(norm="linf", *, clip=(0, 1), random_state=0):
     """Attacks that a report runs by default.
 
-    One step and many, with every backward pass of the front ends; the locally linear attacks of the front-end paper,
-    that know the front end or do not; noise, which no honest defence minds more than an attack; and `strongest_attack`.
+    FGSM and PGD with every backward pass of the front ends; the semi-white and white-box locally linear attacks of the
+    front-end paper; noise; and `strongest_attack`.
 
     Parameters
     ----------
@@ -22,13 +22,12 @@ def default_attacks(norm="linf", *, clip=(0, 1), random_state=0):
     Returns
     -------
     list of attack
-        The last one is the attack that transfers and that the masking checks vary: PGD on the margin.
+        The last one, PGD on the margin, is also used for transfer and for the masking checks.
 
     Notes
     -----
-    An image leaves an attack once it is lost. One that survives all costs, with K classes and R = min(K - 1, 9), for
-    each backward pass of the front ends (one without front ends, else four): 122 forward and backward passes for FGSM
-    and PGD, and those of `strongest_attack`.
+    Broken images are not attacked further. A surviving image costs 122 forward and backward passes for FGSM and PGD,
+    plus those of `strongest_attack`, for each backward pass of the front ends (four, or one without front ends).
     """
     from skrobust import attacks as room
 
@@ -40,16 +39,16 @@ def default_attacks(norm="linf", *, clip=(0, 1), random_state=0):
         room.WhiteBox(**words),
         room.PGD(n_iter=40, gradient="worst", **words),
         strongest_attack(norm, clip=clip, random_state=random_state),
-        # On linear classifiers of several classes the margin finds far more than cross-entropy does.
+        # On linear classifiers of several classes the margin loss is far stronger than cross-entropy.
         room.PGD(n_iter=40, n_restarts=2, loss="margin", gradient="worst", **words),
     ]
 
 
 def strongest_attack(norm="linf", *, clip=(0, 1), random_state=0):
-    """Iterated attacks on one rival class after the other, each on the images that those before it left.
+    """Iterated attacks that target each other class in turn, each on the images that survived the previous ones.
 
-    The iterative locally linear attack takes most images soonest; APGD on the targeted DLR loss starts elsewhere and
-    sets its own steps. With fewer than four classes the DLR loss is the difference of two scores.
+    The iterative locally linear attack is fastest; APGD on the targeted DLR loss uses other starting points and adapts
+    its steps. With fewer than four classes the DLR loss is the difference of two scores.
 
     Parameters
     ----------
@@ -64,8 +63,8 @@ def strongest_attack(norm="linf", *, clip=(0, 1), random_state=0):
 
     Notes
     -----
-    An image that survives costs, with R = min(n_classes - 1, 9), for each backward pass of the front ends
-    71 R forward and backward passes.
+    A surviving image costs 71 R forward and backward passes, with R = min(n_classes - 1, 9), for each backward pass of
+    the front ends.
     """
     from skrobust import attacks as room
 
@@ -86,7 +85,7 @@ def black_box_attacks(norm="linf", *, clip=(0, 1), random_state=0, image_shape=N
     Parameters
     ----------
     norm : {"linf", "l2", "l1"}, default="linf"
-        Square has no l1 form: there, noise is alone.
+        Square has no l1 form: with "l1" only noise is used.
     clip : pair or None, default=(0, 1)
     random_state : int, RandomState instance or None, default=0
     image_shape : tuple of int or None, default=None
@@ -98,7 +97,7 @@ def black_box_attacks(norm="linf", *, clip=(0, 1), random_state=0, image_shape=N
 
     Notes
     -----
-    An image that survives costs 2500 queries.
+    A surviving image costs 2500 queries.
     """
     from skrobust import attacks as room
 
@@ -108,16 +107,16 @@ def black_box_attacks(norm="linf", *, clip=(0, 1), random_state=0, image_shape=N
 
 
 class Transferred(BaseEstimator):
-    """An attack made on one model and tried on another.
+    """A transfer attack: computed on one model and evaluated on another.
 
     Parameters
     ----------
     attack : attack
     source : fitted classifier
-        The model that the attacker has.
+        The model that the attacker uses.
     source_name : str
     eps : float or None, default=None
-        Replaces the attack's.
+        Replaces the eps of the attack.
     """
 
     threat_model = "transfer"
@@ -137,7 +136,7 @@ class Transferred(BaseEstimator):
         return self.attack.clip
 
     def perturb(self, model, X, y):
-        """`X` attacked for the source; `model` is not looked at."""
+        """`X` attacked on the source; `model` is not used."""
         attack = self.attack if self.eps is None else clone(self.attack).set_params(eps=self.eps)
         return attack.perturb(self.source, X, y)
 

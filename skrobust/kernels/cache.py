@@ -2,9 +2,9 @@
 
 ``<cache>/<version, Python, numba, processor, vector width>/<module>-<stamp>/<function>-<signature>.bin``
 
-The stamp covers the module's source and that of every skrobust module it imports, directly or not: editing a function
-that kernels of other files inline invalidates them all. A file is written in one step and holds one signature, so
-that processes may compile side by side. No folder is looked at before a kernel is first called.
+The stamp covers the module's source and that of every skrobust module it imports, directly or not, so that an edited
+function invalidates all kernels that inline it. A file is written atomically and holds one signature, so that several
+processes can compile at once. No folder is accessed before the first call of a kernel.
 """
 
 import contextlib
@@ -29,24 +29,24 @@ from numba.core.serialize import dumps
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
 _KEPT = 8
-"""Versions of the package, and of each module, whose kernels stay on disk."""
+"""Number of versions of the package, and of each module, whose kernels are kept on disk."""
 
 _IMPORT = re.compile(r"^from (\.+[\w.]*|skrobust[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
 
 
 class KernelCache(_Cache):
-    """What numba asks for the compiled forms of one function.
+    """Numba cache of the compiled versions of one function.
 
     Parameters
     ----------
     function : function
     variant : str
-        Names what compiled code depends on beside source and processor.
+        Name of further settings on which the compiled code depends.
     """
 
     def __init__(self, function, variant):
         self._function, self._variant = function, variant
-        # At once: a source that is edited after its import is not what will be compiled.
+        # Computed at import, because a source edited later is not the code that will be compiled.
         self._stamp = source_stamp(pathlib.Path(function.__code__.co_filename))
         self._enabled = True
 
@@ -61,15 +61,15 @@ class KernelCache(_Cache):
         self._enabled = False
 
     def flush(self):
-        """Nothing is kept in memory."""
+        """No-op: nothing is kept in memory."""
 
     def load_overload(self, sig, target_context):
-        target_context.refresh()  # numba's own types must be known before they are read
+        target_context.refresh()  # numba's own types must be registered before unpickling
         if not self._enabled:
             return None
         path = self._path(sig, target_context.codegen())
         for folder in cache_folders():
-            with contextlib.suppress(Exception):  # absent, damaged, or of other types: compiled anew
+            with contextlib.suppress(Exception):  # missing, damaged, or of other types: compile again
                 content = (folder / path).read_bytes()
                 stored, payload = pickle.loads(content) if _is_safe(folder) else (None, None)
                 if stored == sig:
@@ -99,9 +99,9 @@ class KernelCache(_Cache):
 
 @functools.cache
 def cache_folders():
-    """Folders in the order in which they are tried: the last is for the case that the user's cannot be written.
+    """Cache folders in the order of trial; the last one is used if the user's folder is not writable.
 
-    The user's is ``SKROBUST_CACHE_DIR``, else in ``NUMBA_CACHE_DIR``, else at the platform's place for caches.
+    The user's folder is ``SKROBUST_CACHE_DIR``, else inside ``NUMBA_CACHE_DIR``, else the platform's cache folder.
     """
     user = os.getuid() if hasattr(os, "getuid") else "user"
     temporary = pathlib.Path(tempfile.gettempdir()) / f"skrobust-{user}"
@@ -112,7 +112,7 @@ def cache_folders():
         return pathlib.Path(numba.config.CACHE_DIR).absolute() / "skrobust", temporary
     try:
         return _user_folder(), temporary
-    except RuntimeError:  # a user without a home
+    except RuntimeError:  # a user without a home folder
         return temporary, temporary
 
 
@@ -125,7 +125,7 @@ def _user_folder():
 
 
 def _is_safe(folder):
-    """Whether what lies in a folder may be run: in the temporary one, where others may write, only the user's own."""
+    """Whether files of a folder may be executed: a temporary folder must belong to the user and be private."""
     if folder != cache_folders()[1] or not hasattr(os, "getuid"):
         return True
     state = folder.lstat()
@@ -151,7 +151,7 @@ def _write(folder, path, content):
 
 
 def _prune(parent, pattern):
-    """Remove all but the last changed folders of a pattern."""
+    """Remove all but the most recently changed folders of a pattern."""
 
     def changed(folder):
         with contextlib.suppress(OSError):  # another process removed it
@@ -187,7 +187,7 @@ def _read(path):
     """Digest of a source file, and the files of the package that it imports."""
     try:
         source = path.read_text(encoding="utf-8")
-    except OSError:  # a package without sources: its version speaks for it
+    except OSError:  # a package without sources is identified by its version
         return "", []
     imported = []
     for place, names in _IMPORT.findall(source):

@@ -1,7 +1,7 @@
-"""Kernels of several phases: every thread runs the whole kernel, and a phase begins when the one before is done.
+"""Kernels of several phases: every thread runs the whole kernel, and a phase starts when the previous one is complete.
 
-A phase is some pieces of work. Each thread takes pieces while there are any, and then waits until all are done: for
-the pieces, never for a thread. One that begins late finds the first phases done and joins in where the others are.
+A phase consists of pieces of work. Each thread takes pieces while there are any, and then waits until all pieces are
+done. It never waits for a particular thread: a thread that starts late skips the finished phases.
 """
 
 import os
@@ -15,13 +15,13 @@ from .vector_ir import emit_call
 from .vectors import inlined
 
 LINE = 8
-"""Counters from one that is in use to the next: they lie in cache lines of their own."""
+"""Distance between used counters, so that each has its own cache line."""
 
 COUNTERS = 2 * LINE
-"""Counters that a phase needs."""
+"""Counters per phase."""
 
 _PATIENCE = 4096
-"""Looks at a counter before the processor is offered to another thread."""
+"""Number of polls of a counter before the thread yields the processor."""
 
 _I64 = ir.IntType(64)
 
@@ -33,7 +33,7 @@ def _counter(context, builder, signature, args):
 
 @intrinsic
 def _raise(typingctx, counters, index):
-    """Raise a counter by one and return what it was; what was written before is seen by who reads it after."""
+    """Increment a counter atomically and return its old value, with acquire-release semantics."""
 
     def codegen(context, builder, signature, args):
         address = _counter(context, builder, signature, args)
@@ -44,7 +44,7 @@ def _raise(typingctx, counters, index):
 
 @intrinsic
 def _look(typingctx, counters, index):
-    """The value of a counter that other threads raise."""
+    """Atomic load of a counter that other threads increment."""
 
     def codegen(context, builder, signature, args):
         return builder.load_atomic(_counter(context, builder, signature, args), "acquire", 8)
@@ -54,7 +54,7 @@ def _look(typingctx, counters, index):
 
 @intrinsic
 def _pause(typingctx):
-    """Tell the processor that this thread waits."""
+    """Processor hint for a waiting loop."""
 
     def codegen(context, builder, signature, args):
         if platform.machine().lower() in ("x86_64", "amd64"):
@@ -66,7 +66,7 @@ def _pause(typingctx):
 
 @intrinsic
 def _give_way(typingctx):
-    """Let the system run another thread on this processor."""
+    """Yield the processor to another thread."""
 
     def codegen(context, builder, signature, args):
         if os.name == "posix":
@@ -78,7 +78,7 @@ def _give_way(typingctx):
 
 @inlined
 def pause(looks):
-    """Between two looks at a counter, of which there were so many: give way to other threads now and then."""
+    """Pause after the given number of polls of a counter; yields the processor from time to time."""
     if looks % _PATIENCE == 0:
         _give_way()
     else:
@@ -99,7 +99,7 @@ def finish_piece(counters, phase):
 
 @inlined
 def wait_for_pieces(counters, phase, n_pieces):
-    """Wait until so many pieces of the phase are done."""
+    """Wait until this many pieces of the phase are done."""
     looks = 0
     while _look(counters, phase * COUNTERS + LINE) < n_pieces:
         looks += 1

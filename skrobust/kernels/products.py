@@ -1,12 +1,12 @@
 """Inner products of signals with atoms inside the kernels.
 
-At these sizes they come closer to the machine's peak than BLAS, whose threads would also get in the way of ours.
+At these sizes they are closer to peak performance than BLAS, whose threads would also compete with ours.
 """
 
 from .vectors import broadcast, fma, inlined, kernel, lanes, load, load_all, store, take_number
 
 DEPTH = 96
-"""Features taken at a time, so that four vectors of each stay in the first-level cache."""
+"""Features processed at a time, so that four vectors of each stay in the first-level cache."""
 
 
 @inlined
@@ -48,7 +48,7 @@ def inner_products(x, n_rows, d, columns, width, products):
         for first in range(0, d, DEPTH):
             last = min(d, first + DEPTH)
             for row in range(0, n_rows, 4):
-                # Where rows are short of four, the last is taken again.
+                # The last row repeats if there are fewer than four.
                 i1, i2, i3 = min(row + 1, n_rows - 1), min(row + 2, n_rows - 1), min(row + 3, n_rows - 1)
                 sums0 = _start(products, row * width + j, first == 0)
                 sums1 = _start(products, i1 * width + j, first == 0)
@@ -71,7 +71,7 @@ def inner_products(x, n_rows, d, columns, width, products):
 
 @kernel
 def gram_rows(rows, columns, products, block, next_block):
-    """The same for 2-D arrays, block after block of rows, on every thread that calls this."""
+    """The same for 2-D arrays, block by block of rows, shared by all threads that call this."""
     n, d = rows.shape
     width = columns.shape[1]
     b = take_number(next_block)

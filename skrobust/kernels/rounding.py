@@ -1,4 +1,4 @@
-"""How far floating-point sums can be from exact ones."""
+"""Bounds on rounding errors of floating-point sums."""
 
 import numpy as np
 
@@ -7,17 +7,17 @@ def gamma(n_operations, dtype):
     """Bound on the error of a sum of products, relative to the sum of their magnitudes.
 
     ``n u / (1 - n u)`` with u the unit roundoff (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section
-    3.1), whatever the order of the operations and with or without fused multiply-adds. Twice the operations are
-    counted, which covers the rounding of the bound itself and of stored factors.
+    3.1), for any order of operations, with or without fused multiply-adds. Operations are counted twice, which covers
+    the rounding of the bound itself and of stored factors.
     """
     relative = 2 * n_operations * np.finfo(dtype).eps / 2
     if relative >= 0.5:
-        raise ValueError(f"{n_operations} operations in {np.dtype(dtype).name} leave no digit that can be trusted.")
+        raise ValueError(f"{n_operations} operations in {np.dtype(dtype).name} leave no correct digit.")
     return relative / (1 - relative)
 
 
 def round_up(values):
-    """The next larger floating-point numbers: what was rounded once is no longer below the exact value."""
+    """The next larger floating-point numbers: upper bounds of exact values that were rounded once."""
     return np.nextafter(values, np.inf)
 
 
@@ -48,7 +48,7 @@ def exceeds(a, b, c):
 
 
 def _exact_difference(a, b):
-    """Rounded difference and its error, whose sum is a - b exactly (Knuth's TwoSum)."""
+    """Rounded difference and its error, which add up to a - b exactly (Knuth's TwoSum)."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     difference = a - b
     part = difference - a

@@ -1,7 +1,7 @@
-"""Kernels on several threads: kernels give up the interpreter's lock, so Python's own threads do.
+"""Kernels on several threads: kernels release the interpreter's lock, so Python threads suffice.
 
-This is the package's only threading layer. A kernel compiled with ``parallel=True`` needs a layer that may not survive
-a fork and that wakes all threads for one small image; and it is optimised four times over.
+This is the package's only threading layer. Numba's ``parallel=True`` needs a layer that may not survive a fork, wakes
+all threads for one small image, and compiles four times as long.
 """
 
 import os
@@ -14,23 +14,23 @@ import numpy as np
 from skrobust.signals import allowed_threads
 
 WORTH_A_THREAD = 1 << 19
-"""Multiply-adds (some 0.1 ms) for which it pays to wake one more thread."""
+"""Multiply-adds (about 0.1 ms) that justify one more thread."""
 
 
 class _Helpers:
-    """Threads that wait for work, shared by all callers: to begin new ones takes as long as a small minibatch."""
+    """Pool of waiting threads, shared by all callers; starting a thread takes as long as a small minibatch."""
 
     def __init__(self):
         self.lock = threading.Lock()
         self.calls, self.n_threads = SimpleQueue(), 0
 
     def begin(self, n_wanted):
-        """Number of helpers, at most `n_wanted`; those that are missing are begun."""
+        """Number of available helpers, at most `n_wanted`; starts missing ones."""
         if self.n_threads < n_wanted:
             with self.lock:
                 try:
                     while self.n_threads < n_wanted:
-                        # Daemons: the interpreter need not wait for them, and functions run at its exit may use them.
+                        # Daemons: the interpreter does not wait for them, and functions at exit can still use them.
                         threading.Thread(target=_serve, args=(self.calls,), name="skrobust", daemon=True).start()
                         self.n_threads += 1
                 except RuntimeError:  # the system allows no more threads, or the interpreter is shutting down
@@ -39,7 +39,7 @@ class _Helpers:
 
     def submit(self, n_calls, function, *args):
         futures = [Future() for _ in range(n_calls)]
-        # All at once: calls that wait for each other must not stand in line behind part of another such group.
+        # All at once: calls that wait for each other must not be queued behind part of another such group.
         with self.lock:
             for future in futures:
                 self.calls.put((future, function, args))
@@ -54,33 +54,33 @@ def _serve(calls):
                 future.set_result(function(*args))
             except BaseException as error:
                 future.set_exception(error)
-        del future, function, args  # what they hold need not live until the next call
+        del future, function, args  # do not keep references until the next call
 
 
 _helpers = _Helpers()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_helpers.__init__)  # neither threads nor who holds a lock survive a fork
+    os.register_at_fork(after_in_child=_helpers.__init__)  # neither threads nor the owner of a lock survive a fork
 
 
 def on_threads(function, *args, n_pieces, work=None, n_counters=1):
-    """Call ``function(*args, counters)`` on this thread, and on as many others as are allowed and have work.
+    """Call ``function(*args, counters)`` on this thread, and on as many others as are allowed and useful.
 
-    Calls may begin late, when the work is done, or not at all: none may wait for another to begin, unless it knows
-    from `threads_for` how many there are.
+    Calls may start late, after the work is done, or not at all. None may wait for another to start, unless their
+    number is known from `threads_for`.
 
     Parameters
     ----------
     function : callable
-        A kernel that draws the numbers of its pieces of work from ``counters`` with `take_number`.
+        A kernel that takes the numbers of its pieces of work from ``counters`` with `take_number`.
     *args
     n_pieces : int
-        Pieces there are: no more threads take part.
+        Number of pieces, an upper bound on the number of threads.
     work : float or None, default=None
-        About how many multiply-adds there are: each thread gets at least `WORTH_A_THREAD`. None: each piece is worth
-        a thread.
+        Approximate number of multiply-adds: each thread gets at least `WORTH_A_THREAD`. None: each piece justifies a
+        thread.
     n_counters : int, default=1
-        Counters, zero to begin with.
+        Number of counters, initially zero.
     """
     counters = np.zeros(n_counters, dtype=np.int64)
     n_threads = threads_for(n_pieces, work)
@@ -94,7 +94,7 @@ def on_threads(function, *args, n_pieces, work=None, n_counters=1):
 
 
 def threads_for(n_pieces, work=None):
-    """Threads on which `on_threads` calls a function."""
+    """Number of threads on which `on_threads` calls a function."""
     n_threads = min(allowed_threads(), n_pieces)
     if work is not None:
         n_threads = min(n_threads, int(work) // WORTH_A_THREAD)

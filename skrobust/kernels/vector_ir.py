@@ -1,4 +1,4 @@
-"""The vector type of the kernels, and the few pieces of LLVM IR of which the vector functions are built."""
+"""The vector type of the kernels, and the pieces of LLVM IR from which the vector functions are built."""
 
 import functools
 import os
@@ -15,11 +15,11 @@ VECTOR_BYTES = 64
 
 
 def kernel(function=None, **options):
-    """Compile a function for the hot loops: without the interpreter's lock, kept on disk once compiled."""
+    """Compile a function for the hot loops, without the interpreter's lock and with a cache on disk."""
     if function is None:
         return functools.partial(kernel, **options)
     compiled = njit(error_model="numpy", nogil=True, **options)(function)
-    if isinstance(compiled, Dispatcher):  # NUMBA_DISABLE_JIT leaves the function as it is
+    if isinstance(compiled, Dispatcher):  # with NUMBA_DISABLE_JIT the function stays plain Python
         compiled._cache = KernelCache(function, f"vectors{VECTOR_BYTES if EXPLICIT else 0}")
     return compiled
 
@@ -30,7 +30,7 @@ I32 = ir.IntType(32)
 
 
 class VectorType(types.Type):
-    """A vector of `lanes` scalars, as numba sees it inside a kernel."""
+    """Numba type of a vector of `lanes` scalars."""
 
     def __init__(self, scalar):
         self.scalar = scalar
@@ -57,7 +57,7 @@ def ir_vector(vector):
 
 
 def emit_call(builder, name, result, args):
-    """Call an LLVM intrinsic of that full name."""
+    """Call the LLVM intrinsic of that full name."""
     fn_type = ir.FunctionType(result, [arg.type for arg in args])
     function = builder.module.globals.get(name) or ir.Function(builder.module, fn_type, name)
     return builder.call(function, args)

@@ -1,4 +1,4 @@
-"""The few vector functions of which the hot loops are made.
+"""The vector functions used by the hot loops.
 
 Inside a kernel, ``v = load(a, i)`` reads `lanes(a)` consecutive values of the flat array `a` into one vector value;
 vectors are added, multiplied, compared and stored by the functions below, each of which becomes one or two machine
@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .vector_ir import (  # noqa: F401 (the settings of the kernels are part of this room's face)
+from .vector_ir import (  # noqa: F401 (re-exported for other rooms)
     EXPLICIT,
     I32,
     VECTOR_BYTES,
@@ -200,7 +200,7 @@ def largest(typingctx, value):
 
 @intrinsic
 def either(typingctx, a, b):
-    """Bitwise or: zero (of either sign) where both are zero; what else it is has no meaning."""
+    """Bitwise or: zero (of either sign) where both are zero. Only its zero pattern is meaningful."""
 
     def codegen(context, builder, signature, args):
         bits = ir.VectorType(ir_bits(a.scalar), a.lanes)
@@ -246,9 +246,9 @@ def keep_at_least(typingctx, value, threshold):
 
 @intrinsic
 def pack_at_least(typingctx, array, index, value, threshold):
-    """Append the magnitudes >= `threshold` of a vector to `array` at `index`; return the index behind them.
+    """Append the magnitudes >= `threshold` of a vector to `array` at `index`; return the index after them.
 
-    A whole vector is written: `array` needs room for one more than it will keep.
+    A whole vector is written: `array` needs space for one vector more than it will keep.
     """
 
     def codegen(context, builder, signature, args):
@@ -387,7 +387,7 @@ def first_largest(typingctx, value, position):
         if value.lanes == 1:
             first = builder.extract_element(args[1], ir.Constant(I32, 0))
             return context.make_tuple(builder, signature.return_type, [top, builder.fptosi(first, ir.IntType(64))])
-        # As a rule one lane is at the top: its position comes sooner from memory than from a minimum over lanes.
+        # Usually a single lane has the maximum: reading its position from memory is faster than a minimum over lanes.
         bits = builder.bitcast(at_top, ir.IntType(value.lanes))
         places = cgutils.alloca_once_value(builder, args[1])
         lane = emit_call(builder, f"llvm.cttz.i{value.lanes}", bits.type, [bits, ir.Constant(ir.IntType(1), 0)])
@@ -407,7 +407,7 @@ def first_largest(typingctx, value, position):
 
 @intrinsic
 def take_number(typingctx, counter):
-    """Return ``counter[0]`` of an int64 array and raise it by one, at once for all threads: the next piece of work."""
+    """Return ``counter[0]`` of an int64 array and increment it atomically: the number of the next piece of work."""
 
     def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -439,7 +439,7 @@ def fnma(typingctx, a, b, c):
 
 @kernel
 def aligned_zeros(size, like):
-    """Flat zeros of the dtype of `like` whose first value begins a cache line: vectors that cross lines cost twice."""
+    """Flat zeros of the dtype of `like`, aligned to a cache line, because vectors that cross lines cost twice."""
     values = np.zeros(size + VECTOR_BYTES // like.itemsize, like.dtype)
     skip = -values.ctypes.data % VECTOR_BYTES // like.itemsize
     return values[skip : skip + size]
@@ -447,7 +447,7 @@ def aligned_zeros(size, like):
 
 @intrinsic
 def read(typingctx, array, index):
-    """``array[index]`` of a flat array, without a look at the sign of the index."""
+    """``array[index]`` of a flat array, without a check for negative indices."""
 
     def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -458,7 +458,7 @@ def read(typingctx, array, index):
 
 @intrinsic
 def write(typingctx, array, index, value):
-    """``array[index] = value`` in a flat array, without a look at the sign of the index."""
+    """``array[index] = value`` in a flat array, without a check for negative indices."""
 
     def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data

@@ -1,4 +1,4 @@
-"""A training on disk after each epoch, so that a stopped one goes on as if it had not stopped."""
+"""Checkpoints of a training after each epoch, from which it resumes to the same result."""
 
 import hashlib
 import io
@@ -14,36 +14,36 @@ FORMAT = 1
 
 
 class TrainingCheckpoint:
-    """One file: what was trained, and how far it came.
+    """One checkpoint file: identity of the training, and its state.
 
     Parameters
     ----------
     path : str or path-like
     identity : dict
-        Numbers, strings and None that the outcome rests on; a file of another identity is refused.
+        Numbers, strings and None that determine the result; a file with another identity raises an error.
     """
 
     def __init__(self, path, identity):
         self.path, self.identity = pathlib.Path(path), identity
 
     def read(self, most_epochs):
-        """The state that was last written, or None if there is no file.
+        """The last saved state, or None if there is no file.
 
         Raises
         ------
         ValueError
-            If the file is no checkpoint, is one of another training, or has more than `most_epochs`.
+            If the file is not a checkpoint, belongs to another training, or has more than `most_epochs`.
         """
         if not self.path.exists():
             return None
         said = f"checkpoint={str(self.path)!r}"
         try:
-            # Tensors and plain values only: a file may come from anyone, and a pickle runs what it says.
+            # Tensors and plain values only: the file may be untrusted, and pickles can execute code.
             found = torch.load(self.path, map_location="cpu", weights_only=True)
             of_format, identity, state = found["format"], found["identity"], found["state"]
             n_epochs = len(state["history"])
         except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{said} is no checkpoint of a training: {error}. Delete it, or name another file.") from (
+            raise ValueError(f"{said} is not a checkpoint of a training: {error}. Delete it or rename it.") from (
                 error
             )
         if of_format != FORMAT:
@@ -51,13 +51,13 @@ class TrainingCheckpoint:
         other = [name for name in self.identity | identity if self.identity.get(name) != identity.get(name)]
         if other:
             differences = ", ".join(f"{n} ({identity.get(n)!r} there, {self.identity.get(n)!r} here)" for n in other)
-            raise ValueError(f"{said} belongs to another training: {differences}. Delete it, or name another file.")
+            raise ValueError(f"{said} belongs to another training: {differences}. Delete it, or give another file.")
         if n_epochs > most_epochs:
             raise ValueError(f"{said} holds {n_epochs} epochs, more than n_epochs={most_epochs}. Raise n_epochs.")
         return state
 
     def write(self, state):
-        """Replace the file by one that holds `state`, at once."""
+        """Replace the file atomically by one with `state`."""
         stream = io.BytesIO()
         torch.save({"format": FORMAT, "identity": self.identity, "state": state}, stream)
         write_atomically(self.path, stream.getvalue())

@@ -12,32 +12,32 @@ from skrobust.pursuits import deep_pursuit, layered_basis_pursuit, layered_thres
 
 PURSUITS = ("thresholding", "basis", "deep", "projection")
 SMALLEST_BETA = 0.1
-"""Learned steps are at most ten times the safe ones."""
+"""Smallest beta: learned steps are at most ten times the safe ones."""
 SETTLING_STEPS = 200
-"""Power iterations that fix the norms of the dictionaries after learning."""
+"""Power iterations for the final norms of the dictionaries after training."""
 NORM_EPS, NORM_MEMORY = 1e-5, 0.1
-"""Of batch normalisation: added to variances, and the share of a new batch in the running statistics."""
+"""Constant added to variances by batch normalisation, and weight of a new batch in the running statistics."""
 
 
 class LayeredPursuit(nn.Module):
-    """Codes of all layers of a signal, differentiable in everything that makes them.
+    """Codes of all layers of a signal, differentiable in atoms, thresholds, steps and skip connections.
 
     Parameters
     ----------
     components : list of array-like, ``(n_components, *kernel_size, n_channels)`` each
-        Atoms to begin with, one array a layer.
+        Initial atoms, one array a layer.
     signal_shape : tuple of int
         ``(*grid, n_channels)``.
     pursuit : {"thresholding", "basis", "deep", "projection"}, default="thresholding"
         `skrobust.pursuits.layered_thresholding`, `layered_basis_pursuit`, `deep_pursuit` or `multilayer_pursuit`.
     alpha : float or sequence, default=0.1
-        Thresholds or penalties to begin with: one for all layers, or one a layer, each a number or of shape
+        Initial thresholds or penalties: one for all layers or one per layer, each a number or of shape
         (n_components,). Learned for each atom.
     padding : str or sequence of str, default="valid"
     stride : int or sequence, default=1
-        One for all layers, or one a layer.
+        One for all layers, or one per layer.
     skip : {None, "residual", "dense"}, default=None
-        Residual connections are fixed; the matrices of dense ones are learned, beginning at the identity.
+        Residual connections are fixed; the matrices of dense connections are learned, starting from the identity.
     positive : bool, default=True
         Codes >= 0.
     max_iter : int, default=5
@@ -48,8 +48,8 @@ class LayeredPursuit(nn.Module):
     unit_norm : bool, default=False
         `project_` divides atoms by their norms.
     batch_norm : bool, default=False
-        Scale and offset correlations by the statistics of the feed-forward pass, in all iterations: they multiply the
-        atoms and add to the thresholds, which may become negative then.
+        Normalise correlations by the statistics of the feed-forward pass, in all iterations. Scale and offset are
+        folded into atoms and thresholds, which may then be negative.
 
     Attributes
     ----------
@@ -58,8 +58,8 @@ class LayeredPursuit(nn.Module):
 
     Notes
     -----
-    L, the squared norm of a layer's dictionary, is followed by one power iteration at each forward pass in training
-    mode; `settle` ends it.
+    In training mode each forward pass updates L, the squared norm of a layer's dictionary, by one power iteration;
+    `settle` computes the final value.
 
     Examples
     --------
@@ -148,7 +148,7 @@ class LayeredPursuit(nn.Module):
 
     @property
     def iterates(self):
-        """Whether steps are taken at all."""
+        """Whether the pursuit has iterations."""
         return self.pursuit != "thresholding" and self.max_iter > 0
 
     def forward(self, X):
@@ -175,9 +175,9 @@ class LayeredPursuit(nn.Module):
         return deep_pursuit(X, layers, alphas, init=codes, extrapolate=self.momentum, **options).codes
 
     def feed_forward(self, X):
-        """The dictionary as it is applied, its thresholds, and the codes of layered thresholding.
+        """The effective dictionary and thresholds, and the codes of layered thresholding.
 
-        With `batch_norm` the first two rest on X in training mode.
+        With `batch_norm`, the first two depend on X in training mode.
         """
         operators = self._operators(list(self.atoms))
         layers, alphas = self._layers(operators), list(self.thresholds)
@@ -208,7 +208,7 @@ class LayeredPursuit(nn.Module):
 
     @torch.no_grad()
     def project_(self):
-        """Bring parameters back into their bounds, after each step of an optimiser: thresholds >= 0, beta, norms."""
+        """Project parameters onto their bounds (thresholds >= 0, beta, norms), after each step of an optimiser."""
         for threshold in self.thresholds:
             threshold.clamp_(min=0)
         if self.learn_steps:
@@ -220,7 +220,7 @@ class LayeredPursuit(nn.Module):
 
     @torch.no_grad()
     def settle(self):
-        """Find the norms of the dictionaries as they are now; call it when learning has ended."""
+        """Compute the final norms of the dictionaries; call it after training."""
         was_training = self.training
         self.eval()  # batch normalisation by its running statistics
         layers, _, _ = self.feed_forward(self.norms.new_zeros(1, *self.signal_shape))
@@ -229,13 +229,13 @@ class LayeredPursuit(nn.Module):
 
     @torch.no_grad()
     def as_arrays(self, dtype):
-        """The dictionary as it is applied in eval mode, its thresholds and steps, as arrays: what transformers keep.
+        """The effective dictionary in eval mode, its thresholds and steps, as arrays for the layered coders.
 
         Returns
         -------
         layers : LayeredDictionary
         thresholds : list of ndarray of shape (n_components,)
-        steps : list of float, or None where nothing iterates
+        steps : list of float, or None without iterations
         """
         was_training = self.training
         self.eval()

@@ -1,4 +1,4 @@
-"""Penalties that keep atoms apart: the stability theorems ask for incoherent dictionaries."""
+"""Penalties on the coherence of atoms, as suggested by the stability theorems."""
 
 import itertools
 
@@ -6,9 +6,9 @@ import torch
 
 
 def parseval_penalty(components):
-    """How far atoms are from a Parseval frame.
+    """Distance of the atoms from a Parseval frame.
 
-    ``||W W^T - I||_F^2``, or of ``W^T W`` where that matrix is smaller.
+    ``||W W^T - I||_F^2``, or with ``W^T W`` if that matrix is smaller.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def incoherence_penalty(components, stride=1, code_grid=None):
     stride : int or tuple of int, default=1
         Positions between shifts.
     code_grid : tuple of int or None, default=None
-        Positions of each atom, which bound the shifts. None: as many as overlap.
+        Positions of each atom, which limit the shifts. None: all shifts that overlap.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def incoherence_penalty(components, stride=1, code_grid=None):
     if code_grid is not None:
         most = [min(m, n - 1) for m, n in zip(most, code_grid, strict=True)]
     total, shifts = 0.0, list(itertools.product(*(range(-m, m + 1) for m in most)))
-    for shift in shifts[len(shifts) // 2 :]:  # no shift, and one of each pair of opposite ones, which are as large
+    for shift in shifts[len(shifts) // 2 :]:  # no shift, and one of each pair of opposite shifts
         pixels = [s * stride for s, stride in zip(shift, strides, strict=True)]
         moved = atoms[(slice(None), *(slice(max(p, 0), k + min(p, 0)) for p, k in zip(pixels, kernel, strict=True)))]
         still = atoms[(slice(None), *(slice(max(-p, 0), k - max(p, 0)) for p, k in zip(pixels, kernel, strict=True)))]

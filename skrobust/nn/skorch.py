@@ -1,4 +1,4 @@
-"""The skorch network that trains a `LayeredClassifier`. Loaded when training begins, never before."""
+"""The skorch network that trains a `LayeredClassifier`. Imported only for training."""
 
 import math
 
@@ -12,7 +12,7 @@ from .regularizers import incoherence_penalty, parseval_penalty
 
 
 class _LayeredNet(NeuralNetClassifier):
-    """Cross entropy and the penalties of the atoms."""
+    """Cross-entropy plus the penalties on the atoms."""
 
     def __init__(self, *args, incoherence=0.0, parseval=0.0, **kwargs):
         super().__init__(*args, **kwargs)
@@ -31,7 +31,7 @@ class _LayeredNet(NeuralNetClassifier):
 
 
 class _LearningRate(Callback):
-    """The learning rate as a function of the steps taken, so that there is no state to keep."""
+    """The learning rate as a function of the number of steps, without state."""
 
     def __init__(self, learning_rate, schedule):
         self.learning_rate, self.schedule = learning_rate, schedule
@@ -52,7 +52,7 @@ class _LearningRate(Callback):
 
 
 class _Bounds(Callback):
-    """Parameters back into their bounds after each step; a loss that is not finite ends the training."""
+    """Projects parameters onto their bounds after each step; raises an error if the loss is not finite."""
 
     def on_batch_end(self, net, loss, training, **kwargs):
         if not torch.isfinite(loss):
@@ -61,12 +61,12 @@ class _Bounds(Callback):
                 f"{net.optimizer_.defaults['lr']} is too high for these atoms. Lower it, or scale X or the atoms."
             )
         net.module_.pursuit.project_()
-        # Within `torch.autocast`: copies in half precision of the parameters as they were.
+        # `torch.autocast` caches half-precision copies of the old parameters.
         torch.clear_autocast_cache()
 
 
 class _History(Callback):
-    """Mean loss and accuracy of each epoch, told to the progress bar."""
+    """Mean loss and accuracy of each epoch, shown in the progress bar."""
 
     def __init__(self, bar):
         self.bar = bar
@@ -88,7 +88,7 @@ class _History(Callback):
 
 
 class _Keep(Callback):
-    """Everything that the next epoch rests on, to disk."""
+    """Saves the state needed for the next epoch to disk."""
 
     def __init__(self, checkpoint, generator):
         self.checkpoint, self.generator = checkpoint, generator
@@ -145,7 +145,7 @@ def layered_net(
 
 
 def resume(net, state):
-    """Bring network, optimiser and order of samples to where a checkpoint left them."""
+    """Restore network, optimiser and sample order from a checkpoint."""
     net.module_.load_state_dict(state["classifier"])
     net.optimizer_.load_state_dict(state["optimizer"])
     net.get_params_for("iterator_train")["generator"].set_state(state["generator"])
@@ -153,7 +153,7 @@ def resume(net, state):
 
 
 def run_epochs(net, X, y, checkpoint, verbose):
-    """Train to ``max_epochs``; unlike skorch's own methods, let an interruption through."""
+    """Train to ``max_epochs``; unlike skorch's methods, let KeyboardInterrupt through."""
     done = len(net.module_.history)
     with tqdm(desc="train_layered", initial=done, total=net.max_epochs, unit="epoch", disable=not verbose) as bar:
         net.callbacks_ += [("history", _History(bar))]

@@ -1,4 +1,4 @@
-"""End to end: a layered pursuit under a linear head, trained by back-propagation through all its iterations."""
+"""End-to-end training of a layered pursuit with a linear head, by back-propagation through all iterations."""
 
 import copy
 import math
@@ -24,25 +24,25 @@ SETTINGS_OF_PURSUIT = (
     "stride",
     "skip",
 )
-"""What a `LayeredPursuit` computes besides its parameters."""
+"""Buffers of a `LayeredPursuit` that are not parameters."""
 
 
 class LayeredClassifier(nn.Module):
-    """Class scores from the codes of the last layer: a layered pursuit under a linear head.
+    """A layered pursuit with a linear head: class scores from the codes of the last layer.
 
     Parameters
     ----------
     pursuit : LayeredPursuit
     n_classes : int
     generator : torch.Generator or None, default=None
-        Draws the weights of the head to begin with, uniform within ``1 / sqrt(n_features)``.
+        For the initial weights of the head, uniform within ``1 / sqrt(n_features)``.
 
     Attributes
     ----------
     pursuit : LayeredPursuit
     head : torch.nn.Linear
     history : list of dict
-        Mean loss (with penalties) and accuracy on the training batches of each epoch, where `train_layered` trained it.
+        Mean loss (with penalties) and accuracy on the training batches of each epoch, if trained by `train_layered`.
 
     Examples
     --------
@@ -91,13 +91,13 @@ def train_layered(
 ):
     """Train a layered pursuit and a linear head on labels, by stochastic gradient descent with momentum.
 
-    The gradient runs through all iterations of the pursuit; after each step parameters return into their bounds
-    (`LayeredPursuit.project_`). `pursuit` itself is not changed.
+    The gradient runs through all iterations of the pursuit. After each step parameters are projected onto their bounds
+    (`LayeredPursuit.project_`). `pursuit` itself does not change.
 
     Parameters
     ----------
     pursuit : LayeredPursuit
-        Where learning begins.
+        Starting point.
     X : array-like of shape ``(n_samples, *signal_shape)``
     y : array-like of int of shape (n_samples,)
         Labels 0, ..., n_classes - 1.
@@ -106,16 +106,16 @@ def train_layered(
     learning_rate : float, default=0.005
     momentum : float, default=0.9
     weight_decay : float, default=0.0
-        Of atoms, dense skip connections and head; thresholds, steps and batch normalisation have none.
+        For atoms, dense skip connections and head, not for thresholds, steps and batch normalisation.
     schedule : None, "cosine" or int, default=None
-        Of the learning rate: constant, a half cosine that ends at zero, or a tenth after each `schedule` epochs.
+        Learning rate: constant, cosine decay to zero, or divided by ten every `schedule` epochs.
     incoherence, parseval : float, default=0.0
         Weights of `incoherence_penalty` and `parseval_penalty`, summed over layers, in the loss.
     random_state : int, RandomState or None, default=None
-        Of the head's first weights and the order of samples.
+        For the initial weights of the head and the order of samples.
     checkpoint : str, path-like or None, default=None
-        A file, written anew after each epoch. If it is there, training goes on from it, to the result that it would
-        have had without a stop; with `schedule` other than "cosine", also to more epochs than were asked for at first.
+        A file written after each epoch. If it exists, training resumes from it and reaches the same result as without
+        interruption. Unless `schedule` is "cosine", `n_epochs` may be larger than before.
     device : str, torch.device or None, default=None
         Where to train; None: where `pursuit` is.
     verbose : int, default=0
@@ -129,12 +129,12 @@ def train_layered(
     Raises
     ------
     ValueError
-        If data or settings do not fit, a checkpoint is none or belongs to another training, or the loss diverges.
+        If data or settings are invalid, a checkpoint is unreadable or of another training, or the loss diverges.
 
     Notes
     -----
-    Within ``torch.autocast("cpu", dtype=torch.bfloat16)`` products are of half precision, which takes a third less time
-    on processors that know it; parameters, codes and sums stay in float32.
+    Within ``torch.autocast("cpu", dtype=torch.bfloat16)`` products have half precision, which takes a third less time
+    on processors that support it; parameters, codes and sums stay in float32.
 
     Examples
     --------
@@ -168,7 +168,7 @@ def train_layered(
     generator = torch.Generator().manual_seed(int(seed))
     classifier = LayeredClassifier(copy.deepcopy(pursuit), int(y.max()) + 1, generator)
 
-    from .skorch import layered_net, resume, run_epochs  # skorch, which `import skrobust.nn` does not load
+    from .skorch import layered_net, resume, run_epochs  # skorch is not imported by `import skrobust.nn`
 
     net = layered_net(classifier, generator, n_epochs, device=like.device if device is None else device, **settings)
     kept = None
@@ -197,7 +197,7 @@ def _checked_data(X, y, signal_shape, dtype):
     if X.shape[1:] != signal_shape or not len(X):
         raise ValueError(f"X must have shape {('n_samples', *signal_shape)}, got {X.shape}.")
     if not np.isfinite(X).all():
-        raise ValueError("X holds NaN or infinity; training needs finite values.")
+        raise ValueError("X contains NaN or infinity; training needs finite values.")
     if y.shape != (len(X),) or y.dtype.kind not in "iu":
         raise ValueError(
             f"y must hold one integer label for each of the {len(X)} samples of X, got shape {y.shape} of {y.dtype}."

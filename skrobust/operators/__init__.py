@@ -1,4 +1,4 @@
-"""Linear operators that synthesize signals from codes: dense, convolutional, wavelet, layered."""
+"""Linear operators that map codes to signals: dense, convolutional, wavelet, layered."""
 
 from .base import ComposedOperator, Operator
 from .conv.operator import ConvolutionalOperator

@@ -1,4 +1,4 @@
-"""What every estimator stands on: layouts, checked input, scale, batches, threads, whole files."""
+"""Shared basis of the estimators: layouts, input validation, scaling, batches, threads, atomic files."""
 
 from .clip import check_clip, clip_values
 from .counts import count_of

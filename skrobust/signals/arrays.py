@@ -1,4 +1,4 @@
-"""Functions that mean the same for NumPy arrays and torch tensors, for algorithms that are written once for both."""
+"""Functions for both NumPy arrays and torch tensors, for algorithms written once for both."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ from .tensors import is_tensor
 
 
 def sample_sums(values):
-    """Sum over each sample in double precision, of the kind of `values`."""
+    """Sum over each sample in double precision, in the type of `values`."""
     if is_tensor(values):
         return values.flatten(1).double().sum(1)
     return values.reshape(len(values), -1).sum(axis=1, dtype=np.float64)
 
 
 def sample_largest(values):
-    """Largest value of each sample, of the kind of `values`."""
+    """Largest value of each sample, in the type of `values`."""
     flat = values.reshape(len(values), -1)
     return flat.amax(1) if is_tensor(flat) else flat.max(axis=1)
 
@@ -31,7 +31,7 @@ def as_array(values):
 
 
 def like(values, other):
-    """Values as an array or tensor of the kind, dtype and device of `other`."""
+    """Values as an array or tensor with the type, dtype and device of `other`."""
     if is_tensor(other):
         import torch
 
@@ -40,7 +40,7 @@ def like(values, other):
 
 
 def ones_like_samples(other):
-    """1 for each sample of `other`, of its kind and dtype."""
+    """1 for each sample of `other`, in its type and dtype."""
     return other.new_ones(len(other)) if is_tensor(other) else np.ones(len(other), dtype=other.dtype)
 
 
@@ -59,7 +59,7 @@ def by_sample(values, other):
 
 
 def row_index(rows, other):
-    """An index or mask of samples that `other` takes."""
+    """An index or mask of samples in a type that can index `other`."""
     if not is_tensor(other):
         return rows
     import torch

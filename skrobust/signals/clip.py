@@ -1,4 +1,4 @@
-"""Values brought into a range, with the derivative that exact arithmetic would have."""
+"""Clipping with the derivative of exact arithmetic."""
 
 import math
 from numbers import Real
@@ -6,7 +6,7 @@ from numbers import Real
 from .tensors import is_tensor
 
 ROUNDINGS = 32
-"""Values this many roundings beyond the range count as inside: a reconstruction sums that many terms or fewer."""
+"""Values up to this many rounding errors beyond the range count as inside, as from sums of as many terms."""
 
 
 def check_clip(clip):
@@ -22,10 +22,10 @@ def check_clip(clip):
 def clip_values(values, low, high):
     """Values clipped to [low, high].
 
-    A pixel that lies on an end of the range (the black background of a digit) comes out of a reconstruction a rounding
-    beside it. Clipping alone would then take away its gradient, by chance. So the derivative of tensors is one where
-    values are inside up to rounding: up to ``32 eps`` times the largest magnitude among the sample's values and the
-    ends of the range. The result itself is clipped exactly.
+    Rounding may move a reconstructed pixel at an end of the range (the black background of a digit) slightly outside,
+    and plain clipping would then set its gradient to zero. Therefore the derivative is one where values are inside up
+    to rounding: up to ``32 eps`` times the largest magnitude of the sample's values and the ends of the range. The
+    result itself is clipped exactly.
 
     Parameters
     ----------

@@ -1,14 +1,14 @@
-"""A number or a fraction of things, as a count."""
+"""Counts given as a number or a fraction."""
 
 import math
 from numbers import Integral
 
 
 def count_of(share, total, *, least=1):
-    """The count that an int, or a fraction in [0, 1] of `total`, stands for.
+    """The count given by an int, or by a fraction in [0, 1] of `total`.
 
-    A fraction is rounded down, but not below `least`. What the user wrote is meant, not its binary rounding: 0.29 of
-    100 is 29, though ``0.29 * 100`` is 28.999999999999996.
+    A fraction is rounded down, but not below `least`. The decimal value counts, not its binary rounding: 0.29 of 100 is
+    29, although ``0.29 * 100`` is 28.999999999999996.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files written atomically."""
 
 import os
 import pathlib
@@ -6,7 +6,7 @@ import tempfile
 
 
 def write_atomically(path, content):
-    """Write text or bytes to `path` through a temporary file beside it, so that no reader meets half of it.
+    """Write text or bytes to `path` atomically, through a temporary file in the same folder.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def write_atomically(path, content):
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        # mkstemp makes files that only their owner may read; a report gets what the user's umask allows.
+        # mkstemp creates files that only their owner can read; apply the user's umask instead.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)

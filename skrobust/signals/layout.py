@@ -1,4 +1,4 @@
-"""Where the samples, pixels and channels of X lie, and the way back."""
+"""Layouts of X: samples, pixels and channels, and the inverse mapping."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class SignalLayout:
     grid : tuple of int
         ``(length,)`` for 1-D signals, ``(height, width)`` for images.
     n_channels : int, default=1
-        Values at each place of the grid, stored last.
+        Values at each position of the grid, stored last.
 
     Examples
     --------
@@ -30,13 +30,12 @@ class SignalLayout:
 
     @classmethod
     def infer(cls, sample_shape, image_shape=None):
-        """Layout of samples of shape `sample_shape`; flat samples are images where `image_shape` says so.
+        """Layout of samples of shape `sample_shape`; `image_shape` turns flat samples into images.
 
         Raises
         ------
         ValueError
-            If the two disagree, naming both, or samples have their channels first and `image_shape` does not say that
-            they are meant as they are.
+            If the two disagree, or if samples look channels-first and `image_shape` does not confirm their shape.
         """
         sample_shape = tuple(sample_shape)
         if image_shape is not None:
@@ -78,7 +77,7 @@ class SignalLayout:
         return (*self.grid, self.n_channels)
 
     def admits(self, sample_shape):
-        """Whether samples of this shape, flat or as images, can be laid out so."""
+        """Whether samples of this shape, flat or as images, match this layout."""
         sample_shape = tuple(sample_shape)
         whole = [(self.n_features,), self.canonical_shape]
         if self.n_channels == 1:
@@ -86,12 +85,12 @@ class SignalLayout:
         return sample_shape in whole
 
     def place(self, X):
-        """`X` (ndarray or tensor, any admitted layout) as `Signals` of shape ``(n_samples, *grid, n_channels)``.
+        """`X` (ndarray or tensor in any matching layout) as `Signals` of shape ``(n_samples, *grid, n_channels)``.
 
         Raises
         ------
         ValueError
-            If samples of that shape are none of this layout.
+            If the shape of the samples does not match this layout.
         """
         if not self.admits(X.shape[1:]):
             raise ValueError(
@@ -103,7 +102,7 @@ class SignalLayout:
 
 @dataclass(frozen=True)
 class Signals:
-    """Samples on their grid, and the shape in which the user gave them.
+    """Samples on their grid, and their original shape.
 
     Attributes
     ----------
@@ -121,10 +120,10 @@ class Signals:
 
 
 def channels_first_hint(sample_shape):
-    """What to do about samples of shape (channels, height, width); empty for shapes that are read as they are.
+    """Hint about samples of shape (channels, height, width); empty for valid shapes.
 
-    Channels first have one, three or four at the beginning and more at the end than an image has channels. But (4, 4,
-    16) is a square of 16 channels.
+    A shape looks channels-first if it starts with one, three or four and ends with more than an image has channels.
+    An exception is (4, 4, 16), a square with 16 channels.
     """
     if len(sample_shape) != 3:
         return ""
@@ -132,7 +131,7 @@ def channels_first_hint(sample_shape):
     if first not in (1, 3, 4) or last <= 4 or second == 1 or (first == second != last):
         return ""
     return (
-        " That looks like channels first, as torch has them; here images have their channels last: pass "
+        " That looks like torch's channels-first layout; skrobust needs channels last: pass "
         "X.transpose(0, 2, 3, 1), or X.permute(0, 2, 3, 1) of a tensor."
     )
 

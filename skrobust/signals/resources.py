@@ -1,4 +1,4 @@
-"""Memory and threads that a computation may use."""
+"""Limits of memory and threads."""
 
 import functools
 import os
@@ -22,7 +22,7 @@ def batch_slices(n_samples, bytes_per_sample, batch_size=None):
     bytes_per_sample : int
         Working memory of one sample, beyond input and output.
     batch_size : int or None, default=None
-        Upper bound asked for by the user.
+        Upper bound given by the user.
 
     Yields
     ------
@@ -37,7 +37,7 @@ def batch_slices(n_samples, bytes_per_sample, batch_size=None):
     most = max(1, int(get_config()["working_memory"] * 2**20 // max(1, bytes_per_sample)))
     if batch_size is not None:
         most = min(most, batch_size)
-    if n_samples:  # of none there are no batches
+    if n_samples:  # no samples, no batches
         yield from gen_batches(n_samples, most)
 
 
@@ -46,24 +46,24 @@ _allowed = ContextVar("skrobust_threads", default=None)
 
 @contextmanager
 def kernel_threads(n_jobs=None):
-    """Bound the threads of the kernels that this thread calls.
+    """Limit the threads of the kernels called by this thread.
 
-    Nothing of the process is changed: other threads, BLAS, OpenMP and torch keep their own settings.
+    Other threads, BLAS, OpenMP and torch keep their own settings.
 
     Parameters
     ----------
     n_jobs : int or None, default=None
-        None: what an enclosing `kernel_threads` allows, else the environment; negative numbers count from the end, as
-        in joblib (-1: all that the environment allows).
+        None: the limit of an enclosing `kernel_threads`, else of the environment. Negative numbers count from the end,
+        as in joblib (-1: all that the environment allows).
 
     Raises
     ------
     ValueError
-        If `n_jobs` is 0 or no integer.
+        If `n_jobs` is 0 or not an integer.
 
     See Also
     --------
-    allowed_threads : How many there are.
+    allowed_threads : The current limit.
     """
     if n_jobs is None:
         yield
@@ -79,10 +79,10 @@ def kernel_threads(n_jobs=None):
 
 
 def allowed_threads():
-    """Threads that a kernel may use where this is called.
+    """Number of threads that a kernel called here may use.
 
-    Those of the innermost `kernel_threads`; outside of any, or with ``n_jobs=None``, those of the environment:
-    ``NUMBA_NUM_THREADS``, which joblib sets in its worker processes, else the processors that this process may use.
+    The limit of the innermost `kernel_threads`. Outside of any, or with ``n_jobs=None``, that of the environment:
+    ``NUMBA_NUM_THREADS``, which joblib sets in its worker processes, else the processors available to this process.
 
     Returns
     -------
@@ -105,13 +105,13 @@ def _environment_threads():
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_environment_threads.cache_clear)  # a worker may be given fewer processors
+    os.register_at_fork(after_in_child=_environment_threads.cache_clear)  # a worker may have fewer processors
 
 
 class _BlasLimit:
-    """One BLAS thread while anyone asks for it: the first to come limits, the last to go restores.
+    """Limits BLAS to one thread: the first user sets the limit, the last one restores it.
 
-    Limits of several threads that each restore what they found would leave the process with the limit of another.
+    If several threads each restored the setting they found, the process could keep the limit of another thread.
     """
 
     def __init__(self):
@@ -127,14 +127,14 @@ class _BlasLimit:
 
     def leave(self, n_forks):
         with self.lock:
-            if n_forks != self.n_forks:  # entered in the parent of this process
+            if n_forks != self.n_forks:  # entered in the parent process
                 return
             self.n_users -= 1
             if self.n_users == 0:
                 self.limits.restore_original_limits()
 
     def after_fork(self):
-        """The parent's users do not leave in the child, which begins without a limit."""
+        """After a fork the child starts without users and without a limit."""
         if self.n_users:
             self.limits.restore_original_limits()
         self.n_users, self.n_forks = 0, self.n_forks + 1
@@ -144,7 +144,7 @@ class _BlasLimit:
 _blas = _BlasLimit()
 
 if hasattr(os, "register_at_fork"):
-    # The lock is held across the fork: no other thread is halfway in or out.
+    # The lock is held across the fork, so that no other thread is inside.
     os.register_at_fork(
         before=_blas.lock.acquire, after_in_parent=_blas.lock.release, after_in_child=_blas.after_fork
     )
@@ -152,9 +152,9 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def one_blas_thread():
-    """Keep BLAS to one thread: for many small products, which more threads make slower, on a busy machine by far.
+    """Limit BLAS to one thread, for many small products, which are slower on more threads.
 
-    The limit is the whole process's; it ends when the last of all threads that are in such a context leaves it.
+    The limit holds for the whole process, until the last thread leaves such a context.
     """
     n_forks = _blas.enter()
     try:

@@ -1,23 +1,23 @@
-"""Powers of two that bring data near 1: solvers square them there, and results go back without rounding."""
+"""Scaling by powers of two: solvers work on values near 1, and results are scaled back without rounding."""
 
 import numpy as np
 
 from .tensors import is_tensor
 
 _STEP = {4: 16, 8: 32}
-"""Exponents are multiples of this, by bytes a value: samples of one size get one exponent, ordinary ones get 0.
+"""Exponents are multiples of this, by bytes per value; data of ordinary size gets exponent 0.
 
-Squares of values within a step of 1, and such squares times those of a rounding, are far from both ends of the range.
+Chosen such that squares of scaled values, also times the squared unit roundoff, neither overflow nor underflow.
 """
 
 
 def scale_exponents(X):
-    """For each sample the exponent of a power of two that is near its largest magnitude.
+    """For each sample, the exponent of a power of two close to its largest magnitude.
 
     Parameters
     ----------
     X : ndarray or Tensor of shape ``(n_samples, ...)``
-        float32 or float64. Values that are not finite are left out of account.
+        float32 or float64. Values that are not finite are ignored.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def scale_exponents(X):
 
 
 def data_exponent(X):
-    """One exponent for all samples, as of the largest among them."""
+    """One exponent for all samples, that of the largest."""
     exponents = scale_exponents(X)
     if not exponents.any():
         return 0
@@ -59,7 +59,7 @@ def times_power(values, exponents):
     ----------
     values : ndarray, Tensor or float
     exponents : int, or ndarray of int of shape (n_samples,)
-        For all values, or for each sample.
+        One for all values, or one per sample.
     """
     exponents = np.asarray(exponents)
     if not exponents.any():
@@ -70,7 +70,7 @@ def times_power(values, exponents):
         with np.errstate(over="ignore", under="ignore"):
             scaled = np.ldexp(values, exponents)
         return float(scaled) if isinstance(values, float) else scaled
-    # The whole power may leave the range of the dtype where the result does not.
+    # The power itself may exceed the range of the dtype even if the result does not.
     half = exponents // 2
     for part in (half, exponents - half):
         factors = values.new_tensor(np.ldexp(1.0, part))
@@ -79,9 +79,9 @@ def times_power(values, exponents):
 
 
 def groups_by_exponent(X):
-    """Pairs of an exponent and the samples that have it; a slice of all where there is one.
+    """Pairs of an exponent and the samples that have it; a slice of all samples if there is only one exponent.
 
-    For solvers that share a penalty or tolerance among the samples: each group is solved in its own unit.
+    For solvers with one penalty or tolerance for all samples: each group is solved in its own unit.
     """
     exponents = scale_exponents(X)
     distinct = np.unique(exponents)

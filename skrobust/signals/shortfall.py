@@ -1,4 +1,4 @@
-"""Pursuits that end short of their accuracy: a warning each, or one for all that an estimator does."""
+"""Convergence warnings of pursuits: one per call, or one per fit of an estimator."""
 
 import functools
 import warnings
@@ -7,18 +7,18 @@ from contextvars import ContextVar
 
 from sklearn.exceptions import ConvergenceWarning
 
-# Of the thread, unlike the filters of `warnings`.
+# Local to the thread, unlike the filters of `warnings`.
 _listener = ContextVar("listener", default=None)
 
 
 def tell_of_shortfall(n_short, n_signals, reason, *, stacklevel=2):
-    """Warn that `n_short` of `n_signals` signals fell short, unless somebody gathers such messages.
+    """Warn that `n_short` of `n_signals` signals did not converge, unless such messages are being collected.
 
     Parameters
     ----------
     n_short, n_signals : int
     reason : str
-        What happened and what to do: the end of a sentence whose beginning is their number.
+        What happened and what to do: the end of a sentence that starts with the numbers.
     stacklevel : int, default=2
         As for `warnings.warn`, counted from the caller.
 
@@ -37,7 +37,7 @@ def tell_of_shortfall(n_short, n_signals, reason, *, stacklevel=2):
 
 @contextmanager
 def shortfalls_ignored():
-    """No message of pursuits within: what falls short there does no harm."""
+    """Suppress convergence warnings of pursuits inside this context, where they are harmless."""
     token = _listener.set(lambda *_: None)
     try:
         yield
@@ -46,10 +46,9 @@ def shortfalls_ignored():
 
 
 class Shortfalls:
-    """What an estimator's pursuits fall short of, told once a fit: `fit` makes a new one.
+    """Collects the convergence warnings of an estimator, to warn once per fit; `fit` creates a new one.
 
-    A copy of it, or one that comes out of a pickle, has told nothing, so that the same estimator has the same pickle
-    before and after.
+    Copies and pickles do not record whether a warning was given, so that pickles of an estimator do not depend on it.
     """
 
     def __init__(self):
@@ -60,14 +59,14 @@ class Shortfalls:
 
     @contextmanager
     def gathered(self, name):
-        """One warning for all pursuits within, with the number of images; none if an earlier one was given.
+        """One warning for all pursuits inside, with the number of images; none if one was given before.
 
         Parameters
         ----------
         name : str
-            Of the estimator, for the message.
+            Name of the estimator, for the message.
         """
-        if _listener.get() is not None:  # somebody gathers already
+        if _listener.get() is not None:  # messages are already being collected
             yield
             return
         found = []
@@ -80,18 +79,18 @@ class Shortfalls:
             self.told = True
             n_short, n_signals = (sum(message[place] for message in found) for place in (0, 1))
             warnings.warn(
-                f"{name}: {n_short} of {n_signals} images {found[-1][2]} (Said once a fit.)",
+                f"{name}: {n_short} of {n_signals} images {found[-1][2]} (Shown once per fit.)",
                 ConvergenceWarning,
                 stacklevel=5,
             )
 
 
 def told_once_a_fit(method):
-    """Decorate a method of a `SignalTransformer`: its pursuits warn together, and after a fit once."""
+    """Decorator of methods of a `SignalTransformer`: their pursuits give one warning per fit."""
 
     @functools.wraps(method)
     def wrapped(self, *args, **kwargs):
-        shortfalls = getattr(self, "_shortfalls", None)  # none before a fit
+        shortfalls = getattr(self, "_shortfalls", None)  # there is none before fit
         with shortfalls.gathered(type(self).__name__) if shortfalls else nullcontext():
             return method(self, *args, **kwargs)
 

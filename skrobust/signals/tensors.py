@@ -1,4 +1,4 @@
-"""Tensors recognised and checked without loading torch for those who use none."""
+"""Detection and validation of tensors without importing torch."""
 
 import sys
 
@@ -20,20 +20,20 @@ def is_tensor(X):
 def is_exporting():
     """Whether `torch.export` or the ONNX exporter is recording; never imports torch.
 
-    What is recorded then consists of torch operations alone, and depends on the values of X through tensors only.
+    The recorded code must consist of torch operations only, without control flow on the values of X.
     """
     torch = sys.modules.get("torch")
     if torch is None:
         return False
-    # torch 2.4 to 2.6 tell exporting from compiling by no public name.
+    # torch 2.4 to 2.6 have no public function that distinguishes exporting from compiling.
     return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
 
 
 def kept_tensor(cache, key, make, like):
-    """The array that `make` returns as a tensor of the dtype and on the device of `like`, kept in `cache`.
+    """The array returned by `make` as a tensor with the dtype and device of `like`, stored in `cache`.
 
-    It is an ordinary tensor also where it is made in inference mode, so that a later backward pass may use it; what is
-    made while a graph is exported belongs to that graph and is not kept.
+    It is an ordinary tensor even in inference mode, so that a later backward pass can use it. Tensors created during
+    an export belong to the exported graph and are not cached.
     """
     import torch
 
@@ -48,7 +48,7 @@ def kept_tensor(cache, key, make, like):
 
 
 def check_tensor(X, *, name):
-    """Return `X` as float32 or float64, with NumPy input's rules: finite, real, at least one sample and feature."""
+    """Validate `X` as NumPy input is (finite, real, not empty) and return it as float32 or float64."""
     import torch
 
     if X.is_complex():

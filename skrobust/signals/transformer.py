@@ -1,4 +1,4 @@
-"""The base of every estimator that reads signals or images."""
+"""Base class of all estimators of signals and images."""
 
 import functools
 from contextlib import contextmanager
@@ -17,9 +17,9 @@ _DTYPES = (np.float64, np.float32)
 
 @contextmanager
 def restored_on_error(estimator):
-    """Leave `estimator` as it was if what runs within is interrupted or fails.
+    """Restore the attributes of `estimator` if the code inside is interrupted or fails.
 
-    Attributes that are replaced come back; what is changed within one of them does not.
+    Replaced attributes are restored; changes made in place are not.
     """
     before = dict(vars(estimator))
     try:
@@ -31,7 +31,7 @@ def restored_on_error(estimator):
 
 
 def _rows_for_frames(transform):
-    """Say plainly that images do not go into a data frame."""
+    """Raise a clear error: images cannot be put into a data frame."""
 
     @functools.wraps(transform)
     def wrapped(self, X, *args, **kwargs):
@@ -51,42 +51,42 @@ def _rows_for_frames(transform):
 class SignalTransformer(TransformerMixin, BaseEstimator):
     """A transformer whose X is ``(n_samples, n_features)`` or ``(n_samples, height, width[, n_channels])``.
 
-    A subclass reads its input through `_read_signals` alone: checked, as float32 or float64, C-contiguous, on its
-    grid with the channels last. What it computes goes back through `Signals.restore`. It may have a parameter
-    `image_shape`, which turns flat samples into images.
+    A subclass reads its input only through `_read_signals`: validated, float32 or float64, C-contiguous, on its grid
+    with the channels last. `Signals.restore` maps results back to the layout of X. A parameter `image_shape`, if
+    present, turns flat samples into images.
     """
 
     def __init_subclass__(cls, **kwargs):
         if "transform" in vars(cls):
             cls.transform = _rows_for_frames(cls.transform)
-        super().__init_subclass__(**kwargs)  # scikit-learn puts what comes out into a frame
+        super().__init_subclass__(**kwargs)  # scikit-learn puts the output into a data frame
 
     def _read_signals(self, X, *, reset):
-        """Check `X` and lay it out as `Signals`.
+        """Validate `X` and return it as `Signals`.
 
         Parameters
         ----------
         X : array-like or torch.Tensor
         reset : bool
-            True in `fit`: learn `n_features_in_` and the layout. False: compare with them.
+            True in `fit`: set `n_features_in_` and the layout. False: check against them.
 
         Raises
         ------
         ValueError
-            For NaN, infinity, empty or complex input, and shapes other than those seen in `fit`.
+            For NaN, infinity, empty or complex input, and shapes different from those in `fit`.
         """
         if not reset:
             check_is_fitted(self)
         values = self._checked(X)
         sample_shape = tuple(values.shape[1:])
-        # Rows have named or at least counted features, which scikit-learn keeps; images are counted by their layout.
+        # scikit-learn records names or the number of features of rows; for images the layout gives their number.
         has_rows = values.ndim == 2 and not is_tensor(X)
         if reset:
             layout = SignalLayout.infer(sample_shape, getattr(self, "image_shape", None))
             if has_rows:
                 validate_data(self, X, reset=True, skip_check_array=True)
             else:
-                vars(self).pop("feature_names_in_", None)  # of an earlier fit on named features
+                vars(self).pop("feature_names_in_", None)  # from an earlier fit on named features
                 self.n_features_in_ = layout.n_features
             self._layout = layout
             self._shortfalls = Shortfalls()

@@ -6,18 +6,18 @@ from skrobust.kernels.vectors import aligned_zeros, broadcast, fma, inlined, ker
 from skrobust.operators.conv.vectors import bits_nonzero, lowest_bit
 
 FLUSH = 256
-"""Coefficients whose products are summed in the precision of the codes, before the sum goes into double precision."""
+"""Number of coefficients whose products are summed in the precision of the codes before adding in double precision."""
 
 
 @kernel
 def list_by_atom(codes, next_free, cells, values, next_signal):
-    """Write cells and values of the coefficients other than zero at the free places of their atoms; or count them.
+    """Write cells and values of the nonzero coefficients at the free entries of their atoms, or count them.
 
     Parameters
     ----------
     codes : ndarray of shape (n, cells * atoms)
     next_free : ndarray of int of shape (n, atoms)
-        Raised by the number of coefficients.
+        Incremented by the number of coefficients.
     cells, values : ndarray
         Empty: only count.
     """
@@ -92,16 +92,16 @@ def _add_neighbours(target, codes, y, x, value, shape, reach, wraps, n_atoms):
 
 @kernel
 def add_lags(codes, canvas, starts, cells, values, shape, reach, steps, wraps, row, lags, products, next_atom):
-    """Add the products of each atom's coefficients with the codes around them, and with the signals behind them.
+    """Add the products of each atom's coefficients with the codes around them, and with the signals they cover.
 
     Parameters
     ----------
     codes : ndarray of shape (n, cells * atoms)
     canvas : ndarray of shape (n, height, width)
-        Signals, channels interleaved, so laid that the atom at cell (y, x) begins at (y, x) times `steps`; zero where
-        there is no signal.
+        Signals with interleaved channels, padded with zeros such that the atom at cell (y, x) begins at (y, x) times
+        `steps`.
     starts : ndarray of int of shape (atoms * n + 1,)
-        Where the coefficients of each atom and signal begin in `cells` and `values`.
+        Start of the coefficients of each atom and signal in `cells` and `values`.
     shape, reach : tuple of int
         Rows and columns of cells; cells to either side whose atoms overlap.
     steps : tuple of int
@@ -138,7 +138,7 @@ def add_lags(codes, canvas, starts, cells, values, shape, reach, steps, wraps, r
 
 @kernel
 def add_tap_pairs(lags, kernel_size, stride, gram, next_atom):
-    """Add to ``gram`` what each pair of taps meets: cells as far apart as the taps.
+    """Add to ``gram``, for each pair of taps, the sum over cells at the distance of the taps.
 
     Parameters
     ----------
@@ -170,14 +170,14 @@ def add_tap_pairs(lags, kernel_size, stride, gram, next_atom):
 
 @kernel
 def write_design(maps, known, grid, kernel_size, stride, offset, wraps, next_free, values, taps, next_signal):
-    """Write the entries of the design matrix at the free places of their rows; without room, count them."""
+    """Write the entries of the design matrix at the free entries of their rows; with empty output, count them."""
     per_atom = kernel_size[0] * kernel_size[1]
     n = take_number(next_signal)
     while n < maps.shape[0]:
         seen = known[n % known.shape[0]]
         for p in range(maps.shape[1]):
             for q in range(maps.shape[2]):
-                some = False  # of the pixels that the atoms here reach
+                some = False  # of the pixels covered by these atoms
                 for u in range(kernel_size[0]):
                     for v in range(kernel_size[1]):
                         y, x = p * stride[0] - offset[0] + u, q * stride[1] - offset[1] + v
@@ -212,7 +212,7 @@ def write_design(maps, known, grid, kernel_size, stride, offset, wraps, next_fre
 
 @kernel
 def add_gram(column_data, column_rows, column_starts, data, indices, starts, gram, next_row):
-    """Add C^T S, where C has the pattern of S, a thread a row: the result does not depend on their number."""
+    """Add C^T S, where C has the pattern of S; one thread per row, so that the result does not depend on `n_jobs`."""
     f = take_number(next_row)
     while f < gram.shape[0]:
         row = gram[f]

@@ -14,23 +14,23 @@ from skrobust.signals import batch_slices, data_exponent, shortfalls_ignored, ti
 from .statistics import ConvolutionalStatistics
 
 DEAD_SHARE = 1e-3
-"""Atoms used less than this share of the mean are replaced."""
+"""Atoms used less than this share of the mean usage are replaced."""
 
 FIRST_TOL = 0.1
-"""Relative gap of the first epoch's codes, whose atoms are poor; then the share by which the objective last fell."""
+"""Relative gap of the first epoch's codes, as its atoms are poor; later the last relative decrease of the objective."""
 
 
 def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", random_state=None):
-    """Atoms of norm 1 to begin with.
+    """Initial atoms of norm 1.
 
     Parameters
     ----------
     X : ndarray of shape ``(n_samples, *grid, n_channels)``
     n_components : int
     kernel_size : int or tuple of int
-        One for all axes, or one an axis; no larger than the grid.
+        One for all axes or one per axis; at most the size of the grid.
     init : {"data", "random"}, default="data"
-        "data": patches of X at random places, those of most energy among a few draws. "random": Gaussian noise.
+        "data": random patches of X, the one with most energy of a few draws each. "random": Gaussian noise.
     random_state : int, RandomState instance or None, default=None
 
     Returns
@@ -40,7 +40,7 @@ def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", ra
     Raises
     ------
     ValueError
-        If a parameter does not fit X, naming it.
+        If a parameter is invalid for X.
     """
     X = _signals(X)
     if init not in ("data", "random"):
@@ -56,7 +56,7 @@ def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", ra
     atoms = np.empty((n_components, *shape))
     for k in range(n_components):
         draws = [_patch(X, kernel_size, random_state) for _ in range(4)]
-        # Deviations from the mean: flat patches all look alike.
+        # Deviations from the mean, because all flat patches are alike.
         atoms[k] = max(draws, key=lambda patch: float(((patch - patch.mean()) ** 2).sum()))
     return unit_atoms(atoms, random_state)
 
@@ -77,7 +77,7 @@ def _checked_kernel(kernel_size, grid):
 
 
 def unit_atoms(atoms, random_state):
-    """Atoms divided by their norms; noise in place of those that are zero."""
+    """Atoms divided by their norms; zero atoms are replaced by noise."""
     flat = times_power(atoms, -data_exponent(atoms)).reshape(len(atoms), -1)
     empty = np.linalg.norm(flat, axis=1) <= 1e-10 * np.abs(flat).max()
     if empty.any():
@@ -97,12 +97,12 @@ class ConvolutionalLearner:
 
     With codes fixed, the squared error is a quadratic function of the atoms, kept as sums over all codes
     (`ConvolutionalStatistics`); each update is block descent on it within the unit ball, as in [1]_, and atoms are
-    then scaled to norm 1. Online, older sums fade.
+    then scaled to norm 1. Online, older sums decay.
 
     Parameters
     ----------
     components : ndarray of shape ``(n_components, *kernel_size, n_channels)``
-        Atoms to begin with.
+        Initial atoms.
     alpha : float
     padding : {"same", "full", "valid", "circular"}, default="same"
     stride : int, default=1
@@ -111,16 +111,16 @@ class ConvolutionalLearner:
     tol : float, default=1e-2
         Relative duality gap of the codes.
     max_iter : int, default=200
-        Sweeps of each pursuit.
+        Maximum number of sweeps of each pursuit.
     random_state : int, RandomState instance or None, default=None
-        For atoms that replace dead ones.
+        For the atoms that replace unused ones.
     n_jobs : int or None, default=None
 
     Attributes
     ----------
     components : ndarray
     objective : float
-        Of the codes of the last batch or epoch under the atoms they were found with, a signal.
+        Mean per signal over the last batch or epoch, with the atoms used for its codes.
 
     References
     ----------
@@ -158,7 +158,7 @@ class ConvolutionalLearner:
         self.random_state = check_random_state(random_state)
         self.statistics = ConvolutionalStatistics(self.components.shape)
         self.n_seen = 0
-        # Sums, codes and this cost are in units of 2**exponent of the signals.
+        # Sums, codes and this cost refer to signals divided by 2**exponent.
         self._exponent, self._cost = 0, np.inf
         self._codes = None
         self._worst = None
@@ -169,7 +169,7 @@ class ConvolutionalLearner:
         return times_power(float(self._cost), 2 * self._exponent)
 
     def epoch(self, X):
-        """One pass over all signals, then one update of the atoms; codes are kept, sparse, to begin the next from.
+        """One pass over all signals, then one update of the atoms; sparse codes are kept for the next warm start.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class ConvolutionalLearner:
         kept, total = [], 0.0
         self._worst = None
         n_values = int(np.prod(operator.code_shape))
-        # Codes three times, and the design matrix twice where a twentieth of them is not zero.
+        # Memory: codes three times, and the design matrix twice, for a twentieth of nonzero codes.
         n_bytes = n_values * (3 * X.itemsize + 32 * int(np.prod(self.components.shape[1:-1])) // 20)
         slices = list(batch_slices(len(X), n_bytes))
         for i, batch in enumerate(slices):
@@ -209,7 +209,7 @@ class ConvolutionalLearner:
         return self
 
     def update(self, X):
-        """Learn from one more batch: add its sums to the faded older ones, and update the atoms.
+        """Learn from one more batch: add its sums to the decayed older ones, and update the atoms.
 
         Parameters
         ----------
@@ -243,7 +243,7 @@ class ConvolutionalLearner:
         return self
 
     def pass_online(self, X, batch_size):
-        """One pass over all signals in random order, an update a batch.
+        """One pass over all signals in random order, with one update per batch.
 
         Parameters
         ----------
@@ -264,7 +264,7 @@ class ConvolutionalLearner:
         return self
 
     def _in_units(self, X, exponent):
-        """X in units of ``2**exponent``, to which what is remembered goes over."""
+        """X divided by ``2**exponent``; the stored sums are converted to the same unit."""
         shift = self._exponent - exponent
         self.statistics.gram = times_power(self.statistics.gram, 2 * shift)
         self.statistics.products = times_power(self.statistics.products, 2 * shift)
@@ -280,7 +280,7 @@ class ConvolutionalLearner:
         )
 
     def _pursue(self, X, operator, init, tol):
-        with shortfalls_ignored():  # codes that fall short of the gap still teach
+        with shortfalls_ignored():  # codes that miss the gap are still useful for learning
             return convolutional_basis_pursuit(
                 X,
                 operator,
@@ -293,7 +293,7 @@ class ConvolutionalLearner:
             )
 
     def _remember_worst(self, X, codes, operator):
-        """Keep the patches that the codes represent worst, for atoms that nobody uses."""
+        """Store the worst represented patches, to replace unused atoms."""
         residual = X - operator.synthesize(codes, n_jobs=self.n_jobs)
         energies = (residual.astype(np.float64) ** 2).sum(axis=-1).reshape(len(X), -1)
         at = energies.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""What codes and signals say about a convolutional dictionary: sums whose size does not grow with the data."""
+"""Sufficient statistics of codes and signals for a convolutional dictionary, of a size independent of the data."""
 
 from dataclasses import replace
 
@@ -10,15 +10,15 @@ from skrobust.operators.conv.operator import flat_rows
 from skrobust.signals import kernel_threads
 
 MOST_TAPS = 12_000
-"""Atoms times their pixels, beyond which the sums would take more than a gigabyte."""
+"""Maximum number of atoms times their pixels; beyond it the sums would take more than a gigabyte."""
 
 
 class ConvolutionalStatistics:
-    """The quadratic function of the atoms that is the squared error of a set of codes.
+    """The squared error of a set of codes, a quadratic function of the atoms.
 
-    Row i of the design matrix S tells which taps (values of atoms, the same for each channel) reach pixel i, with
-    which coefficient; the squared error of atoms d is then ``d^T (S^T S) d - 2 d^T (S^T X) + ||X||^2``. Both sums are
-    exact at the edges, for any padding, stride and mask, and add up over signals.
+    Row i of the design matrix S holds the coefficients with which taps (values of atoms, the same for each channel)
+    contribute to pixel i. The squared error of atoms d is then ``d^T (S^T S) d - 2 d^T (S^T X) + ||X||^2``. Both sums
+    are exact at the edges, for any padding, stride and mask, and add up over signals.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class ConvolutionalStatistics:
     Attributes
     ----------
     gram : ndarray of shape (n_taps, n_taps)
-        S^T S; taps are counted atom by atom.
+        S^T S; taps are ordered atom by atom.
     products : ndarray of shape (n_taps, n_channels)
         S^T X.
     energy : float
@@ -85,7 +85,7 @@ class ConvolutionalStatistics:
         values = X if known is None else np.where(known[..., None], X, 0)
         with kernel_threads(n_jobs):
             if geometry.wraps and any(n % s for n, s in zip(geometry.grid, geometry.stride, strict=True)):
-                # Cells are not equally far apart where such a circle closes.
+                # Cells are not equidistant where such a circle closes.
                 design = design_matrix(codes, geometry, mask=known)
                 self._add_design(design, 1)
                 self.products += design.T @ values.reshape(-1, X.shape[-1]).astype(np.float64)
@@ -97,7 +97,7 @@ class ConvolutionalStatistics:
         self.energy += float(np.sum(values * values, dtype=np.float64))
 
     def _add_lags(self, codes, values, geometry):
-        """Add the sums as they are where atoms lie on a boundless plane, or on a circle."""
+        """Add the sums for atoms on an unbounded plane, or with circular padding."""
         from .kernels import add_lags, add_tap_pairs, list_by_atom
 
         shape, kernel_size, stride = (_two(v) for v in (geometry.code_grid, geometry.kernel_size, geometry.stride))
@@ -144,13 +144,13 @@ class ConvolutionalStatistics:
         on_threads(add_gram, data, columns.indices, columns.indptr, *rows, self.gram, **how)
 
     def fade(self, share):
-        """Multiply what was seen so far."""
+        """Multiply all previous sums."""
         self.gram *= share
         self.products *= share
         self.energy *= share
 
     def squared_error(self, components):
-        """Of the codes that were added, with these atoms."""
+        """Squared error of the added codes with these atoms."""
         d = components.reshape(self.n_taps, -1)
         return max(0.0, float(np.sum(d * (self.gram @ d)) - 2 * np.sum(d * self.products) + self.energy))
 
@@ -195,7 +195,7 @@ class ConvolutionalStatistics:
 
 
 def _norm_bounds(matrices, n_squarings=3):
-    """Upper bounds on the norms of symmetric matrices: that of Frobenius, of a power, is close to the largest."""
+    """Upper bounds on the norms of symmetric matrices, from the Frobenius norm of a power."""
     scale = np.maximum(np.linalg.norm(matrices, axis=(1, 2)), np.finfo(np.float64).tiny)
     powers = matrices / scale[:, None, None]
     for _ in range(n_squarings):
@@ -208,7 +208,7 @@ def _two(sizes, missing=1):
 
 
 def _canvas(values, geometry):
-    """Signals so laid that the atom at cell p begins at pixel ``p * stride``: (n, height, width * channels)."""
+    """Padded signals (n, height, width * channels) in which the atom at cell p begins at pixel ``p * stride``."""
     n_samples, n_channels = len(values), values.shape[-1]
     grid, offset, reach = _two(geometry.grid), _two(geometry.offset, 0), _two(geometry.reach)
     values = values.reshape(n_samples, *grid, n_channels)
@@ -218,7 +218,7 @@ def _canvas(values, geometry):
 
 
 def _beyond(geometry, known):
-    """Geometry and mask of the pixels that atoms reach and that do not count: behind edges, or masked; None: none."""
+    """Geometry and mask of covered pixels that are beyond the edges or masked; None if there are none."""
     if geometry.wraps:
         return None if known is None else (geometry, ~known)
     wide = replace(geometry, grid=geometry.reach, offset=(0,) * len(geometry.grid))
@@ -230,7 +230,7 @@ def _beyond(geometry, known):
 
 
 def design_matrix(codes, geometry, mask=None):
-    """Which taps reach which pixels, with which coefficients.
+    """The design matrix: the coefficients with which taps contribute to pixels.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How alike the atoms of a dictionary are, how sparse a code is locally, and the bounds that follow."""
+"""Coherence of a dictionary, local sparsity of a code, and the bounds that follow."""
 
 from numbers import Integral
 
@@ -43,12 +43,12 @@ def mutual_coherence(components):
     >>> round(mutual_coherence(np.array([1.0, 1.0, 0.0, 0.0]).reshape(1, 4, 1)), 12)  # shifted by one pixel
     0.5
     """
-    # Rounding may lift equal atoms above 1.
+    # For equal atoms rounding may give more than 1.
     return min(1.0, float(max((row.max(initial=0.0) for row in _rows_of_products(components)), default=0.0)))
 
 
 def babel_function(components, most=None):
-    """The Babel function: how much of one atom k others may add up to.
+    """The Babel function: largest sum of inner products of an atom with k others.
 
     ``mu_1(k) = max_i max_{|J| = k, i not in J} sum_{j in J} |<d_i, d_j>|`` for atoms of norm 1; at most ``k mu``.
 
@@ -101,7 +101,7 @@ def restricted_isometry_bound(components, k):
     Returns
     -------
     float
-        Says nothing where it is 1 or more.
+        Vacuous if it is 1 or more.
 
     References
     ----------
@@ -120,7 +120,7 @@ def restricted_isometry_bound(components, k):
 
 
 def welch_bound(components_shape):
-    """Least mutual coherence that any dictionary of this shape can have.
+    """Lower bound on the mutual coherence of any dictionary of this shape.
 
     For m atoms in n dimensions ``sqrt((m - n) / (n (m - 1)))``; for m convolutional atoms on c channels, whose S
     shifts overlap, ``sqrt((m / c - 1) / (m S - 1))``.
@@ -133,7 +133,7 @@ def welch_bound(components_shape):
     Returns
     -------
     float
-        0 where there are no more atoms than dimensions (channels).
+        0 if there are no more atoms than dimensions (channels).
 
     References
     ----------

@@ -14,7 +14,7 @@ from skrobust.signals import batch_slices, is_tensor
 from .structure import LayeredStructure
 
 ZERO = 1e-13
-"""Columns whose squared norm is below this share of the largest are taken for zero: Fourier transforms round."""
+"""Columns with a squared norm below this share of the largest count as zero, because of rounding."""
 
 
 class LayeredCoherence(NamedTuple):
@@ -29,7 +29,7 @@ class LayeredCoherence(NamedTuple):
     frame_potential : float
         Deep frame potential: the root mean square of these inner products over the pairs that can overlap.
     welch_bound : float
-        What the frame potential cannot fall below, whatever the atoms.
+        Lower bound on the frame potential for any atoms.
     layer_mutual_coherence, layer_frame_potential, layer_welch_bound : ndarray of shape (n_layers,)
         The same of each layer's own dictionary.
     n_columns : int
@@ -48,7 +48,7 @@ class LayeredCoherence(NamedTuple):
 
 
 class FramePotentialEstimate(NamedTuple):
-    """A deep frame potential from random probes.
+    """A deep frame potential estimated by random probing.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ def layered_coherence(layers, *, n_jobs=None):
     layers : LayeredDictionary
         For the chain without its skip connections pass ``LayeredDictionary(layers.operators)``.
     n_jobs : int or None, default=None
-        Threads.
+        Number of threads.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def estimate_frame_potential(layers, n_probes=30, *, random_state=None, n_jobs=N
         At least 2.
     random_state : int, RandomState instance or None, default=None
     n_jobs : int or None, default=None
-        Threads.
+        Number of threads.
 
     Returns
     -------

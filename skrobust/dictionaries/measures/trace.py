@@ -69,8 +69,8 @@ def reconstruction_errors(X, layers, codes):
 def pursuit_trace(pursuit, X, layers, alpha, *, iterations=range(11), **parameters):
     """Reconstruction errors of a pursuit's codes after each of some numbers of iterations.
 
-    Each entry is what a user of the pursuit gets with that `max_iter`; the pursuit is run anew for each, so that
-    counts that lie apart, (0, 1, 2, 5, 10, 20), cost less than all up to the last.
+    Each entry is the result of the pursuit with that `max_iter`. The pursuit is run separately for each, so spaced
+    numbers of iterations, such as (0, 1, 2, 5, 10, 20), save time.
 
     Parameters
     ----------
@@ -80,10 +80,10 @@ def pursuit_trace(pursuit, X, layers, alpha, *, iterations=range(11), **paramete
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     layers : LayeredDictionary
     alpha : float or sequence
-        As the pursuit takes it.
+        As for the pursuit.
     iterations : iterable of int, default=range(11)
     **parameters
-        More of the pursuit's. Not `tol`: traces are of fixed numbers of iterations.
+        Further parameters of the pursuit, except `tol`: traces use fixed numbers of iterations.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def pursuit_trace(pursuit, X, layers, alpha, *, iterations=range(11), **paramete
     Raises
     ------
     ValueError
-        For numbers of iterations that are not integers >= 0.
+        Unless numbers of iterations are integers >= 0.
 
     Examples
     --------
@@ -123,14 +123,14 @@ def pursuit_trace(pursuit, X, layers, alpha, *, iterations=range(11), **paramete
 
 
 def trace_of(codes_after, X, layers, counts):
-    """A trace of the codes that a function returns for numbers of iterations."""
+    """Trace of the codes returned by a function of the number of iterations."""
     found = [reconstruction_errors(X, layers, codes_after(n)) for n in counts]
     errors, of_signals = (np.stack(parts) for parts in zip(*found, strict=True))
     return PursuitTrace(np.array(counts), errors, of_signals)
 
 
 def _ratio(values, references):
-    """Norms of samples over those of others, in double precision; 0 over 0 is 0."""
+    """Ratios of the norms of samples, in double precision; 0 / 0 is 0."""
     above, below = (np.sqrt(_array(sample_sums(part * part))) for part in (values, references))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(above > 0, above / below, 0.0)

@@ -1,4 +1,4 @@
-"""The coding step of every learner."""
+"""Sparse coding step shared by the learners."""
 
 import warnings
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from skrobust.signals import shortfalls_ignored
 GREEDY = ("omp", "ols")
 
 _LITTLE = 1 << 25
-"""Products of inner products that one thread has done before another would have begun."""
+"""Below this many multiply-adds, use one thread."""
 
 
 def encode(X, components, *, coding, n_nonzero_coefs, residual_tol, alpha, positive, n_jobs):
@@ -41,10 +41,9 @@ def encode(X, components, *, coding, n_nonzero_coefs, residual_tol, alpha, posit
 
 @contextmanager
 def many_codings():
-    """For learning: checks of what was checked are left out.
+    """For learning: skip repeated validation, and suppress warnings.
 
-    While atoms are learned, some may depend on others for a while, and codes fall short of their accuracy: no cause
-    for a warning.
+    During learning atoms may temporarily be linearly dependent, so that codes miss their accuracy.
     """
     quiet = config_context(assume_finite=True, skip_parameter_validation=True)
     with warnings.catch_warnings(), shortfalls_ignored(), quiet:

@@ -1,4 +1,4 @@
-"""Sparse codes read atom by atom, and what is summed over the signals of each atom."""
+"""Sparse codes in column order (by atom), and sums over the signals of each atom."""
 
 import numpy as np
 
@@ -7,12 +7,12 @@ from skrobust.kernels.threads import on_threads
 from skrobust.kernels.vectors import kernel, take_number
 
 _ROWS, _ATOMS = 2048, 8
-"""Signals and atoms that a thread takes at a time."""
+"""Signals and atoms that a thread processes at a time."""
 
 
 @kernel
 def _sort_by_atom(indices, indptr, ends, signals, entries):
-    """Counting sort of the entries of the codes; `ends` holds where each atom's begin, and then where they end."""
+    """Counting sort of the entries of the codes; `ends` holds the atoms' starts on input, their ends on output."""
     for i in range(indptr.size - 1):
         for e in range(indptr[i], indptr[i + 1]):
             at = ends[indices[e]]
@@ -42,7 +42,7 @@ def _residuals(X, indptr, indices, values, components, residuals, energies, next
 
 @kernel
 def _atom_sums(X, indptr, indices, values, starts, signals, entries, gram, products, next_piece):
-    """``gram = Z.T @ Z`` and ``products = Z.T @ X`` of codes Z, atom by atom: the same for any number of threads."""
+    """``gram = Z.T @ Z`` and ``products = Z.T @ X`` of codes Z, atom by atom, identical for any number of threads."""
     d, n_atoms = X.shape[1], starts.size - 1
     flat, target = X.reshape(-1), products.reshape(-1)
     first = take_number(next_piece) * _ATOMS
@@ -66,11 +66,11 @@ class AtomColumns:
     Attributes
     ----------
     starts : ndarray of shape (n_atoms + 1,)
-        Where the entries of each atom begin.
+        Start of the entries of each atom.
     signals : ndarray of shape (n_entries,)
         The signal of each entry.
     entries : ndarray of shape (n_entries,)
-        Its place in ``codes.data``.
+        Position of each entry in ``codes.data``.
     """
 
     def __init__(self, codes):
@@ -99,7 +99,7 @@ def residuals(X, codes, components):
 
 
 def residual_energies(X, codes, components):
-    """Squared norms of the rows of ``X - codes @ components``, which is never held as a whole."""
+    """Squared norms of the rows of ``X - codes @ components``, computed in blocks."""
     energies = np.empty(len(X))
     _by_rows(X, codes, components, np.empty((0, 0), X.dtype), energies)
     return energies
@@ -111,5 +111,5 @@ def _by_rows(X, codes, components, left, energies):
 
 
 def usage(codes):
-    """How many signals use each atom."""
+    """Number of signals that use each atom."""
     return np.bincount(codes.indices[codes.data != 0], minlength=codes.shape[1])

@@ -1,4 +1,4 @@
-"""The best atoms for given codes, from the inner products of the codes: block coordinate descent, atom by atom."""
+"""Optimal atoms for given codes, from the Gram matrix of the codes, by block coordinate descent."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from skrobust.kernels.vectors import (
 )
 
 _GROUP = 4
-"""Vectors of features that the kernel takes at a time, and atoms: each vector loaded then serves four of them."""
+"""Vectors of features, and atoms, that the kernel processes at a time: each loaded vector serves four atoms."""
 
 
 @inlined
@@ -49,7 +49,7 @@ def _put_four(array, at, v):
 
 @inlined
 def _less_outer(gram, targets, atoms, best, n_atoms, width, first, last):
-    """Targets of the atoms `first` to `last` (four at most) less the parts of all other atoms."""
+    """Targets of the atoms `first` to `last` (at most four) minus the contributions of all other atoms."""
     step = lanes(atoms)
     j1, j2, j3 = min(first + 1, last - 1), min(first + 2, last - 1), min(first + 3, last - 1)
     r0, r1, r2, r3 = first * n_atoms, j1 * n_atoms, j2 * n_atoms, j3 * n_atoms
@@ -63,7 +63,7 @@ def _less_outer(gram, targets, atoms, best, n_atoms, width, first, last):
                 s0, s1 = _less(load_all(gram, r0 + k), v, s0), _less(load_all(gram, r1 + k), v, s1)
                 s2, s3 = _less(load_all(gram, r2 + k), v, s2), _less(load_all(gram, r3 + k), v, s3)
                 at += width
-        # Where atoms are short of four, the last is written again.
+        # If there are fewer than four atoms, the last one is repeated.
         _put_four(best, g, s0)
         _put_four(best, (j1 - first) * width + g, s1)
         _put_four(best, (j2 - first) * width + g, s2)
@@ -72,7 +72,7 @@ def _less_outer(gram, targets, atoms, best, n_atoms, width, first, last):
 
 @inlined
 def _less_inner(gram, row, atoms, best, own, width, first, last, j, positive):
-    """The target of atom `j` less the parts of the other three, which may just have changed."""
+    """The target of atom `j` minus the contributions of the other three, which may have just changed."""
     step, zero = lanes(atoms), broadcast(atoms.dtype.type(0))
     for g in range(0, width, step):
         value = load(best, own + g)
@@ -84,7 +84,7 @@ def _less_inner(gram, row, atoms, best, own, width, first, last, j, positive):
 
 @inlined
 def _replace(atoms, at, best, own, width, scale):
-    """Put the scaled best in place of an atom; return the largest change of a feature."""
+    """Replace an atom by its scaled optimum; return the largest change of a feature."""
     step, factor = lanes(atoms), broadcast(atoms.dtype.type(scale))
     moved = broadcast(atoms.dtype.type(0))
     for g in range(0, width, step):
@@ -96,7 +96,7 @@ def _replace(atoms, at, best, own, width, scale):
 
 @kernel
 def descend_atoms(gram, targets, atoms, best, n_atoms, unit_norm, positive, max_sweeps, tol):
-    """`descend` of flat arrays with rows of whole groups of vectors; `best` has room for four."""
+    """`descend` on flat arrays with rows of whole groups of vectors; `best` is a workspace for four atoms."""
     width = best.size // _GROUP
     for _ in range(max_sweeps):
         farthest = 0.0
@@ -134,21 +134,21 @@ def descend(gram, products, components, *, unit_norm, positive, max_sweeps=1, to
     gram : ndarray of shape (n_atoms, n_atoms)
         Inner products of the codes, Z.T @ Z.
     products : ndarray of shape (n_atoms, n_features)
-        Those of the codes with the signals, Z.T @ X.
+        Inner products of the codes with the signals, Z.T @ X.
     components : ndarray of shape (n_atoms, n_features)
-        The atoms to begin with; its dtype is that of the arithmetic.
+        The initial atoms; its dtype is that of the arithmetic.
     unit_norm : bool
-        Whether atoms have norm 1, else any norm.
+        Whether atoms have norm 1; otherwise the norm is free.
     positive : bool
         Whether atoms are >= 0.
     max_sweeps : int, default=1
     tol : float, default=0.0
-        Stop after a sweep that moves no atom by more than this share of its norm.
+        Stop after a sweep that changes no atom by more than this, relative to its norm.
 
     Returns
     -------
     ndarray of shape (n_atoms, n_features)
-        Atoms that serve no signal are as they were.
+        Unused atoms do not change.
     """
     (n_atoms, n_features), dtype = components.shape, components.dtype
     width = padded_features(n_features, dtype)

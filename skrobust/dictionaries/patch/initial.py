@@ -10,7 +10,7 @@ from skrobust.signals import scale_exponents, times_power
 
 
 def initial_components(init, n_components, X, layout, positive, random_state):
-    """Atoms of unit norm to begin with.
+    """Initial atoms of unit norm.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def initial_components(init, n_components, X, layout, positive, random_state):
     n_components : int or None
     X : ndarray of shape (n_signals, n_features)
     layout : SignalLayout
-        Of one signal.
+        Layout of one signal.
     positive : bool
         Whether atoms are >= 0.
     random_state : RandomState
@@ -32,7 +32,7 @@ def initial_components(init, n_components, X, layout, positive, random_state):
     Raises
     ------
     ValueError
-        If an array given as `init` does not fit.
+        If an array given as `init` is invalid.
     """
     n_features = X.shape[1]
     if not isinstance(init, str):
@@ -48,7 +48,7 @@ def initial_components(init, n_components, X, layout, positive, random_state):
 
 
 def unit_rows(atoms):
-    """Rows divided by their norms; zero rows stay."""
+    """Rows divided by their norms; zero rows stay zero."""
     atoms = times_power(atoms, -scale_exponents(atoms))
     norms = np.linalg.norm(atoms, axis=1, keepdims=True)
     return np.divide(atoms, norms, out=np.zeros_like(atoms), where=norms > 0)
@@ -69,7 +69,7 @@ def _given(init, n_components, X, layout, positive):
 
 
 def _from_data(n_components, X, random_state):
-    """Signals drawn without replacement; random directions where there are too few that are not zero."""
+    """Signals drawn without replacement; random directions if there are too few nonzero signals."""
     nonzero = np.flatnonzero(X.any(axis=1))
     chosen = random_state.permutation(nonzero)[:n_components]
     rest = random_state.standard_normal((n_components - len(chosen), X.shape[1]))
@@ -79,8 +79,8 @@ def _from_data(n_components, X, random_state):
 def cosine_atoms(n_components, layout):
     """The `n_components` lowest frequencies of a separable overcomplete discrete cosine transform.
 
-    Each axis of the grid is sampled at so many frequencies that their products suffice, channels at as many as there
-    are of them. Atoms but the constant one have zero mean along each axis on which they vary, as in [1]_.
+    Each axis of the grid has as many frequencies as needed, channels as many as their number. All atoms except the
+    constant one have zero mean along each axis on which they vary, as in [1]_.
 
     References
     ----------
@@ -96,7 +96,7 @@ def cosine_atoms(n_components, layout):
     frequencies = [np.arange(len(axis)) / len(axis) for axis in axes]
     order = sorted(itertools.product(*(range(len(axis)) for axis in axes)), key=lambda at: _height(at, frequencies))
     atoms = np.empty((n_components, layout.n_features))
-    for row, at in zip(atoms, itertools.cycle(order), strict=False):  # one sample has one frequency only
+    for row, at in zip(atoms, itertools.cycle(order), strict=False):  # one sample has only one frequency
         atom = axes[0][at[0]]
         for axis, index in zip(axes[1:], at[1:], strict=True):
             atom = np.multiply.outer(atom, axis[index])

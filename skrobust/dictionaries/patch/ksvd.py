@@ -1,4 +1,4 @@
-"""`KSVD`: dictionary learning, atom by atom."""
+"""`KSVD`: dictionary learning atom by atom."""
 
 from sklearn.utils._param_validation import StrOptions
 
@@ -16,47 +16,46 @@ class KSVD(AlternatingLearner):
         mean of ||x - z D||^2 / 2                 subject to ||z||_0 <= K        (coding="omp", "ols")
         mean of ||x - z D||^2 / 2 + alpha ||z||_1                                (coding="l1")
 
-    by turns: sparse codes of all signals over the atoms; then, atom after atom, the atom together with its
-    coefficients, the support of the codes held fixed [1]_.
+    alternately: sparse codes of all signals over the atoms; then each atom together with its coefficients, for fixed
+    supports [1]_.
 
     Parameters
     ----------
     n_components : int or None, default=None
-        Atoms. None: as many as `init` has, or as there are features.
+        Number of atoms. None: that of `init`, or the number of features.
     coding : {"omp", "ols", "l1"}, default="omp"
-        Greedy codes by `orthogonal_mp` (with its two rules of selection), or those of least l1 norm by
-        `basis_pursuit`.
+        Greedy codes by `orthogonal_mp` (with its two selection rules), or l1 codes by `basis_pursuit`.
     n_nonzero_coefs : int, float or None, default=None
         K of greedy codes: a count, or a fraction of the features in (0, 1]. None: a tenth of the features, at least
-        one, or with `residual_tol` as many as it takes.
+        one; with `residual_tol` no limit.
     residual_tol : float or None, default=None
-        Norm of the residual at which a greedy code is long enough.
+        Norm of the residual at which a greedy pursuit stops.
     alpha : float, default=0.1
         Weight of the l1 norm, for ``coding="l1"``.
     update : {"approximate", "exact"}, default="approximate"
-        "exact": atom and coefficients are the best rank-one fit to what the other atoms leave, by a singular value
-        decomposition. "approximate": one step of alternating minimisation towards it [2]_, many times faster
-        and hardly worse.
+        "exact": atom and coefficients are the best rank-one approximation of the residual of the other atoms, by a
+        singular value decomposition. "approximate": one step of alternating minimisation towards it [2]_, many times
+        faster and hardly worse.
     init : {"data", "dct", "random"} or array-like of shape (n_components, n_features), default="data"
-        Atoms to begin with: signals drawn from X, the lowest frequencies of an overcomplete discrete cosine transform
+        Initial atoms: signals drawn from X, the lowest frequencies of an overcomplete discrete cosine transform
         over the grid of the signal, random directions, or given ones.
     positive_code, positive_dict : bool, default=False
         Whether coefficients (with ``coding="l1"`` only) and atoms are >= 0.
     max_iter : int, default=50
-        Most passes over the signals.
+        Maximum number of passes over the signals.
     tol : float, default=1e-4
-        Stop when a pass changes the objective by no more than this share of it. 0: make all `max_iter` passes.
+        Stop when a pass changes the objective by at most this relative amount. 0: make all `max_iter` passes.
     warm_start : bool, default=False
-        Go on from the atoms of the earlier `fit`; `objective_` and `n_iter_` then tell of all of them.
+        Continue from the atoms of the previous `fit`; `objective_` and `n_iter_` then cover all passes.
     sparse_output : bool, default=True
         Whether `transform` returns a sparse array.
     image_shape : tuple of int or None, default=None
-        ``(height, width)`` or ``(height, width, n_channels)`` of patches that come as rows of a 2-D X; it matters for
-        ``init="dct"`` and pictures.
+        ``(height, width)`` or ``(height, width, n_channels)`` of patches given as rows of a 2-D X; used for
+        ``init="dct"`` and displays.
     random_state : int, RandomState instance or None, default=None
         For `init`.
     n_jobs : int or None, default=None
-        Threads. None: what the environment allows. The result does not depend on it.
+        Number of threads; the result does not depend on it.
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -65,14 +64,14 @@ class KSVD(AlternatingLearner):
     components_ : ndarray of shape (n_components, n_features)
         The atoms, of unit norm.
     objective_ : ndarray of shape ``(n_iter_,)``
-        What is minimised, after each pass, for the codes of that pass.
+        Objective after each pass, with the codes of that pass.
     n_iter_ : int
-        Passes made.
+        Number of passes.
     patch_size_ : tuple of int
         Grid of a signal, without channels.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when X has feature names.
+        Only if X has feature names.
 
     See Also
     --------
@@ -81,8 +80,8 @@ class KSVD(AlternatingLearner):
 
     Notes
     -----
-    An atom that serves next to no signal, or that is like another (correlation above 0.99), is replaced after the
-    pass by the signal that is represented worst. Memory: one copy of X, and the codes in compressed form.
+    An atom that is used by almost no signal, or has a correlation above 0.99 with another, is replaced after the pass
+    by the worst represented signal. Memory: one copy of X, and the codes in CSR.
 
     References
     ----------

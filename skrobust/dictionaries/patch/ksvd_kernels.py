@@ -1,4 +1,4 @@
-"""The sequential sweep of K-SVD over the atoms, on residuals that are kept up to date."""
+"""The sequential sweep of K-SVD over the atoms, with updated residuals."""
 
 import numpy as np
 
@@ -32,9 +32,9 @@ def _move(residuals, r, old, a, atoms, j, b, size):
 
 @kernel
 def sweep(residuals, components, starts, signals, values, alpha, positive_codes, positive_atoms):
-    """Once over the atoms: each is fitted to what the others leave of its signals, then its coefficients to it.
+    """One sweep over the atoms: fit each to the residual of the others, then its coefficients.
 
-    With E_i = r_i + z_i d, what the others leave of signal i, atom d and coefficients become
+    With E_i = r_i + z_i d, the residual of signal i without atom d, the atom and its coefficients become
 
         d = sum_i z_i E_i / ||sum_i z_i E_i||,    z_i = shrunk(<E_i, d>).
 
@@ -42,13 +42,13 @@ def sweep(residuals, components, starts, signals, values, alpha, positive_codes,
     ----------
     residuals : ndarray of shape (n_signals, n_features)
     components : ndarray of shape (n_atoms, n_features)
-        Of unit norm.
+        Atoms of unit norm.
     starts, signals
         As in `AtomColumns`.
     values : ndarray of shape (n_entries,)
-        Coefficients in the order of their atoms.
+        Coefficients, ordered by atom.
     alpha : float
-        Weight of the l1 norm of the codes, 0 where their support is given.
+        Weight of the l1 norm of the codes; 0 for fixed supports.
     positive_codes, positive_atoms : bool
 
     All but `starts` and `signals` are overwritten.

@@ -6,27 +6,27 @@ from .columns import AtomColumns, residuals
 from .ksvd_kernels import sweep
 
 _ALTERNATIONS, _STILL = 100, 1e-6
-"""Most rounds of an exact update with constraints; its atom stands still when it moves by less."""
+"""Maximum number of rounds of an exact update with constraints, and change of the atom at which it stops."""
 
 
 def approximate_update(X, codes, components, *, alpha, positive_code, positive_dict):
-    """Atoms one after another: a step of alternating minimisation for each.
+    """One step of alternating minimisation for each atom in turn.
 
     Parameters
     ----------
     X : ndarray of shape (n_signals, n_features)
     codes : csr_array of shape (n_signals, n_atoms)
-        Its values are overwritten; the support stays, but for zeros.
+        Its values are overwritten; entries may become zero.
     components : ndarray of shape (n_atoms, n_features)
         Overwritten.
     alpha : float
-        Weight of the l1 norm of the codes; 0 where their support is given.
+        Weight of the l1 norm of the codes; 0 for fixed supports.
     positive_code, positive_dict : bool
 
     Returns
     -------
     energies : ndarray of shape (n_signals,)
-        Squared norms of what the new atoms and codes leave.
+        Squared norms of the residuals of the new atoms and codes.
     """
     columns = AtomColumns(codes)
     left, _ = residuals(X, codes, components)
@@ -38,7 +38,7 @@ def approximate_update(X, codes, components, *, alpha, positive_code, positive_d
 
 
 def exact_update(X, codes, components, *, alpha, positive_code, positive_dict):
-    """Atoms one after another: each with its coefficients the best rank-one fit to what the others leave.
+    """For each atom in turn, the best rank-one approximation of the residual of the others.
 
     Parameters and result are those of `approximate_update`.
     """
@@ -62,7 +62,7 @@ def exact_update(X, codes, components, *, alpha, positive_code, positive_dict):
 
 
 def _leading_pair(errors, atom):
-    """Leading right singular vector, turned like `atom`, and left one times its singular value."""
+    """Leading right singular vector, with the sign of `atom`, and the left one times its singular value."""
     if not errors.any():
         return atom, np.zeros(len(errors), errors.dtype)
     if len(errors) < errors.shape[1]:

@@ -1,4 +1,4 @@
-"""What all patch dictionaries share: parameters, codes, and a `fit` that survives interruption."""
+"""Base class of the patch dictionaries: parameters, codes, and a `fit` that can be interrupted."""
 
 import copy
 from dataclasses import dataclass, field
@@ -31,9 +31,9 @@ from .replacement import replace_idle_atoms
 
 @dataclass
 class Progress:
-    """How far a fit has come; changed only when a step is complete.
+    """State of a fit; changed only when a step is complete.
 
-    Signals, and all that follows from them, are in units of ``2**exponent``.
+    Signals and all derived values are divided by powers of ``2**exponent``.
     """
 
     components: np.ndarray
@@ -104,8 +104,8 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     def fit(self, X, y=None):
         """Learn the atoms.
 
-        An interrupted `fit` (KeyboardInterrupt) leaves the estimator as it was; with ``warm_start=True`` it keeps
-        the atoms of the last complete step, and the next `fit` goes on from there.
+        An interrupted `fit` (KeyboardInterrupt) leaves the estimator as it was. With ``warm_start=True`` it keeps the
+        atoms of the last complete step, and the next `fit` resumes from there.
 
         Parameters
         ----------
@@ -120,7 +120,7 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         Raises
         ------
         ValueError
-            If a parameter does not fit X, naming both.
+            If a parameter is invalid for X.
         """
         before = dict(vars(self))
         progress = None
@@ -150,24 +150,24 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         return self
 
     def _earlier(self, before):
-        """The attributes of an earlier fit to go on from, or None."""
+        """The attributes of a previous fit to continue from, or None."""
         if not self.warm_start or "components_" not in before:
             return None
         components = before["components_"]
         wanted = self.n_components if self.n_components is not None else len(components)
         if components.shape != (wanted, self.n_features_in_):
             raise ValueError(
-                f"warm_start=True cannot go on from {components.shape[0]} atoms of {components.shape[1]} features with "
-                f"n_components={self.n_components} and {self.n_features_in_} features. Set warm_start=False."
+                f"warm_start=True cannot continue from {components.shape[0]} atoms of {components.shape[1]} features "
+                f"with n_components={self.n_components} and {self.n_features_in_} features. Set warm_start=False."
             )
         return before
 
     def _unit(self, X, earlier):
-        """Exponent of the power of two in units of which to learn."""
+        """Exponent of the power of two by which signals are divided."""
         return data_exponent(X)
 
     def _in_units(self, exponent):
-        """This learner for signals in units of ``2**exponent``: what has the unit of a signal is scaled with them."""
+        """This learner for signals divided by ``2**exponent``, with parameters scaled accordingly."""
         learner = copy.copy(self)
         learner.alpha = times_power(float(self.alpha), -exponent)
         if self.residual_tol is not None:
@@ -175,7 +175,7 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         return learner
 
     def _start(self, X, earlier, exponent):
-        """Progress of a fit that begins, or goes on from the attributes of an `earlier` one."""
+        """State of a fit that starts, or continues from the attributes of an `earlier` one."""
         self._check_constraints()
         if earlier is None:
             return Progress(self._first_components(X, check_random_state(self.random_state)), exponent=exponent)
@@ -212,7 +212,7 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     @property
     def _penalty(self):
-        """Weight of the l1 norm in what is minimised."""
+        """Weight of the l1 norm in the objective."""
         return 0.0 if self.coding in GREEDY else self.alpha
 
     def _objective(self, energies, codes):
@@ -238,7 +238,7 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         -------
         csr_array, ndarray or Tensor of shape (n_signals, n_components)
             Dense with ``sparse_output=False``. float32 for float32, else float64. For tensors a tensor on the same
-            device, sparse in coordinate format or dense, differentiable with the chosen atoms held fixed.
+            device, in COO format or dense, differentiable for fixed selected atoms.
         """
         rows = self._read_rows(X, reset=False)
         components = self.components_
@@ -252,7 +252,7 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     @told_once_a_fit
     def atom_usage(self, X):
-        """How many signals of X use each atom.
+        """Number of signals of X that use each atom.
 
         Parameters
         ----------

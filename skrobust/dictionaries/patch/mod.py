@@ -26,13 +26,13 @@ class MOD(AlternatingLearner):
     Parameters
     ----------
     n_components : int or None, default=None
-        Atoms. None: as many as `init` has, or as there are features.
+        Number of atoms. None: that of `init`, or the number of features.
     coding : {"omp", "ols", "l1"}, default="omp"
         As in `KSVD`.
     n_nonzero_coefs : int, float or None, default=None
         K of greedy codes, as in `KSVD`.
     residual_tol : float or None, default=None
-        Norm of the residual at which a greedy code is long enough.
+        Norm of the residual at which a greedy pursuit stops.
     alpha : float, default=0.1
         Weight of the l1 norm, for ``coding="l1"``.
     init : {"data", "dct", "random"} or array-like of shape (n_components, n_features), default="data"
@@ -40,11 +40,11 @@ class MOD(AlternatingLearner):
     positive_code, positive_dict : bool, default=False
         Whether coefficients (with ``coding="l1"`` only) and atoms are >= 0.
     max_iter : int, default=50
-        Most passes over the signals.
+        Maximum number of passes over the signals.
     tol : float, default=1e-4
-        Stop when a pass changes the objective by no more than this share of it. 0: make all `max_iter` passes.
+        Stop when a pass changes the objective by at most this relative amount. 0: make all `max_iter` passes.
     warm_start : bool, default=False
-        Go on from the atoms of the earlier `fit`.
+        Continue from the atoms of the previous `fit`.
     sparse_output : bool, default=True
         Whether `transform` returns a sparse array.
     image_shape : tuple of int or None, default=None
@@ -52,7 +52,7 @@ class MOD(AlternatingLearner):
     random_state : int, RandomState instance or None, default=None
         For `init`.
     n_jobs : int or None, default=None
-        Threads; the result does not depend on it.
+        Number of threads; the result does not depend on it.
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -61,14 +61,14 @@ class MOD(AlternatingLearner):
     components_ : ndarray of shape (n_components, n_features)
         The atoms, of unit norm.
     objective_ : ndarray of shape ``(n_iter_,)``
-        What is minimised, after each pass, for the codes of that pass.
+        Objective after each pass, with the codes of that pass.
     n_iter_ : int
-        Passes made.
+        Number of passes.
     patch_size_ : tuple of int
         Grid of a signal, without channels.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when X has feature names.
+        Only if X has feature names.
 
     See Also
     --------
@@ -110,7 +110,7 @@ class MOD(AlternatingLearner):
         scales = np.where(norms > 0, norms, 1).astype(X.dtype)
         components /= scales[:, None]
         codes.data *= scales[codes.indices]
-        # An atom that vanished serves no signal; any direction will do until it is replaced.
+        # A zero atom is unused; any direction serves until it is replaced.
         components[norms == 0, 0] = 1
         return components, residual_energies(X, codes, components)
 

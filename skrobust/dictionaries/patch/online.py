@@ -1,4 +1,4 @@
-"""`OnlineDictionaryLearning`: from minibatches, for data sets of any size and streams."""
+"""`OnlineDictionaryLearning`: dictionary learning from minibatches, for data sets of any size and streams."""
 
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -15,28 +15,28 @@ from .online_steps import MinibatchSteps
 from .replacement import replace_idle_atoms
 
 _INSPECTION = 8
-"""Minibatches from one search for idle atoms to the next."""
+"""Minibatches between two searches for unused atoms."""
 
 _FIRST_FORGETTING, _RAMP = 5, 16
-"""Most forgetting of the first minibatches, and how many more come for each unit of it: they are too few to lose."""
+"""Upper bound of the forgetting of the first minibatch, and minibatches after which the bound grows by 1."""
 
 
 @dataclass
 class Stream(Progress):
-    """How far online learning has come.
+    """State of online learning.
 
     Attributes
     ----------
     gram, products : ndarray of shape (n_atoms, n_atoms) and (n_atoms, n_features)
-        Sums over the past, as it is remembered, of z^T z and z^T x.
+        Weighted sums of z^T z and z^T x over past signals.
     uses : ndarray of shape (n_atoms,)
-        How many signals of that past used each atom.
+        Weighted number of past signals that used each atom.
     n_steps : int
-        Minibatches seen.
+        Number of minibatches seen.
     seed : int
-        Of the order in which passes take the signals.
+        Seed of the order of the signals in each pass.
     position : int
-        Minibatches done of a pass that is not complete.
+        Number of minibatches processed in an incomplete pass.
     cost : float
         Sum of the objective over their signals.
     """
@@ -62,7 +62,7 @@ class Stream(Progress):
         )
 
     def in_units(self, exponent):
-        """The same in other units of the signals."""
+        """The same state for signals in another unit."""
         shift = 2 * (self.exponent - exponent)
         return replace(
             self,
@@ -75,48 +75,49 @@ class Stream(Progress):
 
 
 def _memories(n_steps, forgetting):
-    """Share of the sums that each minibatch keeps of the past, given how many came before."""
+    """Weight of the past sums at each minibatch, given the number of previous minibatches."""
     return (n_steps / (n_steps + 1)) ** np.minimum(forgetting, _FIRST_FORGETTING + n_steps / _RAMP)
 
 
 class OnlineDictionaryLearning(DictionaryLearner):
     """Dictionary learning from minibatches: for data sets of any size, and for streams.
 
-    Minimises what `KSVD` does, by the recursion of Mairal et al. [1]_. The minibatch t is coded over the atoms as they
-    are; what it says about them goes into two sums, and each atom takes its best value for these sums ::
+    Minimises the objective of `KSVD` by the recursion of Mairal et al. [1]_. Minibatch t is coded over the current
+    atoms, its statistics are added to two sums, and each atom takes its optimum for these sums ::
 
         A <- beta_t A + sum z^T z,    B <- beta_t B + sum z^T x,    beta_t = (1 - 1/t)^min(forgetting, 5 + (t - 1)/16)
         for each atom j:    d_j = u_j / ||u_j||,    u_j = B_j - sum_{k != j} A_jk d_k
 
-    so that neither signals nor codes of the past are kept.
+    so that neither past signals nor past codes are stored.
 
     Parameters
     ----------
     n_components : int or None, default=None
-        Atoms. None: as many as `init` has, or as there are features.
+        Number of atoms. None: that of `init`, or the number of features.
     coding : {"omp", "ols", "l1"}, default="omp"
         As in `KSVD`.
     n_nonzero_coefs : int, float or None, default=None
         K of greedy codes, as in `KSVD`.
     residual_tol : float or None, default=None
-        Norm of the residual at which a greedy code is long enough.
+        Norm of the residual at which a greedy pursuit stops.
     alpha : float, default=0.1
         Weight of the l1 norm, for ``coding="l1"``.
     batch_size : int, default=1024
         Signals coded between two updates of the atoms.
     forgetting : float, default=10.0
-        How fast codes over earlier atoms lose weight: of t minibatches about the last ``t / (1 + forgetting)`` count.
-        0: all count alike. Of the first 80 no more than five sixths are forgotten.
+        Decay of codes over earlier atoms: of t minibatches about the last ``t / (1 + forgetting)`` have weight. 0: all
+        have equal weight. Of the first 80 minibatches at most five sixths are forgotten.
     init : {"data", "dct", "random"} or array-like of shape (n_components, n_features), default="data"
         As in `KSVD`.
     positive_code, positive_dict : bool, default=False
         Whether coefficients (with ``coding="l1"`` only) and atoms are >= 0.
     max_iter : int, default=10
-        Most passes of `fit` over the signals, each in a new random order.
+        Maximum number of passes of `fit` over the signals, each in a new random order.
     tol : float, default=1e-3
-        Stop when a pass changes the objective by no more than this share of it. 0: make all `max_iter` passes.
+        Stop when a pass changes the objective by at most this relative amount. 0: make all `max_iter` passes.
     warm_start : bool, default=False
-        `fit` goes on from the earlier one, sums and all; after an interruption, from at most eight minibatches back.
+        `fit` continues from the previous one, including its sums; after an interruption, from at most eight minibatches
+        back.
     sparse_output : bool, default=True
         Whether `transform` returns a sparse array.
     image_shape : tuple of int or None, default=None
@@ -124,7 +125,7 @@ class OnlineDictionaryLearning(DictionaryLearner):
     random_state : int, RandomState instance or None, default=None
         For `init` and the order of the signals.
     n_jobs : int or None, default=None
-        Threads; the result does not depend on it.
+        Number of threads; the result does not depend on it.
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -133,16 +134,16 @@ class OnlineDictionaryLearning(DictionaryLearner):
     components_ : ndarray of shape (n_components, n_features)
         The atoms, of unit norm.
     objective_ : ndarray of shape ``(n_iter_,)``
-        Mean of what is minimised over the signals of each pass, or call of `partial_fit`, as they were met.
+        Mean objective over the signals of each pass, or call of `partial_fit`, each with the atoms at its time.
     n_iter_ : int
         Passes made, or calls of `partial_fit`.
     n_steps_ : int
-        Minibatches seen.
+        Number of minibatches seen.
     patch_size_ : tuple of int
         Grid of a signal, without channels.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when X has feature names.
+        Only if X has feature names.
 
     See Also
     --------
@@ -151,12 +152,12 @@ class OnlineDictionaryLearning(DictionaryLearner):
 
     Notes
     -----
-    Every eighth minibatch, atoms that serve next to no signal, or are like another, are replaced by the signals of
-    the minibatch that are represented worst, and their sums forgotten. Mairal et al. let atoms be shorter than 1;
-    here all have norm 1. The sums are float64 whatever X is, so that a long stream does not stall.
+    At every eighth minibatch, atoms that are almost unused or nearly equal to another are replaced by the worst
+    represented signals of the minibatch, and their sums are reset. Mairal et al. allow norms below 1; here all atoms
+    have norm 1. The sums are float64 for any X, so that long streams keep learning.
 
-    Codes of ``coding="l1"`` are found to a tenth of `alpha` while atoms are learned: by coordinate descent that takes
-    the coordinate that moves most, until none would move farther. `transform` gives certified ones.
+    During learning, codes of ``coding="l1"`` are computed by greedy coordinate descent, until no coefficient would
+    change by more than a tenth of `alpha`. Codes of `transform` are certified by a duality gap.
 
     References
     ----------
@@ -229,12 +230,12 @@ class OnlineDictionaryLearning(DictionaryLearner):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
-        """Learn from more signals, in their order.
+        """Learn from more signals, in their given order.
 
         Parameters
         ----------
         X : array-like or Tensor of shape (n_signals, n_features) or (n_signals, height, width[, n_channels])
-            Taken in minibatches of `batch_size`. The first call also draws the first atoms from it.
+            Processed in minibatches of `batch_size`. The first call also draws the initial atoms from it.
         y : None
             Ignored.
 
@@ -263,7 +264,7 @@ class OnlineDictionaryLearning(DictionaryLearner):
     def _unit(self, X, earlier):
         if earlier is None:
             return data_exponent(X)
-        # Neither the signals nor what is remembered of earlier ones may be much larger than the unit.
+        # Neither the signals nor the past sums may be much larger than the unit.
         stream = earlier["_progress"]
         sizes = np.sqrt(stream.gram.diagonal()).astype(X.dtype)
         remembered = stream.exponent + data_exponent(sizes[None])
@@ -285,7 +286,7 @@ class OnlineDictionaryLearning(DictionaryLearner):
         self._progress = progress
 
     def _passes(self, X, stream):
-        if stream.position * self.batch_size >= len(X):  # of a longer X
+        if stream.position * self.batch_size >= len(X):  # from a longer X
             stream.position, stream.cost = 0, 0.0
         for _ in range(self.max_iter):
             order = np.random.RandomState([stream.seed, len(stream.objective)]).permutation(len(X))
@@ -296,7 +297,7 @@ class OnlineDictionaryLearning(DictionaryLearner):
                 break
 
     def _stream(self, X, order, stream):
-        """One pass over the signals in the given order, or what is left of it."""
+        """One pass over the signals in the given order, or the remainder of an interrupted one."""
         steps = MinibatchSteps(
             X,
             len(stream.components),
@@ -318,7 +319,7 @@ class OnlineDictionaryLearning(DictionaryLearner):
         return objective
 
     def _learn(self, steps, order, count, stream):
-        """From the next `count` minibatches; `stream` is changed only once they are done."""
+        """Learn from the next `count` minibatches; `stream` changes only when they are complete."""
         components, gram = stream.components.copy(), stream.gram.copy()
         products, uses = stream.products.copy(), stream.uses.copy()
         memories = _memories(np.arange(stream.n_steps, stream.n_steps + count), self.forgetting)

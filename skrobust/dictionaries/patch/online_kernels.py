@@ -1,11 +1,11 @@
-"""Online learning in one piece: several minibatches are coded, summed up and learned from in one call of a kernel.
+"""Online learning in one kernel: a call codes several minibatches, updates the sums and learns the atoms.
 
-A minibatch of a thousand signals takes half a millisecond: calls from Python for each of its phases, and threads that
-are called for each, would take as long again. The phases are those of `_phases`; each thread runs the whole kernel.
-What is summed over signals is summed atom by atom, in the order of the signals: the same for any number of threads.
+A minibatch of a thousand signals takes half a millisecond; calls from Python per phase, with threads for each, would
+double it. The phases are those of `kernels.phases`; each thread runs the whole kernel. Sums over signals are formed
+atom by atom, in the order of the signals, so that they are identical for any number of threads.
 
 `atoms` below is the tuple (rows, columns, inner, padded, best): the atoms as rows; as columns padded to whole groups of
-vectors; their inner products, flat; and as rows padded likewise, flat, with room for four more.
+vectors; their Gram matrix, flat; as flat padded rows; and a workspace for four atoms.
 """
 
 import numpy as np
@@ -32,18 +32,18 @@ from skrobust.pursuits.lasso.greedy_descent import descend_greedily
 from .descent import descend_atoms
 
 PHASES = 5
-"""Phases of a slice of a minibatch; one more comes before the first."""
+"""Phases per slice of a minibatch; one more precedes the first."""
 
 _GRAM_ROWS, _ATOMS = 32, 16
-"""Atoms that a thread takes at a time, for inner products and for sums."""
+"""Atoms that a thread processes at a time, for inner products and for sums."""
 
 MAX_STEPS = 8
-"""Steps of greedy descent for each feature and atom, which next to no signal takes."""
+"""Maximum number of steps of greedy descent per feature and atom, hardly ever reached."""
 
 
 @kernel
 def _spread(rows, columns, padded):
-    """The atoms in their other two forms."""
+    """Update the other two layouts of the atoms."""
     m, d = rows.shape
     width = padded.size // m
     for first in range(0, m, 16):
@@ -57,7 +57,7 @@ def _spread(rows, columns, padded):
 
 @kernel
 def _renew(rows, columns, padded, best, weights, targets, positive):
-    """Each atom takes its best value for the sums."""
+    """Replace each atom by its optimum for the sums."""
     m, d = rows.shape
     width = padded.size // m
     descend_atoms(weights, targets, padded, best, m, True, positive, 1, 0.0)
@@ -86,7 +86,7 @@ def _gather(X, order, lo, hi, signals):
 
 @inlined
 def _energy(signals, at, d, rows, indices, values, row, count):
-    """Squared norm of a signal less its approximation; the former is overwritten by the difference."""
+    """Squared norm of a signal minus its approximation; the signal is overwritten by the difference."""
     for p in range(count):
         add_scaled(signals, at, -values[row, p], rows, np.int64(indices[row, p]) * d, d)
     return np.float64(dot(signals, at, signals, at, d))
@@ -94,7 +94,7 @@ def _energy(signals, at, d, rows, indices, values, row, count):
 
 @kernel
 def _sort_codes(indices, values, counts, energies, penalty, n, ends, signals, places):
-    """Counting sort of the codes of `n` signals by atom; `ends` says where each atom's end. Returns their cost."""
+    """Counting sort of the codes of `n` signals by atom; `ends` holds the ends of the atoms. Returns their cost."""
     most, cost = indices.shape[1], 0.0
     ends[:] = 0
     for i in range(n):
@@ -116,7 +116,7 @@ def _sort_codes(indices, values, counts, energies, penalty, n, ends, signals, pl
 
 @inlined
 def _sum_signals(X, order, coefficients, signals, places, begin, end, product):
-    """Sum of the signals of one atom, each times its coefficient."""
+    """Sum of the signals of one atom, weighted by its coefficients."""
     d, step = X.shape[1], lanes(X)
     flat, zero = X.reshape(-1), broadcast(X.dtype.type(0))
     for g in range(0, d, 4 * step):
@@ -143,7 +143,7 @@ def _sum_signals(X, order, coefficients, signals, places, begin, end, product):
 def _sum_piece(
     X, order, indices, values, counts, ends, signals, places, gram, products, uses, memory, weights, targets, piece
 ):
-    """Sums of some atoms: what is remembered of them, and the minibatch."""
+    """Update the sums of some atoms: decayed past plus minibatch."""
     d, m, most = X.shape[1], gram.shape[0], indices.shape[1]
     width = targets.size // m
     atoms, coefficients = indices.reshape(-1), values.reshape(-1)
@@ -172,7 +172,7 @@ def _sum_piece(
 
 @kernel
 def _begin_slice(atoms, is_new, phase, counters):
-    """Inner products of atoms that are new."""
+    """Inner products of the updated atoms."""
     rows, columns, inner, padded, _ = atoms
     if phase == 1:
         if take_piece(counters, 0) == 0:
@@ -191,7 +191,7 @@ def _begin_slice(atoms, is_new, phase, counters):
 
 @kernel
 def _end_slice(X, order, atoms, codes, energies, by_atom, sums, memory, is_last, penalty, positive, phase, counters):
-    """Sums of a coded slice; after the last of a minibatch, new atoms. Returns the cost, to one thread only."""
+    """Sums of a coded slice, and new atoms after the last one of a minibatch. Returns the cost to one thread only."""
     rows, columns, _, padded, best = atoms
     indices, values, counts = codes
     ends, signals, places = by_atom
@@ -232,31 +232,31 @@ def learn_greedy(
     ----------
     X : ndarray of shape (n_signals, n_features)
     order : ndarray of int
-        The signals in turn.
+        Indices of the signals in order.
     schedule : tuple
-        Where the slices end in `order`, where their minibatches begin, what share of the sums they remember, and
-        whether they are the last of their minibatch.
+        For each slice: its end in `order`, the start of its minibatch, the weight of the past sums, and whether it is
+        the last of its minibatch.
     atoms : tuple
-        See above; the first is what counts, the others are made from it.
+        See above; the others are computed from the first.
     codes : tuple
-        Room for indices and values (a row for each signal of a slice) and their counts.
+        Workspace for indices and values (one row per signal of a slice) and their numbers.
     energies : ndarray
         Overwritten by the squared norms of the residuals of the last minibatch.
     by_atom : tuple
-        Room for the codes by atom: ends (n_atoms + 1), signals and places.
+        Workspace for the codes by atom: ends (n_atoms + 1), signals and positions.
     sums : tuple
-        gram, products and uses of the past, which is brought up to date, and room for the first two in the precision
-        of X, flat and padded as the atoms are.
+        gram, products and uses of the past, which are updated, and a workspace for the first two in the precision of
+        X, flat and padded like the atoms.
     positive : bool
         Whether atoms are >= 0.
     block : int
-        Signals that a thread takes at a time.
+        Signals that a thread processes at a time.
     costs : ndarray
-        Overwritten by the sums of what is minimised over the signals of each slice.
+        Overwritten by the sums of the objective over the signals of each slice.
     by_gain, squared_tol
         As in `pursue_signals`; `squared_tol` has a value for each signal of a slice, or none.
     counters : ndarray of int
-        Of the phases.
+        Counters of the phases.
     """
     cuts, begins, memories, is_last = schedule
     rows, columns, inner = atoms[0], atoms[1], atoms[2]
@@ -309,7 +309,7 @@ def learn_l1(
     X, order, schedule, atoms, codes, energies, by_atom, sums, positive, block, costs,
     alpha, positive_code, tol, counters,
 ):  # fmt: skip
-    """The same with codes of small l1 norm, by `descend_greedily`."""
+    """The same with l1 codes, by `descend_greedily`."""
     cuts, begins, memories, is_last = schedule
     rows, columns, inner = atoms[0], atoms[1], atoms[2]
     indices, values, counts = codes
@@ -333,7 +333,7 @@ def learn_l1(
             squared_norms(signals[: n * d].reshape(n, d), n, squares)
             for i in range(n):
                 row, count = here + i, 0
-                if not squares[i] < largest:  # nor would the correlations be finite
+                if not squares[i] < largest:  # the correlations would not be finite either
                     counts[row], energies[lo - begins[s] + i] = 0, np.inf
                     continue
                 moved = descend_greedily(

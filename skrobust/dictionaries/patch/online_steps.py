@@ -1,4 +1,4 @@
-"""Minibatches of online learning: the arrays that `_online_kernels` works on, and what a step does with them."""
+"""Minibatches of online learning: the arrays of `online_kernels`, and the step that calls them."""
 
 import numpy as np
 from sklearn.utils import gen_batches
@@ -13,16 +13,16 @@ from .descent import padded_features
 from .online_kernels import PHASES, learn_greedy, learn_l1
 
 _CODE_BYTES = 1 << 26
-"""Room for codes: minibatches that need more are coded slice by slice."""
+"""Entries available for codes; larger minibatches are coded slice by slice."""
 
 _BLOCK_BYTES, _BLOCK = 1 << 18, 128
-"""Correlations, and signals, that a thread takes at a time."""
+"""Correlations, and signals, that a thread processes at a time."""
 
 _WORTH_A_THREAD = 1 << 21
-"""Products of inner products for which it pays to wake one more thread."""
+"""Multiply-adds that justify one more thread."""
 
 L1_TOL = 0.1
-"""Longest move of an l1 coefficient that is left undone while atoms are learned, as a share of alpha."""
+"""Change of an l1 coefficient, relative to alpha, at which coding stops during learning."""
 
 
 class MinibatchSteps:
@@ -52,7 +52,7 @@ class MinibatchSteps:
             aligned_zeros((n_atoms, tall), dtype).reshape(-1),
             aligned_zeros((4, tall), dtype).reshape(-1),
         )
-        # Zeros: an index that is read is one of an atom, whatever the values do.
+        # Zeros, so that every index is valid even if a value is NaN.
         self.codes = np.zeros((n, most), np.int32), np.empty((n, most), dtype), np.zeros(n, np.int32)
         self.by_atom = np.zeros(n_atoms + 1, np.int64), np.empty(n * most, np.int32), np.empty(n * most, np.int64)
         self.sums = aligned_zeros((n_atoms, n_atoms), dtype).reshape(-1), np.zeros(n_atoms * tall, dtype)
@@ -67,9 +67,9 @@ class MinibatchSteps:
             self.kernel, self.settings = learn_l1, (float(alpha), positive_code, L1_TOL * alpha)
 
     def learn(self, order, memories, components, gram, products, uses):
-        """Learn from the signals in `order`: minibatches one after the other, of which the sums remember `memories`.
+        """Learn from the signals in `order`, minibatch by minibatch; `memories` are the weights of the past sums.
 
-        The last four arguments are overwritten. Returns the sum of what is minimised over the signals.
+        The last four arguments are overwritten. Returns the sum of the objective over the signals.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""New atoms in place of those that do nothing, or nothing that another does not do."""
+"""Replacement of unused and duplicate atoms."""
 
 import numpy as np
 
@@ -7,19 +7,19 @@ from skrobust.pursuits.greedy.omp.atoms import aligned_zeros, gram_of, padded_wi
 from .initial import unit_rows
 
 DUPLICATE = 0.99
-"""Atoms of a larger correlation are taken for one, as in the authors' K-SVD."""
+"""Atoms with a larger correlation count as duplicates, as in the authors' K-SVD."""
 
 FEW, SHARE = 3, 1 / 20
-"""An atom is dead when it serves no more signals than this, nor than this share of what atoms serve on average."""
+"""An atom is unused if at most this many signals use it, and at most this share of the mean usage."""
 
 
 def idle_atoms(components, usage):
-    """Which atoms are dead, or duplicates of an atom that serves more signals.
+    """Mask of atoms that are unused, or duplicates of a more used atom.
 
     Parameters
     ----------
     components : ndarray of shape (n_atoms, n_features)
-        Of unit norm.
+        Atoms of unit norm.
     usage : ndarray of shape (n_atoms,)
 
     Returns
@@ -38,7 +38,7 @@ def idle_atoms(components, usage):
 
 
 def _correlations(components):
-    """Inner products of the rows, without the threads of BLAS, which would be in the way of ours."""
+    """Gram matrix of the rows with one BLAS thread, because BLAS threads would compete with ours."""
     n_atoms, n_features = components.shape
     columns = aligned_zeros((n_features, padded_width(n_atoms, components.dtype)), components.dtype)
     columns[:, :n_atoms] = components.T
@@ -46,14 +46,14 @@ def _correlations(components):
 
 
 def replace_idle_atoms(components, usage, energies, X, positive):
-    """Put the worst represented signals in place of idle atoms.
+    """Replace unused atoms by the worst represented signals.
 
     Parameters
     ----------
     components : ndarray of shape (n_atoms, n_features)
         Overwritten.
     usage : ndarray of shape (n_atoms,)
-        How many signals use each atom.
+        Number of signals that use each atom.
     energies : ndarray of shape (n_signals,)
         Squared norms of the residuals.
     X : ndarray of shape (n_signals, n_features)
@@ -63,7 +63,7 @@ def replace_idle_atoms(components, usage, energies, X, positive):
     Returns
     -------
     ndarray of int
-        The atoms that were replaced. Signals that are represented well, or like another atom, replace none.
+        The replaced atoms. Signals that are well represented, or similar to another atom, are not used.
     """
     idle = np.flatnonzero(idle_atoms(components, usage))
     if len(idle) == 0:

@@ -6,12 +6,12 @@ from .style import FAINT, GRID, drawing, line_style, model_colors
 
 
 def norm_symbol(norm):
-    """The norm as people write it."""
+    """Symbol of a norm."""
     return {"linf": "l∞", "l2": "l2", "l1": "l1"}.get(norm, norm)
 
 
 def curves_of_report(report):
-    """What `draw_curves` needs of a `RobustnessReport`: the accuracy of each model under its worst attacks."""
+    """Arguments of `draw_curves` from a `RobustnessReport`: the worst-case accuracy of each model."""
     n_attacks = max((len(trials) for trials in report.trials.values()), default=0)
     attacks = "one attack" if n_attacks == 1 else f"worst of {n_attacks} attacks per image"
     return {

@@ -1,4 +1,4 @@
-"""One look for all figures: the same colour is the same model throughout."""
+"""Common style of all figures: a model has the same colour throughout."""
 
 from contextlib import contextmanager
 
@@ -25,7 +25,7 @@ _PARAMETERS = {
     "figure.facecolor": "white",
     "axes.facecolor": "white",
     "svg.fonttype": "path",
-    # The same figure gives the same bytes.
+    # Deterministic output: the same figure gives the same bytes.
     "svg.hashsalt": "skrobust",
 }
 
@@ -42,12 +42,12 @@ def drawing():
 
 
 def model_colors(models, baseline=None):
-    """A colour for each model by its place; the baseline is grey wherever it appears."""
+    """Colour of each model by its index; the baseline is grey."""
     others = [name for name in models if name != baseline]
     colors = {name: MODEL_COLORS[i % len(MODEL_COLORS)] for i, name in enumerate(others)}
     return {name: BASELINE_COLOR if name == baseline else colors[name] for name in models}
 
 
 def line_style(index):
-    """Dash pattern of the model at place `index`, so that curves differ without colour too."""
+    """Dash pattern of the model with this index, so that curves also differ without colour."""
     return _LINES[index % len(_LINES)]

@@ -18,39 +18,39 @@ from .grid import PatchGrid
 class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
     """Denoising front end: overlapping patches, each approximated by a few atoms of a dictionary, are averaged.
 
-    From each patch the means of its channels are set apart; what is left is coded by orthogonal matching pursuit, with
-    at most K atoms, or with as many as bring the residual down to the noise, ``gain * noise_std * sqrt(n)`` for a patch
-    of n values. The result at a pixel is the mean of the patches that cover it, in which the image itself may have
-    a say [1]_::
+    The means of its channels are subtracted from each patch. The remainder is coded by orthogonal matching pursuit,
+    with at most K atoms, or until the residual norm is ``gain * noise_std * sqrt(n)`` for a patch of n values. The
+    result at a pixel is the mean of the patches that cover it, and optionally of the image itself [1]_::
 
         (image_weight * x + sum of patches) / (image_weight + number of patches),    then clipped
 
     Parameters
     ----------
     n_components : int or None, default=None
-        Atoms. None: four times the pixels of a patch, 256 for patches of 8 x 8; with a given `dictionary` or `learner`
-        as many as that has.
+        Number of atoms. None: four times the pixels of a patch, 256 for patches of 8 x 8; that of a given `dictionary`
+        or `learner`.
     patch_size : int or tuple of int, default=8
         Height and width of a patch, or its length for 1-D signals; one int for all axes. A patch has all channels.
-        Patches larger than the image are reduced to fit.
+        Patches larger than the image are reduced to its size.
     stride : int or tuple of int, default=1
-        Steps from patch to patch, at most `patch_size`. The last patches are moved in, so that every pixel is covered.
+        Distance between patches, at most `patch_size`. The last patches are shifted inward, so that every pixel is
+        covered.
     n_nonzero_coefs : int, float or None, default=None
-        K: an int, or a fraction of the values of a patch as a float in (0, 1]. None: with `noise_std` as many as it
-        takes, without a tenth of the values, at least one.
+        K: an int, or a fraction of the values of a patch as a float in (0, 1]. None: no limit with `noise_std`;
+        without, a tenth of the values, at least one.
     noise_std : float or None, default=None
-        Standard deviation of the noise, in the units of X. With `n_nonzero_coefs`, whichever ends the pursuit first.
+        Standard deviation of the noise, in the units of X. With `n_nonzero_coefs`, the first criterion met counts.
     gain : float, default=1.15
-        How far above the noise the pursuit stops, C in [1]_.
+        Factor of the noise level at which the pursuit stops, C in [1]_.
     selection : {"omp", "ols"}, default="omp"
         How the next atom is chosen, see `skrobust.pursuits.orthogonal_mp`.
     remove_mean : bool, default=True
-        Whether the means are set apart. False: the dictionary has to represent them too.
+        Whether to subtract the means. False: the dictionary must represent them too.
     image_weight : float, default=0.0
         Weight of the image itself, lambda in [1]_, where it is 30 / sigma for sigma on the scale of 0 to 255.
     dictionary : {"training", "image", "dct"} or array-like, default="training"
-        "training": learned in `fit` from patches of X. "image": learned anew from the patches of each image that is
-        denoised, which needs `noise_std` or `n_nonzero_coefs` well below the size of a patch, and time. "dct": an
+        "training": learned in `fit` from patches of X. "image": learned from the patches of each denoised image, which
+        needs `noise_std` or `n_nonzero_coefs` well below the size of a patch, and time. "dct": an
         overcomplete discrete cosine transform. Or the atoms, of shape ``(n_components, n_features)`` or
         ``(n_components, height, width[, n_channels])``.
     learner : estimator or None, default=None
@@ -59,16 +59,16 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         learning; for ``dictionary="image"`` ten iterations of K-SVD from the cosine transform, as in [1]_. Both code
         patches by the rule of the denoiser.
     max_patches : int, default=50000
-        Patches that are learned from in one call, drawn at random; for ``dictionary="image"`` from each image.
+        Maximum number of random patches to learn from; for ``dictionary="image"`` per image.
     clip : tuple of (float, float) or None, default=None
-        Lowest and highest value of the result.
+        Smallest and largest value of the result.
     image_shape : tuple of int or None, default=None
         ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X. None: rows are
         1-D signals.
     random_state : int, RandomState instance or None, default=None
         For the draw of patches and the learner.
     n_jobs : int or None, default=None
-        Threads. None: what the environment allows. The result does not depend on it.
+        Number of threads; the result does not depend on it.
     verbose : int, default=0
         Whether the learner shows its progress.
 
@@ -79,12 +79,12 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
     learner_ : estimator
         The fitted learner, for ``dictionary="training"``.
     patch_size_ : tuple of int
-        Along the axes of the grid, as used.
+        Effective size along the axes of the grid.
     n_patches_ : int
-        Patches of one image.
+        Number of patches of one image.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when X has feature names.
+        Only if X has feature names.
 
     See Also
     --------
@@ -93,8 +93,7 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
 
     Notes
     -----
-    Patches are never stored: they are read from the image, coded and added to the result a few hundred at a time in
-    each thread. Images are taken in batches of which each needs no more than scikit-learn's ``working_memory``
+    Each thread processes a few hundred patches at a time. Batches of images respect scikit-learn's ``working_memory``
     (1 GiB). Learning stores `max_patches` patches.
 
     References

@@ -29,7 +29,7 @@ class PatchPursuit:
     remove_mean : bool
         Whether the mean of each channel of a patch is set apart.
     n_jobs : int or None
-        Threads.
+        Number of threads.
     """
 
     def __init__(self, grid, components, *, n_nonzero_coefs, tol, selection, remove_mean, n_jobs):

@@ -1,4 +1,4 @@
-"""`PolarizingCoder`: hard-thresholded responses, codes that small perturbations cannot move."""
+"""`PolarizingCoder`: hard-thresholded responses, codes that small perturbations hardly change."""
 
 import math
 from numbers import Integral, Real
@@ -20,15 +20,15 @@ from .thresholds import Histograms, choose_thresholds
 
 
 class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
-    """Polarized codes: which atoms of l1 norm 1 respond to an image by more than a threshold.
+    """Polarized codes: thresholded responses to atoms of l1 norm 1.
 
     With atoms d_j of l1 norm 1, an entry of the code of an image x is ::
 
         z_j = 1 if <d_j, x> > t_j else 0                        (binary)
         z_j = sign(<d_j, x>) if |<d_j, x>| > t_j else 0         (ternary)
 
-    A perturbation e moves <d_j, x> by at most the largest ``|e_i|``: it cannot change z_j unless the response lies
-    within ``eps`` of the threshold. Whether that is rare depends on the data: ask `ambiguous_share`.
+    A perturbation e changes <d_j, x> by at most the largest ``|e_i|``, so it changes z_j only if the response lies
+    within ``eps`` of the threshold. How often this happens depends on the data; see `ambiguous_share`.
 
     Parameters
     ----------
@@ -42,32 +42,32 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         A number; one per group of atoms or one per atom; or an array of shape ``(n_groups, n_thresholds)`` or
         ``(n_atoms, n_thresholds)``. A group is a channel, filter or wavelet band. "auto" chooses `n_thresholds` of
         them so that the share of training responses within `eps` is smallest, relative to the share of pairs of
-        signals that the threshold tells apart, with `min_share` of the responses on either side.
+        signals that the threshold separates, with `min_share` of the responses on either side.
     n_thresholds : int, default=1
-        Thresholds of each atom if they are chosen; a code has one entry for each (a thermometer).
+        Number of chosen thresholds per atom; a code has one entry for each (a thermometer code).
     levels : {"binary", "ternary"}, default="binary"
         Ternary codes need thresholds >= 0.
     eps : float, default=0.1
         The perturbation, in the units of X, for which thresholds are chosen.
     min_share : float in [0, 0.5], default=0.05
-        The least share of an atom's training responses on either side of a chosen threshold. Dropped where half of
-        what such thresholds tell apart could be changed.
+        Smallest share of an atom's training responses on either side of a chosen threshold. Ignored if half of the
+        differences that such thresholds detect could be changed.
     share_thresholds : bool, default=True
-        Choose one set of thresholds a group rather than an atom.
+        Choose one set of thresholds per group rather than per atom.
     kernel_size : int or tuple of int, default=3
-        Of "average" and "learned"; reduced where the signal is smaller.
+        For "average" and "learned"; reduced if the signal is smaller.
     stride : int, default=1
         Step between the positions of filters.
     n_components : int, default=16
-        Learned filters.
+        Number of learned filters.
     signed : bool, default=False
-        Learn filters of zero mean. False: non-negative ones, whose responses spread over twice the range.
+        Learn filters of zero mean. False: non-negative filters, whose responses have twice the range.
     level : int, default=1
         Levels of a wavelet.
     output : {"code", "reconstruction"}, default="code"
         "reconstruction": `transform` returns images, as a front end does.
     clip : tuple of (float, float) or None, default=None
-        Lowest and highest value of reconstructions. Codes and `inverse_transform` are not clipped.
+        Smallest and largest value of reconstructions. Codes and `inverse_transform` are not clipped.
     sparse_output : bool, default=False
         Return codes as a CSR array.
     image_shape : tuple of int or None, default=None
@@ -76,13 +76,13 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     random_state : int, RandomState instance or None, default=None
         For learned filters.
     n_jobs : int or None, default=None
-        Threads. None: what the environment allows. The result does not depend on it.
+        Number of threads; the result does not depend on it.
 
     Attributes
     ----------
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when X has feature names.
+        Only if X has feature names.
     thresholds_ : ndarray of shape (n_groups, n_thresholds) or (n_atoms, n_thresholds)
         Ascending, for atoms of l1 norm 1.
     components_ : ndarray of shape ``(n_filters, *kernel_size, n_channels)``
@@ -90,7 +90,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     code_shape_ : tuple of int
         A code as maps: ``(*positions, n_filters * n_thresholds)``. `transform` flattens it in C order.
     level_means_ : ndarray of shape (n_groups or n_atoms, n_thresholds + 1)
-        Mean training response (ternary: its magnitude) between thresholds, which `inverse_transform` puts in.
+        Mean training response (ternary: its magnitude) between thresholds, used by `inverse_transform`.
 
     See Also
     --------
@@ -192,7 +192,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         Raises
         ------
         ValueError
-            If a parameter does not fit X, naming both.
+            If a parameter is invalid for X.
         """
         signals = self._read_signals(X, reset=True)
         check_clip(self.clip)
@@ -252,7 +252,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         return table, atoms.groups if table.shape[0] == atoms.n_groups else each
 
     def transform(self, X):
-        """Codes of images, or what is left of the images.
+        """Codes of images, or their reconstructions.
 
         Parameters
         ----------
@@ -281,7 +281,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         return sparse.vstack(rows, format="csr")
 
     def inverse_transform(self, codes):
-        """Images of codes: the responses that each level stood for in training, put back together.
+        """Images from codes: each level is replaced by its mean training response.
 
         Filters are inverted patch by patch and overlapping patches averaged; atoms as large as the image by least
         squares; wavelets by their inverse transform.
@@ -318,7 +318,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         return responses.reshape(len(values), *atoms.positions, atoms.n_filters)
 
     def code_bounds(self, X, eps, *, norm="linf", clip=None):
-        """Which entries of the code a perturbation can change.
+        """Bounds of the code entries under perturbations.
 
         Parameters
         ----------
@@ -334,13 +334,13 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         CodeBounds
             ``lower`` and ``upper``, and the masks ``surely_on``, ``surely_off`` and ``ambiguous``, all of shape
             (n_samples, n_codes). Each entry's range is exact for pixels; for other atoms it includes all rounding
-            and is sound. Entries can not, in general, reach their ends together, except for pixels in linf.
+            and is sound. In general entries cannot reach their bounds together, except for pixels in linf.
         """
         values = self._read_arrays(X)
         return self._switches.bounds(values, check_ball(eps, norm, clip, values), norm, clip, n_jobs=self.n_jobs)
 
     def ambiguous_share(self, X, eps, *, norm="linf", clip=None):
-        """The share of the code that a perturbation can change, and whether that is little for these data.
+        """The share of the code that a perturbation can change, and a verdict on it.
 
         Parameters
         ----------

@@ -17,8 +17,8 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
     """Sparsifying front end: each image is replaced by its best K-term approximation in a wavelet basis.
 
     With H_K keeping the K entries of largest magnitude and Psi the wavelet basis, an image x becomes
-    ``clip(Psi H_K(Psi^T x))``. A perturbation e that does not change which coefficients are kept is thereby projected
-    on K of N dimensions ([1]_, section III).
+    ``clip(Psi H_K(Psi^T x))``. If a perturbation e does not change which coefficients are kept, only its projection
+    onto K of N dimensions remains ([1]_, section III).
 
     Parameters
     ----------
@@ -26,29 +26,29 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
         An orthogonal wavelet: "haar", "db1" to "db38", "sym2" to "sym20", "coif1" to "coif17", "dmey".
     n_nonzero_coefs : int, float or tuple of them, default=0.1
         Coefficients kept: an int >= 1 is K per channel, a float in (0, 1] the fraction rho of the N coefficients of a
-        channel, ``K = max(1, floor(rho * N))``. N is the number of pixels where all sizes halve exactly, a little more
-        elsewhere. A tuple sets it for each channel.
+        channel, ``K = max(1, floor(rho * N))``. N is the number of pixels if all sizes halve exactly, slightly more
+        otherwise. A tuple sets it for each channel.
     level : int or None, default=None
-        Levels of the transform; reduced where the signal is too short. None: the deepest level at which every size is
-        halved exactly, at least 1 (5 for 32 x 32, 2 for 28 x 28, 3 for 8 x 8). See the notes.
+        Number of levels, reduced if the signal is too short. None: the deepest level at which every size halves
+        exactly, at least 1 (5 for 32 x 32, 2 for 28 x 28, 3 for 8 x 8). See the notes.
     mode : {"periodization"}, default="periodization"
-        How the signal is continued beyond its ends. A size that is odd at some level is extended by its last sample,
-        as PyWavelets does, and cropped back; the basis is then not orthonormal.
+        Extension of the signal beyond its ends. Odd sizes are extended by the last sample, as in PyWavelets, and
+        cropped back; the basis is then not orthonormal.
     color_space : {None, "ycbcr"}, default=None
         Space in which RGB images are sparsified. "ycbcr" has JPEG's full-range constants, chroma centred at zero.
     clip : tuple of (float, float) or None, default=None
-        Lowest and highest value of the result. The paper's defence clips to (0, 1).
+        Smallest and largest value of the result. The paper's defence clips to (0, 1).
     image_shape : tuple of int or None, default=None
         ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X. None: rows are
         1-D signals.
     n_jobs : int or None, default=None
-        Threads. None: what the environment allows. The result does not depend on it.
+        Number of threads; the result does not depend on it.
 
     Attributes
     ----------
     n_features_in_ : int
     feature_names_in_ : ndarray of str
-        Only when X has feature names.
+        Only if X has feature names.
     basis_ : skrobust.pursuits.WaveletBasis
         Its `analyze` gives all coefficients.
     n_nonzero_coefs_ : tuple of int
@@ -56,7 +56,7 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
     level_ : int
         Levels used.
     is_orthonormal_ : bool
-        Whether the basis is orthonormal: every size halved exactly. Certificates need it.
+        Whether the basis is orthonormal, that is, every size halves exactly. Certificates need it.
 
     See Also
     --------
@@ -64,14 +64,13 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
 
     Notes
     -----
-    Magnitudes that agree to within rounding are ties, and the first in order of position are kept, so that exactly K
-    survive on every machine. Memory beyond the result: a few images a thread.
+    Magnitudes equal to within rounding count as ties and are kept in order of position, so that exactly K coefficients
+    remain on every machine. Memory beyond the result: a few images per thread.
 
-    The paper states no level. At level 1 a quarter of the coefficients are coarse ones, so that a K below a quarter of
-    the pixels cannot even keep the brightness of each 2 x 2 block: at (3.5, 1, 1) % of CIFAR-10's images it erases
-    them. The default follows benchmarks/search_wavelet_level.py (PSNR at fixed sparsity): the deepest exact level is
-    best on CIFAR-10 and on photographs; on MNIST, whose background is black, level 1 is better from 3.5 % on. So
-    include `level` in a search.
+    The paper states no level. At level 1 a quarter of the coefficients are coarse, so a K below a quarter of the pixels
+    cannot represent even the brightness of 2 x 2 blocks: (3.5, 1, 1) % erases CIFAR-10's images. The default was chosen
+    by benchmarks/search_wavelet_level.py (PSNR at fixed sparsity). The deepest exact level is best on CIFAR-10 and on
+    photographs; on MNIST, whose background is black, level 1 is better from 3.5 % on. Include `level` in a search.
 
     References
     ----------
@@ -91,7 +90,7 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
     """
 
     _parameter_constraints = {
-        "wavelet": "no_validation",  # pywt's own types; checked in fit with the families in the message
+        "wavelet": "no_validation",  # pywt's types; fit validates them and lists the families in its message
         "n_nonzero_coefs": [
             Interval(Integral, 1, None, closed="left"),
             Interval(Real, 0, 1, closed="right"),
@@ -144,7 +143,7 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
         Raises
         ------
         ValueError
-            If a parameter does not fit X, naming both.
+            If a parameter is invalid for X.
         """
         signals = self._read_signals(X, reset=True)
         n_channels = signals.values.shape[-1]
@@ -206,7 +205,7 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
         return sparse.vstack(rows, format="csr")
 
     def inverse_transform_coefficients(self, coefficients):
-        """Images of coefficients: inverts `transform_coefficients` up to what `transform` loses; does not clip.
+        """Images from coefficients, without clipping.
 
         Parameters
         ----------
@@ -222,12 +221,12 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
         return self._from_color_space(images).reshape(len(dense), self.n_features_in_)
 
     def support(self, X):
-        """Which coefficients are kept.
+        """Mask of the kept coefficients.
 
         Returns
         -------
         scipy.sparse.csr_array of bool of shape (n_samples, n_channels * n_coefficients)
-            K a channel, fewer where fewer differ from zero.
+            K per channel, fewer if fewer are nonzero.
         """
         kept = self.transform_coefficients(X)
         if is_tensor(kept):
@@ -238,7 +237,7 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
         cleaned = self.basis_.sparsify(
             self._to_color_space(values),
             self.n_nonzero_coefs_,
-            # A clip in another colour space would not be the clip of the pixels.
+            # Clipping in another colour space would differ from clipping pixels.
             clip=self.clip if self.color_space is None else None,
             n_jobs=self.n_jobs,
         )

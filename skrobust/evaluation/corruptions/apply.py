@@ -1,4 +1,4 @@
-"""Common corruptions with CIFAR-10-C's constants: a function on images, and an object for scorers and reports."""
+"""Common corruptions with CIFAR-10-C's constants: a function on images, and a class for scorers and reports."""
 
 from numbers import Integral
 
@@ -27,19 +27,18 @@ CORRUPTIONS = tuple(KINDS)
     prefer_skip_nested_validation=True,
 )
 def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_range=(0, 1), n_jobs=None):
-    """Corrupt images as CIFAR-10-C's are.
+    """Corrupt images as in CIFAR-10-C.
 
-    The images are 8-bit, as those of CIFAR-10-C: floats are first rounded to the nearest of 256 levels, and the
-    result is truncated to them. Each image draws from a generator of its own, so the result does not depend on
-    how the images are divided into batches or among threads.
+    Images are 8-bit, as in CIFAR-10-C: floats are first rounded to 256 levels, and the result is truncated to them.
+    Each image has its own random stream, so the result does not depend on batches or threads.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
         Images as uint8, or as floats within `data_range`. The four noises, "brightness" and "contrast" also take
-        plain signals.
+        signals that are not images.
     kind : str
-        One of ``skrobust.evaluation.CORRUPTIONS``; `corruptions_for` gives those that fit X. "gaussian_noise",
+        One of ``skrobust.evaluation.CORRUPTIONS``; `corruptions_for` gives those that apply to X. "gaussian_noise",
         "shot_noise", "impulse_noise", "speckle_noise", "gaussian_blur", "defocus_blur", "glass_blur", "zoom_blur",
         "fog", "brightness", "contrast", "saturate" (colour only), "pixelate", "jpeg_compression".
     severity : int, 1 to 5, default=1
@@ -50,7 +49,7 @@ def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_ra
     data_range : (float, float), default=(0, 1)
         The values that stand for black and white in a float `X`.
     n_jobs : int or None, default=None
-        Threads; the result is the same for any number.
+        Number of threads; the result does not depend on it.
 
     Returns
     -------
@@ -60,7 +59,7 @@ def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_ra
     Raises
     ------
     ValueError
-        If `X` leaves `data_range`, or the kind needs images or colours that `X` has not.
+        If `X` exceeds `data_range`, or the kind needs images or colours and `X` has none.
 
     References
     ----------
@@ -100,9 +99,9 @@ def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_ra
 
 
 class Corruption(BaseEstimator):
-    """One kind of corruption at one severity, used wherever an attack is: in scorers, reports and displays.
+    """One kind of corruption at one severity, used like an attack in scorers, reports and displays.
 
-    It knows nothing of the classifier; an image counts as right if the corrupted image is classified rightly.
+    It does not depend on the classifier; an image counts as correct if the corrupted image is classified correctly.
 
     Parameters
     ----------
@@ -115,7 +114,7 @@ class Corruption(BaseEstimator):
     data_range : (float, float), default=(0, 1)
         The values that stand for black and white.
     n_jobs : int or None, default=None
-        Threads.
+        Number of threads.
 
     Examples
     --------
@@ -146,7 +145,7 @@ class Corruption(BaseEstimator):
         self.n_jobs = n_jobs
 
     def perturb(self, model, X, y=None):
-        """`X` corrupted; `model` and `y` are not looked at.
+        """`X` corrupted; `model` and `y` are not used.
 
         Returns
         -------
@@ -173,7 +172,7 @@ class Corruption(BaseEstimator):
 
 
 def corruptions_for(X, *, severity=3, image_shape=None, data_range=(0, 1), random_state=0, n_jobs=None):
-    """One `Corruption` of every kind that fits the samples: "saturate" needs colours, blurs need images.
+    """One `Corruption` of every kind that applies to the samples: "saturate" needs colours, blurs need images.
 
     Parameters
     ----------
@@ -186,7 +185,7 @@ def corruptions_for(X, *, severity=3, image_shape=None, data_range=(0, 1), rando
         The values that stand for black and white.
     random_state : int, RandomState instance or None, default=0
     n_jobs : int or None, default=None
-        Threads.
+        Number of threads.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The corruptions of CIFAR-10-C, one function a kind, each on one 8-bit image.
+"""The corruptions of CIFAR-10-C, one function per kind, each for one 8-bit image.
 
 Constants and order of operations are those of Hendrycks and Dietterich (2019) for CIFAR-10-C, which are milder than
 ImageNet-C's. A function takes ``(image, constants, rng)``: `image` is uint8 of shape ``(*grid, n_channels)``, the
@@ -52,7 +52,7 @@ def glass_blur(image, constants, rng):
     for moves in rng.integers(-reach, reach, size=(n_rounds, len(rows), len(columns), 2)).tolist():
         for row, row_moves in zip(rows, moves, strict=True):
             for column, (dx, dy) in zip(columns, row_moves, strict=True):
-                # Meant as an exchange of two pixels, but the published files copy one over the other.
+                # Intended to swap two pixels, but the published files copy one over the other.
                 source[row * width + column] = source[(row + dy) * width + column + dx]
     x = x.reshape(height * width, -1)[source].reshape(x.shape)
     return _bytes(_gaussian(_unit(x), sigma))
@@ -79,7 +79,7 @@ def fog(image, constants, rng):
 def brightness(image, shift, rng):
     x = _unit(image)
     if x.shape[-1] == 1:
-        # Grey is colour of saturation 0, whose value is the grey level itself.
+        # Grey has saturation 0, and its value is the grey level.
         return _bytes(x + shift)
     from skimage.color import hsv2rgb, rgb2hsv
 
@@ -122,7 +122,7 @@ def jpeg_compression(image, quality, rng):
 
 @dataclass(frozen=True)
 class Kind:
-    """How one kind of corruption is made, and what it asks of the signal."""
+    """Function and constants of one kind of corruption, and its requirements on the signal."""
 
     make: object
     constants: tuple
@@ -130,7 +130,7 @@ class Kind:
     channels: tuple = (1, 3)
 
 
-# Constants by severity 1 to 5. The pixelwise kinds take any signal.
+# Constants for severity 1 to 5. Pixelwise kinds accept any signal.
 KINDS = {
     "gaussian_noise": Kind(gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.10), needs_image=False, channels=()),
     "shot_noise": Kind(shot_noise, (500, 250, 100, 75, 50), needs_image=False, channels=()),
@@ -139,7 +139,7 @@ KINDS = {
     "gaussian_blur": Kind(gaussian_blur, (0.4, 0.6, 0.7, 0.8, 1.0), channels=()),
     "defocus_blur": Kind(defocus_blur, ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1)), channels=()),
     "glass_blur": Kind(glass_blur, ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)), channels=()),
-    # np.arange, not a count of hundredths: its rounding decides whether the last zoom is in, as in the published files.
+    # np.arange, whose rounding decides whether the last zoom is included, as in the published files.
     "zoom_blur": Kind(
         zoom_blur, tuple(np.arange(1, stop, 0.01) for stop in (1.06, 1.11, 1.16, 1.21, 1.26)), channels=()
     ),
@@ -153,7 +153,7 @@ KINDS = {
 
 
 def defocus_kernel(radius, sigma):
-    """A disk of `radius` on a 17 × 17 grid, its edge softened by a Gaussian of three taps; float32, sum 1."""
+    """A disk of `radius` on a 17 × 17 grid, smoothed by a Gaussian of three taps; float32, sum 1."""
     from scipy.ndimage import correlate1d
 
     offsets = np.arange(-8, 9)
@@ -181,7 +181,7 @@ def plasma(side, decay, rng):
         centres = height[half::step, half::step]
         along_row = corners + np.roll(corners, -1, axis=1)
         height[::step, half::step] = displaced(centres + np.roll(centres, 1, axis=0) + along_row)
-        # The left edges ought to average the corners above and below; the published maps take the row's again.
+        # Left edges should average the corners above and below; the published maps use those of the row.
         height[half::step, ::step] = displaced(centres + np.roll(centres, 1, axis=1) + along_row)
         step, amplitude = half, amplitude / decay
     height -= height.min()
@@ -189,7 +189,7 @@ def plasma(side, decay, rng):
 
 
 def _centre_zoomed(x, zoom):
-    """The centre of `x` enlarged by `zoom` to the size of `x`, linearly."""
+    """The centre of `x`, enlarged linearly by `zoom` to the size of `x`."""
     from scipy.ndimage import zoom as resample
 
     sizes = x.shape[:2]

@@ -1,4 +1,4 @@
-"""Checks for gradient masking and for attacks too weak to be believed."""
+"""Checks for gradient masking and for attacks that are too weak."""
 
 from .attack_checks import (
     check_black_box,

@@ -1,16 +1,16 @@
-"""Checks that set one attack against another: what ought to be weaker must not find more."""
+"""Checks that compare two attacks: the one expected to be weaker must not break more images."""
 
 import numpy as np
 
 from .verdict import NotApplicable, masking_check
 
-# Share of images that a weaker attack may break on its own before that counts: chance lets a few through.
+# Share of images that only the weaker attack may break without a warning, to allow for chance.
 TOLERANCE = 0.02
 
 
 def counts(share, n):
-    """Whether a share of `n` images is more than chance lets through; a single image never is."""
-    # In whole images: a difference of two shares may lie a rounding error above the tolerance.
+    """Whether a share of `n` images exceeds the tolerance; a single image never does."""
+    # In whole images, because a difference of shares may exceed the tolerance by a rounding error.
     found = round(share * n)
     return found > 1 and found > round(TOLERANCE * n, 9)
 
@@ -19,7 +19,7 @@ def counts(share, n):
 def check_black_box(probe):
     """Black box beats white box: Square and noise break images that the evaluation's white-box attacks do not.
 
-    Who knows the model can do at least what is possible without knowing it. Compared image by image.
+    An attacker who knows the model can do at least as much as one who does not. Compared image by image.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def check_black_box(probe):
     return (
         counts(share, probe.n),
         f"White-box attacks break {white:.0%} of {probe.n} images at eps = {probe.eps:.4g}; "
-        f"{_and_names(weaker)} break {share:.1%} that those leave.",
+        f"{_and_names(weaker)} break a further {share:.1%}.",
         {"white_box": white, "black_box_alone": share, "n": probe.n, "eps": probe.eps},
         "The gradients mislead the white-box attacks: add backward passes (gradient='worst'), losses and steps, "
         "and count the black box among the attacks.",
@@ -76,9 +76,9 @@ def check_one_step(probe):
     return (
         counts(alone, probe.n),
         f"{type(main).__name__} breaks {many.mean():.0%} of {probe.n} images; "
-        f"one step breaks {alone:.1%} that it leaves.",
+        f"one step breaks a further {alone:.1%}.",
         {"many_steps": many.mean(), "one_step_alone": alone, "n": probe.n, "eps": probe.eps},
-        "The iterated attack is too short, its steps too small, or the loss too rough for it: "
+        "The iterated attack is too short, its steps are too small, or the loss is too rough: "
         "raise n_iter and n_restarts, or leave step_size to the attack.",
     )
 
@@ -109,13 +109,13 @@ def check_restarts(probe):
         f"1, 2, 4 and 8 random starts break {shares[0]:.0%}, {shares[1]:.0%}, {shares[3]:.0%} and {shares[7]:.0%} of "
         f"{probe.n} images: the last doubling adds {gain:.1%}.",
         {"restarts": [1, 2, 4, 8], "broken": [shares[k] for k in (0, 1, 3, 7)], "n": probe.n, "eps": probe.eps},
-        "The figures are upper bounds that fall further with more restarts: raise n_restarts until they stay.",
+        "Accuracies fall further with more restarts: raise n_restarts until they no longer change.",
     )
 
 
 @masking_check("transfer from the undefended model beats white box")
 def check_transfer(probe):
-    """Transfer beats white box: attacks made on the undefended baseline break what those on the model itself do not.
+    """Transfer beats white box: attacks on the undefended baseline break images that white-box attacks do not.
 
     Parameters
     ----------
@@ -134,17 +134,17 @@ def check_transfer(probe):
     white = probe.broken_by_white_box.mean()
     return (
         counts(alone, probe.n),
-        f"White-box attacks break {white:.0%} of {probe.n} images; made on the baseline, "
-        f"{type(probe.main_attack).__name__} breaks {alone:.1%} that those leave.",
+        f"White-box attacks break {white:.0%} of {probe.n} images; transferred from the baseline, "
+        f"{type(probe.main_attack).__name__} breaks a further {alone:.1%}.",
         {"white_box": white, "transfer_alone": alone, "n": probe.n, "eps": probe.eps},
-        "The defence hides its gradients rather than moving the classes apart: "
+        "The defence masks its gradients: "
         "attack through other backward passes of the front end.",
     )
 
 
 @masking_check("identity gradient beats exact gradient")
 def check_identity(probe):
-    """Identity beats exact: the front end's true derivative is a worse guide than none at all (BPDA).
+    """Identity beats exact: the attack is stronger with the identity (BPDA) than with the front end's true derivative.
 
     Parameters
     ----------
@@ -155,23 +155,23 @@ def check_identity(probe):
     Verdict
     """
     if not hasattr(probe.model, "predict"):
-        raise NotApplicable("A torch network has no front end of ours whose backward pass could be replaced.")
+        raise NotApplicable("A torch network has no skrobust front end whose backward pass could be replaced.")
     exact = probe.broken_by(probe.variant(gradient="exact"))
     alone = probe.broken_by(probe.variant(gradient="identity"), among=~exact)
     both = (exact | alone).mean()
     return (
         counts(alone.mean(), probe.n),
         f"With exact gradients {type(probe.main_attack).__name__} breaks {exact.mean():.0%} of {probe.n} images; "
-        f"with the identity in the place of each front end's derivative, {alone.mean():.1%} more.",
+        f"with the identity as derivative of each front end, {alone.mean():.1%} more.",
         {"exact": exact.mean(), "identity_alone": alone.mean(), "together": both, "n": probe.n, "eps": probe.eps},
-        "A report on exact gradients alone would flatter the front end: "
+        "Exact gradients alone overestimate the robustness of the front end: "
         "use gradient='worst', as the default attacks do.",
     )
 
 
 @masking_check("accuracy stays above chance at unbounded eps")
 def check_unbounded(probe):
-    """Accuracy does not reach chance at unbounded eps: in a ball that holds all images, every image can be changed.
+    """Accuracy stays above chance at unbounded eps, although a ball that contains all images allows any change.
 
     Parameters
     ----------
@@ -183,16 +183,16 @@ def check_unbounded(probe):
     """
     if probe.widest_eps is None:
         if probe.clip is None:
-            raise NotApplicable("Without clip the images have no bounds, so no eps is the largest.")
-        raise NotApplicable("A mask, or a box of its own for each image, leaves no eps at which any image is allowed.")
+            raise NotApplicable("Without clip the images are unbounded, so there is no largest eps.")
+        raise NotApplicable("With a mask, or a separate box per image, no eps allows every image.")
     left = 1 - probe.broken_by(probe.main_attack, eps=probe.widest_eps).mean()
     chance = np.unique(probe.y, return_counts=True)[1].max() / probe.n
     return (
         left > chance,
         f"At eps = {probe.widest_eps:.4g}, where any image is allowed, {left:.0%} of {probe.n} images survive "
-        f"{type(probe.main_attack).__name__}; always naming the commonest class would keep {chance:.0%}.",
+        f"{type(probe.main_attack).__name__}; always predicting the most frequent class would keep {chance:.0%}.",
         {"accuracy": left, "chance": chance, "eps": probe.widest_eps, "n": probe.n},
-        "The attack does not work: it stops too early, its steps are too small, or it is given no gradients.",
+        "The attack fails: it stops too early, its steps are too small, or its gradients vanish.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Checks of the model itself: its gradients, its loss along them, and whether it answers the same twice."""
+"""Checks of the model itself: its gradients, its loss along them, and whether it is deterministic."""
 
 import numpy as np
 
@@ -10,9 +10,9 @@ from .verdict import masking_check
 
 @masking_check("zero or non-finite gradients")
 def check_gradients(probe):
-    """Zero or non-finite gradients: nothing to follow, which looks like robustness.
+    """Zero or non-finite gradients, with which gradient attacks fail.
 
-    Looked at are the gradients of the margin and of the cross-entropy of the model's scores.
+    Checks the gradients of the margin and of the cross-entropy of the model's scores.
 
     Parameters
     ----------
@@ -30,17 +30,17 @@ def check_gradients(probe):
         f"Of the gradients of the margin at {probe.n} images, {zero.mean():.0%} are zero and {bad.mean():.0%} are not "
         "finite.",
         {"zero": zero.mean(), "not_finite": bad.mean(), "n": probe.n},
-        "White-box attacks are blind here: give the steps that round, saturate or select another backward pass "
+        "White-box attacks fail here: give the steps that round, saturate or select another backward pass "
         "(gradient='identity', 'smooth' or 'worst'), or attack scores before a softmax.",
     )
 
 
 @masking_check("loss does not rise with eps")
 def check_loss(probe):
-    """Loss does not rise along the gradient: steps along it do no more than steps at random.
+    """Loss does not rise along the gradient: it is no better than a random direction.
 
-    Half way to eps and all the way, mean margins along the gradient's direction are set beside those along
-    random directions of the same length.
+    Compares mean margins at eps / 2 and at eps along the gradient with those along random directions of the same
+    length.
 
     Parameters
     ----------
@@ -61,21 +61,21 @@ def check_loss(probe):
             steps = [_stepped(probe, direction, eps) for eps in (probe.eps / 2, probe.eps)]
             rises[way] = [float(np.mean(_margins(probe, step) - before)) for step in steps]
     half, whole = rises["along"]
-    # Curvature may cost a little on the second half; falling behind noise, or falling back, may not.
+    # Curvature may slow the rise on the second half, but the margin must not decrease or fall behind noise.
     fired = whole <= max(0.0, rises["random"][1]) or whole < 0.95 * half
     return (
         fired,
         f"Along the gradient the mean margin rises by {half:.3g} half way to eps = {probe.eps:.4g} and by {whole:.3g} "
         f"at it; along random directions by {rises['random'][1]:.3g}.",
         {"half": half, "whole": whole, "random": rises["random"][1], "eps": probe.eps, "n": probe.n},
-        "The gradient is no guide beyond the closest surroundings (shattered, or the loss is full of local optima): "
+        "The gradient is informative only very close to the image (shattered, or many local optima): "
         "smooth the backward pass, average gradients over noise, and trust black-box attacks more.",
     )
 
 
 @masking_check("randomness between two forward passes", needs_gradient=False)
 def check_randomness(probe):
-    """Randomness between two forward passes: attacks average over it or chase noise.
+    """Randomness between two forward passes, over which attacks must average.
 
     Parameters
     ----------
@@ -99,18 +99,18 @@ def check_randomness(probe):
         spread = _spread(first, second)
     return (
         changed > 0 or spread > 1e-6,
-        f"Asked twice, the model changes its answer to {changed:.1%} of {probe.n} images, and the gap between its two "
+        f"In two calls the model changes its answer to {changed:.1%} of {probe.n} images, and the gap between its two "
         f"best scores by up to {spread:.2g} of the largest.",
         {"answers_changed": changed, "scores_changed": spread, "n": probe.n},
         "Average gradients over several passes (n_eot) and repeat the report with other seeds: "
-        "one lucky pass is no robustness.",
+        "a single successful pass does not show robustness.",
     )
 
 
 def _spread(first, second):
-    """Largest change of the gap between an image's two best scores, in units of the largest gap.
+    """Largest change of the gap between an image's two best scores, relative to the largest gap.
 
-    Other classes have no say: a masked score of -1e9 would hide any change.
+    Other classes are ignored: a masked score of -1e9 would hide any change.
     """
     if first.ndim == 2:
         best = np.argsort(first, axis=1)[:, -2:]
@@ -119,7 +119,7 @@ def _spread(first, second):
 
 
 def _margin_gradient(probe):
-    """Gradient of ``max_{j != y} s_j - s_y`` at each image, as the module gives it."""
+    """Gradient of ``max_{j != y} s_j - s_y`` at each image, as computed by the module."""
     import torch
 
     X = torch.as_tensor(probe.X).clone().requires_grad_(True)
@@ -143,7 +143,7 @@ def _margin(probe, scores):
 
 
 def _stepped(probe, direction, eps):
-    """Images moved by `eps` in the norm along `direction`, inside the box and the mask."""
+    """Images moved by `eps` in the given norm along `direction`, within box and mask."""
     mask = getattr(probe.main_attack, "mask", None)
     direction = direction if mask is None else np.where(mask, direction, 0)
     flat = direction.reshape(probe.n, -1)

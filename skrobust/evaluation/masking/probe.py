@@ -1,4 +1,4 @@
-"""What the checks look at: some images, the model, and the evaluation that is in question."""
+"""Input of the checks: some images, the model, and the examined evaluation."""
 
 from functools import cached_property
 
@@ -10,19 +10,19 @@ from skrobust.evaluation.scoring.robust import predicted_labels
 
 
 class Probe:
-    """A model under an evaluation, on a few images that it names rightly.
+    """A model and an evaluation of it, on a few correctly classified images.
 
     Parameters
     ----------
     model : fitted classifier
     X, y : ndarray
-        Images that `model` names rightly when clean.
+        Images that `model` classifies correctly without attack.
     eps : float
-        Where the evaluation is looked into.
+        The eps at which the evaluation is examined.
     attacks : list of attack
         The evaluation's attacks, all threat models.
     broken : ndarray of bool of shape (n_samples,) or None
-        Which images the evaluation's white-box attacks broke at `eps`; None: found by running them.
+        Images that the evaluation's white-box attacks broke at `eps`; None: run them.
     baseline : fitted classifier or None
     image_shape : tuple of int or None
     norm : {"linf", "l2", "l1"}
@@ -73,7 +73,7 @@ class Probe:
 
     @cached_property
     def main_attack(self):
-        """The iterated white-box attack in question: the last of the evaluation's, or a plain PGD if it has none."""
+        """The last iterated white-box attack of the evaluation, or a plain PGD if it has none."""
         from skrobust.attacks import PGD
 
         iterated = [
@@ -94,7 +94,7 @@ class Probe:
 
     @cached_property
     def broken_by_white_box(self):
-        """Images that the evaluation's white-box attacks break at eps, the per-image worst of them."""
+        """Images that any white-box attack of the evaluation breaks at eps."""
         if self._broken is not None:
             return self._broken
         broken = np.zeros(self.n, dtype=bool)
@@ -114,11 +114,11 @@ class Probe:
         ----------
         attack : attack
         eps : float or None
-            None: the probe's.
+            None: that of the probe.
         among : ndarray of bool or None
             Attack only these; the others count as not broken.
         source : fitted classifier or None
-            Make the attack on this model instead, and try it on the probe's.
+            Compute the attack on this model, and evaluate it on that of the probe.
         """
         chosen = np.flatnonzero(np.ones(self.n, bool) if among is None else among)
         broken = np.zeros(self.n, dtype=bool)
@@ -129,7 +129,7 @@ class Probe:
         return broken
 
     def alike(self, attack):
-        """`attack` with the freedom of the main attack: its mask, and its eps where that is an array."""
+        """`attack` with the constraints of the main attack: its mask, and its eps if that is an array."""
         main = self.main_attack.get_params()
         freedom = {"mask": main.get("mask")}
         if np.ndim(main.get("eps")) > 0:
@@ -137,13 +137,13 @@ class Probe:
         return attack.set_params(**freedom)
 
     def variant(self, **parameters):
-        """The main attack with other settings, as far as it has them."""
+        """The main attack with other values of the parameters that it has."""
         known = self.main_attack.get_params()
         return clone(self.main_attack).set_params(**{k: v for k, v in parameters.items() if k in known})
 
     @property
     def widest_eps(self):
-        """A radius within which every image of the box lies; None without a box that all images share."""
+        """A radius that reaches every image of the box; None without a common box."""
         frozen = getattr(self.main_attack, "mask", None) is not None
         if self.clip is None or frozen or any(is_per_image(bound, self.X.ndim) for bound in self.clip):
             return None

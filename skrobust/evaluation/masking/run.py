@@ -18,7 +18,7 @@ from .attack_checks import (
 from .gradient_checks import check_gradients, check_loss, check_randomness
 from .probe import Probe
 
-#: The checks, the cheapest first; each takes a `Probe` and returns a `Verdict`.
+#: The checks, cheapest first; each takes a `Probe` and returns a `Verdict`.
 CHECKS = (
     check_randomness,
     check_gradients,
@@ -46,21 +46,21 @@ def masking_checks(
     n_samples=100,
     random_state=0,
 ):
-    """Look for signs that an evaluation flatters a model.
+    """Check for signs that an evaluation overestimates robustness.
 
-    Each check is a comparison that an honest model under strong attacks passes; see Carlini et al. (2019), "On
+    A model without gradient masking passes each check if the attacks are strong; see Carlini et al. (2019), "On
     evaluating adversarial robustness", and Athalye et al. (2018), "Obfuscated gradients give a false sense of
-    security". A warning is a reason to look closer, a pass no proof.
+    security". A warning is a reason to look closer; a pass proves nothing.
 
     Parameters
     ----------
     model : fitted classifier
     X, y : array-like
-        Test images; of those that the model names rightly, `n_samples` are used.
+        Test images, of which `n_samples` correctly classified ones are used.
     eps : float
-        Where to look; best where the attacks break about half of the images.
+        Radius to examine; best where the attacks break about half of the images.
     attacks : attack, list of attacks or None, default=None
-        The evaluation in question; None: the default attacks of `robustness_report`.
+        The examined evaluation; None: the default attacks of `robustness_report`.
     baseline : fitted classifier or None, default=None
         The undefended classifier, to transfer attacks from.
     norm : {"linf", "l2", "l1"} or None, default=None
@@ -101,18 +101,18 @@ def masking_checks(
 
 
 def run_checks(model, X, y, right, *, eps, n_samples, broken, on_step=None, **params):
-    """The checks on at most `n_samples` of the images that are `right`.
+    """The checks on at most `n_samples` of the correctly classified images.
 
     Parameters
     ----------
     model : fitted classifier
     X, y : ndarray
     right : ndarray of bool of shape (n_samples,)
-        Images that the model names rightly when clean.
+        Images that the model classifies correctly without attack.
     eps : float
     n_samples : int
     broken : ndarray of bool of the length of X, or None
-        Images that the evaluation's white-box attacks broke at eps, if that is known.
+        Images that the evaluation's white-box attacks broke at eps, if known.
     on_step : callable or None
         Called after each check.
     **params
@@ -130,7 +130,7 @@ def run_checks(model, X, y, right, *, eps, n_samples, broken, on_step=None, **pa
     verdicts = []
     import torch
 
-    with torch.inference_mode(False):  # a caller's inference mode would leave no gradients
+    with torch.inference_mode(False):  # the caller's inference mode would disable gradients
         for check in CHECKS:
             verdicts.append(check(probe))
             if on_step is not None:

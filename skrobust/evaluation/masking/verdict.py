@@ -1,4 +1,4 @@
-"""What a check found, and what it found it from."""
+"""The result of a check, with its evidence."""
 
 import functools
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ class Verdict:
     Attributes
     ----------
     check : str
-        What a warning would mean, in a few words.
+        Meaning of a warning, in a few words.
     status : {"passed", "warning", "not run"}
     evidence : str
-        What was measured, in one sentence with its figures.
+        The measurement, in one sentence.
     figures : dict
-        The same, for programs.
+        Its figures.
     advice : str
         What to do after a warning; empty otherwise.
     """
@@ -52,11 +52,11 @@ class Verdict:
 
 
 class NotApplicable(Exception):
-    """Raised by a check that cannot be run; the message says why."""
+    """Raised by a check that does not apply; the message says why."""
 
 
 def masking_check(title, *, needs_gradient=True):
-    """Make a check out of a function of a `Probe`.
+    """Decorator that turns a function of a `Probe` into a check.
 
     Parameters
     ----------
@@ -77,9 +77,9 @@ def masking_check(title, *, needs_gradient=True):
         def check(probe):
             try:
                 if probe.n == 0:
-                    raise NotApplicable("The model names no image rightly.")
+                    raise NotApplicable("The model classifies no image correctly.")
                 if needs_gradient and probe.module is None:
-                    raise NotApplicable("The model has no gradients, so there is no white-box attack to doubt.")
+                    raise NotApplicable("The model has no gradients, so there is no white-box attack to check.")
                 fired, evidence, figures, advice = function(probe)
             except (NotApplicable, NoGradientError) as reason:
                 return Verdict(title, SKIPPED, str(reason))
@@ -93,7 +93,7 @@ def masking_check(title, *, needs_gradient=True):
 
 
 def _plain(value):
-    """Numbers of NumPy as Python's own."""
+    """NumPy numbers as Python numbers."""
     if isinstance(value, list):
         return [_plain(one) for one in value]
     return value.item() if hasattr(value, "item") else value

@@ -1,4 +1,4 @@
-"""What a stopped report has done so far, so that the next call goes on from there."""
+"""Checkpoints of a report, from which an interrupted report resumes."""
 
 import io
 import json
@@ -17,20 +17,20 @@ _ARRAYS = ("eps", "right", "predicted", "seconds", "witnesses")
 
 
 class Checkpoint:
-    """Finished trials in one ``.npz`` file, written anew, whole, after each.
+    """Finished trials in one ``.npz`` file, rewritten atomically after each.
 
     Parameters
     ----------
     path : str, path-like or None
-        None: nothing is kept.
+        None: no checkpoint.
     task : object
-        All that a trial depends on besides the attack; its contents are hashed, parameters and fitted arrays of models
-        included. A file of another task is refused, not mixed in.
+        Everything a trial depends on besides the attack. Its contents are hashed, including parameters and fitted
+        arrays of models. A file of another task raises an error.
 
     Raises
     ------
     ValueError
-        If the file is no checkpoint, or one of other models, images or eps.
+        If the file is not a checkpoint, or belongs to other models, images or eps.
     """
 
     def __init__(self, path, task):
@@ -43,9 +43,9 @@ class Checkpoint:
             self._read()
 
     def load(self, model, attack):
-        """The trial of `attack` on `model`, or None if it is still to be made."""
+        """The finished trial of `attack` on `model`, or None."""
         trial = self._trials.get(_key(model, attack)) if self.path is not None else None
-        # The same settings, but as they were given: JSON knows no tuples.
+        # The original settings, because JSON has no tuples.
         return None if trial is None else replace(trial, settings=settings_of(attack))
 
     def save(self, model, attack, trial):
@@ -63,16 +63,16 @@ class Checkpoint:
 
     def _read(self):
         try:
-            # No pickles: a checkpoint is data, whoever wrote it.
+            # No pickles: a checkpoint may be untrusted.
             with np.load(self.path, allow_pickle=False) as file:
                 stored = {name: file[name] for name in file.files}
             task = str(stored.pop("task"))
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"checkpoint={str(self.path)!r} is no checkpoint of a report: {error}") from error
+            raise ValueError(f"checkpoint={str(self.path)!r} is not a checkpoint of a report: {error}") from error
         if task != self._task:
             raise ValueError(
                 f"checkpoint={str(self.path)!r} belongs to other models, images or eps. "
-                "Delete it, or name another file."
+                "Delete it, or give another file."
             )
         for key in {name.split("/")[0] for name in stored}:
             model, settings = json.loads(str(stored[f"{key}/settings"]))
@@ -86,5 +86,5 @@ def _key(model, attack):
 
 
 def _plain(array):
-    """Labels kept as objects are strings; only arrays that need no pickle are written."""
+    """Object labels as strings, because only arrays without pickles are written."""
     return array.astype(str) if array.dtype == object else array

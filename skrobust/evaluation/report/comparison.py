@@ -1,4 +1,4 @@
-"""What the figures say of a model beside its baseline, in one plain sentence."""
+"""Sentences that compare a model with the baseline."""
 
 from skrobust.displays.drawing.curves import norm_symbol
 
@@ -8,7 +8,7 @@ from .text import percent
 def comparison_sentence(report, model, eps):
     """Compare `model` with the report's baseline at one eps.
 
-    The words follow from the paired confidence interval: only an interval that excludes 0 makes a difference.
+    The wording follows the paired confidence interval: "better" or "worse" only if it excludes 0.
 
     Parameters
     ----------
@@ -35,11 +35,11 @@ def comparison_sentence(report, model, eps):
         return f"“{model}” is better than “{other}” {where}: {figures}."
     if high < 0:
         return f"“{model}” is worse than “{other}” {where}: {figures}."
-    return f"“{model}” is no better than “{other}” {where}, as far as these images can tell: {figures}."
+    return f"“{model}” is no better than “{other}” {where}, within the confidence interval: {figures}."
 
 
 def overall_sentence(report, model):
-    """At which eps `model` is better than the baseline, worse, or cannot be told from it.
+    """The eps at which `model` is better or worse than the baseline, or not significantly different.
 
     Parameters
     ----------
@@ -73,5 +73,5 @@ def accuracy_at(report, model, eps):
 
 
 def points(share):
-    """A difference of shares in points, with its sign."""
+    """A difference of shares in percentage points, with its sign."""
     return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")

@@ -1,4 +1,4 @@
-"""The few images that a report shows: clean, attacked, restored, and what the models say of them."""
+"""Example images of a report: clean, attacked and restored, with predictions."""
 
 from dataclasses import dataclass, field
 
@@ -38,18 +38,18 @@ class Examples:
 
 @dataclass
 class View:
-    """What one model meets in a gallery.
+    """The images and predictions of one model in a gallery.
 
     Attributes
     ----------
     model : str
     attacked : ndarray of the shape of ``Examples.clean``
     restored : ndarray of the same shape, or None
-        What the model's front ends make of the attacked images.
+        Output of the model's front ends for the attacked images.
     predicted_clean, predicted : ndarray of shape (n_shown,)
-        Answers to the clean and to the attacked images.
+        Predictions for the clean and the attacked images.
     attacks : list of str
-        The attack that made each image.
+        The attack that produced each image.
     """
 
     model: str
@@ -61,10 +61,10 @@ class View:
 
 
 def collect_examples(models, trials, clean_answers, X, y, witnesses, *, index, layout, n_examples, value_range):
-    """Choose and gather the images of a report.
+    """Choose the example images of a report.
 
-    Shown are the first of the witnesses, which are spread evenly over X, that every model names rightly when clean:
-    neither the attack's successes nor its failures are picked.
+    Witnesses are spread evenly over X; the first ones that every model classifies correctly without attack are shown,
+    regardless of the success of the attacks.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def collect_examples(models, trials, clean_answers, X, y, witnesses, *, index, l
     Returns
     -------
     Examples or None
-        None where no image is named rightly by all models, or there is no attack.
+        None if no image is classified correctly by all models, or there is no attack.
     """
     if not all(trials[name] for name in models):
         return None
@@ -122,7 +122,7 @@ def collect_examples(models, trials, clean_answers, X, y, witnesses, *, index, l
 
 
 def _most_harmful(trials, index, witnesses, y):
-    """For each witness the image of the first attack that breaks it, else that of the attack strongest over all."""
+    """For each witness, the image of the first attack that breaks it, else that of the strongest attack."""
     strongest = min(trials, key=lambda trial: trial.right[index].mean())
     images = strongest.witnesses[index].copy()
     names = [strongest.name] * len(witnesses)

@@ -1,4 +1,4 @@
-"""A hash of what models compute with, the same in every process."""
+"""A hash of models by their contents, the same in every process."""
 
 import hashlib
 import inspect
@@ -9,17 +9,17 @@ from scipy import sparse
 
 from skrobust.signals import is_tensor
 
-# What modules of torch keep besides parameters, buffers, submodules and settings: hooks and bookkeeping.
+# Attributes of torch modules other than parameters, buffers, submodules and settings: hooks and bookkeeping.
 _MODULE_STATE = ("_hooks", "_pre_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_is_full_backward_hook")
-# Of a skorch network: what it predicts with. The rest is its training: history, times, optimiser, callbacks.
+# Attributes that a skorch network uses to predict. The others belong to training: history, times, optimiser, callbacks.
 _SKORCH = ("module_", "criterion_", "classes_", "threshold")
 
 
 def fingerprint(value):
-    """A hash of `value` by contents: equal models have equal hashes, whatever process made or loaded them.
+    """A hash of `value` by contents: equal models have equal hashes in all processes.
 
-    Estimators and other objects count by class and attributes, arrays and tensors by their values, functions by name
-    and code, networks by their parameters and settings, skorch networks without their training's history.
+    Estimators and other objects are hashed by class and attributes, arrays and tensors by their values, functions by
+    name and code, networks by parameters and settings, skorch networks without their training history.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def fingerprint(value):
 class _Walk:
     def __init__(self, digest):
         self.digest = digest
-        self.known = {}  # objects met, kept alive so that their ids stay theirs
+        self.known = {}  # visited objects, kept alive so that their ids stay unique
 
     def say(self, *words):
         for word in words:
@@ -104,19 +104,19 @@ class _Walk:
         cls = type(value)
         self.say("object", cls.__module__, cls.__qualname__)
         best = getattr(value, "best_estimator_", None)
-        if best is not None:  # a search predicts with it; its tables hold times
+        if best is not None:  # a search predicts with it; its other attributes contain times
             self.feed(best)
             return
         self.feed(_state(value))
 
 
 def _state(value):
-    """What `value` consists of: a dict of attributes, or whatever it pickles as."""
+    """The state of `value`: a dict of attributes, or its pickle state."""
     if any(base.__module__.startswith("skorch.") for base in type(value).__mro__):
         return {name: vars(value).get(name) for name in _SKORCH}
     state = value.__getstate__()
     if not isinstance(state, dict):
-        # Objects of compiled classes, such as trees, say how they are made anew.
+        # Objects of compiled classes, such as trees, have a pickle state.
         return state if state is not None else value.__reduce_ex__(2)[1:]
     if any(base.__module__ == "torch.nn.modules.module" for base in type(value).__mro__):
         dropped = {"training", *(name for name in state if name.endswith(_MODULE_STATE))}

@@ -1,4 +1,4 @@
-"""The report as one HTML file; its looks are in ``report.html``."""
+"""The report as one HTML file, from the template ``report.html``."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from .trials import WORST
 
 
 def render(report):
-    """HTML text of `report`, with everything it needs inside.
+    """Self-contained HTML text of `report`.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def render(report):
     Raises
     ------
     ModuleNotFoundError
-        If Jinja2 or matplotlib is missing, saying what to install.
+        If Jinja2 or matplotlib is missing.
     """
     try:
         import jinja2
@@ -114,7 +114,7 @@ def _gallery(report):
 
 
 def _png(image, value_range):
-    """A data address of the image as PNG."""
+    """The image as a PNG data URL."""
     from PIL import Image
 
     low, high = value_range

@@ -1,4 +1,4 @@
-"""Images out of samples: their shape, what the front ends make of them, how far they moved."""
+"""Samples as images: their layout, the output of front ends, and image quality."""
 
 import math
 
@@ -9,12 +9,12 @@ from skrobust.signals.layout import channels_first_hint
 
 
 def image_layout(model, sample_shape, image_shape=None):
-    """The layout in which samples can be looked at, or None where they are no images.
+    """The layout in which samples can be displayed, or None if they are not images.
 
     Parameters
     ----------
     model : classifier or Pipeline
-        Asked for `image_shape` where the caller gives none.
+        Provides `image_shape` if the caller gives none.
     sample_shape : tuple of int
     image_shape : tuple of int or None
 
@@ -27,7 +27,7 @@ def image_layout(model, sample_shape, image_shape=None):
         side = math.isqrt(sample_shape[0])
         if image_shape is None and side * side == sample_shape[0] and side > 2:
             image_shape = (side, side)
-    if image_shape is None and channels_first_hint(sample_shape):  # of a torch network
+    if image_shape is None and channels_first_hint(sample_shape):  # from a torch network
         return None
     layout = SignalLayout.infer(sample_shape, image_shape)
     return layout if len(layout.grid) == 2 and layout.n_channels in (1, 3) else None
@@ -40,9 +40,9 @@ def as_images(X, layout):
 
 
 def restored(model, X):
-    """What the front ends at the start of a Pipeline make of `X`, or None where it has none.
+    """Output of the front ends at the start of a Pipeline for `X`, or None if there are none.
 
-    A front end is one of our transformers whose output has the shape of its input: what the next step sees.
+    A front end is one of our transformers whose output has the shape of its input.
     """
     steps = getattr(fitted_part(model), "steps", [])
     images, latest = X, None
@@ -58,21 +58,21 @@ def restored(model, X):
 
 
 def image_quality(clean, other, layout, data_range=1.0):
-    """Peak signal-to-noise ratio and structural similarity of `other` to `clean`, image by image.
+    """Peak signal-to-noise ratio and structural similarity of `other` to `clean`, per image.
 
     Parameters
     ----------
     clean, other : ndarray of shape (n_samples, ...)
     layout : SignalLayout
     data_range : float, default=1.0
-        White minus black: the peak of the PSNR is its square, MAX².
+        White minus black; the PSNR uses its square, MAX².
 
     Returns
     -------
     psnr : ndarray of shape (n_samples,)
         In decibels; infinite for equal images.
     ssim : ndarray of shape (n_samples,)
-        NaN for images smaller than 3 × 3. The window is 7 × 7, or as large as the image admits.
+        NaN for images smaller than 3 × 3. The window is 7 × 7, or as large as the image allows.
     """
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 

@@ -1,14 +1,14 @@
-"""Attacks whose box, mask or radius is given image by image, on some of the images or at another radius."""
+"""Attacks with one box, mask or radius per image, restricted to some images or set to another radius."""
 
 import numpy as np
 from sklearn.base import clone
 
-# Parameters that may have a row an image, of an attack or of the attack inside a transfer.
+# Parameters that may have one row per image, of an attack or of the attack inside a transfer.
 _NAMES = tuple(f"{inside}{word}" for inside in ("", "attack__") for word in ("clip", "mask", "eps"))
 
 
 def for_images(attack, chosen, X):
-    """`attack` for ``X[chosen]``: with those rows of its clip, mask and eps that belong to these images.
+    """`attack` for ``X[chosen]``, with the matching rows of its clip, mask and eps.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def for_images(attack, chosen, X):
     Returns
     -------
     attack
-        The same object where nothing is given image by image.
+        The same object if no parameter is given per image.
     """
     if not hasattr(attack, "get_params"):
         return attack
@@ -31,15 +31,15 @@ def for_images(attack, chosen, X):
 
 
 def rows(value, name, chosen, shape):
-    """The rows of a clip, a mask or an eps that belong to the images `chosen` of X of that shape."""
+    """The rows of a clip, a mask or an eps for the images `chosen` of X of that shape."""
     if name.endswith("clip") and value is not None:
         low, high = (_rows_of(bound, chosen, shape) for bound in value)
         return value if low is value[0] and high is value[1] else (low, high)
     if name.endswith("eps") and np.ndim(value) == 1:
         if len(shape) == 2 and len(value) == shape[0] == shape[1] > 1:
             raise ValueError(
-                f"eps of shape ({len(value)},) may mean one number an image or one a feature. Pass eps[:, None] for "
-                "one an image, eps[None] for one a feature."
+                f"eps of shape ({len(value)},) may mean one number per image or one per feature. Pass eps[:, None] for "
+                "one per image, eps[None] for one per feature."
             )
         if len(value) == shape[0]:
             value = np.asarray(value).reshape(-1, *[1] * (len(shape) - 1))
@@ -53,7 +53,7 @@ def _rows_of(value, chosen, shape):
 
 
 def is_per_image(value, ndim):
-    """Whether a bound or a mask has a row an image, for X of `ndim` dimensions."""
+    """Whether a bound or a mask has one row per image, for X of `ndim` dimensions."""
     return np.ndim(value) == ndim and len(value) > 1
 
 

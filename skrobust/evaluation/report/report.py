@@ -1,4 +1,4 @@
-"""The report: figures with all that belongs to them, and its forms as text, frame, JSON, HTML and plot."""
+"""The report: results with their settings, and output as text, data frame, JSON, HTML and plot."""
 
 import json
 from dataclasses import dataclass, field
@@ -28,39 +28,39 @@ COLUMNS = (
     "seed",
     "seconds",
 )
-# Words of an attack's settings that have a column of their own.
+# Settings of an attack that have their own column.
 _IN_COLUMNS = {"name", "threat_model", "norm", "n_iter", "n_restarts", "gradient", "seed"}
 
 
 @dataclass
 class RobustnessReport:
-    """Accuracy under attack, with all that a reader needs to judge it; made by `robustness_report`.
+    """Accuracy under attack, with threat model and settings; returned by `robustness_report`.
 
     Attributes
     ----------
     models : tuple of str
         Names of the models, in order.
     baseline : str or None
-        The one among them that the others stand beside.
+        The model with which the others are compared.
     norm : str
     eps : ndarray of shape (n_eps,)
         Ascending, positive.
     y : ndarray of shape (n_samples,)
     clean : dict of str to ndarray of shape (n_samples,)
-        What each model answers without attack.
+        Predictions of each model without attack.
     clean_seconds : dict of str to float
-        The time that took.
+        Seconds it took.
     trials : dict of str to list of Trial
-        What each attack did to each model.
+        Results of each attack on each model.
     corrupted : dict of str to list of (dict, ndarray of bool, float)
-        Settings of a corruption, whether each corrupted image is classified rightly, and the seconds that took.
+        Settings of a corruption, whether each corrupted image is classified correctly, and the seconds it took.
     examples : Examples or None
         Images for galleries.
     checks : dict of str to list of Verdict
         Masking checks of each model.
     confidence : float
     focus_eps : float or None
-        The eps that the conclusions and the gallery are about.
+        The eps of the conclusions and the gallery.
     settings, versions : dict
     """
 
@@ -82,11 +82,11 @@ class RobustnessReport:
 
     @property
     def n_samples(self):
-        """Images that every figure is about."""
+        """Number of test images."""
         return len(self.y)
 
     def clean_right(self, model):
-        """For each image, whether `model` is right without attack."""
+        """For each image, whether `model` is correct without attack."""
         return self.clean[self._known(model)] == self.y
 
     def worst_right(self, model):
@@ -95,7 +95,7 @@ class RobustnessReport:
         Returns
         -------
         ndarray of bool of shape (n_eps, n_samples)
-            Never rises with eps: what breaks an image at a smaller eps is admitted at the larger one too.
+            Monotone in eps: a perturbation that succeeds at a smaller eps is admissible at a larger one.
         """
         right = np.tile(self.clean_right(model), (len(self.eps), 1))
         for trial in self.trials[model]:
@@ -103,7 +103,7 @@ class RobustnessReport:
         return right
 
     def worst_predicted(self, model):
-        """For each eps and image, the model's answer to the image that broke it first (else the right answer).
+        """For each eps and image, the prediction for the first successful attack (else the correct label).
 
         Returns
         -------
@@ -125,7 +125,7 @@ class RobustnessReport:
         ----------
         model : str
         attack : int or None, default=None
-            Position in ``trials[model]``; None: the worst per image over all of them.
+            Position in ``trials[model]``; None: the worst case per image over all attacks.
 
         Returns
         -------
@@ -149,7 +149,7 @@ class RobustnessReport:
 
     @property
     def rows(self):
-        """One dict a figure, with the keys of a row of `to_frame`."""
+        """One dict per figure, with the keys of a row of `to_frame`."""
         rows = []
         for model in self.models:
             clean = float(self.clean_right(model).mean())
@@ -173,13 +173,13 @@ class RobustnessReport:
         return rows
 
     def to_frame(self):
-        """The figures as a pandas DataFrame, one row a figure.
+        """The figures as a pandas DataFrame, one row per figure.
 
         Returns
         -------
         pandas.DataFrame
             Columns model, attack, threat_model, norm, eps, accuracy, ci_low, ci_high, clean_accuracy, n, n_iter,
-            n_restarts, gradient, settings (whatever else the attack was told), seed, seconds.
+            n_restarts, gradient, settings (other parameters of the attack), seed, seconds.
         """
         try:
             import pandas as pd
@@ -218,7 +218,7 @@ class RobustnessReport:
         return text if path is None else write_atomically(path, text + "\n")
 
     def to_html(self, path=None):
-        """The report as one HTML file that needs no other: curves, table, gallery, verdicts, settings.
+        """The report as one self-contained HTML file: curves, table, gallery, verdicts, settings.
 
         Parameters
         ----------
@@ -266,10 +266,10 @@ class RobustnessReport:
         return full_table(self)
 
     def conclusions(self):
-        """What the figures say of each model beside the baseline, in plain sentences.
+        """Sentences that compare each model with the baseline.
 
-        Two a model: the figures at `focus_eps`, and at which eps the model is better or worse. It is called so only
-        where the paired confidence interval of the difference excludes 0.
+        Two per model: the accuracies at `focus_eps`, and the eps at which the model is better or worse, that is, where
+        the paired confidence interval of the difference excludes 0.
 
         Returns
         -------
@@ -288,7 +288,7 @@ class RobustnessReport:
         return sentences
 
     def warnings(self):
-        """What the masking checks warn of, one line a model.
+        """Warnings of the masking checks, one line per model.
 
         Returns
         -------
@@ -353,7 +353,7 @@ class RobustnessReport:
         Raises
         ------
         ValueError
-            If it is not there.
+            If it is not in the grid.
         """
         found = np.flatnonzero(np.isclose(self.eps, eps, rtol=1e-9, atol=0))
         if not found.size:
@@ -367,7 +367,7 @@ class RobustnessReport:
 
 
 def _plain(value):
-    """What JSON has no form for, as plain Python."""
+    """Values that JSON does not support, as plain Python."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return repr(value)

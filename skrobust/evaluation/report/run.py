@@ -1,4 +1,4 @@
-"""`robustness_report`: attack the models, collect what happened."""
+"""`robustness_report`: attack the models and collect the results."""
 
 import platform
 import re
@@ -31,9 +31,9 @@ from .images import image_layout
 from .report import RobustnessReport
 from .trials import run_trial
 
-# Images kept of every attack: those that galleries choose from, and over which PSNR and SSIM are averaged.
+# Images stored per attack: candidates for galleries, over which PSNR and SSIM are averaged.
 _N_WITNESSES = 100
-# Images that the masking checks look at.
+# Images used by the masking checks.
 _N_CHECKED = 100
 
 
@@ -79,12 +79,11 @@ def robustness_report(
     checkpoint=None,
     verbose=0,
 ):
-    """Attack one or several models at several eps and report what survives.
+    """Attack one or several models at several eps and report the accuracy.
 
-    Every attack meets every model at every eps; an image counts as surviving at some eps only if no attack of the
-    report broke it there or at a smaller eps (the perturbation is still admissible), so the curves never rise.
-    Attacked images are judged by the model's own ``predict``, and an attack that leaves its ball or its box stops
-    the report.
+    Every model is attacked by every attack at every eps. An image survives an eps only if no attack broke it there or
+    at a smaller eps (whose perturbations are still admissible), so the curves are monotone. Attacked images are
+    evaluated by the model's own ``predict``. An attack that leaves its ball or box raises an error.
 
     Parameters
     ----------
@@ -97,34 +96,34 @@ def robustness_report(
         Radii of the ball, in the units of X.
     attacks : attack, list of attacks or None, default=None
         Their eps is replaced by each of `eps`, and a missing `random_state` by the report's. An eps that is an array
-        keeps its pattern: its largest value becomes each of `eps`. None: noise, FGSM and PGD through every backward
-        pass of the front ends, the front-end paper's attacks, a cascade of iterated attacks on one other class after
-        the next, and with a `baseline` PGD transferred from it. On a model without gradients: noise and Square, and
+        is scaled: its largest value becomes each of `eps`. None: noise, FGSM and PGD through every backward pass of
+        the front ends, the front-end paper's attacks, a cascade of iterated attacks that target each other class in
+        turn, and with a `baseline` PGD transferred from it. On a model without gradients: noise and Square, and
         the transferred PGD.
     baseline : fitted classifier, dict with one, or None, default=None
-        What the model is to be compared with: the same classifier undefended and tuned just as hard.
+        The model to compare with: the same classifier, undefended and tuned equally hard.
     focus_eps : float or None, default=None
-        The one of `eps` that the gallery and the conclusions are about, best the one that models were tuned at;
-        None: the middle one.
+        The one of `eps` used for the gallery and the conclusions, preferably the one used for tuning; None: the
+        middle one.
     norm : {"linf", "l2", "l1"} or None, default=None
         None: that of `attacks`, else "linf".
     clip : pair or None, default=(0, 1)
         Range of valid values, for the default attacks and the gallery: numbers or arrays, see `PGD`.
     corruptions : Corruption, list of them, "all" or None, default=None
-        Judged beside the attacks. "all": every kind that fits the images, at severity 3 (`corruptions_for`), where
-        `clip` says what is black and white.
+        Evaluated in addition to the attacks. "all": every kind that applies to the images, at severity 3
+        (`corruptions_for`), with black and white given by `clip`.
     checks : bool, default=True
-        Run `masking_checks` on each model, at the eps whose attacks come nearest to breaking half of the images.
+        Run `masking_checks` on each model, at the eps where its accuracy under attack is closest to one half.
     confidence : float in (0, 1), default=0.95
-        Of the intervals.
+        Confidence level of the intervals.
     n_examples : int, default=8
         Images in the gallery.
     image_shape : tuple of int or None, default=None
-        Height, width and channels of flattened images; None: what the model's front end says, else a square.
+        Height, width and channels of flattened images; None: that of the model's front end, else a square.
     random_state : int, default=0
     checkpoint : str, path-like or None, default=None
-        File that keeps the finished attacks. A report that was stopped and is called again with the same models,
-        images and settings continues from it.
+        File that stores finished attacks. An interrupted report resumes from it if called again with the same models,
+        images and settings.
     verbose : int, default=0
         Show a progress bar.
 
@@ -135,12 +134,12 @@ def robustness_report(
     Raises
     ------
     ValueError
-        If eps is negative, attacks differ in norm, or one leaves its ball; or X is a data frame whose columns a model
-        would refuse.
+        If eps is negative, attacks differ in norm, one leaves its ball, or X is a data frame with columns that a model
+        rejects.
     TypeError
         If an attack has no `perturb`, or the model no `predict`.
     skrobust.bridge.NoGradientError
-        If attacks given by the user need gradients that a model has not.
+        If given attacks need gradients and a model has none.
 
     Examples
     --------
@@ -283,7 +282,7 @@ def _checked_eps(eps):
 
 
 def _checked_focus(focus_eps, grid):
-    """Position of the eps that the report is about."""
+    """Position of the focus eps."""
     if focus_eps is None:
         return len(grid) // 2
     found = np.flatnonzero(np.isclose(grid, focus_eps, rtol=1e-9, atol=0))
@@ -329,7 +328,7 @@ def _plan(models, baseline, attacks, norm, clip, random_state, image_shape):
             raise ValueError(f"{attack!r} is a corruption; pass it as corruptions=.")
         if getattr(attack, "perturb_all", False):
             raise ValueError(
-                f"A report counts the worst case of each image, to which wrong images are lost already, but "
+                f"A report counts the worst case of each image, where misclassified images are already lost, but "
                 f"{type(attack).__name__} has perturb_all=True. Set it to False, or judge the attack with "
                 "robust_accuracy."
             )
@@ -355,9 +354,9 @@ def _seeded(attack, random_state):
 
 
 def _checked_at(trials, right):
-    """Where the checks look: the position of an eps, and what the white-box attacks break there."""
+    """Position of the eps for the checks, and the images that white-box attacks break there."""
     worst = np.logical_and.reduce([trial.right for trial in trials])
-    # Of equals the largest: attacks that break the same few images at every eps are to be doubted at the last.
+    # Of ties the largest eps: attacks that break the same few images at every eps are most suspicious at the largest.
     at = len(worst) - 1 - int(np.argmin(np.abs(worst.mean(axis=1) - right.mean() / 2)[::-1]))
     white = [trial.right[at] for trial in trials if trial.settings["threat_model"] == "white box"]
     return at, ~np.logical_and.reduce(white) if white else None
@@ -389,7 +388,7 @@ def _corruption_trial(model, X, y, corruption):
 
 
 def _described(model):
-    """The model's repr in one line, without addresses in memory: the same model, the same words."""
+    """The model's repr in one line, without memory addresses, so that it is reproducible."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(repr(model).split()))
 
 

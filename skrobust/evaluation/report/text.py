@@ -4,7 +4,7 @@ from .trials import WORST
 
 
 def summary_table(report):
-    """What survives the worst of all attacks, a line for each model and eps.
+    """Accuracy under the worst case of all attacks, one line per model and eps.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def full_table(report):
 
 
 def corruption_lines(report):
-    """Accuracy on corrupted images, a line for each model and corruption, and the mean of several.
+    """Accuracy on corrupted images, one line per model and corruption, and their mean.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def corruption_lines(report):
     Returns
     -------
     list of str
-        Empty if no corruptions were judged.
+        Empty without corruptions.
     """
     lines = [("model", "clean", "corrupted", "interval", "corruption", "n", "seed")]
     for model in report.models:
@@ -67,7 +67,7 @@ def corruption_lines(report):
 
 
 def verdict_lines(report):
-    """The verdict of every masking check with its evidence, a line each; warnings come first.
+    """The verdict of every masking check with its evidence, one line each, warnings first.
 
     Parameters
     ----------
@@ -101,14 +101,14 @@ def percent(share):
 
 
 def steps(row):
-    """Steps and restarts of an attack, for people."""
+    """Steps and restarts of an attack, as text."""
     if row["attack"] == WORST or row["n_iter"] is None:
         return ""
     return f"{row['n_iter']} × {row['n_restarts']}" if (row["n_restarts"] or 1) > 1 else str(row["n_iter"])
 
 
 def table(lines, right=()):
-    """Rows of strings in columns, the first row as head over a rule; columns `right` are flush right."""
+    """Rows of strings as an aligned table, with the first row as header; columns `right` are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
     def laid_out(line):

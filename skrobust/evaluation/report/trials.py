@@ -1,4 +1,4 @@
-"""One attack on one model over a grid of eps: what each image suffers, and whether the attack kept to its rules."""
+"""One attack on one model over a grid of eps: result per image, and validation of the perturbations."""
 
 import time
 from dataclasses import dataclass, field
@@ -14,24 +14,24 @@ WORST = "worst per image"
 
 @dataclass
 class Trial:
-    """What one attack did to one model.
+    """Results of one attack on one model.
 
     Attributes
     ----------
     model : str
-        Name of the model that was judged.
+        Name of the attacked model.
     settings : dict
         ``attack.describe()``, without eps.
     eps : ndarray of shape (n_eps,)
         Ascending, positive.
     right : ndarray of bool of shape (n_eps, n_samples)
-        Whether an image survived this attack at this eps *and at all smaller ones*: what breaks an image within a
-        small ball lies in every larger one, so the larger ball admits it too.
+        Whether an image survived this attack at this eps *and at all smaller ones*, whose perturbations are also
+        admissible at the larger eps.
     predicted : ndarray of shape (n_eps, n_samples)
-        The model's answer to the attacked image: where it is wrong, at the smallest eps that made it so.
+        Prediction for the attacked image; if wrong, that at the smallest successful eps.
     seconds : ndarray of shape (n_eps,)
     witnesses : ndarray of shape (n_eps, n_witnesses, ...)
-        The attacked images of the few samples that galleries show.
+        The attacked images of the samples available to galleries.
     """
 
     model: str
@@ -48,7 +48,7 @@ class Trial:
 
 
 def run_trial(name, model, X, y, attack, eps, *, clean, witnesses, on_step=None):
-    """Attack `model` at every eps, each time only the images that are still right.
+    """Attack `model` at every eps, each time only the surviving images.
 
     Parameters
     ----------
@@ -56,13 +56,13 @@ def run_trial(name, model, X, y, attack, eps, *, clean, witnesses, on_step=None)
     model : fitted classifier
     X, y : ndarray
     attack : attack
-        Its eps is replaced by each of `eps`; an array keeps its pattern.
+        Its eps is replaced by each of `eps`; an array is scaled.
     eps : ndarray of shape (n_eps,)
         Ascending, positive.
     clean : ndarray of shape (n_samples,)
-        The model's answers without attack.
+        The model's predictions without attack.
     witnesses : ndarray of int
-        Samples whose attacked images are kept.
+        Samples whose attacked images are stored.
     on_step : callable or None
         Called after each eps.
 
@@ -95,7 +95,7 @@ def run_trial(name, model, X, y, attack, eps, *, clean, witnesses, on_step=None)
 
 
 def settings_of(attack):
-    """The settings that stand beside every figure of `attack`; eps has a column of its own."""
+    """The settings reported with every result of `attack`; eps has its own column."""
     described = dict(attack.describe()) if hasattr(attack, "describe") else {"name": type(attack).__name__}
     eps = described.pop("eps", None)
     if isinstance(eps, str):  # an array
@@ -109,7 +109,7 @@ def settings_of(attack):
 
 
 def check_admissible(attack, X, attacked):
-    """Refuse figures of an attack that leaves its ball, box or mask, or that changes shape.
+    """Raise an error if an attack leaves its ball, box or mask, or changes the shape.
 
     Parameters
     ----------
@@ -120,14 +120,14 @@ def check_admissible(attack, X, attacked):
     Raises
     ------
     ValueError
-        Naming the attack, the distance found and the one allowed.
+        Names the attack, its distance and the allowed one.
     """
     name = type(attack).__name__
     if attacked.shape != X.shape:
         raise ValueError(f"{name}.perturb returned shape {attacked.shape} for X of shape {X.shape}.")
     if not np.isfinite(attacked).all():
         raise ValueError(f"{name}.perturb returned NaN or infinity.")
-    # What float32 loses when an image is handed through it is no breach.
+    # Allow for rounding of images to float32.
     rounding = 1e-6 if attacked.dtype == np.float32 or X.dtype == np.float32 else 1e-9
     delta = attacked.astype(np.float64) - X
     _check_ball(attack, delta, rounding)
@@ -154,7 +154,7 @@ def _check_ball(attack, delta, rounding):
     slack = rounding * (1 if order == np.inf else np.sqrt(n_features) if order == 2 else n_features)
     eps = np.asarray(attack.eps, dtype=float)
     if eps.ndim == 1 and len(eps) == len(delta):
-        eps = eps.reshape(-1, *[1] * (delta.ndim - 1))  # one an image
+        eps = eps.reshape(-1, *[1] * (delta.ndim - 1))  # one per image
     if order == np.inf:
         excess = np.abs(delta) - eps
     else:

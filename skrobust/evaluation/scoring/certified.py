@@ -1,4 +1,4 @@
-"""A scorer that counts only what is proved."""
+"""A scorer for certified accuracy."""
 
 from numbers import Real
 
@@ -8,7 +8,7 @@ import numpy as np
 class CertifiedScorer:
     """A scorer in scikit-learn's sense, ``scorer(estimator, X, y)``; made by `make_certified_scorer`.
 
-    Plain attributes only, so that it travels to joblib's workers.
+    It has plain attributes only, so that joblib can pickle it.
     """
 
     def __init__(self, eps, norm="linf", clip=(0, 1)):
@@ -35,13 +35,13 @@ class CertifiedScorer:
 def make_certified_scorer(eps, *, norm="linf", clip=(0, 1)):
     """Scorer for `GridSearchCV` and `cross_validate` that returns the certified accuracy.
 
-    The share of images that `skrobust.certificates.certify` proves to be answered rightly under every perturbation of
-    norm at most `eps`: no attack is run, and none can do worse.
+    The share of images that `skrobust.certificates.certify` proves to be classified correctly under every perturbation
+    of norm at most `eps`. It runs no attack, and no attack can lower the accuracy below it.
 
     Parameters
     ----------
     eps : float or sequence of float
-        Largest perturbation, in the units of X. Of several, the mean of the certified accuracies counts.
+        Largest perturbation, in the units of X. For several the score is the mean of the certified accuracies.
     norm : {"linf", "l2", "l1"}, default="linf"
     clip : pair of float or None, default=(0, 1)
         Range in which perturbed images stay. None: no bounds.
@@ -54,7 +54,7 @@ def make_certified_scorer(eps, *, norm="linf", clip=(0, 1)):
     Raises
     ------
     ValueError
-        If `eps` is no number >= 0, nor a sequence of such.
+        Unless `eps` is a number >= 0 or a sequence of such numbers.
 
     Examples
     --------

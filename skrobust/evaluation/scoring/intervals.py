@@ -41,16 +41,16 @@ def wilson_interval(n_correct, n, confidence=0.95):
     p = n_correct / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # The ends meet 0 and 1 in exact arithmetic; rounding must not push them past.
+    # In exact arithmetic the ends stay within [0, 1]; rounding must not exceed it.
     low = 0.0 if n_correct == 0 else max(0.0, centre - half)
     high = 1.0 if n_correct == n else min(1.0, centre + half)
     return low, high
 
 
 def paired_difference_interval(correct_a, correct_b, confidence=0.95):
-    r"""Interval of accuracy(a) - accuracy(b) for two classifiers judged on the same images.
+    r"""Interval of accuracy(a) - accuracy(b) for two classifiers on the same images.
 
-    The images on which exactly one of the two is right carry all the information: with :math:`b` and :math:`c` of
+    Only images on which exactly one of the two is correct matter: with :math:`b` and :math:`c` of
     them among :math:`n`, Agresti and Min (2005) add half an image to each cell and take
     :math:`(b - c)/n \pm z \sqrt{(b + c) - (b - c)^2 / n} / n`.
 

@@ -1,4 +1,4 @@
-"""Robust accuracy of one model, and scorers that let scikit-learn's searches tune for it."""
+"""Robust accuracy of one model, and scorers for scikit-learn's searches."""
 
 from numbers import Real
 
@@ -13,11 +13,10 @@ from skrobust.signals import is_tensor
 
 
 def survivors(model, X, y, attack):
-    """For each image, whether `model` names it rightly, clean and after `attack`.
+    """For each image, whether `model` classifies it correctly, clean and after `attack`.
 
-    An attacker may also leave the image alone, so an image that is wrong without any attack does not survive one.
-    A corruption is no attacker: its images are judged as they are. So are those of an attack with
-    ``perturb_all=True``, which asks for the count of papers that attack wrong images, too.
+    An attacker may leave the image unchanged, so an image that is misclassified without attack does not survive.
+    Corruptions, and attacks with ``perturb_all=True``, are scored on the perturbed images only.
 
     Parameters
     ----------
@@ -39,7 +38,7 @@ def survivors(model, X, y, attack):
 
 
 def predicted_labels(model, X):
-    """What the model that users call answers, as an ndarray; a torch network answers with its largest score."""
+    """Predictions of the model as an ndarray; for a torch network the class of the largest score."""
     if hasattr(model, "predict"):
         return np.asarray(model.predict(X))
     import torch
@@ -48,20 +47,20 @@ def predicted_labels(model, X):
 
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a fitted classifier with predict, or a torch.nn.Module; got {model!r}.")
-    # torch knows no negative strides.
+    # torch does not support negative strides.
     return as_module(model).predict(X if is_tensor(X) else torch.as_tensor(np.ascontiguousarray(X)))
 
 
 def is_adversary(attack):
-    """Whether `attack` works against the classifier, as opposed to a corruption that knows nothing of it."""
+    """Whether `attack` is adversarial, as opposed to a corruption."""
     return getattr(attack, "threat_model", "white box") != "corruption"
 
 
 def robust_accuracy(model, X, y, attack, *, reduce="worst", sample_weight=None):
-    """Share of images that `model` still gets right under attack.
+    """Accuracy of `model` under attack.
 
-    The images are perturbed by the attack and judged by the model's own ``predict``. With several attacks, an image
-    counts only if it survives all of them: the mean over images of the minimum over attacks, not the other way round.
+    Perturbed images are evaluated by the model's own ``predict``. With several attacks, an image counts only if it
+    survives all of them: the mean over images of the minimum over attacks.
 
     Parameters
     ----------
@@ -70,9 +69,9 @@ def robust_accuracy(model, X, y, attack, *, reduce="worst", sample_weight=None):
     y : array-like of shape (n_samples,)
         True labels.
     attack : attack, Corruption, list of them or "corruptions"
-        Anything with ``perturb(model, X, y)``. "corruptions": `corruptions_for` X, every kind that fits its images.
+        Anything with ``perturb(model, X, y)``. "corruptions": every kind that applies to X (`corruptions_for`).
     reduce : {"worst", "mean"}, default="worst"
-        How several attacks combine. "mean" is the mean accuracy over the list, as it is usual for corruptions.
+        How several attacks are combined. "mean" is the mean accuracy over the list, as is usual for corruptions.
     sample_weight : array-like of shape (n_samples,) or None, default=None
         Weight of each image in the mean.
 
@@ -85,7 +84,7 @@ def robust_accuracy(model, X, y, attack, *, reduce="worst", sample_weight=None):
     ValueError
         If the list is empty or `reduce` is unknown.
     TypeError
-        If an entry is no attack.
+        If an entry is not an attack.
 
     Examples
     --------
@@ -108,7 +107,7 @@ def robust_accuracy(model, X, y, attack, *, reduce="worst", sample_weight=None):
 class RobustScorer:
     """A scorer in scikit-learn's sense, ``scorer(estimator, X, y)``; made by `make_robust_scorer`.
 
-    Plain attributes only, so that it travels to joblib's workers.
+    It has plain attributes only, so that joblib can pickle it.
     """
 
     def __init__(self, attacks, reduce="worst", max_samples=None):
@@ -128,12 +127,12 @@ class RobustScorer:
         return robust_accuracy(estimator, X, y, attacks, reduce=self.reduce, sample_weight=sample_weight)
 
     def set_score_request(self, *, sample_weight):
-        """Ask searches and cross-validation for sample weights, with scikit-learn's metadata routing enabled.
+        """Request sample weights from searches and cross-validation, with scikit-learn's metadata routing enabled.
 
         Parameters
         ----------
         sample_weight : bool, None or str
-            True: ask for them. False: do not. None: raise an error where they are passed. A string: their name there.
+            True: request them. False: do not. None: raise an error if they are passed. A string: their name there.
 
         Returns
         -------
@@ -148,7 +147,7 @@ class RobustScorer:
         return self
 
     def get_metadata_routing(self):
-        """What the scorer asks for, in scikit-learn's form.
+        """The metadata requests of the scorer.
 
         Returns
         -------
@@ -175,23 +174,23 @@ def make_robust_scorer(attack, *, reduce="worst", max_samples=None):
     ----------
     attack : attack, Corruption, list of them or "corruptions"
         An image counts if it survives all of them (see `reduce`). Give attacks a `random_state`, so that all
-        candidates of a search meet the same attack. "corruptions": every kind that fits the images that are scored,
-        at severity 3 (`corruptions_for`); best with ``reduce="mean"``.
+        candidates of a search meet the same attack. "corruptions": every kind that applies to the images, at severity
+        3 (`corruptions_for`); best with ``reduce="mean"``.
     reduce : {"worst", "mean"}, default="worst"
-        How several attacks combine.
+        How several attacks are combined.
     max_samples : int or None, default=None
-        Attack at most so many of the images that scikit-learn hands over, spread evenly; None: all of them.
+        Maximum number of images to attack, spread evenly over those passed; None: all of them.
 
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X, y)``, picklable, for ``scoring=``; also as an entry of a dict. It takes sample weights,
-        for which ``scorer.set_score_request(sample_weight=True)`` asks under metadata routing.
+        ``scorer(estimator, X, y)``, picklable, for ``scoring=``; also as an entry of a dict. It accepts sample
+        weights; with metadata routing ``scorer.set_score_request(sample_weight=True)`` requests them.
 
     Raises
     ------
     TypeError, ValueError
-        If `attack` is no attack, the list is empty, or another parameter is out of range.
+        If `attack` is not an attack, the list is empty, or another parameter is out of range.
 
     Examples
     --------
@@ -218,18 +217,17 @@ def make_robust_scorer(attack, *, reduce="worst", max_samples=None):
 
 
 class TradeOff:
-    """Choice of a search's winner by several scores at once, for ``GridSearchCV(..., refit=TradeOff(...))``.
+    """Selection of a search's best candidate by several scores, for ``GridSearchCV(..., refit=TradeOff(...))``.
 
-    Among the candidates that keep every floor of `at_least`, the one with the largest weighted mean of its
-    cross-validated scores wins; the first of equals. If none keeps the floors, the search stops with an error
-    rather than returning a model that breaks them.
+    Selects the candidate with the largest weighted mean of cross-validated scores among those that satisfy all lower
+    bounds of `at_least`; the first one if several tie. If no candidate satisfies them, the search raises an error.
 
     Parameters
     ----------
     weights : dict of str to float
         Weight of each score, by its name in ``scoring``; not negative, not all zero.
     at_least : dict of str to float or None, default=None
-        Smallest mean score that a candidate may have.
+        Lower bounds on mean scores.
 
     Examples
     --------
@@ -247,7 +245,7 @@ class TradeOff:
         self.at_least = at_least
 
     def __call__(self, cv_results):
-        """Index of the winner in ``cv_results_``."""
+        """Index of the selected candidate in ``cv_results_``."""
         weights = self._checked_weights()
         mean = sum(w * self._scores(cv_results, name) for name, w in weights.items()) / sum(weights.values())
         admitted = ~np.isnan(mean)
@@ -255,11 +253,11 @@ class TradeOff:
             admitted &= self._scores(cv_results, name) >= floor
         if not admitted.any():
             raise ValueError(
-                f"No candidate keeps at_least={self.at_least!r}. Best reached: "
+                f"No candidate satisfies at_least={self.at_least!r}. Best values: "
                 + ", ".join(
                     f"{name} {np.nanmax(self._scores(cv_results, name)):.4f}" for name in self.at_least or weights
                 )
-                + ". Lower the floor or widen the grid."
+                + ". Lower the bound or widen the grid."
             )
         return int(np.argmax(np.where(admitted, mean, -np.inf)))
 
@@ -293,7 +291,7 @@ def checked_attacks(attack):
         raise ValueError("attack is an empty list; give at least one attack or Corruption.")
     for one in attacks:
         if isinstance(one, type) or not callable(getattr(one, "perturb", None)):
-            hint = " Make an instance of it, with parentheses." if isinstance(one, type) else ""
+            hint = " Pass an instance, with parentheses." if isinstance(one, type) else ""
             raise TypeError(
                 f"Every attack needs a method perturb(model, X, y), as skrobust.attacks.PGD and "
                 f"skrobust.evaluation.Corruption have; got {one!r}.{hint}"
@@ -302,7 +300,7 @@ def checked_attacks(attack):
 
 
 def all_corruptions(model, X, *, image_shape=None, data_range=(0, 1), random_state=0):
-    """A corruption of every kind that fits the images of `X`; flattened ones are read as galleries read them."""
+    """A corruption of every kind that applies to `X`, with flattened images reshaped as for galleries."""
     if len(np.shape(X)) == 2:
         layout = image_layout(model, np.shape(X)[1:], image_shape)
         image_shape = None if layout is None else (*layout.grid, *[layout.n_channels] * (layout.n_channels > 1))

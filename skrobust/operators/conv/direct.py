@@ -1,6 +1,6 @@
-"""Direct synthesis and analysis of many signals: a slice of the atoms stays in the cache while all positions use it.
+"""Direct synthesis and analysis of many signals: a slice of the atoms stays in the cache and is used at all positions.
 
-Small signals are taken in groups, so that there are positions enough for that.
+Small signals are processed in groups, so that there are enough positions.
 """
 
 import numpy as np
@@ -24,10 +24,10 @@ from .kernels import fold_circle, lay_signal, take_signal
 from .vectors import bits_nonzero, lowest_bit
 
 DEPTH = 128
-"""Values of an atom that are correlated at a time with all positions."""
+"""Values of an atom that are correlated with all positions at a time."""
 
 DENSE = 0.4
-"""Share of coefficients other than zero from which matrix products take less time than a list of them."""
+"""Share of nonzero coefficients above which matrix products are faster than a list of coefficients."""
 
 
 @inlined
@@ -81,7 +81,7 @@ def _store_eight(out, places, o, sums):
 
 @inlined
 def _eight_of(values, p, last):
-    """Entries from `p` on; where there are less than eight, the last again."""
+    """Eight entries from `p` on; the last one repeats if there are fewer."""
     return (
         values[p],
         values[min(p + 1, last)],
@@ -96,7 +96,7 @@ def _eight_of(values, p, last):
 
 @kernel
 def _correlate_slice(buffer, starts, places, n, taps, column, rows, plan, out):
-    """Add to the correlations at `n` positions what some rows of the atoms of one or two vectors contribute."""
+    """Add the contribution of some rows of one or two vectors of atoms to the correlations at `n` positions."""
     width = lanes(buffer)
     two = column + 2 * width <= plan.padded_atoms
     row = plan.kernel_width * plan.channels
@@ -123,7 +123,7 @@ def _correlate_slice(buffer, starts, places, n, taps, column, rows, plan, out):
 
 @kernel
 def _position_starts(group, plan):
-    """Where the atoms at each position of a group of signals begin in its buffer."""
+    """Offsets in the buffer of the atoms at each position of a group of signals."""
     starts = np.empty(group * plan.code_height * plan.code_width, np.int64)
     i = 0
     for g in range(group):
@@ -170,7 +170,7 @@ def analyze_signals(signals, codes, taps, plan, group, next_group):
 
 @kernel
 def _list_nonzeros(codes, begins, atoms, values):
-    """Atoms and values of the coefficients of a signal other than zero, position by position."""
+    """Atoms and values of the nonzero coefficients of a signal, position by position."""
     width = lanes(codes)
     cells = begins.size - 1
     n_atoms = codes.size // cells
@@ -197,7 +197,7 @@ def _list_nonzeros(codes, begins, atoms, values):
 
 @kernel
 def _add_four(buffer, starts, offsets, slab, begins, atoms, values):
-    """Add the listed atoms' four vectors that lie `offsets` behind the starts of their positions."""
+    """Add four vectors of the listed atoms, at `offsets` from the starts of their positions."""
     width = lanes(buffer)
     o0, o1, o2, o3 = offsets
     for p in range(begins.size - 1):
@@ -208,7 +208,7 @@ def _add_four(buffer, starts, offsets, slab, begins, atoms, values):
         a0, a1 = load(buffer, at + o0), load(buffer, at + o1)
         a2, a3 = load(buffer, at + o2), load(buffer, at + o3)
         b0 = b1 = b2 = b3 = broadcast(buffer.dtype.type(0))
-        while j + 1 < end:  # two sums side by side: each addition waits for the one before
+        while j + 1 < end:  # two independent sums, because each addition waits for the previous one
             c, d = load_all(values, j), atoms[j] * 4 * width
             a0, a1 = fma(c, load(slab, d), a0), fma(c, load(slab, d + width), a1)
             a2, a3 = fma(c, load(slab, d + 2 * width), a2), fma(c, load(slab, d + 3 * width), a3)
@@ -228,7 +228,7 @@ def _add_four(buffer, starts, offsets, slab, begins, atoms, values):
 
 @kernel
 def _add_one(buffer, starts, offset, slab, begins, atoms, values):
-    """Add the listed atoms' vector that lies `offset` behind the starts of their positions."""
+    """Add one vector of the listed atoms, at `offset` from the starts of their positions."""
     width = lanes(buffer)
     for p in range(begins.size - 1):
         j, end = begins[p], begins[p + 1]
@@ -269,7 +269,7 @@ def _add_products(buffer, size, starts, offsets, slab, codes, products):
 
 @inlined
 def _offset(v, plan, width):
-    """Where vector `v` of an atom lies behind the start of its position."""
+    """Offset of vector `v` of an atom from the start of its position."""
     return v // plan.row_vectors * plan.pitch + v % plan.row_vectors * width
 
 

@@ -7,7 +7,7 @@ from skrobust.signals import allowed_threads
 
 
 class Spectrum:
-    """The transfer functions of a convolutional dictionary on a grid on which nothing wraps that should not.
+    """The transfer functions of a convolutional dictionary on a grid padded against unwanted wrapping.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def padded_sizes(geometry):
     """Sizes of the transforms."""
     if geometry.wraps:
         return geometry.grid
-    # Positions wrap, but only into pixels that are cropped: the grid and one kernel less a pixel suffice.
+    # Positions wrap only into cropped pixels, so the grid plus one kernel minus one pixel suffices.
     spans = zip(geometry.grid, geometry.kernel_size, geometry.reach, strict=True)
     return tuple(fft.next_fast_len(max(n + k - 1, r - k + 1), real=True) for n, k, r in spans)
 

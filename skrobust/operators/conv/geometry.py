@@ -1,4 +1,4 @@
-"""Where the atoms of a convolutional dictionary lie on the grid of a signal."""
+"""Positions of the atoms of a convolutional dictionary on the grid of a signal."""
 
 import math
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ PADDINGS = ("same", "full", "valid", "circular")
 class ConvolutionGeometry:
     """Positions of atoms along each axis of a grid.
 
-    The atom at position p begins at pixel ``p * stride - offset``. What lies beyond the grid is cut off, or wraps
-    around where `wraps` is true.
+    The atom at position p begins at pixel ``p * stride - offset``. Parts beyond the grid are cut off, or wrap around
+    if `wraps` is true.
 
     Attributes
     ----------
     grid, kernel_size, stride, offset, code_grid : tuple of int
-        One entry an axis.
+        One entry per axis.
     wraps : bool
     """
 
@@ -34,12 +34,12 @@ class ConvolutionGeometry:
 
     @classmethod
     def of(cls, grid, kernel_size, padding="same", stride=1):
-        """Geometry of a padding word.
+        """Geometry of a padding mode.
 
         Raises
         ------
         ValueError
-            If a kernel cannot lie on the grid, naming both.
+            If a kernel is larger than the grid where it must not be.
         """
         grid, kernel = tuple(grid), tuple(kernel_size)
         if padding not in PADDINGS:
@@ -71,12 +71,12 @@ class ConvolutionGeometry:
 
     @property
     def circle(self):
-        """The grid where atoms wrap around it, else None."""
+        """The grid if atoms wrap around, else None."""
         return self.grid if self.wraps else None
 
     @property
     def is_dense(self):
-        """Whether every atom covers the whole grid once: the operator is a matrix product."""
+        """Whether every atom covers the whole grid once, so that the operator is a matrix product."""
         return self.kernel_size == self.grid and self.n_positions == 1 and not any(self.offset)
 
     @property
@@ -86,34 +86,34 @@ class ConvolutionGeometry:
 
 
 def overlap_reach(n_positions, kernel_size, stride, circle=None):
-    """Which atoms along an axis overlap: those of positions at most `near` apart, or at least `far`.
+    """Distances of positions along an axis whose atoms overlap: at most `near`, or at least `far`.
 
     Parameters
     ----------
     n_positions, kernel_size, stride : int
     circle : int or None, default=None
-        Pixels of the circle on which atoms wrap around. None: they do not. Where the stride does not divide it, the
-        last and the first position are closer than a stride.
+        Number of pixels if atoms wrap around, else None. If the stride does not divide it, the last and the first
+        position are closer than a stride.
 
     Returns
     -------
     near, far : int
-        `far` is `n_positions`, which no two positions are apart, where nothing wraps around.
+        `far` is `n_positions` (no such pair) if atoms do not wrap around.
     """
     near = (kernel_size - 1) // stride
     return near, n_positions if circle is None else max((circle - kernel_size) // stride + 1, 0)
 
 
 def stripe_counts(counts, kernel_size, stride, circle=None):
-    """Atoms of each stripe: of all positions whose atoms overlap those at one position.
+    """Number of atoms in each stripe, that is in all positions whose atoms overlap those at one position.
 
     Parameters
     ----------
     counts : ndarray of int of shape ``(n_samples, *code_grid)``
-        Atoms at each position.
+        Number of atoms at each position.
     kernel_size, stride : tuple of int
     circle : tuple of int or None, default=None
-        Pixels along each axis where atoms wrap around. None: they do not.
+        Number of pixels per axis if atoms wrap around, else None.
 
     Returns
     -------
@@ -126,19 +126,19 @@ def stripe_counts(counts, kernel_size, stride, circle=None):
 
 
 def _overlapping_sum(counts, near, far, axis):
-    """Sum over the positions at most `near` or at least `far` apart along an axis; each counts once."""
+    """Sum over positions at most `near` or at least `far` apart along an axis, each counted once."""
     n = counts.shape[axis]
     sums = np.concatenate([np.zeros_like(counts.take([0], axis)), counts.cumsum(axis)], axis)
     places = np.arange(n)
     first, last = np.maximum(places - near, 0), np.minimum(places + near + 1, n)
-    # Beyond the window: positions up to i - far, and from i + far on.
+    # Wrapped part of the window: positions up to i - far, and from i + far on.
     before, after = np.clip(places - far + 1, 0, first), np.clip(places + far, last, n)
     inside = sums.take(last, axis) - sums.take(first, axis)
     return inside + sums.take(before, axis) + sums.take([n], axis) - sums.take(after, axis)
 
 
 def least_over_cover(values, geometry):
-    """For each pixel the least value of the positions whose atoms cover it, and 1 at most.
+    """For each pixel, the smallest value among the positions whose atoms cover it, at most 1.
 
     Parameters
     ----------

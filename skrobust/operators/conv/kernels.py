@@ -9,7 +9,7 @@ from .plan import BLOCK
 
 @kernel
 def lay_signal(signal, buffer, plan):
-    """Copy a flat signal into its buffer; on a circle the margins repeat it."""
+    """Copy a flat signal into its buffer; for circular padding the margins repeat it."""
     row = plan.width * plan.channels
     for r in range(plan.rows):
         y = r - plan.top
@@ -126,7 +126,7 @@ def correlate_row(buffer, row, columns, plan, out):
 
 @inlined
 def row_buffer(plan, like):
-    """Room for the correlations of one row of positions."""
+    """Buffer for the correlations of one row of positions."""
     return aligned_zeros((plan.code_width + BLOCK) * plan.padded_atoms, like)
 
 
@@ -144,7 +144,7 @@ def add_atom(buffer, at, vectors, a, plan, coefficient):
 
 @kernel
 def fold_circle(buffer, plan):
-    """Add what was written behind the end of a circle to its beginning."""
+    """For circular padding, add what was written after the end of the signal to its beginning."""
     row = plan.width * plan.channels
     for r in range(plan.top, plan.rows):
         at = r * plan.pitch + plan.left * plan.channels

@@ -1,24 +1,24 @@
-"""Upper bounds of the largest eigenvalue of a semidefinite matrix: from entries, from stacks, from products."""
+"""Upper bounds on the largest eigenvalue of semidefinite matrices, given by entries, stacks or products."""
 
 import numpy as np
 from scipy import linalg
 from scipy.sparse.linalg import ArpackError, eigsh
 
 SMALL = 256
-"""Matrices up to this size are decomposed; for larger ones an estimate is proved to bound by a Cholesky factor."""
+"""Up to this size matrices are decomposed; for larger ones a Cholesky factor proves a bound."""
 
 SLACK = 1e-3
-"""By this share a proved bound may exceed the eigenvalue."""
+"""Relative excess of a proved bound over the eigenvalue."""
 
 FAILURE = 1e-12
-"""Probability with which the bound from products may fail, over random starts."""
+"""Failure probability of the bound from products, over random starts."""
 
 SQUARINGS = 3
-"""``||G^(2^k)||_F^(1 / 2^k)`` bounds the largest eigenvalues of a stack, to leave most of it undecomposed."""
+"""k of the bound ``||G^(2^k)||_F^(1 / 2^k)``, which avoids decomposing most matrices of a stack."""
 
 
 def of_matrix(gram):
-    """Largest eigenvalue, or up to one in a thousand more, never less."""
+    """Largest eigenvalue, at most 0.1 % too large and never too small."""
     n = len(gram)
     top = float(gram.diagonal().max())
     if n <= SMALL or not 0 < top < np.inf:
@@ -43,7 +43,7 @@ def of_stack(grams):
         return scale
     grams = grams / scale
     bounds, powers = np.zeros(len(grams)), grams
-    for k in range(SQUARINGS + 1):  # bounds are the logarithms of those of each matrix
+    for k in range(SQUARINGS + 1):  # logarithm of the bound of each matrix
         norms = np.linalg.norm(powers, axis=(1, 2))
         norms = np.maximum(norms, np.finfo(float).tiny)
         bounds += np.log(norms) / 2**k
@@ -59,11 +59,11 @@ def of_stack(grams):
 
 
 def of_products(apply, shape, *, n_steps, tol):
-    """A bound from the Lanczos process, which needs products with vectors alone.
+    """A bound by the Lanczos process, which needs only products with vectors.
 
-    The polynomial that the process builds is large wherever an eigenvalue above its own would lie, unless the random
-    start had next to no part along that eigenvector; so the largest eigenvalue is bounded but for a probability of
-    1e-12 ([1]_). More steps bring bound and eigenvalue together.
+    The Lanczos polynomial is large at any eigenvalue above the computed one, unless the random start is almost
+    orthogonal to its eigenvector. The bound therefore fails with probability at most 1e-12 ([1]_). More steps tighten
+    it.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ def of_products(apply, shape, *, n_steps, tol):
         The matrix times an array of shape `shape`.
     shape : tuple of int
     n_steps : int
-        Most products.
+        Maximum number of products.
     tol : float
-        The process ends when the bound exceeds the eigenvalue by this share at most.
+        Relative excess of the bound over the eigenvalue at which to stop.
 
     References
     ----------
@@ -89,12 +89,12 @@ def of_products(apply, shape, *, n_steps, tol):
         image = np.asarray(apply(basis[-1].reshape(shape))).ravel()
         diagonal.append(float(image @ basis[-1]))
         known = np.array(basis)
-        for _ in range(2):  # rounding would bring back directions that are done
+        for _ in range(2):  # reorthogonalise against rounding errors
             image = image - (known @ image) @ known
         length = float(np.linalg.norm(image))
         values = linalg.eigvalsh_tridiagonal(diagonal, off)
         top = max(float(values[-1]), 0.0)
-        if length <= 1e-14 * top:  # all that the start reaches
+        if length <= 1e-14 * top:  # the Krylov space is exhausted
             return min(upper, top * (1 + 1e-12))
         off.append(length)
         upper = min(upper, _root(values, np.log(off).sum() - rarest))
@@ -105,7 +105,7 @@ def of_products(apply, shape, *, n_steps, tol):
 
 
 def _root(values, height):
-    """Where ``sum log(t - values)`` is `height`, beyond the largest value, from above."""
+    """t above the largest value with ``sum log(t - values) = height``, rounded up."""
     low, high = 0.0, float(np.exp(height / len(values)))  # above the largest value
     gaps = values[-1] - values
     for _ in range(60):

@@ -1,4 +1,4 @@
-"""The squared norm of convolutional synthesis: exact where signals or codes are few, else bounded from above."""
+"""The squared norm of convolutional synthesis: exact for small signals or codes, else an upper bound."""
 
 import itertools
 import math
@@ -10,20 +10,20 @@ from .fft import Spectrum
 from .largest_eigenvalue import of_matrix, of_products, of_stack
 
 MOST_ROWS, MOST_ENTRIES, MOST_PRODUCTS = 1200, 1 << 24, 1 << 25
-"""Size of the Gram matrices that are made, entries of the dictionaries, and sums of products into Gram matrices."""
+"""Limits for forming a Gram matrix: its size, the entries of the dictionary, and the number of products."""
 
 SAMPLES = 32
-"""Frequencies an axis for each degree of a polynomial, where that is few; each such axis adds 0.5 % to the bound."""
+"""Frequencies per axis and degree of the polynomial, if these are few; each such axis adds 0.5 % to the bound."""
 
 WIDE = 0.25
-"""Atoms wider than this share of the grid: frequencies alone bound their norm poorly."""
+"""For atoms wider than this share of the grid the bound from frequencies is loose, and Lanczos steps follow."""
 
 N_STEPS, TOL = 40, 0.01
-"""Lanczos steps, each of one synthesis and one analysis, and how near the bound is to the norm when they end."""
+"""Maximum number of Lanczos steps (one synthesis and one analysis each), and relative excess at which they stop."""
 
 
 def squared_norm(components, geometry):
-    """Largest eigenvalue of D D^T, or a bound on it from above.
+    """Largest eigenvalue of D D^T, or an upper bound of it.
 
     Parameters
     ----------
@@ -34,13 +34,13 @@ def squared_norm(components, geometry):
     Returns
     -------
     float
-        Of small problems the eigenvalue, up to one in a thousand. Else the largest over the frequencies of a padded
-        circle, and for atoms that cover much of the grid, where that says little, a bound of the Lanczos process.
+        For small problems the eigenvalue, at most 0.1 % too large. Otherwise the largest over the frequencies of a
+        padded circle, or, for atoms that cover much of the grid, a bound by the Lanczos process.
     """
     top = float(np.abs(components).max())
     if top == 0:
         return 0.0
-    unit = 2.0 ** math.frexp(top)[1]  # squares of squares stay within the floats
+    unit = 2.0 ** math.frexp(top)[1]  # squares of squares do not overflow
     return _squared_norm(components / unit, geometry) * unit * unit
 
 
@@ -58,7 +58,7 @@ def _squared_norm(components, geometry):
 
 
 def _gram(components, geometry):
-    """D D^T or D^T D, whichever is smaller; None where neither is small."""
+    """D D^T or D^T D, whichever is smaller; None if both are too large."""
     n_atoms, n_channels = len(components), components.shape[-1]
     atoms = components.reshape(n_atoms, -1)
     n_values, n_codes = math.prod(geometry.grid) * n_channels, geometry.n_positions * n_atoms
@@ -81,7 +81,7 @@ def _gram(components, geometry):
 
 
 def _supports(geometry, n_channels):
-    """For each position, the values of a signal that an atom covers, and which of the atom's own values lie there."""
+    """For each position, the values of a signal that an atom covers, and the matching values of the atom."""
     axes = []
     for n, k, s, o, p in zip(
         geometry.grid, geometry.kernel_size, geometry.stride, geometry.offset, geometry.code_grid, strict=True
@@ -100,7 +100,7 @@ def _supports(geometry, n_channels):
 
 
 def _flat(places, sizes, n_channels):
-    """Flat indices of a product of places along the axes, for all channels."""
+    """Flat indices of a product of positions along the axes, for all channels."""
     index = np.zeros(1, dtype=np.intp)
     for along, size in zip([*places, np.arange(n_channels)], [*sizes, n_channels], strict=True):
         index = (index[:, None] * size + along).ravel()
@@ -113,14 +113,14 @@ def _over_frequencies(components, geometry):
     Exact for a circular operator whose stride divides the grid. Otherwise it is that of the circular operator on the
     padded grid, of which the operator is a restriction: an upper bound, tight for signals larger than the atoms.
 
-    With a stride, s frequencies an axis share one code frequency; their transfer functions are stacked. The eigenvalues
-    are trigonometric polynomials of code frequencies, whose degree is the number of strides that an atom spans: where
-    m of them an axis say what many would, at degree d, these m are taken, and the bound is divided by cos(pi d / m)
-    (H. Ehlich, K. Zeller, "Schwankung von Polynomen zwischen Gitterpunkten", Math. Z. 1964).
+    With stride s, s frequencies per axis share one code frequency; their transfer functions are stacked. The
+    eigenvalues are trigonometric polynomials of the code frequency, of degree d, the number of strides that an atom
+    spans. It suffices to evaluate m frequencies per axis and divide the bound by cos(pi d / m) (H. Ehlich, K. Zeller,
+    "Schwankung von Polynomen zwischen Gitterpunkten", Math. Z. 1964).
     """
     sizes, strides, between = [], [], 1.0
     for n, k, r, s in zip(geometry.grid, geometry.kernel_size, geometry.reach, geometry.stride, strict=True):
-        if geometry.wraps:  # a stride that does not divide the circle has no frequencies: bounded by stride 1
+        if geometry.wraps:  # a stride that does not divide the circle: use the bound of stride 1
             strides.append(s if n % s == 0 else 1)
             sizes.append(n)
         else:
@@ -140,10 +140,10 @@ def _over_frequencies(components, geometry):
 
 
 def _channel_grams(components, sizes):
-    """``D(w) D(w)^H`` of half the frequencies, from the correlations of channels: fewer transforms than atoms need."""
+    """``D(w) D(w)^H`` of half the frequencies, from correlations of channels, with fewer transforms than by atoms."""
     kernel, n_channels = components.shape[1:-1], components.shape[-1]
     axes = tuple(range(1, 1 + len(kernel)))
-    reach = [min(2 * k - 1, n) for k, n in zip(kernel, sizes, strict=True)]  # lags wrap around alike on short circles
+    reach = [min(2 * k - 1, n) for k, n in zip(kernel, sizes, strict=True)]  # on short circles lags wrap around as well
     small = fft.fftn(components, s=reach, axes=axes)
     small = np.moveaxis(small, 0, -1).reshape(-1, n_channels, len(components))
     lags = small @ small.conj().swapaxes(-1, -2)
@@ -156,10 +156,10 @@ def _channel_grams(components, sizes):
 
 
 def _stacked_grams(components, sizes, strides):
-    """Gram matrices of the transfer functions of half the base frequencies, on the smaller of their two sides."""
+    """Gram matrices of the transfer functions of half the base frequencies, over the smaller dimension."""
     axes = tuple(range(1, 1 + len(sizes)))
     bases = [size // s for size, s in zip(sizes, strides, strict=True)]
-    half = bases[-1] // 2 + 1  # the others are conjugates of these
+    half = bases[-1] // 2 + 1  # the other half are their conjugates
     transfer = fft.fftn(components, s=sizes, axes=axes)
     aliases = []
     for turn in itertools.product(*(range(s) for s in strides)):

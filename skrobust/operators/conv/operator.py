@@ -1,4 +1,4 @@
-"""`ConvolutionalOperator`: signals from sparse maps by convolution with a few small atoms, and the adjoint."""
+"""`ConvolutionalOperator`: convolution of sparse maps with small atoms, and its adjoint."""
 
 import math
 
@@ -12,12 +12,11 @@ from skrobust.signals.tensors import kept_tensor
 from .geometry import ConvolutionGeometry
 
 AT_A_TIME = 16
-"""Atoms that direct convolution takes together; as many products are made where there are fewer."""
+"""Atoms that direct convolution processes together; fewer atoms cost as much."""
 
 TRANSFORM_COST, PRODUCT_COST = 15, 32
-"""Products of direct convolution in the time of one value of a transform, but for its logarithm, and of one product of
-transforms. Of 108 operators, benchmarks/bench_large_atoms.py has none whose evaluation by this rule takes more than 1.5
-times as long as the other."""
+"""Costs in products of direct convolution: of one value of a transform (times its logarithm), and of one product of
+transforms. Fitted with benchmarks/bench_large_atoms.py: worst-case slowdown below 1.5x over 108 operators."""
 
 
 class ConvolutionalOperator(Operator):
@@ -27,8 +26,8 @@ class ConvolutionalOperator(Operator):
 
         x[i] = sum_k sum_p D_k[i - (p * stride - offset)] z_k[p]
 
-    The analysis is its adjoint, the correlation of the signal with each shifted atom. So no atom is ever flipped: an
-    atom appears in the signal as it is stored.
+    The analysis is its adjoint, the correlation of the signal with each shifted atom. Atoms are never flipped: they
+    appear in the signal as stored.
 
     Parameters
     ----------
@@ -37,31 +36,29 @@ class ConvolutionalOperator(Operator):
     signal_shape : tuple of int
         ``(length, n_channels)`` or ``(height, width, n_channels)``.
     padding : {"same", "full", "valid", "circular"}, default="same"
-        "same": a position for each pixel, offset ``(k - 1) // 2``, so that atoms are centred (for even sizes as in
-        torch); what lies beyond the edge is cut off. "full": every overlap with the signal, offset ``k - 1``.
-        "valid": only atoms that lie inside. "circular": offset 0, atoms wrap around.
+        "same": one position per pixel, offset ``(k - 1) // 2``, so that atoms are centred (even sizes as in torch);
+        parts beyond the edge are cut off. "full": every overlap with the signal, offset ``k - 1``.
+        "valid": only atoms inside the signal. "circular": offset 0, atoms wrap around.
     stride : int or tuple of int, default=1
         Pixels between positions.
     evaluation : {"auto", "spatial", "fft"}, default="auto"
-        Direct convolution, or fast Fourier transforms; "auto" compares their costs, and takes transforms for large
-        atoms.
+        Direct convolution or fast Fourier transforms; "auto" takes the cheaper one, transforms for large atoms.
 
     Attributes
     ----------
     code_shape : tuple of int
         ``(*positions, n_components)``.
     lipschitz : float
-        Squared norm of the synthesis, or a bound on it from above. Exact for "circular" where the stride divides the
-        sizes: the largest eigenvalue over frequencies of D(w) D(w)^H, with the aliases of a stride stacked. Where
-        signals or codes have up to 1200 values, or every atom covers the whole signal, the eigenvalue or up to one in a
-        thousand more. Else that of a padded circle, which bounds it from above and is near for atoms that are small
-        beside the grid; for larger ones improved by up to 40 Lanczos steps, whose bound holds but for a probability of
-        1e-12.
+        Squared norm of the synthesis, or an upper bound of it. Exact for "circular" if the stride divides the sizes:
+        the largest eigenvalue over frequencies of D(w) D(w)^H, with the aliases of a stride stacked. At most 0.1 % too
+        large if signals or codes have up to 1200 values, or every atom covers the whole signal. Otherwise that of a
+        padded circle, an upper bound that is tight for atoms small compared with the grid. For larger atoms up to 40
+        Lanczos steps tighten it; this bound fails with probability at most 1e-12.
 
     Raises
     ------
     ValueError
-        If atoms, signals, padding and stride do not fit together.
+        If atoms, signals, padding and stride are incompatible.
 
     Examples
     --------
@@ -117,7 +114,7 @@ class ConvolutionalOperator(Operator):
 
     @property
     def lipschitz(self):
-        """Squared norm of the synthesis, or a bound on it from above."""
+        """Squared norm of the synthesis, or an upper bound of it."""
         if "lipschitz" not in self._tables:
             from .norm import squared_norm
 
@@ -130,7 +127,7 @@ class ConvolutionalOperator(Operator):
 
     @property
     def uses_fft(self):
-        """Whether arrays are transformed rather than convolved directly."""
+        """Whether arrays are convolved by Fourier transforms."""
         if self.evaluation == "auto":
             from .fft import padded_sizes
 
@@ -149,7 +146,7 @@ class ConvolutionalOperator(Operator):
         ----------
         codes : ndarray or Tensor of shape ``(n_samples, *code_shape)``
         n_jobs : int or None, default=None
-            Threads.
+            Number of threads.
 
         Returns
         -------
@@ -182,7 +179,7 @@ class ConvolutionalOperator(Operator):
         ----------
         X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
         n_jobs : int or None, default=None
-            Threads.
+            Number of threads.
 
         Returns
         -------
@@ -208,7 +205,7 @@ class ConvolutionalOperator(Operator):
         return codes
 
     def products(self, codes):
-        """Multiply-adds of all coefficients of an array of codes with the values of their atoms."""
+        """Number of multiply-adds of all coefficients of an array of codes with the values of their atoms."""
         return codes.size * math.prod(self.components.shape[1:])
 
     def on_tensors(self, like):
@@ -217,7 +214,7 @@ class ConvolutionalOperator(Operator):
         Returns
         -------
         TorchConvolution
-            With the same `synthesize` and `analyze`; differentiable in its atoms where they are a tensor.
+            With the same `synthesize` and `analyze`; differentiable in its atoms if they are a tensor.
         """
         from .torch import TorchConvolution
 
@@ -237,7 +234,7 @@ class ConvolutionalOperator(Operator):
         )
 
     def descent_tables(self, weights, dtype):
-        """What coordinate descent needs: plan, atoms in their forms with their squared norms, weights and inverses."""
+        """Inputs of coordinate descent: plan, atoms in both layouts, squared norms, weights and inverse weights."""
         plan, vectors, columns = self._layout(dtype)
         norms = np.zeros(plan.padded_atoms, dtype=dtype)
         atoms = self._as_array(np.float64).reshape(plan.atoms, -1)
@@ -266,7 +263,7 @@ class ConvolutionalOperator(Operator):
         return self._tables[key]
 
     def _layout(self, dtype):
-        """Plan of the kernels, and the atoms in their two forms."""
+        """Plan of the kernels, and the atoms in both memory layouts."""
         key = "layout", np.dtype(dtype)
         if key not in self._tables:
             from .plan import atom_columns, atom_vectors, make_plan
@@ -277,7 +274,7 @@ class ConvolutionalOperator(Operator):
         return self._tables[key]
 
     def _evaluation(self, dtype):
-        """Plan of `analyze` and `synthesize`, signals at a time, and the atoms in their two forms."""
+        """Plan of `analyze` and `synthesize`, signals per group, and the atoms in both memory layouts."""
         key = "evaluation", np.dtype(dtype)
         if key not in self._tables:
             from .plan import atom_slabs, atom_taps, make_plan, signals_at_a_time
@@ -290,7 +287,7 @@ class ConvolutionalOperator(Operator):
 
 
 def flat_rows(values):
-    """A row for each sample, as the kernels take them: contiguous, and writable, for they are compiled for that."""
+    """One row per sample, contiguous and writable, as the kernels are compiled for."""
     rows = np.ascontiguousarray(values).reshape(len(values), -1)
     return rows if rows.flags.writeable else rows.copy()
 

@@ -1,9 +1,9 @@
-"""How one signal and the atoms of a convolutional dictionary lie in the buffers of the kernels.
+"""Memory layout of a signal and of the atoms of a convolutional dictionary in the buffers of the kernels.
 
-A signal lies in a flat buffer with margins, its channels interleaved, so that one row of an atom meets consecutive
-values, and an atom is a handful of vectors. A second buffer of the same shape holds the weight of each value: 1 where
-it counts, 0 in the margins and where it is masked; the buffers of residuals are 0 there. On a circle, the margins
-behind the signal repeat its beginning; what is written into them is written at its beginning, too.
+A signal is stored in a flat buffer with margins and interleaved channels, so that one row of an atom covers consecutive
+values, and an atom is a few vectors. A mask buffer of the same shape is 1 at known values and 0 in the margins and at
+masked values; residual buffers are 0 there. For circular padding, the margins after the signal repeat its beginning;
+values written into them are also written at the beginning.
 """
 
 import math
@@ -16,10 +16,10 @@ from skrobust.kernels.vectors import VectorType
 from .vectors import shape_number
 
 BLOCK = 8
-"""Positions that are correlated at a time."""
+"""Number of positions correlated at a time."""
 
 POSITIONS, CACHED_BYTES = 256, 1 << 19
-"""Positions over which a slice of the atoms is used while it is cached, and what their signals may take."""
+"""Minimum number of positions that use a cached slice of the atoms, and maximum bytes of their signals."""
 
 Plan = namedtuple(
     "Plan",
@@ -35,7 +35,7 @@ Plan = namedtuple(
         "left",
         "code_height",
         "code_width",
-        "first_row",  # of the buffer where the atom at position 0 begins
+        "first_row",  # offset in the buffer of the atom at position 0
         "first_column",
         "rows",
         "pitch",  # values from row to row of the buffer
@@ -43,8 +43,8 @@ Plan = namedtuple(
         "atoms",
         "padded_atoms",  # a multiple of the lanes
         "row_vectors",  # vectors of one row of an atom
-        "shape",  # number of the code without loops for atoms of this shape, or 0
-        "apart",  # positions from one visit to the next
+        "shape",  # index of the unrolled code for atoms of this shape, or 0
+        "apart",  # positions between consecutive visits
     ],
 )
 
@@ -71,7 +71,7 @@ def make_plan(geometry, n_components, n_channels, dtype, *, blocks=True):
     overrun = blocks * BLOCK * stride[1] * n_channels + row_vectors * lanes
     pitch = -(-(columns * n_channels + overrun) // lanes) * lanes
     if pitch * np.dtype(dtype).itemsize % 1024 == 0:
-        pitch += lanes  # rows a power of two apart would share their cache lines
+        pitch += lanes  # rows a power of two apart would share cache lines
     return Plan(
         height,
         width,
@@ -96,9 +96,9 @@ def make_plan(geometry, n_components, n_channels, dtype, *, blocks=True):
 
 
 def _positions_apart(code, footprint, stride):
-    """Positions from visit to visit such that many visits pass before one meets what another has written.
+    """Distance between consecutive visits such that a visit rarely reads what a recent one has written.
 
-    What is written reaches memory some visits later; to be read before that, it must lie at the same addresses.
+    A recent write can only be forwarded to a read of the same addresses; other reads wait for memory.
     """
     rows, columns = (math.ceil(size / step) for size, step in zip(footprint, stride, strict=True))
     if columns >= code[1]:
@@ -115,12 +115,12 @@ def lanes_of(dtype):
 
 
 def _two(sizes, first=1):
-    """Sizes along two axes; a signal of one axis is a single row."""
+    """Sizes along two axes; a 1-D signal is a single row."""
     return tuple(sizes) if len(sizes) == 2 else (first, *sizes)
 
 
 def atom_vectors(components, plan, dtype):
-    """Atoms as vectors: (padded_atoms, kernel_height * row_vectors * lanes), zeros behind each row."""
+    """Atoms as vectors: (padded_atoms, kernel_height * row_vectors * lanes), each row padded with zeros."""
     lanes = lanes_of(dtype)
     rows = np.zeros((plan.padded_atoms, plan.kernel_height, plan.row_vectors * lanes), dtype=dtype)
     rows[: plan.atoms, :, : plan.kernel_width * plan.channels] = components.reshape(
@@ -144,7 +144,7 @@ def atom_taps(components, plan, dtype):
 
 
 def atom_slabs(components, plan, dtype):
-    """Atoms four vectors at a time, all atoms' first four, then all atoms' next; what is left vector by vector."""
+    """Atoms four vectors at a time: the first four of all atoms, then the next four; the remainder vector by vector."""
     lanes = lanes_of(dtype)
     vectors = atom_vectors(components, plan, dtype).reshape(plan.padded_atoms, -1, lanes)
     behind = vectors.shape[1] // 4 * 4
@@ -153,6 +153,6 @@ def atom_slabs(components, plan, dtype):
 
 
 def signals_at_a_time(plan, dtype):
-    """Signals that are evaluated together: positions enough for each slice of the atoms, within the cache."""
+    """Number of signals evaluated together: enough positions for each slice of the atoms, within the cache."""
     wanted = -(-POSITIONS // (plan.code_height * plan.code_width))
     return max(1, min(wanted, CACHED_BYTES // (plan.rows * plan.pitch * np.dtype(dtype).itemsize)))

@@ -1,6 +1,4 @@
-"""Vector functions that only the convolutional kernels need: thresholds that differ by lane, as bits, and atoms that
-are read once, whatever is done with them.
-"""
+"""Vector functions of the convolutional kernels: thresholds per lane as bits, and visits that load an atom once."""
 
 from llvmlite import ir
 from numba import types
@@ -23,14 +21,14 @@ SHAPES = (
     *((1, row_vectors) for row_vectors in range(2, 9)),
     *((rows, 2) for rows in range(2, 9)),
 )
-"""Rows of an atom, and vectors of a row, for which there is code without loops, the atom in registers."""
+"""Largest numbers of rows of an atom, and of vectors of a row, with unrolled code that keeps the atom in registers."""
 
 _I64 = ir.IntType(64)
 
 
 @intrinsic
 def bits_above(typingctx, value, limits):
-    """Integer whose bit i tells whether lane i of `value` is greater than lane i of `limits`."""
+    """Integer whose bit i is set if lane i of `value` is greater than lane i of `limits`."""
 
     def codegen(context, builder, signature, args):
         mask = builder.fcmp_ordered(">", args[0], args[1])
@@ -41,7 +39,7 @@ def bits_above(typingctx, value, limits):
 
 @intrinsic
 def bits_nonzero(typingctx, value):
-    """Integer whose bit i tells whether lane i differs from zero."""
+    """Integer whose bit i is set if lane i is nonzero."""
 
     def codegen(context, builder, signature, args):
         mask = builder.fcmp_unordered("!=", args[0], ir.Constant(args[0].type, None))
@@ -52,7 +50,7 @@ def bits_nonzero(typingctx, value):
 
 @intrinsic
 def lowest_bit(typingctx, bits):
-    """Index of the lowest bit of an integer that is not zero."""
+    """Index of the lowest set bit of a nonzero integer."""
 
     def codegen(context, builder, signature, args):
         not_zero = ir.Constant(ir.IntType(1), 1)
@@ -63,7 +61,7 @@ def lowest_bit(typingctx, bits):
 
 @intrinsic
 def arrive(typingctx, gate):
-    """Return ``gate[0]`` of an int64 array and raise it by one; all writes before are seen by whoever sees that."""
+    """Return ``gate[0]`` of an int64 array and increment it atomically, with release semantics for earlier writes."""
 
     def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -74,7 +72,7 @@ def arrive(typingctx, gate):
 
 @intrinsic
 def arrivals(typingctx, gate):
-    """``gate[0]`` as other threads have left it."""
+    """Atomic load of ``gate[0]``."""
 
     def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -84,7 +82,7 @@ def arrivals(typingctx, gate):
 
 
 def shape_number(rows, row_vectors):
-    """Number of an atom's shape, from 1 on; 0 where there is no code for it alone."""
+    """Index of an atom's shape, from 1 on; 0 if it has no unrolled code."""
     return SHAPES.index((rows, row_vectors)) + 1 if (rows, row_vectors) in SHAPES else 0
 
 
@@ -103,7 +101,7 @@ class _Atom:
             self.counts = emit_address(context, builder, types_of[5], counts, at, scalar)
 
     def read(self, shape):
-        """Load both; the places of the buffer are kept."""
+        """Load both; the pointers into the buffer are kept."""
         rows, row_vectors = shape
         lanes = self.vector.lanes
         self.steps = []
@@ -123,7 +121,7 @@ class _Atom:
 
     def inner(self):
         """Inner product of the two."""
-        sums = []  # two chains
+        sums = []  # two independent sums
         for v, (below, own) in enumerate(zip(self.values, self.atom, strict=True)):
             if v < 2:
                 sums.append(self.builder.fmul(below, own))
@@ -137,7 +135,7 @@ class _Atom:
         return result
 
     def add(self, coefficient):
-        """Add a multiple of the atom, or of what counts of it, to the buffer."""
+        """Add a multiple of the atom, or of its unmasked part, to the buffer."""
         factor = emit_splat(self.builder, self.vector, coefficient)
         for step, place, below, own in zip(self.steps, self.places, self.values, self.atom, strict=True):
             if self.counts is not None:
@@ -147,7 +145,7 @@ class _Atom:
 
 
 def _for_shape(builder, number, emit, result):
-    """Code for each shape, of which one is run; what that returns."""
+    """Switch over the code of each shape; returns the value of the selected one."""
     done = builder.append_basic_block("done")
     blocks = [builder.append_basic_block(f"shape.{rows}.{row}") for rows, row in SHAPES]
     switch = builder.switch(number, blocks[0])
@@ -169,9 +167,9 @@ def _for_shape(builder, number, emit, result):
 
 @intrinsic
 def inner_product(typingctx, buffer, at, pitch, vectors, a, number):
-    """Inner product of the atom at `a` of `vectors` with a buffer from `at` on, whose rows lie `pitch` apart.
+    """Inner product of the atom at `a` of `vectors` with a buffer from `at` on, whose rows are `pitch` apart.
 
-    The shape of the atom is that of the `number`, which is not 0.
+    `number` is the index of the atom's shape, not 0.
     """
 
     def codegen(context, builder, signature, args):
@@ -189,7 +187,7 @@ def inner_product(typingctx, buffer, at, pitch, vectors, a, number):
 
 @intrinsic
 def add_multiple(typingctx, buffer, at, pitch, vectors, a, counts, number, coefficient):
-    """Add a multiple of an atom to a buffer; where `counts` is not None, of the atom times that."""
+    """Add a multiple of an atom to a buffer, multiplied by the mask `counts` if that is not None."""
 
     def codegen(context, builder, signature, args):
         atom = _Atom(context, builder, signature.args, *args[:6])
@@ -207,16 +205,16 @@ def add_multiple(typingctx, buffer, at, pitch, vectors, a, counts, number, coeff
 
 @intrinsic
 def minimise_over(typingctx, residual, at, pitch, vectors, a, counts, number, old, square, inverse, low, high):
-    """Minimise over the coefficient of an atom, whose value is `old`; return its value then.
+    """Minimise over the coefficient of an atom, whose value is `old`; return the new value.
 
-    What the residual gains is written whether the value changes or not: no branch waits for the inner product.
+    The residual is always written, even if the value does not change, so that no branch waits for the inner product.
 
     Parameters
     ----------
     square, inverse : scalar
-        Squared norm of what counts of the atom, and the inverse of that.
+        Squared norm of the unmasked part of the atom, and its inverse.
     low, high : scalar
-        Inner products between which the coefficient is zero.
+        The coefficient is zero if the inner product lies between them.
     """
 
     def codegen(context, builder, signature, args):

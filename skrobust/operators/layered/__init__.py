@@ -1,1 +1,1 @@
-"""Dictionaries of dictionaries as one linear operator."""
+"""Multi-layer dictionaries as one linear operator."""

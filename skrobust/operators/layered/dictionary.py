@@ -1,4 +1,4 @@
-"""`LayeredDictionary`: dictionaries of dictionaries, with skip connections, as one structured linear map."""
+"""`LayeredDictionary`: a chain of dictionaries with skip connections as one structured linear map."""
 
 import copy
 import math
@@ -13,31 +13,31 @@ from .kernels import half_squares_and_penalties
 from .skips import SkipConnection
 
 LANCZOS_STEPS, LANCZOS_TOL = 300, 1e-3
-"""Most Lanczos steps for the norm of the structured dictionary, and the relative excess at which they end."""
+"""Maximum number of Lanczos steps for the norm of the structured dictionary, and relative excess at which they stop."""
 
 
 class LayeredDictionary:
     """A chain of convolutional dictionaries: the codes of a layer are the signals of the next.
 
-    With w_0 = x and layers j = 1, ..., l, each layer's synthesis ``B_j w_j`` is to match its target ::
+    With w_0 = x and layers j = 1, ..., l, each layer's synthesis ``B_j w_j`` approximates its target ::
 
         t_j = w_{j-1} + sum_{k < j-1} C_jk w_k ,
 
     where the C_jk are skip connections. All layers together are one sparse coding problem with the structured
     dictionary of [1]_ (eq. 16 there, whose B_jk^T is C_jk here): its block row j is ``B_j`` on the diagonal and
-    ``-C_jk`` (``-I`` for k = j - 1) left of it, and its signal is (x, C_20 x, ..., C_l0 x): zero beyond x where no
-    connection begins at the data.
+    ``-C_jk`` (``-I`` for k = j - 1) left of it, and its signal is (x, C_20 x, ..., C_l0 x), which is zero after
+    x if no connection begins at the data.
 
     Parameters
     ----------
     operators : sequence of ConvolutionalOperator
-        The first one's signals are the data; each other one's signals have the code shape of the one before.
+        The signals of the first are the data; those of the others have the code shape of the previous one.
     skip : {None, "residual", "dense"} or dict, default=None
-        "residual": ``C_jk = I`` from the input of each unit of two layers to its second: (2, 0), (4, 2), (6, 4), ...,
-        as in the appendix of [1]_; the input of the first unit is the data, w_0 = x. "dense": from the codes of all
-        earlier layers to each. Where shapes differ, the grid is subsampled and channels are cut or filled with zeros.
-        A dict gives the matrices of single connections, ``{(j, k): (n_channels_to, n_channels_from)}`` with layers
-        counted from 1 and the data as 0, or None for identity.
+        "residual": ``C_jk = I`` from the input of each two-layer unit to its second layer: (2, 0), (4, 2), (6, 4),
+        ..., as in the appendix of [1]_; the input of the first unit is the data, w_0 = x. "dense": from the codes of
+        all earlier layers to each layer. If shapes differ, the grid is subsampled and channels are cut or padded with
+        zeros. A dict gives the matrices of single connections, ``{(j, k): matrix}`` of shape
+        (n_channels_to, n_channels_from) or None for the identity, with layers counted from 1 and the data as 0.
 
     Attributes
     ----------
@@ -46,12 +46,12 @@ class LayeredDictionary:
     skips : dict
         `SkipConnection` of (j, k) between codes, layers counted from 0.
     inputs : dict
-        `SkipConnection` of j, the layers that read the data besides the codes below them.
+        `SkipConnection` of j, for layers that also read the data.
 
     Raises
     ------
     ValueError
-        If shapes or connections do not fit.
+        If shapes or connections are incompatible.
 
     References
     ----------
@@ -123,11 +123,11 @@ class LayeredDictionary:
                     )
         else:
             raise ValueError(f"skip must be None, 'residual', 'dense' or a dict of connections, got {skip!r}.")
-        # A connection ends at the target of layer j, which has the shape of the codes of layer j - 1.
+        # The target of layer j has the shape of the codes of layer j - 1.
         return {(j - 1, k - 1): SkipConnection(shapes[k], shapes[j - 1], matrix) for (j, k), matrix in pairs.items()}
 
     def target(self, j, X, codes):
-        """What layer j (counted from 0) is to match: the codes below it, and what skip connections bring."""
+        """Target of layer j (counted from 0): the codes below it plus those of skip connections."""
         if j == 0:
             return X
         total = codes[j - 1]
@@ -139,12 +139,12 @@ class LayeredDictionary:
         return total
 
     def along_data(self, X, residuals):
-        """Inner product of the structured problem's signal, X and what connections bring of it, with residuals."""
+        """Inner product of the structured problem's signal (X and its skip connections) with residuals."""
         rest = sum(sample_sums(residuals[j] * connection.apply(X)) for j, connection in self.inputs.items())
         return sample_sums(residuals[0] * X) + rest
 
     def feedback(self, j, residuals):
-        """Derivative of half the squared residuals of the later layers by the codes of layer j.
+        """Derivative of half the squared residuals of the later layers with respect to the codes of layer j.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class LayeredDictionary:
         return total
 
     def block_lipschitz(self, j):
-        """Squared norm of block column j of the structured dictionary, or a bound on it from above.
+        """Squared norm of block column j of the structured dictionary, or an upper bound of it.
 
         ``||B_j||^2 + 1 + sum_m ||C_mj||^2``, without the 1 for the last layer.
         """
@@ -187,11 +187,11 @@ class LayeredDictionary:
     def synthesize(self, codes, *, n_jobs=None):
         """Signals of the codes of the last layer, through all dictionaries below it.
 
-        With skip connections the codes of the layers in between are needed for what the connections brought.
+        With skip connections the codes of the layers in between are needed as well.
 
         Parameters
         ----------
-        codes : ndarray or Tensor of shape ``(n_samples, *code_shapes[-1])``, or list of one such a layer
+        codes : ndarray or Tensor of shape ``(n_samples, *code_shapes[-1])``, or list with one per layer
 
         Returns
         -------
@@ -222,7 +222,7 @@ class LayeredDictionary:
 
     @property
     def lipschitz(self):
-        """Squared norm of the structured dictionary, or up to about one in a thousand more, by Lanczos steps."""
+        """Squared norm of the structured dictionary by Lanczos steps, at most about 0.1 % too large."""
         if "whole" not in self._known:
             fixed = LayeredDictionary([_on_arrays(operator) for operator in self.operators])
             fixed.skips = {pair: skip.on_arrays() for pair, skip in self.skips.items()}
@@ -238,7 +238,7 @@ class LayeredDictionary:
         return self._known["whole"]
 
     def to_dense(self):
-        """The structured dictionary as a matrix: codes of all layers, side by side, to all layers' signals.
+        """The structured dictionary as a matrix that maps concatenated codes to concatenated signals of all layers.
 
         Returns
         -------
@@ -252,7 +252,7 @@ class LayeredDictionary:
         return -np.concatenate([r.reshape(len(r), -1) for r in residuals], axis=1).T
 
     def on_tensors(self, like):
-        """The dictionary on tensors of the dtype and on the device of `like`; it knows residuals and correlations."""
+        """The dictionary on tensors of the dtype and on the device of `like`, with residuals and correlations."""
         layers = copy.copy(self)
         layers.operators = [operator.on_tensors(like) for operator in self.operators]
         return layers

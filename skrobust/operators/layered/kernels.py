@@ -1,4 +1,4 @@
-"""What layered pursuits do to arrays between two convolutions, in one pass each."""
+"""Elementwise operations of layered pursuits on arrays, one pass each."""
 
 import numpy as np
 
@@ -8,11 +8,11 @@ from skrobust.operators.conv.operator import flat_rows
 from skrobust.signals import kernel_threads
 
 _COST = 4
-"""Multiply-adds that an element of the arrays is worth: its memory counts for more than its arithmetic."""
+"""Cost of an array element in multiply-adds; memory access dominates its arithmetic."""
 
 
 def shrink_and_carry(point, before, slopes, step, thresholds, momentum, positive, n_jobs=None):
-    """Codes ``S(point + step slopes, thresholds)``, and ``codes + momentum (codes - before)``.
+    """Codes ``S(point + step slopes, thresholds)``, and their extrapolation ``codes + momentum (codes - before)``.
 
     Parameters
     ----------

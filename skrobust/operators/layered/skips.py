@@ -8,9 +8,9 @@ from skrobust.signals import is_tensor
 class SkipConnection:
     """The linear map by which the codes of a layer enter the target of a later one.
 
-    Position i of an axis with n places takes what lies at ``floor(i * m / n)`` of the m places that the source has
-    (zero where the source is smaller); channels are mixed by a matrix, or carried over as they are, cut or filled with
-    zeros. Without a matrix it is a partial identity: of norm 1, as the parameter-free shortcuts of residual networks.
+    Position i of an axis with n positions reads position ``floor(i * m / n)`` of the m positions of the source (zero if
+    the source is smaller). Channels are mixed by a matrix, or copied, cut or padded with zeros. Without a matrix it is
+    a partial identity of norm 1, like the parameter-free shortcuts of residual networks.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class SkipConnection:
     Raises
     ------
     ValueError
-        If the matrix does not fit.
+        If the matrix has the wrong shape.
     """
 
     def __init__(self, source_shape, target_shape, matrix=None):
@@ -86,7 +86,7 @@ class SkipConnection:
 
 
 def _resized(values, n_channels):
-    """The first channels, or all and zeros behind them."""
+    """The first channels, or all of them padded with zeros."""
     if values.shape[-1] >= n_channels:
         return values[..., :n_channels]
     whole = _zeros(values, (*values.shape[:-1], n_channels))

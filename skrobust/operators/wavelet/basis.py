@@ -13,17 +13,17 @@ from skrobust.signals.tensors import kept_tensor
 from .plan import exact_levels, most_levels, plan_wavelet
 
 _BLOCK_BYTES = 1 << 16
-"""Pixels that a thread takes at a time, at most."""
+"""Maximum number of pixels that a thread processes at a time."""
 
 _BLOCKS = 4
-"""Blocks that each thread takes at least, where there are so many images: they share the work evenly."""
+"""Minimum number of blocks per thread, if there are enough images, to balance the work."""
 
 
 class WaveletBasis:
     """The periodized orthogonal wavelet basis of signals on a grid.
 
-    The transform is PyWavelets' ``mode="periodization"``: orthonormal where every size halves exactly. An odd size is
-    extended by its last sample and cropped back, and then is not.
+    The transform is PyWavelets' ``mode="periodization"``, orthonormal if every size halves exactly. An odd size is
+    extended by its last sample and cropped back; the transform is then not orthonormal.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ class WaveletBasis:
     grid : tuple of int
         ``(length,)`` or ``(height, width)``.
     level : int or None, default=None
-        Levels; reduced to as many as the smallest axis has. None: the deepest at which every size is halved exactly,
-        at least 1.
+        Number of levels, reduced to what the smallest axis allows. None: the largest number at which every size halves
+        exactly, at least 1.
 
     Attributes
     ----------
@@ -77,12 +77,12 @@ class WaveletBasis:
 
     @property
     def size(self):
-        """Places of one channel's coefficients."""
+        """Number of entries in the coefficients of one channel."""
         return math.prod(self.shape)
 
     @property
     def n_coefficients(self):
-        """Coefficients of one channel that are not always zero: `size` less the gaps between bands of odd sizes."""
+        """Coefficients of one channel that are not always zero: `size` minus the gaps between bands of odd sizes."""
         return self.plan.n_coefficients
 
     def analyze(self, X, ks=None, *, n_jobs=None):
@@ -92,10 +92,10 @@ class WaveletBasis:
         ----------
         X : array-like or Tensor of shape ``(n_samples, *grid, n_channels)``
         ks : int, sequence of int or None, default=None
-            Coefficients to keep of each channel, one number for all or one a channel; the others are zero. Magnitudes
+            Number of coefficients to keep per channel, one for all or one per channel; the others are zero. Magnitudes
             equal to within rounding are kept in the order of their position.
         n_jobs : int or None, default=None
-            Threads.
+            Number of threads.
 
         Returns
         -------
@@ -105,7 +105,7 @@ class WaveletBasis:
         Raises
         ------
         ValueError
-            If `X` has another shape, or `ks` is no count of coefficients of each channel.
+            If `X` has another shape, or `ks` is not a valid number of coefficients.
         """
         X = self._checked(X, "X", "n_samples", *self.grid, "n_channels")
         ks = None if ks is None else self._counts(ks, X.shape[-1])
@@ -127,7 +127,7 @@ class WaveletBasis:
         return result
 
     def synthesize(self, coefficients, *, n_jobs=None):
-        """Signals of coefficients: the inverse of `analyze`, and its adjoint where `is_orthonormal`.
+        """Signals of coefficients: the inverse of `analyze`, and its adjoint if `is_orthonormal`.
 
         Parameters
         ----------
@@ -166,9 +166,9 @@ class WaveletBasis:
         ----------
         X : array-like or Tensor of shape ``(n_samples, *grid, n_channels)``
         ks : int or sequence of int
-            Coefficients kept of each channel: one number for all, or one a channel.
+            Number of coefficients to keep per channel: one for all, or one per channel.
         clip : tuple of float or None, default=None
-            Lowest and highest value of the result.
+            Smallest and largest value of the result.
         n_jobs : int or None, default=None
 
         Returns
@@ -179,7 +179,7 @@ class WaveletBasis:
         Raises
         ------
         ValueError
-            As `analyze`, and if `clip` is no range.
+            As `analyze`, and if `clip` is not a range.
         """
         check_clip(clip)
         X = self._checked(X, "X", "n_samples", *self.grid, "n_channels")
@@ -213,7 +213,7 @@ class WaveletBasis:
         return {**self.__dict__, "_torch": {}}
 
     def _checked(self, values, name, *shape):
-        """`values` as float32 or float64 of this shape, in which words stand for any size."""
+        """`values` as float32 or float64 of this shape, in which names match any size."""
         if not is_tensor(values):
             values = np.asarray(values)
             if values.dtype not in (np.float32, np.float64):
@@ -230,7 +230,7 @@ class WaveletBasis:
         """Coefficients to keep of each channel, as int64."""
         counts = np.asarray(ks)
         if counts.dtype.kind not in "iu" or counts.shape not in ((), (n_channels,)):
-            raise ValueError(f"ks must be an integer, or one for each of {n_channels} channels, got {ks!r}.")
+            raise ValueError(f"ks must be an integer or {n_channels} integers, one per channel, got {ks!r}.")
         if counts.min() < 1 or counts.max() > self.size:
             raise ValueError(f"ks must be from 1 to the {self.size} coefficients of a channel, got {ks!r}.")
         return np.array(np.broadcast_to(counts, (n_channels,)), dtype=np.int64)
@@ -254,7 +254,7 @@ class WaveletBasis:
         return group_count(int(ks.max()))
 
     def _run(self, kernel, signals, args, n_jobs):
-        """Call a kernel on threads; a piece of work is a block of images, or as many signals as a vector has lanes."""
+        """Run a kernel on threads; a piece of work is a block of images, or as many signals as a vector has lanes."""
         work = signals.size * 2 * len(self.grid) * self.plan.taps.size
         with kernel_threads(n_jobs):
             if len(self.grid) == 1:

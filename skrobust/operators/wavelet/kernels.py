@@ -1,8 +1,8 @@
 """Fused wavelet kernels: transform, select, invert, one image at a time in a core's own cache.
 
-Rows are the vectors: filtering runs down the columns of a buffer; for the other axis the buffer is transposed block
-by block. All buffers are flat, their rows a whole number of vectors apart. `levels` is a `level_table`, `taps` holds
-the low-pass filter, then the high-pass filter of a `WaveletPlan`.
+Vectors lie along rows, and filtering runs down the columns of a buffer; for the other axis the buffer is transposed
+block by block. All buffers are flat, with rows padded to whole vectors. `levels` is a `level_table`; `taps` holds the
+low-pass and then the high-pass filter of a `WaveletPlan`.
 """
 
 import numpy as np
@@ -32,9 +32,9 @@ from .selection import keep_largest
 
 
 def level_table(plan):
-    """Sizes and places of a 2-D plan as the kernels read them, one row a level.
+    """Sizes and offsets of a 2-D plan for the kernels, one row per level.
 
-    Height, width, half height, half width, and the row and column where the high bands begin.
+    Height, width, half height, half width, and the first row and column of the high bands.
     """
     (heights, widths), (rows, columns) = plan.sizes, plan.starts
     table = [heights[:-1], widths[:-1], heights[1:], widths[1:], rows, columns]
@@ -50,7 +50,7 @@ def _round_up(size, width):
 def _store_within(target, index, value, left):
     """Store the first `left` lanes of a vector, or all, in a buffer of this thread.
 
-    Blended with what stands there rather than masked: a masked store delays the loads that follow it.
+    The vector is blended with the old values, because a masked store delays the loads that follow it.
     """
     if left < lanes(target):
         value = blend_first(value, load(target, index), left)
@@ -59,7 +59,7 @@ def _store_within(target, index, value, left):
 
 @inlined
 def _copy_padded(source, start, stride, height, width, target, target_stride):
-    """Copy rows into a buffer whose rows are whole vectors; zeros behind their ends."""
+    """Copy rows into a buffer with rows of whole vectors, padded with zeros."""
     step = lanes(source)
     for r in range(height):
         for v in range(0, width, step):
@@ -68,7 +68,7 @@ def _copy_padded(source, start, stride, height, width, target, target_stride):
 
 @inlined
 def _copy_exactly(source, stride, height, width, target, start, target_stride):
-    """Copy rows out of a buffer, touching nothing beside them: other threads write there."""
+    """Copy rows out of a buffer without touching neighbouring values, which other threads write."""
     step = lanes(source)
     for r in range(height):
         for v in range(0, width, step):
@@ -77,7 +77,7 @@ def _copy_exactly(source, stride, height, width, target, start, target_stride):
 
 @inlined
 def _copy_corner(source, stride, height, width, target, target_stride):
-    """Copy rows between two buffers of this thread, keeping what stands beside them."""
+    """Copy rows between two buffers of this thread, preserving neighbouring values."""
     step = lanes(source)
     for r in range(height):
         for v in range(0, width, step):
@@ -88,7 +88,7 @@ def _copy_corner(source, stride, height, width, target, target_stride):
 def analyze_rows(source, stride, n, width, taps, target, target_stride, high_start):
     """Filter and halve the `n` periodic rows of `source`: low band to row 0 of `target`, high band to `high_start`.
 
-    Where `n` is odd, the last row is repeated; `source` has room for it.
+    If `n` is odd, the last row is repeated; `source` has space for it.
     """
     step = lanes(source)
     zero = broadcast(source.dtype.type(0))
@@ -98,7 +98,7 @@ def analyze_rows(source, stride, n, width, taps, target, target_stride, high_sta
             store(source, n * stride + v, load(source, (n - 1) * stride + v))
         n += 1
     end = n * stride
-    first = (1 - n_taps // 2) % n * stride  # divided once: a remainder in the loop costs as much as its filtering
+    first = (1 - n_taps // 2) % n * stride  # a remainder inside the loop would cost as much as the filtering
     for i in range(n // 2):
         to_low, to_high = i * target_stride, (high_start + i) * target_stride
         v = 0
@@ -145,8 +145,8 @@ def _rows_are_zero(source, start, stride, n, width):
 def synthesize_rows(source, stride, high_start, n, width, taps, target, target_stride):
     """Adjoint of `analyze_rows`: bands at rows 0 and `high_start` of `source` to `n` rows of `target`.
 
-    Where `n` is odd, `target` has room for one row more. After a sparse selection the high band is often zero; then
-    half the work is left out.
+    If `n` is odd, `target` has space for one more row. After a sparse selection the high band is often zero; half the
+    work is then skipped.
     """
     step = lanes(source)
     zero = broadcast(source.dtype.type(0))
@@ -202,7 +202,7 @@ def _transpose(source, start, stride, height, width, target, target_stride):
 
 @inlined
 def read_image(pixels, start, height, width, n_channels, target, stride):
-    """One channel of an image, stored with the channels last, into the corner of `target`."""
+    """Copy one channel of a channels-last image into the corner of `target`."""
     if n_channels == 1:
         _copy_padded(pixels, start, width, height, width, target, stride)
         return
@@ -215,7 +215,7 @@ def read_image(pixels, start, height, width, n_channels, target, stride):
 def _analyze_image(pixels, start, height, width, n_channels, coefficients, stride, levels, taps, first, second):
     """Coefficients of one channel of an image that starts at `start` among the pixels."""
     step = lanes(coefficients)
-    # Blocks are whole vectors; where what they read beyond the image is still among the pixels, they read in place.
+    # Blocks are whole vectors; they read in place if everything they read beyond the image still belongs to `pixels`.
     end = start + (_round_up(height, step) + 1) * width + step
     in_place = n_channels == 1 and levels.shape[0] > 0 and end <= pixels.size
     if not in_place:
@@ -235,7 +235,7 @@ def _analyze_image(pixels, start, height, width, n_channels, coefficients, strid
         _clear(second, half_width * tall, column_start * tall)
         _clear(second, total * tall, wide * tall)
         _transpose(second, 0, tall, total, height, first, wide)
-        # At the finest level nothing stands beside the coefficients but zeros, which may be written again.
+        # At the finest level only zeros lie next to the coefficients, and may be overwritten.
         analyze_rows(first, wide, height, wide if j == 0 else total, taps, coefficients, stride, row_start)
         for r in range(half_height, row_start):
             coefficients[r * stride : r * stride + total] = 0
@@ -243,7 +243,7 @@ def _analyze_image(pixels, start, height, width, n_channels, coefficients, strid
 
 @kernel
 def _synthesize_image(coefficients, stride, levels, taps, first, image, wide):
-    """Invert `_analyze_image`: into `image`, its rows `wide` apart. Overwrites the coefficients."""
+    """Invert `_analyze_image` into `image`, with rows `wide` apart. Overwrites the coefficients."""
     step = lanes(coefficients)
     if levels.shape[0] == 0:
         image[: coefficients.size] = coefficients
@@ -263,7 +263,7 @@ def _synthesize_image(coefficients, stride, levels, taps, first, image, wide):
 
 @inlined
 def write_clipped(source, stride, pixels, start, height, width, n_channels, lowest, highest):
-    """One channel of an image, clipped to [lowest, highest], to its place among the channels."""
+    """Copy one channel, clipped to [lowest, highest], into a channels-last image."""
     if n_channels == 1:
         low, high = broadcast(lowest), broadcast(highest)
         for r in range(height):
@@ -282,7 +282,7 @@ def _workspace(shape, taps):
     step = lanes(taps)
     tall, wide = _round_up(shape[0], step), _round_up(shape[1], step)
     coefficients = np.zeros((tall + 1) * wide, taps.dtype)
-    # Either orientation of the coefficients, and a row more for odd sizes.
+    # Either orientation of the coefficients, and one more row for odd sizes.
     size = max((tall + 1) * wide, (wide + 1) * tall) + step
     return wide, coefficients, np.zeros(size, taps.dtype), np.zeros(size, taps.dtype)
 

@@ -1,4 +1,4 @@
-"""The wavelet kernels for 1-D signals: as many signals at a time as a vector has lanes, time running down the rows."""
+"""The wavelet kernels for 1-D signals: one signal per lane, with time along the rows."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from .selection import keep_largest
 
 
 def level_table_1d(plan):
-    """Length, half length and start of the high band of each level, one row a level."""
+    """Length, half length and start of the high band, one row per level."""
     (lengths,), (starts,) = plan.sizes, plan.starts
     return np.array([lengths[:-1], lengths[1:], starts], dtype=np.int64).reshape(3, -1).T.copy()
 
@@ -43,7 +43,7 @@ def _keep_in_lane(coefficients, step, lane, size, k, row, maxima, packed):
 
 @kernel
 def _read_lanes(signals, first, coefficients, step):
-    """Signals ``first ..`` of an array (n_samples, length, n_channels), one a lane; lanes without a signal are zero."""
+    """Signals ``first ..`` of an array (n_samples, length, n_channels), one per lane; unused lanes are zero."""
     n, length, n_channels = signals.shape
     coefficients[: length * step] = 0
     for lane in range(min(step, n * n_channels - first)):

@@ -1,4 +1,4 @@
-"""Filters, sizes and places of a periodized orthogonal wavelet transform."""
+"""Filters, sizes and offsets of a periodized orthogonal wavelet transform."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pywt
 
 @dataclass(frozen=True)
 class WaveletPlan:
-    """All that a kernel must know of one transform.
+    """Parameters of one transform for the kernels.
 
     Attributes
     ----------
@@ -18,7 +18,7 @@ class WaveletPlan:
     sizes : tuple of tuple of int
         For each axis, the size before level 1, 2, … and after the last.
     starts : tuple of tuple of int
-        For each axis and level, where its high band begins among the coefficients (PyWavelets' array order).
+        For each axis and level, the start of its high band in the coefficients (PyWavelets' array order).
     shape : tuple of int
         Shape of the coefficients.
     is_orthonormal : bool

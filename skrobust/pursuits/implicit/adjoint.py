@@ -1,4 +1,4 @@
-"""The linear systems of backward passes through convolutional codes, on the support alone."""
+"""The linear systems of backward passes through convolutional codes, restricted to the support."""
 
 from math import prod
 
@@ -81,9 +81,9 @@ def solve_on_supports(operator, codes, right, *, most, rtol, mask=None, n_jobs=N
     operator : ConvolutionalOperator
     codes, right : ndarray of shape ``(n_samples, *code_shape)``
     most : int
-        Conjugate gradient steps.
+        Maximum number of conjugate gradient steps.
     rtol : float
-        Norm of what is left, relative to `right`, at which to stop.
+        Norm of the residual, relative to that of `right`, at which to stop.
     mask : ndarray that broadcasts to the signals, or None, default=None
     n_jobs : int or None, default=None
 

@@ -50,11 +50,11 @@ def unrolled_pursuit(
     step : float, Tensor or None, default=None
         None: the inverse of the operator's `lipschitz`.
     momentum : bool, default=True
-        FISTA rather than ISTA. The first step is the same, as is the second.
+        FISTA rather than ISTA. The first two steps are the same.
     init : Tensor of shape ``(n_samples, *code_shape)`` or None, default=None
     convolution_dtype : torch.dtype or None, default=None
-        Such as ``torch.bfloat16``: the precision of direct convolutions, by autocast; residuals, codes and momentum
-        keep that of X, and so does the result. None: that of X, or of an autocast around the call.
+        Precision of direct convolutions by autocast, such as ``torch.bfloat16``; residuals, codes, momentum and result
+        keep that of X. None: that of X, or of an autocast around the call.
 
     Returns
     -------
@@ -127,8 +127,8 @@ def implicit_pursuit(
     """Basis pursuit to a duality gap, differentiable at its solution.
 
     On the support S of the solution ``D_S^T M (x - D_S z_S) = alpha g'(z_S)`` with the mask M, and ``g' = w sign(z)``
-    for the l1 norm; the backward pass solves that system's adjoint by conjugate gradients. Its memory does not grow
-    with the iterations of the forward pass.
+    for the l1 norm. The backward pass solves the adjoint of this system by conjugate gradients. Its memory does not
+    depend on the number of iterations of the forward pass.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def implicit_pursuit(
     if is_exporting():
         return _exported(X, operator, alpha, penalty, weights, mask, positive=positive, tol=tol, max_iter=max_iter)
     X, known = checked_signals(X, operator, mask)
-    with shortfalls_ignored():  # max_iter is the caller's choice
+    with shortfalls_ignored():  # the caller chose max_iter
         codes = convolutional_basis_pursuit(
             X,
             operator.with_components(_detached(operator.components)),
@@ -198,7 +198,7 @@ def implicit_pursuit(
 
 
 def with_support_gradient(X, operator, codes):
-    """`codes`, with the derivative of least squares on their support."""
+    """`codes`, with the derivative of least squares on their support attached."""
     codes = codes.detach()
     on_tensors = operator.on_tensors(X)
     slopes = on_tensors.analyze(X - on_tensors.synthesize(codes))
@@ -206,7 +206,7 @@ def with_support_gradient(X, operator, codes):
 
 
 def support_solver(operator, codes, mask=None, hessian=None):
-    """Solves the systems of the supports: a kernel for few coefficients on the CPU, else by convolutions."""
+    """Solver of the systems on the supports: a kernel for few coefficients on the CPU, else convolutions."""
     operator = operator.with_components(_detached(operator.components))
 
     def solve(right):

@@ -1,4 +1,4 @@
-"""Differentiable deep pursuit at its solution: memory that does not grow with the sweeps."""
+"""Deep pursuit differentiated at its solution, with memory independent of the number of sweeps."""
 
 import math
 import warnings
@@ -25,12 +25,12 @@ def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter
     layers : LayeredDictionary
         Atoms, and the matrices of skip connections, may be tensors that require a gradient.
     alpha : float, Tensor or sequence
-        One for all layers, or one a layer, each a number or of shape (n_components,); > 0.
+        One for all layers or one per layer, each a number or of shape (n_components,); > 0.
     positive : bool, default=True
     tol : float, default=1e-6
         Relative duality gap of the forward pass.
     max_iter : int, default=1000
-        Sweeps of the forward pass, at most.
+        Maximum number of sweeps of the forward pass.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter
 
     See Also
     --------
-    deep_pursuit : Without `tol` differentiable through its sweeps.
+    deep_pursuit : Differentiable through its sweeps if ``tol=None``.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter
 
         return structured_lasso(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as many sweeps as the caller grants
+        warnings.simplefilter("ignore")  # the caller chose max_iter
         codes = deep_pursuit(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter).codes
     slopes = layers.correlate(layers.residuals(X, codes))
     slopes = [slope - penalty * w.sign() for slope, penalty, w in zip(slopes, penalties, codes, strict=True)]

@@ -3,20 +3,20 @@
 import torch
 
 CG_TOL, MAX_CG_STEPS = 1e-8, 200
-"""Relative residual, and most steps, of the linear system of a backward pass."""
+"""Relative residual and maximum number of steps for the linear system of a backward pass."""
 
 
 def at_solution(slopes, codes, solve):
-    """Codes as they are, with the derivative of the solution.
+    """Unchanged codes, with the derivative of the solution attached.
 
-    At a solution the slopes ``D^T M (x - D z) - alpha g'(z)`` are 0 on the support of z. If signal, dictionary or
-    penalty move by a little, the support stays and the codes move so that the slopes stay 0: the derivative of the
-    codes is the inverse of ``H = D_S^T M D_S + alpha g''(z)`` times that of the slopes.
+    At a solution the slopes ``D^T M (x - D z) - alpha g'(z)`` are 0 on the support of z. Small changes of signal,
+    dictionary or penalty keep the support, and the slopes stay 0. The derivative of the codes is therefore the inverse
+    of ``H = D_S^T M D_S + alpha g''(z)`` times that of the slopes.
 
     Parameters
     ----------
     slopes : Tensor of the shape of codes
-        Recorded by autograd as a function of all that the codes shall be differentiated by, at fixed codes.
+        Recorded by autograd as a function of all inputs of the derivative, at fixed codes.
     codes : Tensor
         Detached.
     solve : callable
@@ -44,12 +44,12 @@ class _AtSolution(torch.autograd.Function):
 
 
 def conjugate_gradients(apply, right, *, tol=CG_TOL, max_iter=MAX_CG_STEPS):
-    """Solutions of positive semidefinite systems, one a sample.
+    """Solutions of positive semidefinite systems, one per sample, by conjugate gradients.
 
     Parameters
     ----------
     apply : callable
-        The matrices, as a function of a tensor of the shape of `right`.
+        Product with the matrices, a function of a tensor of the shape of `right`.
     right : Tensor of shape (n_samples, ...)
     tol : float, default=1e-8
         Relative residual.

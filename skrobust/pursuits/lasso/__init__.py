@@ -1,1 +1,1 @@
-"""The lasso over one dense dictionary, and over convolutional ones (`conv`)."""
+"""The lasso over a dense dictionary, and over convolutional dictionaries (`conv`)."""

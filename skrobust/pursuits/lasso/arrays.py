@@ -1,4 +1,4 @@
-"""The lasso of arrays over one dictionary: the kernels' side of `basis_pursuit`."""
+"""The lasso of NumPy arrays, by kernels."""
 
 import numpy as np
 from sklearn.utils import assert_all_finite, check_array
@@ -33,23 +33,23 @@ def basis_pursuit_of_arrays(
 
 
 def one_alpha_per_signal(alpha, n_signals):
-    """`alpha` as float64, one a signal.
+    """`alpha` as float64, one per signal.
 
     Raises
     ------
     ValueError
-        For other shapes and values that are not positive and finite.
+        For other shapes, and unless all values are positive and finite.
     """
     alphas = np.asarray(alpha, dtype=np.float64)
     if alphas.shape not in ((), (n_signals,)):
-        raise ValueError(f"alpha has shape {alphas.shape}; a number or one for each of {n_signals} signals is needed.")
+        raise ValueError(f"alpha must be a number or have shape ({n_signals},), got shape {alphas.shape}.")
     if not np.all((alphas > 0) & (alphas < np.inf)):
         raise ValueError(f"alpha must be positive and finite, got {alphas[~((alphas > 0) & (alphas < np.inf))][0]}.")
     return np.broadcast_to(alphas, (n_signals,))
 
 
 def warn_of_unmet(n_unmet, n_signals, tol, max_iter):
-    """Tell of signals whose gap is larger than asked for."""
+    """Warn about signals that missed `tol`."""
     tell_of_shortfall(
         n_unmet,
         n_signals,
@@ -60,7 +60,7 @@ def warn_of_unmet(n_unmet, n_signals, tol, max_iter):
 
 
 def checked_arrays(X, components):
-    """Both arrays; whether X is finite the kernel finds out."""
+    """Check both arrays; the kernel checks whether X is finite."""
     X = check_array(X, dtype=_DTYPES, order="C", ensure_all_finite=False, input_name="X")
     components = check_array(components, dtype=X.dtype, input_name="components")
     if components.shape[1] != X.shape[1]:
@@ -72,7 +72,7 @@ def checked_arrays(X, components):
 
 
 def _pursue(X, components, alphas, positive, tol, max_iter, gram):
-    """Codes (csr), gaps, and how many are not met."""
+    """Codes (csr), gaps, and the number of signals that missed `tol`."""
     n_atoms, n_features = components.shape
     columns = aligned_zeros((n_features, padded_width(n_atoms, X.dtype)), X.dtype)
     columns[:, :n_atoms] = components.T
@@ -109,5 +109,5 @@ def _pursue(X, components, alphas, positive, tol, max_iter, gram):
 
 
 def _block(columns):
-    """Signals that a thread takes at a time: their correlations stay in its second-level cache."""
+    """Signals that a thread codes at a time, so that their correlations stay in its second-level cache."""
     return (1 << 19) // columns[0].nbytes

@@ -55,7 +55,7 @@ def basis_pursuit(
     X : array-like or torch.Tensor of shape (n_signals, n_features)
         Signals, float32 or float64 (anything else becomes float64).
     components : array-like or torch.Tensor of shape (n_atoms, n_features)
-        Atoms. They need not have unit norm, but the penalty then favours the long ones.
+        Atoms. If norms differ, the penalty favours atoms of large norm.
     alpha : float or array-like of shape (n_signals,)
         Weight of the penalty, > 0; that of scikit-learn's ``Lasso`` times `n_features`. From `alpha_max` on the
         code is zero.
@@ -68,7 +68,7 @@ def basis_pursuit(
         to lie within that of its minimum. float32 attains about 1e-6. For a penalty that defines neither `dual_norm`
         nor `conjugate`: largest change of a coefficient by one step, relative to the largest coefficient.
     max_iter : int, default=1000
-        Most sweeps over the working set of a signal (or gradient steps).
+        Maximum number of sweeps over the working set of a signal (or of gradient steps).
     gram : array-like of shape (n_atoms, n_atoms), default=None
         ``components @ components.T``, if at hand. It is made otherwise: memory is quadratic in `n_atoms`. Proximal
         gradient does not use it.
@@ -77,7 +77,8 @@ def basis_pursuit(
     return_gap : bool, default=False
         Whether to return the duality gaps as well.
     n_jobs : int or None, default=None
-        Threads; the result does not depend on it. None: what the environment allows. Tensors off the CPU use none.
+        Number of threads; the result does not depend on it. None: as many as the environment allows. Ignored for
+        tensors on other devices than the CPU.
 
     Returns
     -------
@@ -92,7 +93,7 @@ def basis_pursuit(
     Raises
     ------
     ValueError
-        For NaN, infinity, empty input, shapes that do not fit, and `alpha` that is not positive.
+        For NaN, infinity, empty input, mismatched shapes, and `alpha` that is not positive.
 
     Warns
     -----
@@ -102,7 +103,7 @@ def basis_pursuit(
     See Also
     --------
     alpha_max : The smallest `alpha` whose code is zero.
-    orthogonal_mp : Greedy codes with a bound on their atoms or their residual.
+    orthogonal_mp : Greedy codes with a given number of atoms or residual norm.
 
     References
     ----------
@@ -151,7 +152,7 @@ def alpha_max(X, components, *, penalty="l1", positive=False):
     penalty : str or Penalty, default="l1"
         As for `basis_pursuit`.
     positive : bool, default=False
-        Of codes >= 0: ``max_j x . d_j``, or 0 where all of these are negative.
+        For codes >= 0: ``max_j <x, d_j>``, or 0 if all are negative.
 
     Returns
     -------
@@ -160,7 +161,7 @@ def alpha_max(X, components, *, penalty="l1", positive=False):
     Raises
     ------
     ValueError
-        For NaN, infinity, empty input and shapes that do not fit.
+        For NaN, infinity, empty input and mismatched shapes.
 
     Examples
     --------

@@ -1,7 +1,8 @@
-"""The lasso to a rough accuracy, for learning: coordinate descent that always takes the coordinate that moves most.
+"""The lasso to low accuracy, for learning: greedy coordinate descent.
 
-As sparse as the solution is, few steps lead near it, and each is one pass over the correlations of all atoms, which
-also finds the next. There is no certificate: descent ends when no coefficient would move by more than a tolerance.
+Each step updates the coefficient with the largest change, in one pass over the correlations of all atoms that also
+finds the next coefficient. Solutions are sparse, so few steps suffice. There is no certificate: descent stops when no
+coefficient would change by more than a tolerance.
 """
 
 import numpy as np
@@ -27,16 +28,16 @@ from skrobust.pursuits.greedy.omp.steps import _best_of_four, _challenge, _place
 
 @inlined
 def _distance(q, z, upper, lower, one):
-    """How far coefficients z would move, whose atoms have the correlations q with the residual.
+    """Change of coefficients z whose atoms have the correlations q with the residual.
 
-    The soft threshold of v = z + q is v less v clipped to [lower, upper]; less z, that is q less the clipped v.
+    The soft threshold of v = z + q is v - clip(v, lower, upper); minus z, that is q - clip(v, lower, upper).
     """
     return absolute(fnma(one, maximum(minimum(add(z, q), upper), lower), q))
 
 
 @inlined
 def _pass(correlations, start, width, gram, g, change, z, upper, lower):
-    """Correlations less `change` times a row of the Gram matrix; in each lane, the longest move now and its atom."""
+    """Correlations minus `change` times a row of the Gram matrix; returns the largest change per lane, and its atom."""
     step, scalar = lanes(correlations), correlations.dtype.type
     places, group = _places(correlations)
     change, upper, lower, one = broadcast(change), broadcast(upper), broadcast(lower), broadcast(scalar(1))
@@ -65,28 +66,28 @@ def _pass(correlations, start, width, gram, g, change, z, upper, lower):
 
 @inlined
 def descend_greedily(correlations, start, width, gram, alpha, positive, tol, max_steps, z, touched):
-    """Rough code of one signal from its correlations, which are overwritten by those of its residual.
+    """Approximate code of one signal from its correlations, which are overwritten by those of its residual.
 
     Parameters
     ----------
     correlations : flat array
-        Those of the signal, `width` from `start` on, with atoms of unit norm or zero.
+        Correlations of the signal, `width` from `start` on, with atoms of unit norm or zero.
     gram : flat array
         Inner products of the atoms, in rows of `width`.
     alpha, positive
         As in `basis_pursuit`.
     tol : float
-        Longest move of a coefficient that is left undone.
+        Largest change of a coefficient at which descent stops.
     max_steps : int
     z : ndarray of shape (width,)
         Zero; overwritten by the code.
     touched : ndarray of int
-        Overwritten by the atoms that were moved.
+        Overwritten by the atoms whose coefficients were changed.
 
     Returns
     -------
     int
-        Moved atoms; of some the coefficient may be zero again.
+        Number of these atoms; some coefficients may be zero again.
     """
     scalar = correlations.dtype.type
     upper = scalar(alpha)

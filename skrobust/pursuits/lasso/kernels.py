@@ -1,12 +1,12 @@
 """The lasso of many signals over one dictionary: coordinate descent on working sets, in the Gram domain.
 
-For each signal the correlations of all atoms with the residual are kept. A round of the solver
+The state of a signal is the correlations of all atoms with its residual. A round of the solver
 
-1. measures the duality gap, and drops the atoms that it proves to have no place in any solution (gap-safe screening:
-   O. Fercoq, A. Gramfort and J. Salmon, "Mind the duality gap", ICML 2015);
-2. takes the atoms in use and those that correlate most for a working set, and copies their part of the Gram matrix;
-3. descends coordinate by coordinate on that small problem, to a tenth of the gap;
-4. makes all correlations anew from the Gram rows of the atoms in use, so that rounding does not add up.
+1. computes the duality gap, and drops atoms whose coefficients it proves to be zero (gap-safe screening: O. Fercoq,
+   A. Gramfort and J. Salmon, "Mind the duality gap", ICML 2015);
+2. forms the working set of the nonzero and the most correlated atoms, and copies their part of the Gram matrix;
+3. solves that small problem by coordinate descent, to a tenth of the gap;
+4. recomputes all correlations from the Gram rows of the nonzero atoms, so that rounding errors do not accumulate.
 """
 
 import numpy as np
@@ -27,13 +27,13 @@ from skrobust.kernels.vectors import (
 )
 
 LARGEST_SET = 192
-"""Working sets of more atoms use the rows of the whole Gram matrix in place of a copy."""
+"""Up to this many atoms, a working set has its own copy of the Gram matrix; larger ones use the full matrix."""
 
 SHARE = 0.5
-"""Atoms join the working set from this share of the largest correlation on (but not below alpha)."""
+"""Atoms with at least this share of the largest correlation (and more than alpha) join the working set."""
 
 SWEEPS = 4
-"""Sweeps between two looks at the gap."""
+"""Sweeps between two evaluations of the gap."""
 
 NOT_FINITE, UNMET = 0, 1
 """Columns of the tally."""
@@ -50,9 +50,9 @@ def _shrink(value, threshold, positive):
 
 @inlined
 def _sweep(q, matrix, width, stride, places, z, inverses, count, alpha, positive, still, noise):
-    """Minimise over each coordinate of the working set in turn; return how many moved by more than rounding.
+    """Minimise over each coordinate of the working set in turn; return how many changed by more than rounding.
 
-    `still` is a relative rounding of a coefficient, `noise` an absolute one of a correlation.
+    `still` is the relative rounding error of a coefficient, `noise` the absolute one of a correlation.
     """
     step, moved = lanes(matrix), 0
     for i in range(count):
@@ -73,7 +73,7 @@ def _certify(z, q, initial, places, atoms, count, energy, alpha, positive):
     """Duality gap of a code, its objective, and the factor that makes its residual feasible for the dual problem.
 
     With r the residual, q its correlations and s the factor, the gap is
-    (1 - s)^2 ||r||^2 / 2 + alpha ||z||_1 - s z.q, in which no digits cancel.
+    (1 - s)^2 ||r||^2 / 2 + alpha ||z||_1 - s z.q, which avoids cancellation.
     """
     top, l1, along, explained = 0.0, 0.0, 0.0, 0.0
     for i in range(count):
@@ -112,7 +112,7 @@ def _renew(q, initial, gram, width, atoms, z, count):
 
 @inlined
 def _copy_part(gram, width, atoms, count, part, stride):
-    """The rows and columns `atoms` of the Gram matrix, row after row; columns up to whole vectors are zero."""
+    """The rows and columns `atoms` of the Gram matrix, row by row, padded with zero columns to whole vectors."""
     end = -(-count // lanes(gram)) * lanes(gram)
     for i in range(count):
         row = atoms[i] * width
@@ -125,9 +125,9 @@ def _copy_part(gram, width, atoms, count, part, stride):
 
 @kernel
 def _solve_row(initial, energy, gram, width, inverses, alpha, positive, tol, max_iter, code, work, resolution):
-    """Code of one signal from its correlations; returns the gap, the sweeps used and whether the gap is met.
+    """Code of one signal from its correlations; returns the gap, the number of sweeps, and whether `tol` is reached.
 
-    `code` has the value of each atom and is zero to begin with.
+    `code` has one value per atom and is zero initially.
     """
     q, alive, atoms, places, values, own_inverses, part, part_q, alive_values = work
     scalar = gram.dtype.type
@@ -149,7 +149,7 @@ def _solve_row(initial, energy, gram, width, inverses, alpha, positive, tol, max
         gap, objective, factor = _certify(alive_values, q, initial, alive, alive, n_alive, energy, alpha, positive)
         if gap <= tol * objective or sweeps >= max_iter:
             return gap, sweeps, gap <= tol * objective
-        # An atom that no dual point within sqrt(2 gap) of ours brings to alpha has no place in any solution.
+        # If no dual point within sqrt(2 gap) of ours has correlation alpha with an atom, its coefficient is zero.
         radius, kept, top, dropped = np.sqrt(2 * gap), 0, 0.0, False
         for i in range(n_alive):
             j = alive[i]
@@ -194,7 +194,7 @@ def _solve_row(initial, energy, gram, width, inverses, alpha, positive, tol, max
             code[atoms[i]] = values[i]
         _renew(q, initial, gram, width, atoms, values, count)
         if moved == 0:
-            # As good as this precision can make it: the next look at the gap is the last.
+            # No further progress in this precision: evaluate the gap once more and stop.
             max_iter = sweeps
 
 
@@ -203,7 +203,7 @@ def _descend(
     q, matrix, width, stride, places, atoms, z, inverses, count, initial, energy, alpha, positive, still, noise,
     target, sweeps, max_iter,
 ):  # fmt: skip
-    """Sweeps over the working set until its own gap is small; returns how often anything moved, and the sweeps."""
+    """Sweeps over the working set until its own gap is small; returns the number of changes and of sweeps."""
     total = 0
     while sweeps < max_iter:
         moved = 0
@@ -226,8 +226,8 @@ def pursue_l1(
 ):
     """Code signals (n_signals, n_features) by the columns of `atoms` (n_features, width), block after block.
 
-    Each thread calls this with the same arguments. `inverses` are those of the squared norms of the atoms, 0 for zero
-    atoms. `indices` and `values` have a row for each signal, `tally` one for each block of signals.
+    Each thread calls this with the same arguments. `inverses` are the inverse squared norms of the atoms, 0 for zero
+    atoms. `indices` and `values` have a row per signal, `tally` one per block of signals.
     """
     n, d = X.shape
     width, n_atoms = atoms.shape[1], inverses.size

@@ -1,4 +1,4 @@
-"""Layer by layer: thresholding (a convolutional network's forward pass) and basis pursuit in cascade."""
+"""Layer by layer: thresholding (the forward pass of a convolutional network), and a cascade of basis pursuits."""
 
 from numbers import Integral, Real
 
@@ -19,14 +19,14 @@ def layered_thresholding(X, layers, threshold, *, positive=True, n_jobs=None):
     """Codes of all layers by one thresholded analysis each, ``w_j = S(B_j^T t_j)``.
 
     With ``positive=True`` and "valid" padding this is the forward pass of a convolutional network with rectified linear
-    units and biases ``-threshold``; skip connections add to what a layer reads (`LayeredDictionary`).
+    units and biases ``-threshold``; skip connections add to the input of a layer (`LayeredDictionary`).
 
     Parameters
     ----------
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     layers : LayeredDictionary
     threshold : float or sequence
-        One for all layers, or one a layer, each a number or of shape (n_components,).
+        One for all layers or one per layer, each a number or of shape (n_components,).
     positive : bool, default=True
     n_jobs : int or None, default=None
 
@@ -65,10 +65,10 @@ def layered_basis_pursuit(
     step=None,
     n_jobs=None,
 ):
-    """Codes of all layers by a cascade of basis pursuits, each of the codes that the one before found.
+    """Codes of all layers by a cascade of basis pursuits, each applied to the codes of the previous layer.
 
     Layer j minimises ``1/2 ||t_j - B_j w||^2 + alpha_j ||w||_1`` ([1]_, Algorithm 2), either by `max_iter` accelerated
-    proximal gradient steps from the thresholded analysis, or to a relative duality gap. With no steps it is
+    proximal gradient steps from the thresholded analysis, or to a relative duality gap. With ``max_iter=0`` it is
     `layered_thresholding`.
 
     Parameters
@@ -76,22 +76,22 @@ def layered_basis_pursuit(
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     layers : LayeredDictionary
     alpha : float or sequence
-        One for all layers, or one a layer, each a number or of shape (n_components,); > 0 where `tol` is given.
+        One for all layers or one per layer, each a number or of shape (n_components,); > 0 if `tol` is given.
     positive : bool, default=True
     max_iter : int, default=20
-        Steps a layer; with `tol` the most.
+        Number of steps per layer; with `tol` the maximum.
     tol : float or None, default=None
         Relative duality gap of every layer; None: exactly `max_iter` steps, differentiable for tensors.
     momentum : bool, default=True
-        Without, plain proximal gradient steps, as in the papers.
-    step : float, sequence of one a layer, or None, default=None
+        False: plain proximal gradient steps, as in the papers.
+    step : float, sequence with one per layer, or None, default=None
         None: the inverse of the squared norm of the layer's dictionary. Not used with `tol`.
     n_jobs : int or None, default=None
 
     Returns
     -------
     Result
-        One array of codes a layer; objective, gap, iterations and `converged` of shape (n_samples, n_layers).
+        One array of codes per layer; objective, gap, iterations and `converged` have shape (n_samples, n_layers).
 
     References
     ----------
@@ -146,7 +146,7 @@ def layered_basis_pursuit(
 
 
 def steps_taken(X, n_iter, *shape):
-    """`n_iter` for each sample; None while a graph is exported, which knows no number of samples."""
+    """`n_iter` for each sample; None during export, where the number of samples is unknown."""
     return None if is_exporting() else np.full((len(X), *shape), n_iter)
 
 
@@ -167,7 +167,7 @@ def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, 
 
 
 def proximal_step(ahead, before, slopes, step, thresholds, momentum, positive, n_jobs=None):
-    """Codes ``S(ahead + step slopes)``, and where momentum carries them from those `before`."""
+    """Codes ``S(ahead + step slopes)``, and their extrapolation from the codes `before`."""
     if is_tensor(ahead):
         from skrobust.pursuits.proximal.fused import shrink_with_momentum
 
@@ -177,12 +177,12 @@ def proximal_step(ahead, before, slopes, step, thresholds, momentum, positive, n
 
 
 def checked_input(X, layers, max_iter=0, tol=None):
-    """X in floats; tensors as they are, so that what traces them meets no question about their values.
+    """X as floats; tensors unchanged, so that tracing meets no control flow on their values.
 
     Raises
     ------
     ValueError
-        If X does not fit the first layer or is not finite, or another parameter is out of range.
+        If X does not match the first layer or is not finite, or another parameter is invalid.
     """
     if not (isinstance(max_iter, Integral) and max_iter >= 0):
         raise ValueError(f"max_iter must be an integer >= 0, got {max_iter!r}.")
@@ -192,21 +192,21 @@ def checked_input(X, layers, max_iter=0, tol=None):
 
 
 def per_layer(name, value, layers, X, *, of_components=True):
-    """A list of numbers, arrays or tensors of the dtype of X, one a layer.
+    """A list of numbers, arrays or tensors of the dtype of X, one per layer.
 
     Raises
     ------
     ValueError
-        If there are not as many as layers, or one does not fit its layer.
+        If their number is not that of the layers, or one does not match its layer.
     """
     if isinstance(value, Real) or (is_tensor(value) and value.ndim == 0):
         value = [value] * layers.n_layers
     if isinstance(value, str) or not hasattr(value, "__len__"):
-        raise ValueError(f"{name} must be a number, or a list of one entry a layer, got {value!r}.")
+        raise ValueError(f"{name} must be a number or a list with one entry per layer, got {value!r}.")
     given = list(value)
     if len(given) != layers.n_layers:
         raise ValueError(
-            f"{name} has {len(given)} entries for {layers.n_layers} layers; give one number for all, or one entry a "
+            f"{name} has {len(given)} entries for {layers.n_layers} layers; give one number for all, or one entry per "
             "layer."
         )
     checked = []
@@ -215,7 +215,7 @@ def per_layer(name, value, layers, X, *, of_components=True):
             entry = np.asarray(entry, dtype=np.float64)
             if not np.isfinite(entry).all():
                 raise ValueError(f"{name} of layer {j + 1} must be finite, got {entry!r}.")
-            # Steps only: thresholds that were learned with batch normalisation may be negative.
+            # Steps only: thresholds learned with batch normalisation may be negative.
             if not of_components and (entry <= 0).any():
                 raise ValueError(f"{name} of layer {j + 1} must be > 0, got {entry!r}.")
         shapes = [(), (layers.code_shapes[j][-1],)] if of_components else [()]

@@ -20,7 +20,7 @@ from skrobust.signals.tensors import is_exporting
 from .cascade import checked_input, layered_thresholding, per_layer, proximal_step, steps_taken
 
 MOST_MOMENTUM = 0.9999
-"""Extrapolation stays below this share of the root of the ratio of Lipschitz constants, which here is 1."""
+"""Upper bound on the extrapolation, as in block proximal gradient; Lipschitz constants do not change here."""
 
 
 def deep_pursuit(
@@ -44,33 +44,33 @@ def deep_pursuit(
 
     the LASSO over the structured dictionary of `LayeredDictionary` (eq. 11 and 16 of [1]_). A sweep updates the layers
     in turn, each by a proximal gradient step from its extrapolation (eq. 13 to 15, with the ``+ w`` that eq. 14 lacks
-    and the threshold of eq. 13 scaled by the step), so that every layer feels those above it. With ``step=None`` steps
-    are the inverses of block Lipschitz constants and the objective never rises: where extrapolation would raise it,
-    the sample keeps its codes and loses its momentum.
+    and the threshold of eq. 13 scaled by the step), so that every layer is influenced by those above it. With
+    ``step=None`` steps are the inverses of block Lipschitz constants and the objective never increases: where
+    extrapolation would increase it, the sample keeps its codes and restarts its momentum.
 
     Parameters
     ----------
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     layers : LayeredDictionary
     alpha : float or sequence
-        One for all layers, or one a layer, each a number or of shape (n_components,); > 0 where `tol` is given.
+        One for all layers or one per layer, each a number or of shape (n_components,); > 0 if `tol` is given.
     positive : bool, default=True
     max_iter : int, default=20
-        Sweeps; with `tol` the most. Without any the codes are those of `layered_thresholding`.
+        Number of sweeps; with `tol` the maximum. 0 gives the codes of `layered_thresholding`.
     tol : float or None, default=None
-        Relative duality gap of the whole; None: exactly `max_iter` sweeps, differentiable for tensors.
-    step : float, sequence of one a layer, or None, default=None
-        None: the inverse of `LayeredDictionary.block_lipschitz`. Given ones, ``1 / (beta_j L_j)`` with learned beta in
-        the paper, may be longer than is safe, and nothing watches the objective then.
+        Relative duality gap of the whole problem. None: exactly `max_iter` sweeps, differentiable for tensors.
+    step : float, sequence with one per layer, or None, default=None
+        None: the inverse of `LayeredDictionary.block_lipschitz`. Given steps, such as the paper's ``1 / (beta_j L_j)``
+        with learned beta, may be too long to guarantee descent; the objective is then not checked.
     extrapolate : bool, default=True
     init : list of ndarray or Tensor, or None, default=None
-        Codes to begin with; None: `layered_thresholding`.
+        Initial codes; None: those of `layered_thresholding`.
     n_jobs : int or None, default=None
 
     Returns
     -------
     Result
-        Gap (with `tol`), objective (None for a fixed number of given steps) and sweeps are of shape (n_samples,).
+        Gap (with `tol`), objective (None if steps are given and `tol` is not) and sweeps have shape (n_samples,).
 
     References
     ----------
@@ -110,7 +110,7 @@ def deep_pursuit(
         objective = as_array(state.final_objective()) if safe and not is_exporting() else None
         return Result(state.codes, objective, None, steps_taken(X, max_iter), None)
 
-    if is_tensor(X) and tol is None:  # nothing may depend on the values while a network is traced
+    if is_tensor(X) and tol is None:  # no control flow may depend on values during tracing
         return solve(X, penalties, init)
 
     def solve_rows(values, exponent, rows):
@@ -121,7 +121,7 @@ def deep_pursuit(
 
 
 class _State:
-    """Codes of a batch under way, their syntheses, and the points to which momentum carries both."""
+    """State of a batch: codes, their syntheses, and the extrapolated points of both."""
 
     def __init__(self, X, layers, penalties, steps, codes, positive, extrapolate, safe, n_jobs):
         self.X, self.layers, self.penalties, self.steps = X, layers, penalties, steps
@@ -140,7 +140,7 @@ class _State:
         self.ahead, self.ahead_syntheses = self.codes, self.syntheses
         self.objective, self.t = None, 1.0
         if self.watched:
-            # Each sample loses its momentum by itself.
+            # Momentum restarts per sample.
             self.objective = self._objective(self.codes, self.syntheses)
             self.t = X.new_ones(X.shape[0]) if is_tensor(X) else np.ones(len(X), dtype=X.dtype)
 
@@ -148,7 +148,7 @@ class _State:
         return [self.layers.target(j, self.X, self.codes) - s for j, s in enumerate(self.syntheses)]
 
     def sweep(self, n_sweeps, *, to_the_end=False):
-        """`n_sweeps` on; `to_the_end`: no more will follow, and the syntheses are not wanted."""
+        """Run `n_sweeps`; `to_the_end`: these are the last, and the syntheses are not needed."""
         n_whole = n_sweeps - 1 if to_the_end and n_sweeps and not self.watched else n_sweeps
         state = self.codes, self.syntheses, self.ahead, self.ahead_syntheses, self.t, self.objective
         atoms = [operator.components for operator in self.layers.operators]
@@ -165,11 +165,11 @@ class _State:
     def _sweep(self, old_codes, old_syntheses, ahead, ahead_syntheses, t, objective, last=False):
         layers, X = self.layers, self.X
         t, _ = next_momentum(t)
-        # Of the next sweep. What is watched may lose it first.
+        # Momentum of the next sweep; samples whose objective increased restart it first.
         momentum = 0.0 if last or self.watched or not self.extrapolate else _momentum(t)
         codes, syntheses, ahead = list(old_codes), list(old_syntheses), list(ahead)
         for j, operator in enumerate(layers.operators):
-            # Layers below have moved already; those above are as the sweep before left them.
+            # Layers below are already updated; those above are from the previous sweep.
             codes[j] = ahead[j]
             slope = analyze(operator, layers.target(j, X, codes) - ahead_syntheses[j], self.n_jobs)
             above = self.above[j]
@@ -205,19 +205,19 @@ class _State:
             return self.layers.objective(left, codes, self.penalties, n_jobs=self.n_jobs)
 
     def _extrapolated(self, olds, news, momentum):
-        """``new + momentum (new - old)`` of each layer, in one pass; a momentum for all, or one for each sample."""
+        """``new + momentum (new - old)`` of each layer, in one pass; momentum is a number or one per sample."""
         if not is_tensor(self.X):
             momentum = np.full(len(self.X), momentum, dtype=self.X.dtype) if isinstance(momentum, float) else momentum
             return [extrapolate(old, new, momentum, self.n_jobs) for old, new in zip(olds, news, strict=True)]
         ahead = []
         for old, new in zip(olds, news, strict=True):
-            # Under autocast syntheses are of half precision, momentum is not.
+            # Under autocast syntheses have half precision, momentum does not.
             share = 1 + (momentum if isinstance(momentum, float) else by_sample(momentum, new).to(new))
             ahead.append(old.lerp(new, share))
         return ahead
 
     def gap(self):
-        """Duality gap and objective of each sample; the dual point is the residual, scaled to be feasible and best."""
+        """Duality gap and objective of each sample; the dual point is the optimally scaled feasible residual."""
         left = self.residuals()
         correlations = self.layers.correlate(left, n_jobs=self.n_jobs)
         top = np.zeros(len(self.X))
@@ -230,7 +230,7 @@ class _State:
         return (objective - best_scaled_dual(products, squares, top)).clip(0), objective
 
     def keep(self, rows):
-        """Go on with some of the samples."""
+        """Keep some of the samples."""
         rows = row_index(rows, self.X)
         self.X = self.X[rows]
         self.codes, self.ahead = [w[rows] for w in self.codes], [w[rows] for w in self.ahead]
@@ -241,7 +241,7 @@ class _State:
 
 
 def _to_gap(state, tol, max_iter):
-    """Sweep until each sample's relative gap is `tol`; samples that are done leave the batch."""
+    """Sweep until each sample's relative gap is `tol`; converged samples leave the batch."""
     n_samples = len(state.X)
     solved = [w * 1 for w in state.codes]
     gaps, objectives = np.empty(n_samples), np.empty(n_samples)
@@ -268,7 +268,7 @@ def _to_gap(state, tol, max_iter):
 
 
 def _momentum(t):
-    """Extrapolation of the sweep that begins with t: a number, or one of each sample."""
+    """Momentum of the sweep that starts with t: a number, or one per sample."""
     _, momentum = next_momentum(t)
     return min(momentum, MOST_MOMENTUM) if isinstance(t, float) else momentum.clip(0, MOST_MOMENTUM)
 

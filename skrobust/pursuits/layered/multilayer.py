@@ -1,4 +1,4 @@
-"""Holistic pursuit of the multi-layer model by projection: every layer's codes follow from the deepest."""
+"""Pursuit of the multi-layer model by projection: the codes of all layers are synthesised from the deepest."""
 
 import math
 
@@ -19,13 +19,13 @@ from .cascade import checked_input, layered_thresholding, per_layer, proximal_st
 def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum=True, step=None, n_jobs=None):
     """Codes of all layers that satisfy ``w_{j-1} = B_j w_j`` exactly, by ML-ISTA or ML-FISTA.
 
-    With ``w_j = B_{j+1} ... B_l w_l`` they come near the minimum over w_l of ::
+    With ``w_j = B_{j+1} ... B_l w_l`` they approximately minimise over w_l ::
 
         1/2 ||x - B_1 ... B_l w_l||^2 + sum_j alpha_j ||w_j||_1 .
 
-    An iteration projects: codes of all layers are made from the deepest ones, and each layer takes one proximal
-    gradient step towards what the layer below it has become ([1]_, Algorithm 3). The fixed points of the iteration are
-    near the minimisers, not at them, the nearer the shorter the steps.
+    An iteration synthesises the codes of all layers from the deepest, and then takes one proximal gradient step per
+    layer towards the updated layer below it ([1]_, Algorithm 3). The fixed points of the iteration are close to the
+    minimisers, and closer for shorter steps.
 
     Parameters
     ----------
@@ -33,21 +33,21 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
     layers : LayeredDictionary
         Without skip connections.
     alpha : float or sequence
-        One for all layers, or one a layer, each a number or of shape (n_components,).
+        One for all layers or one per layer, each a number or of shape (n_components,).
     positive : bool, default=True
         Codes >= 0 in each step; inner layers' final codes are syntheses, which may be negative.
     max_iter : int, default=20
-        Without iterations the deepest codes are those of `layered_thresholding`.
+        With 0 the deepest codes are those of `layered_thresholding`.
     momentum : bool, default=True
-        ML-FISTA.
-    step : float, sequence of one a layer, or None, default=None
+        ML-FISTA rather than ML-ISTA.
+    step : float, sequence with one per layer, or None, default=None
         None: the inverse of the squared norm of each layer's dictionary.
     n_jobs : int or None, default=None
 
     Returns
     -------
     Result
-        Objective, of the formula above, and iterations are of shape (n_samples,).
+        Objective (the formula above) and iterations have shape (n_samples,).
 
     Raises
     ------
@@ -70,7 +70,7 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
     [[0.8, 0.0], [0.8, 0.0]]
     """
     if not layers.is_chain:
-        raise ValueError("multilayer_pursuit knows no skip connections; use skip=None, or deep_pursuit.")
+        raise ValueError("multilayer_pursuit does not support skip connections; use skip=None, or deep_pursuit.")
     X = checked_input(X, layers, max_iter)
     penalties = per_layer("alpha", alpha, layers, X)
     if step is None:
@@ -78,7 +78,7 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
     steps = per_layer("step", step, layers, X, of_components=False)
 
     def solve(X, penalties):
-        # The slope that layer j follows is that of the Moreau envelope below it, divided by the steps taken there.
+        # The slope of layer j is that of the Moreau envelope of the layer below, divided by the steps there.
         thresholds = [penalty * math.prod(steps[: j + 1]) for j, penalty in enumerate(penalties)]
         deepest = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)[-1]
 
@@ -113,7 +113,7 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
         )
         return Result(codes[1:], as_array(objective), None, np.full(len(X), max_iter), None)
 
-    if is_tensor(X):  # nothing may depend on the values while a network is traced
+    if is_tensor(X):  # no control flow may depend on values during tracing
         return solve(X, penalties)
 
     def solve_rows(values, exponent, rows):

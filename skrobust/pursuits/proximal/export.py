@@ -1,7 +1,7 @@
-"""Pursuits as `torch.export` and the ONNX exporter can record them: torch operations and while loops alone.
+"""Pursuits that `torch.export` and the ONNX exporter can record: torch operations and while loops only.
 
-Their results are those of the solvers that run otherwise, to the accuracy asked for. They know no batches and no
-kernels, and nothing is differentiated through them.
+Their results agree with those of the other solvers to the requested accuracy. They use neither batches nor kernels
+and are not differentiable.
 """
 
 import math
@@ -13,13 +13,13 @@ from skrobust.pursuits.greedy.omp.kernels import ROUNDINGS
 from skrobust.pursuits.greedy.omp.torch import inverse_norms
 
 LOOK = 2
-"""Steps between two looks at the gap: each is recorded anew, and takes its time to export."""
+"""Steps between two evaluations of the gap. Each step is recorded separately, so more of them slow the export."""
 
 MORE_STEPS = 10
-"""Proximal gradient steps granted for one pass of coordinate descent, which gets further."""
+"""Proximal gradient steps allowed per sweep of coordinate descent, which makes more progress."""
 
 LEAST_TOL = 64
-"""No relative duality gap below so many roundings is asked for: rounding would keep it from being seen."""
+"""Lower limit of `tol`, in rounding errors: smaller relative duality gaps cannot be measured."""
 
 
 def repeat(step, state, n_iter):
@@ -41,7 +41,7 @@ def repeat(step, state, n_iter):
 
 
 def _flat_state(state):
-    """Tensors of a state in one list, and the way back."""
+    """Tensors of a state in one list, and the function that restores the state."""
     flat, sizes = [], []
     for part in state:
         parts = list(part) if isinstance(part, (list, tuple)) else [part]
@@ -101,7 +101,7 @@ def solve_lasso(X, analyze, synthesize, penalties, lipschitz, *, positive, tol, 
             climbs = sums((y - new) * (new - z)) > 0
             later = torch.where(climbs, torch.ones_like(t), (1 + torch.sqrt(1 + 4 * t * t)) / 2)
             share = torch.where(climbs, torch.zeros_like(t), (t - 1) / later).reshape(by_sample)
-            # Samples that have converged stay as they are.
+            # Converged samples do not change.
             stays = met.reshape(by_sample)
             new = torch.where(stays, z, new)
             y, z, t = torch.where(stays, y, new + share * (new - z)), new, later
@@ -114,7 +114,7 @@ def solve_lasso(X, analyze, synthesize, penalties, lipschitz, *, positive, tol, 
 
 
 def greedy_approximations(X, components, *, most, tol=None, by_gain=False):
-    """What `orthogonal_mp` makes of signals: the parts along the atoms chosen, and the codes.
+    """Approximations and codes of `orthogonal_mp`.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def greedy_approximations(X, components, *, most, tol=None, by_gain=False):
     components : Tensor of shape (n_atoms, n_features)
     most : int
     tol : float or None, default=None
-        Norm of the residual at which a signal is done.
+        Norm of the residual at which a signal stops.
     by_gain : bool, default=False
         ``selection="ols"``.
 
@@ -134,7 +134,7 @@ def greedy_approximations(X, components, *, most, tol=None, by_gain=False):
     noise = ROUNDINGS * torch.finfo(X.dtype).eps
     scales = inverse_norms(components)
     units = components * scales[:, None]
-    columns = units.T.clone()  # loops take no two views of one tensor
+    columns = units.T.clone()  # loops do not accept two views of one tensor
     largest = X.abs().amax(1, keepdim=True)
     unit = torch.where(largest > 0, largest, torch.ones_like(largest))
     signals = X / unit
@@ -152,7 +152,7 @@ def greedy_approximations(X, components, *, most, tol=None, by_gain=False):
         if limit is not None:
             going = going & (torch.square(residual).sum(1) > limit)
         fresh = units[atom[:, 0]]
-        for _ in range(2):  # once more, against rounding
+        for _ in range(2):  # orthogonalise again, against rounding errors
             fresh = fresh - ((basis @ fresh[:, :, None]) * basis).sum(1)
         square = torch.square(fresh).sum(1)
         going = going & (square > noise)
@@ -175,7 +175,7 @@ def greedy_approximations(X, components, *, most, tol=None, by_gain=False):
         ones > 0,
     )
     _, residual, basis, chosen, _, _ = while_loop(lambda k, *state: (k < most) & state[-1].any(), body, begin)
-    # Atoms are combinations of the basis up to their own step: the coefficients by back substitution.
+    # Each atom is a combination of the basis vectors up to its own step: back substitution gives the coefficients.
     parts = basis @ units[chosen].mT
     aims = (basis @ signals[:, :, None])[:, :, 0]
 

@@ -8,13 +8,13 @@ from skrobust.signals.arrays import by_sample, choose, ones_like_samples, row_in
 from .momentum import next_momentum
 
 CHECK_EVERY = 10
-"""Iterations between two duality gaps: one costs as much as an iteration."""
+"""Iterations between two evaluations of the duality gap, which costs as much as an iteration."""
 
 
 def fista(problem, codes, *, tol, max_iter):
     """Solve a batch; samples leave it when they have converged.
 
-    The momentum of a sample restarts where it points uphill ([1]_, the gradient scheme).
+    The momentum of a sample restarts when it points uphill ([1]_, the gradient scheme).
 
     Parameters
     ----------
@@ -22,8 +22,8 @@ def fista(problem, codes, *, tol, max_iter):
     codes : ndarray or Tensor of shape ``(n_samples, *code_shape)``
         Starting point.
     tol : float
-        Relative duality gap; 0: all `max_iter` steps, even where rounding makes the gap 0. For a penalty whose dual is
-        not known: largest change of a coefficient by one step, relative to the largest coefficient.
+        Relative duality gap; 0: all `max_iter` steps, even if rounding makes the gap 0. For a penalty without known
+        dual: largest change of a coefficient in one step, relative to the largest coefficient.
     max_iter : int
 
     Returns

@@ -1,4 +1,4 @@
-"""Gradient step, shrinkage and momentum of proximal pursuits as one operation that keeps a byte a coefficient."""
+"""Gradient step, shrinkage and momentum of proximal pursuits in one operation that stores a byte per coefficient."""
 
 import functools
 import importlib
@@ -7,36 +7,36 @@ import torch
 
 
 def shrink_with_momentum(forward_point, previous, thresholds, momentum, positive=False, *, slopes=None, step=1.0):
-    """Soft thresholding, and the point that momentum extrapolates to: one iteration of FISTA behind its gradient.
+    """Soft thresholding and extrapolation: one iteration of FISTA after its gradient.
 
     ::
 
         codes        = S(forward_point + step * slopes, thresholds)
         extrapolated = codes + momentum * (codes - previous)
 
-    Differentiable in all tensors, for the backward pass of which it keeps the signs of the codes alone, a byte each
-    (and, where `step` or `momentum` needs a gradient, what that rests on). On CUDA devices with Triton forward and
-    backward pass are one kernel each; elsewhere they are plain torch.
+    Differentiable in all tensors. For the backward pass it stores only the signs of the codes, a byte each (and the
+    inputs needed for gradients in `step` or `momentum`). On CUDA devices with Triton forward and backward pass are one
+    kernel each; elsewhere they are plain torch.
 
     Parameters
     ----------
     forward_point : Tensor
     previous : Tensor of the shape of `forward_point`, or None
-        Codes of the iteration before; None: no momentum, and `extrapolated` is `codes`.
+        Codes of the previous iteration; None: no momentum, and `extrapolated` is `codes`.
     thresholds : float or Tensor that broadcasts to `forward_point`
         >= 0.
     momentum : float or Tensor that broadcasts to `forward_point`
     positive : bool, default=False
         Codes >= 0.
     slopes : Tensor of the shape of `forward_point`, or None, default=None
-        Minus the gradient, of which `step` times is added to `forward_point`.
+        Negative gradient; `step` times it is added to `forward_point`.
     step : float or Tensor that broadcasts to `forward_point`, default=1.0
 
     Returns
     -------
     codes, extrapolated : Tensor
-        Of the widest dtype among `forward_point`, `slopes` and `previous`: slopes of half precision leave codes of
-        full precision.
+        In the widest dtype of `forward_point`, `slopes` and `previous`, so that half-precision slopes still give
+        full-precision codes.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def shrink_with_momentum(forward_point, previous, thresholds, momentum, positive
     keep = torch.is_grad_enabled()
     if previous is None:
         momentum = 0.0
-    if torch.jit.is_tracing():  # a saved trace knows no autograd.Function
+    if torch.jit.is_tracing():  # a saved trace cannot contain an autograd.Function
         codes, extrapolated = _in_plain_torch(forward_point, slopes, previous, thresholds, momentum, step, positive)
         return codes, codes if previous is None else extrapolated
     codes, extrapolated, _ = _Shrink.apply(
@@ -120,7 +120,7 @@ class _Shrink(torch.autograd.Function):
 
 
 def _in_plain_torch(point, slopes, previous, thresholds, momentum, step, positive):
-    """Codes, and where momentum carries them; empty without any."""
+    """Codes and extrapolated codes; the latter are empty without momentum."""
     if slopes is not None:
         point = point + step * slopes
     if positive:
@@ -134,7 +134,7 @@ def _in_plain_torch(point, slopes, previous, thresholds, momentum, step, positiv
 
 def _backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes):
     kernels = _kernels(signs)
-    # A backward pass that is itself to be differentiated is recorded operation by operation.
+    # A backward pass that will be differentiated again is recorded operation by operation.
     if kernels is not None and not torch.is_grad_enabled() and kernels.takes(signs, 0.0, momentum, step):
         return kernels.backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes)
     of_previous = None
@@ -148,7 +148,7 @@ def _backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes):
 
 
 def _kernels(tensor):
-    """The Triton kernels, where they run: CUDA tensors outside transforms such as `torch.func.vmap`."""
+    """The Triton kernels if they apply: CUDA tensors outside transforms such as `torch.func.vmap`."""
     if not tensor.is_cuda or torch._C._are_functorch_transforms_active():
         return None
     return _triton_kernels()

@@ -1,6 +1,6 @@
 """Shrinkage and momentum as one pass over memory: Triton kernels for CUDA tensors.
 
-Each reads every value once and writes each result once, where eager torch goes over memory for every operation.
+Each kernel reads every value once and writes each result once, while eager torch passes over memory per operation.
 """
 
 import torch
@@ -58,7 +58,7 @@ def _backward_kernel(
 
 
 def forward(points, slopes, previous, thresholds, momentum, step, positive, keep):
-    """Codes, extrapolated codes and signs; the last two are empty where they are not asked for."""
+    """Codes, extrapolated codes and signs; the last two are empty if not requested."""
     dtype = points.dtype
     for other in (slopes, previous):
         dtype = dtype if other is None else torch.promote_types(dtype, other.dtype)
@@ -118,7 +118,7 @@ def backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes):
 
 
 def takes(points, thresholds, momentum, step):
-    """Whether the kernels can do it: thresholds that vary along one axis at most, one momentum and one step."""
+    """Whether the kernels apply: thresholds that vary along at most one axis, one momentum and one step."""
     if points.numel() == 0 or any(isinstance(v, torch.Tensor) and v.numel() != 1 for v in (momentum, step)):
         return False
     if not isinstance(thresholds, torch.Tensor):
@@ -127,13 +127,13 @@ def takes(points, thresholds, momentum, step):
 
 
 def _along_one_axis(thresholds, codes):
-    """Thresholds as a flat array, and how many consecutive values in memory share one."""
+    """Thresholds as a flat array, and the number of consecutive values in memory that share one."""
     wide = [axis for axis, n in enumerate(thresholds.shape, start=codes.ndim - thresholds.ndim) if n != 1]
     return thresholds.reshape(-1).contiguous(), codes.stride(wide[0]) if wide else 1
 
 
 def _dense(values):
-    """`values` without gaps or overlaps, in any order of axes: what `empty_like` gives back."""
+    """`values` in dense memory, in any order of axes, as `empty_like` returns."""
     expected = 1
     for stride, n in sorted(zip(values.stride(), values.shape, strict=True)):
         if n != 1:
@@ -150,7 +150,7 @@ def _laid_out_as(like, values):
 
 
 def _as_tensor(value, like):
-    """A number where a kernel can read it; `torch.full` sends no copy that would have to be waited for."""
+    """A number in device memory; `torch.full` avoids a synchronising copy."""
     if isinstance(value, torch.Tensor):
         return value.to(like)
     return torch.full((), float(value), dtype=like.dtype, device=like.device)

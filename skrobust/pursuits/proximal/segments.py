@@ -1,4 +1,4 @@
-"""Many iterations whose backward pass remembers few of them."""
+"""Checkpointed iterations: the backward pass stores only some of them."""
 
 import math
 
@@ -6,15 +6,15 @@ from skrobust.signals import is_tensor
 from skrobust.signals.tensors import is_exporting
 
 REMEMBERED = 16
-"""Most iterations all of which a backward pass remembers; of more, segments of about their root are."""
+"""Up to this many iterations the backward pass stores all; beyond, segments of about the square root."""
 
 
 def in_segments(advance, state, n_iter, *others):
-    """The state after `n_iter` iterations, ``advance(begin, n_iter, state)`` from any one of them on.
+    """The state after `n_iter` iterations; ``advance(begin, n_iter, state)`` runs some of them.
 
-    Where a gradient will be asked for and iterations are many, the backward pass keeps the states between segments of
-    about ``sqrt(n_iter)`` iterations and goes through each segment again when it comes to it: the memory of about
-    ``2 sqrt(n_iter)`` iterations for the time of one more forward pass. A graph that is exported has one loop.
+    For many iterations with gradients, the backward pass stores the states between segments of about ``sqrt(n_iter)``
+    iterations and recomputes each segment. This takes the memory of about ``2 sqrt(n_iter)`` iterations and the time
+    of one more forward pass. An exported graph has one loop.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def in_segments(advance, state, n_iter, *others):
     state : tuple of numbers, arrays or tensors, or of lists of these
     n_iter : int
     *others : arrays or tensors
-        What else may need a gradient; `advance` knows them.
+        Further inputs of `advance` that may need a gradient.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def in_segments(advance, state, n_iter, *others):
 
 
 def _is_recorded(values):
-    """Whether torch records what is made of `values`, outside transforms such as `torch.func.vmap`."""
+    """Whether autograd records operations on `values`, outside transforms such as `torch.func.vmap`."""
     tensors = list(_tensors(values))
     if not tensors:
         return False

@@ -1,14 +1,14 @@
-"""Pursuits with a smooth shrinkage, as surrogates for backward passes."""
+"""Pursuits with smooth shrinkage, surrogates for backward passes."""
 
 import torch
 from torch.nn.functional import softplus
 
 SMOOTH_WIDTH, SMOOTH_STEPS = 0.1, 20
-"""Width of smooth shrinkage relative to its threshold; steps of the smooth pursuit."""
+"""Width of smooth shrinkage relative to its threshold, and number of steps of the smooth pursuit."""
 
 
 def smooth_shrink(values, threshold, positive):
-    """Soft thresholding whose corner is rounded; a plain ramp where the threshold is zero."""
+    """Soft thresholding with a rounded corner; the identity (or ReLU) where the threshold is zero."""
     width = SMOOTH_WIDTH * threshold + torch.finfo(values.dtype).eps
     above = width * softplus((values - threshold) / width)
     return above if positive else above - width * softplus((-values - threshold) / width)

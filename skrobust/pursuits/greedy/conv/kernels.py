@@ -23,7 +23,7 @@ LEAST_SQUARES_STEPS = 60
 
 @kernel
 def _best_of_row(residual, columns, plan, rates, full, out, y):
-    """Magnitude, cell and atom of the largest normalised correlation in a row where stripes have room."""
+    """Magnitude, cell and atom of the largest normalised correlation of a row at positions that may take an atom."""
     width = lanes(residual)
     best = residual.dtype.type(0)
     best_cell, best_atom = -1, -1
@@ -47,7 +47,7 @@ def _best_of_row(residual, columns, plan, rates, full, out, y):
 
 @kernel
 def _best_atom(residual, columns, plan, rates, full, out, stale, bests, cells, atoms):
-    """Cell, atom and magnitude of the largest correlation of all; only stale rows are correlated anew."""
+    """Cell, atom and magnitude of the largest correlation; recomputes stale rows only."""
     top = 0
     for y in range(plan.code_height):
         if stale[y]:
@@ -77,9 +77,9 @@ def _overlap(a, b, reach):
 
 @kernel
 def _take_cluster(candidates, n, plan, reach, taken, cluster, origin):
-    """Copy the atoms that the last one overlaps, those that they overlap, and so on; return their number.
+    """Copy the atoms connected to the last one by overlaps; return their number.
 
-    The others are orthogonal to all of these: their least squares stay as they are.
+    All other atoms are orthogonal to these, so their coefficients do not change.
     """
     where, places, atoms, kinds, _, _, values = candidates
     own_where, own_places, own_atoms, own_kinds, _, _, own_values = cluster
@@ -125,7 +125,7 @@ def _next_overlapping(place, at, size, reach):
 
 @kernel
 def _fill_stripes(counts, full, y, x, reach, most):
-    """Count an atom at (y, x) in the stripes that hold it; close the positions whose atoms would overfill one."""
+    """Count an atom at (y, x) in its stripes, and close positions at which an atom would exceed a limit."""
     height, width = counts.shape
     cy = _next_overlapping(0, y, height, reach[0])
     while cy < height:
@@ -185,7 +185,7 @@ def _match(x, mask, codes, tables, plan, rates, most_atoms, stripe_most, reach, 
         again = False
         for i in range(n):
             again = again or where[i] == index
-        if again:  # what is left of it is rounding
+        if again:  # the rest is rounding error
             break
         y, x_position = cell // plan.code_width, cell % plan.code_width
         where[n], atoms[n], kinds[n] = index, atom, kind_at(y, x_position, plan, has_mask)
@@ -206,18 +206,18 @@ def _match(x, mask, codes, tables, plan, rates, most_atoms, stripe_most, reach, 
 
 @kernel
 def match_signals(X, masks, codes, tables, plan, rates, most_atoms, stripe_most, reach, tol, report, next_signal):
-    """Codes of many signals, a thread a signal.
+    """Codes of many signals, one thread per signal.
 
     Parameters
     ----------
     X, masks : ndarray
         As for `descend_signals`.
     rates : ndarray of shape (n or 1, n_positions * padded_atoms)
-        Inverse norm of what counts of each shifted atom; zero where nothing does.
+        Inverse norm of the unmasked part of each shifted atom; zero if nothing is unmasked.
     stripe_most : int
-        Atoms a stripe may hold; 0: any number.
+        Maximum number of atoms of a stripe; 0: no limit.
     reach : tuple of (int, int)
-        For each axis, how near and how far apart positions are whose atoms overlap: see `overlap_reach`.
+        For each axis, the distances of positions whose atoms overlap: see `overlap_reach`.
     report : ndarray of shape (n, 2)
         Squared residual and atoms.
     """

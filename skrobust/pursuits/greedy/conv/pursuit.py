@@ -15,19 +15,20 @@ from skrobust.signals import batch_slices, groups_by_exponent, is_tensor, kernel
 def convolutional_thresholding(X, operator, threshold, *, positive=False, stripe_sparsity=None, n_jobs=None):
     """Soft thresholding of the correlations: ``S(D^T x)``, one layer of a convolutional network.
 
-    With `stripe_sparsity`, atoms are taken in the order in which their correlations exceed their thresholds, until
-    the next would overfill a stripe: all thresholds of a signal are raised by what that one exceeds its own.
+    With `stripe_sparsity`, atoms are kept in decreasing order of the excess of their correlation over the threshold,
+    until the next one would exceed the limit of a stripe. All thresholds of a signal are raised by the excess of that
+    atom.
 
     Parameters
     ----------
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     operator : ConvolutionalOperator
     threshold : float, or array-like or Tensor of shape (n_components,)
-        >= 0. A tensor, on which a network trains, is taken as it is.
+        >= 0. A tensor (a trained parameter) is not checked.
     positive : bool, default=False
         Keep positive correlations only: a rectified linear unit of bias ``-threshold``.
     stripe_sparsity : int or None, default=None
-        Most atoms of a stripe, as for `convolutional_omp`.
+        Maximum number of atoms in a stripe, as for `convolutional_omp`.
     n_jobs : int or None, default=None
 
     Returns
@@ -38,7 +39,7 @@ def convolutional_thresholding(X, operator, threshold, *, positive=False, stripe
     Raises
     ------
     ValueError
-        If `threshold` or `stripe_sparsity` does not fit, naming it.
+        If `threshold` or `stripe_sparsity` is invalid.
 
     Examples
     --------
@@ -54,7 +55,7 @@ def convolutional_thresholding(X, operator, threshold, *, positive=False, stripe
         threshold = np.asarray(threshold, dtype=np.float64)
         if threshold.shape not in ((), operator.code_shape[-1:]) or not (threshold >= 0).all():
             raise ValueError(
-                f"threshold must be a number >= 0, or {operator.code_shape[-1]} of them, one for each atom, got "
+                f"threshold must be a number >= 0, or {operator.code_shape[-1]} of them, one per atom, got "
                 f"{threshold!r}."
             )
     if is_tensor(X):
@@ -68,16 +69,16 @@ def convolutional_thresholding(X, operator, threshold, *, positive=False, stripe
     excess = (correlations if positive else abs(correlations)) - threshold
     left_out = _excess_left_out(excess, stripe_sparsity, operator.geometry)
     codes = shrink(correlations, threshold + left_out, positive)
-    return codes * (excess > left_out)  # what the sum's rounding may have left
+    return codes * (excess > left_out)  # the sum's rounding may have left tiny values
 
 
 def _excess_left_out(excess, stripe_sparsity, geometry):
-    """By what the first correlation that would overfill a stripe exceeds its threshold; 0 where none does."""
+    """Excess of the first correlation that would exceed the limit of a stripe; 0 if there is none."""
     array = (excess.detach().cpu().numpy() if is_tensor(excess) else excess).reshape(len(excess), -1)
     order = np.argsort(-array, axis=1, kind="stable")
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
-    # By bisection, the most correlations that may be taken; the one behind them is the first that may not.
+    # Bisection for the number of correlations that can be kept; the next one cannot.
     few, many = np.zeros(len(order), dtype=np.int64), (array > 0).sum(axis=1)
     while (few < many).any():
         taken = (few + many + 1) // 2
@@ -87,7 +88,7 @@ def _excess_left_out(excess, stripe_sparsity, geometry):
         few, many = np.where(fits, taken, few), np.where(fits, many, taken - 1)
     rows, behind = np.arange(len(order)), np.minimum(few, order.shape[1] - 1)
     first = excess.reshape(array.shape)[rows, order[rows, behind]].clip(0)
-    first[few > behind] = 0  # all are taken
+    first[few > behind] = 0  # all are kept
     return first.reshape(-1, *[1] * (excess.ndim - 1))
 
 
@@ -109,17 +110,17 @@ def convolutional_omp(
     """Convolutional orthogonal matching pursuit.
 
     Each step adds the shifted atom with the largest normalised correlation with the residual, and solves least
-    squares on the support. With `stripe_sparsity` it is the pursuit of [1]_, whose guarantees rest on the local norm
-    l0,inf: an atom is only added where every stripe keeps at most so many, and the pursuit ends when none can be.
+    squares on the support. With `stripe_sparsity` it is the pursuit of [1]_, whose guarantees use the local norm
+    l0,inf: an atom is added only if no stripe exceeds `stripe_sparsity`, and the pursuit ends when none can be added.
 
     Parameters
     ----------
     X : ndarray of shape ``(n_samples, *signal_shape)``
     operator : ConvolutionalOperator
     n_nonzero_coefs : int or None, default=None
-        Most atoms of a signal. None with neither of the other rules: a tenth of the values of a signal.
+        Maximum number of atoms of a signal. None without the other two limits: a tenth of the values of a signal.
     stripe_sparsity : int or None, default=None
-        Most atoms of a stripe: of all positions whose atoms overlap those at one position.
+        Maximum number of atoms in a stripe: in all positions whose atoms overlap those at one position.
     tol : float or None, default=None
         Norm of the residual at which to stop.
     mask : array-like or None, default=None
@@ -133,7 +134,7 @@ def convolutional_omp(
     Raises
     ------
     ValueError
-        If a parameter does not fit, naming it.
+        If a parameter is invalid.
 
     Warns
     -----
@@ -172,7 +173,7 @@ def convolutional_omp(
     for batch in batch_slices(len(X), 6 * n_codes * X.itemsize):
         values = X[batch]
         mask = None if counted is None else np.broadcast_to(counted, X.shape)[batch]
-        for exponent, rows in groups_by_exponent(values):  # in units near the size of the signals
+        for exponent, rows in groups_by_exponent(values):  # in units close to the size of the signals
             signals = times_power(values[rows], -exponent)
             found, ends = np.zeros((len(signals), *operator.code_shape), dtype=X.dtype), np.empty((len(signals), 2))
             _match_batch(
@@ -236,7 +237,7 @@ def _match_batch(X, operator, most_atoms, stripe_most, tol, mask, codes, report,
 
 
 def _inverse_norms(operator, mask):
-    """One over the norm of what counts of each shifted atom; zero where next to nothing does."""
+    """Inverse norm of the unmasked part of each shifted atom; zero where almost nothing is unmasked."""
     squared = ConvolutionalOperator(
         np.asarray(operator.components, dtype=np.float64) ** 2,
         operator.signal_shape,

@@ -1,4 +1,4 @@
-"""Orthogonal matching pursuit of arrays: the kernels' side of `orthogonal_mp`."""
+"""Orthogonal matching pursuit of NumPy arrays, by kernels."""
 
 import numpy as np
 from sklearn.utils import assert_all_finite, check_array
@@ -33,7 +33,7 @@ def orthogonal_mp_of_arrays(X, components, *, gram, mask, n_jobs, **settings):
 
 
 def _checked(X, components, gram, mask):
-    """The arrays of `orthogonal_mp`, but for whether X is finite, which the kernels find out."""
+    """Check the arrays of `orthogonal_mp`; the kernels check whether X is finite."""
     X = check_array(X, dtype=DTYPES, order="C", ensure_all_finite=False, input_name="X")
     components = check_array(components, dtype=X.dtype, input_name="components")
     if components.shape[1] != X.shape[1]:
@@ -43,7 +43,7 @@ def _checked(X, components, gram, mask):
         )
     if gram is not None:
         if mask is not None:
-            raise ValueError("gram cannot be used with mask: with missing samples each signal has its own.")
+            raise ValueError("gram cannot be used with mask: with missing samples each signal has its own Gram matrix.")
         gram = checked_gram(gram, len(components), X.dtype)
     if mask is None:
         return X, components, gram, None

@@ -1,4 +1,4 @@
-"""Atoms as the pursuit kernels read them: columns of unit norm, padded to whole groups of vectors."""
+"""Atoms in the memory layout of the pursuit kernels: columns of unit norm, padded to whole groups of vectors."""
 
 import math
 
@@ -11,10 +11,10 @@ from skrobust.kernels.threads import on_threads
 from skrobust.kernels.vectors import VECTOR_BYTES, VectorType
 
 GROUP = 4
-"""Vectors that a kernel takes at a time."""
+"""Vectors that a kernel processes at a time."""
 
 _ROWS = 32
-"""Rows of a Gram matrix that a thread makes at a time."""
+"""Rows of a Gram matrix that a thread computes at a time."""
 
 
 def padded_width(n_atoms, dtype):
@@ -25,7 +25,7 @@ def padded_width(n_atoms, dtype):
 
 
 def aligned_zeros(shape, dtype):
-    """Zeros whose first value begins a cache line."""
+    """Zeros, aligned to a cache line."""
     dtype = np.dtype(dtype)
     size = math.prod(shape)
     values = np.zeros(size + VECTOR_BYTES // dtype.itemsize, dtype)
@@ -55,19 +55,19 @@ class UnitAtoms:
         np.multiply(components.T, self.inverse_norms, out=self.columns[:, : self.n_atoms])
 
     def gram(self, given=None):
-        """Inner products of the atoms, flat, each row padded; computed unless those of the components are given."""
+        """Gram matrix of the atoms, flat, with padded rows; computed unless that of the components is given."""
         if given is not None:
             return padded_gram(given, self.inverse_norms)
         return gram_of(self.columns, self.n_atoms)
 
     def affords_gram(self, n_selections):
-        """Whether the Gram matrix fits in the working memory, and so many selected atoms are worth computing it."""
+        """Whether the Gram matrix fits into the working memory, and enough atoms are selected to compute it."""
         size = self.n_atoms * self.columns[0].nbytes
         return n_selections >= self.n_atoms and size <= get_config()["working_memory"] * 2**20
 
 
 def inverse_norms(components):
-    """1 / norm of each row, 0 for zero rows; norms that over- or underflow when squared are no exception."""
+    """1 / norm of each row, 0 for zero rows; also correct where squared norms over- or underflow."""
     largest = np.abs(components).max(axis=1, initial=0)
     unit = np.where(largest > 0, largest, 1).astype(components.dtype)
     norms = np.sqrt(np.square(components / unit[:, None]).sum(axis=1))
@@ -75,7 +75,7 @@ def inverse_norms(components):
 
 
 def gram_of(columns, n_atoms):
-    """Inner products of the atoms that are the first `n_atoms` of padded columns, flat, each row padded."""
+    """Gram matrix of the first `n_atoms` of padded columns, flat, with padded rows."""
     padded = aligned_zeros((n_atoms, columns.shape[1]), columns.dtype)
     rows = np.ascontiguousarray(columns[:, :n_atoms].T)
     work = rows.size * columns.shape[1]
@@ -84,7 +84,7 @@ def gram_of(columns, n_atoms):
 
 
 def padded_gram(gram, scales):
-    """``gram[i, j] * scales[i] * scales[j]``, flat, each row padded."""
+    """``gram[i, j] * scales[i] * scales[j]``, flat, with padded rows."""
     padded = aligned_zeros((len(gram), padded_width(len(gram), gram.dtype)), gram.dtype)
     np.multiply(gram, scales, out=padded[:, : len(gram)])
     padded *= scales[:, None]

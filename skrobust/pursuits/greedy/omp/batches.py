@@ -1,4 +1,4 @@
-"""Greedy pursuits in batches: what was asked for, the kernel's runs, and what they have to report."""
+"""Greedy pursuits in batches: parameters, calls of the kernels, results and warnings."""
 
 import warnings
 from numbers import Integral
@@ -13,7 +13,7 @@ from .atoms import padded_width
 from .codes import CodeRows, compressed_rows
 
 _BLOCK_BYTES = 1 << 19
-"""Correlations that a thread makes at a time: they stay in its second-level cache."""
+"""Correlations that a thread computes at a time, so that they stay in its second-level cache."""
 
 
 class Pursuit:
@@ -26,12 +26,12 @@ class Pursuit:
     n_nonzero_coefs, tol, selection, sparse_output, return_residual
         As in `orthogonal_mp`.
     exponents : ndarray of int of shape (n_signals,) or None, default=None
-        Of the powers of two in units of which the kernel gets the signals.
+        Exponents of the powers of two by which signals are divided for the kernel.
 
     Attributes
     ----------
     most : int
-        Atoms that a code may have.
+        Maximum number of atoms of a code.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Pursuit:
         self.sparse_output, self.return_residual = sparse_output, return_residual
 
     def codes(self, name, per_signal, shared):
-        """Codes in rows of room, norms of the residuals (or none), and the tally of ends.
+        """Codes, norms of the residuals (or none), and counts of the reasons for stopping.
 
         Parameters
         ----------
         name : str
-            Of the kernel.
+            Name of the kernel.
         per_signal, shared : tuple
-            Its first arguments: arrays with a row for each signal, then others.
+            First arguments of the kernel: arrays with a row for each signal, then others.
 
         Yields
         ------
@@ -75,7 +75,7 @@ class Pursuit:
         kernel = getattr(kernels, name)
         squared_tol = np.zeros(0) if self.tol is None else np.square(self.tol)
         bytes_per_row = padded_width(self.n_atoms, self.dtype) * self.dtype.itemsize
-        # Without a tolerance codes fill their room; with one they are packed batch by batch.
+        # Without a tolerance codes use their whole capacity; with one they are packed batch by batch.
         room = 0 if self.tol is None else self.most * (4 + self.dtype.itemsize)
         for batch in batch_slices(self.n_signals, room):
             n = batch.stop - batch.start
@@ -92,7 +92,7 @@ class Pursuit:
             yield rows, residuals, tally.sum(axis=0)
 
     def run(self, name, per_signal, shared, refuse):
-        """What `orthogonal_mp` returns; `refuse` raises the error for signals that are not finite."""
+        """Return value of `orthogonal_mp`; `refuse` raises the error for signals that are not finite."""
         batches, residuals, tally = [], [], np.zeros(3, dtype=np.int64)
         for rows, residual, ends in self.codes(name, per_signal, shared):
             if ends[kernels.NOT_FINITE]:
@@ -109,7 +109,7 @@ class Pursuit:
         return codes, times_power(np.concatenate(residuals), self.exponents).astype(self.dtype)
 
     def warn(self, tally):
-        """Tell of pursuits that did not end as asked."""
+        """Warn about signals that missed `tol` or met dependent atoms."""
         if self.warns_of_tol and tally[kernels.UNMET]:
             warnings.warn(
                 f"{tally[kernels.UNMET]} of {self.n_signals} signals did not reach tol with {self.most} atoms or all "
@@ -127,12 +127,12 @@ class Pursuit:
 
 
 def most_atoms(n_nonzero_coefs, tol, n_atoms, n_features):
-    """K of each signal.
+    """Maximum number of atoms of each signal.
 
     Raises
     ------
     ValueError
-        If more than the atoms or features allow are asked for.
+        If it exceeds the number of atoms or features.
     """
     if n_nonzero_coefs is None:
         return min(n_atoms, n_features) if tol is not None else min(n_atoms, max(1, n_features // 10))
@@ -148,7 +148,7 @@ def most_atoms(n_nonzero_coefs, tol, n_atoms, n_features):
 
 
 def one_per_signal(values, n_signals, name):
-    """`values` as float64, one a signal.
+    """`values` as float64, one per signal.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def one_per_signal(values, n_signals, name):
     """
     values = np.asarray(values, dtype=np.float64)
     if values.shape not in ((), (n_signals,)):
-        raise ValueError(f"{name} has shape {values.shape}; a number or one for each of {n_signals} signals is needed.")
+        raise ValueError(f"{name} must be a number or have shape ({n_signals},), got shape {values.shape}.")
     if not np.all(values >= 0):
-        raise ValueError(f"{name} has negative values or NaN; norms are not negative.")
+        raise ValueError(f"{name} must not have negative values or NaN.")
     return np.broadcast_to(values, (n_signals,))

@@ -1,4 +1,4 @@
-"""Sparse codes: from one row of room per signal to compressed rows."""
+"""Sparse codes: from one row of fixed capacity per signal to CSR."""
 
 import numpy as np
 from scipy import sparse
@@ -23,7 +23,7 @@ def _gather(indices, values, counts, starts, packed_indices, packed_values, next
 
 
 class CodeRows:
-    """Codes of a batch of signals, as the kernels write them: the atoms of a signal in order, then room.
+    """Codes of a batch as written by the kernels: one row per signal, atoms in order, then unused entries.
 
     Attributes
     ----------
@@ -32,13 +32,13 @@ class CodeRows:
     """
 
     def __init__(self, n_signals, most, dtype):
-        # Zeros: an index that is read is one of an atom, whatever the values do.
+        # Zeros, so that every index is valid even if a value is NaN.
         self.indices = np.zeros((n_signals, most), dtype=np.int32)
         self.values = np.empty((n_signals, most), dtype=dtype)
         self.counts = np.zeros(n_signals, dtype=np.int32)
 
     def packed(self):
-        """Indices and values without the room between signals, and the counts."""
+        """Indices and values without unused entries, and the number of atoms per signal."""
         ends = np.cumsum(self.counts, dtype=np.int64)
         if len(ends) == 0 or ends[-1] == self.indices.size:
             return self.indices.reshape(-1), self.values.reshape(-1), self.counts
@@ -49,7 +49,7 @@ class CodeRows:
 
 
 def compressed_rows(packed, n_atoms):
-    """One csr_array of the `packed` codes of several batches."""
+    """One csr_array from the `packed` codes of several batches."""
     indices, values, counts = (
         packed[0] if len(packed) == 1 else (np.concatenate(parts) for parts in zip(*packed, strict=True))
     )

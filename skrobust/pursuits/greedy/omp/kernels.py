@@ -1,7 +1,7 @@
 """Batch orthogonal matching pursuit on the CPU: blocks of signals, their products with all atoms, then atom by atom.
 
-The triangular factor of the selected atoms is read from the basis rows of `_omp_steps`, not solved for; the
-coefficients follow by one back-substitution at the end, and the residual is ||x||^2 - sum_k pivot_k projection_k^2.
+The triangular factor of the selected atoms is read from the basis rows of `steps`. One back-substitution at the end
+gives the coefficients, and the squared residual is ||x||^2 - sum_k pivot_k projection_k^2.
 """
 
 import numpy as np
@@ -28,16 +28,16 @@ from skrobust.kernels.vectors import (
 from .steps import gram_row, largest, next_by_correlation, next_by_gain
 
 ROUNDINGS = 16
-"""Correlations and pivots of no more roundings than this are noise."""
+"""Correlations and pivots of at most this many rounding errors count as zero."""
 
 SMALL = 2.0**-40
-"""Signals whose largest correlation is below this or above its inverse are computed in units of it."""
+"""Signals whose largest correlation is below this or above its inverse are scaled by it."""
 
 SLACK, UNSURE = 4, 256
-"""Squared residuals this close to the tolerance, or this small to begin with, are computed anew, in units of noise."""
+"""Squared residuals this close to `tol`, or this small initially, in rounding errors, are recomputed."""
 
 NOT_FINITE, DEPENDENT, UNMET = 0, 1, 2
-"""Columns of the tally: signals with NaN or infinity, ended by dependent atoms, ended short of their tolerance."""
+"""Columns of `tally`: signals with NaN or infinity, stopped by dependent atoms, stopped before `tol`."""
 
 
 @inlined
@@ -52,7 +52,7 @@ def _resolution(like):
 
 @inlined
 def _read_pivot(basis, at, stride, k, inverses, weights, w):
-    """Squared norm of what the basis leaves of an atom; its components in the basis, negated, go to the weights."""
+    """Squared norm of an atom's residual in the basis; writes its negated components in the basis to the weights."""
     pivot = basis.dtype.type(1)
     for p in range(k):
         product = read(basis, at)
@@ -77,7 +77,7 @@ def _solve(weights, projections, solution, k, room):
 
 @kernel
 def _squared_residual(x, shown, row, atoms, width, work, k, visible, v, unit):
-    """Squared norm of a signal less its approximation: exact where the recursion has lost its digits."""
+    """Squared norm of a signal minus its approximation, computed directly where the recursion is inaccurate."""
     _, _, weights, projections, _, solution, chosen = work
     _solve(weights, projections, solution, k, chosen.size)
     squared = 0.0
@@ -99,9 +99,9 @@ def _squared_residual(x, shown, row, atoms, width, work, k, visible, v, unit):
 def workspace(like, width, most):
     """Zeroed buffers of one thread.
 
-    The basis, whose rows are `width` and a vector apart, for rows a power of two apart would share their cache lines;
-    what it leaves of the atoms; the triangular factor (negated, its rows `room` apart), projections, inverse pivots,
-    solution; the selected atoms, counted from 1.
+    The basis, with rows `width` plus one vector apart, because rows a power of two apart would share cache lines; the
+    squared residuals of the atoms in it; the triangular factor (negated, rows `room` apart), projections, inverse
+    pivots, solution; the selected atoms, counted from 1.
     """
     room = _round_up(most, lanes(like))
     return (
@@ -117,11 +117,11 @@ def workspace(like, width, most):
 
 @inlined
 def _write_code(chosen, solution, k, unit, scales, visible, v, row, indices, values):
-    """Write a code in the order of its atoms; make room for the next."""
+    """Write a code in the order of its atoms, and reset the buffer for the next."""
     for p in range(k):
         number = read(chosen, p)
         at = row + k
-        for q in range(0, k, lanes(chosen)):  # behind the last atom are zeros
+        for q in range(0, k, lanes(chosen)):  # entries after the last atom are zero
             at -= count_at_least(load(chosen, q), number)
         j = np.int64(number) - 1
         value = read(solution, p) * unit * read(scales, j)
@@ -140,9 +140,8 @@ def pursue_rows(
 ):  # fmt: skip
     """Pursue the signals whose correlations are the rows of `correlations`, which are overwritten.
 
-    Where `squared_tol` is empty, none is asked for. Where `column` has room for an atom, `gram` has it for one row,
-    which is made from `atoms`. Where `visible` is empty, no feature is missing. Where `x` has no features, residuals
-    are as good as their recursion.
+    Empty `squared_tol`: no tolerance. Nonempty `column`: `gram` holds a single row, computed from `atoms`. Empty
+    `visible`: no missing features. `x` without features: residuals come from the recursion only.
     """
     basis, left, weights, projections, inverses, solution, chosen = work
     scalar = correlations.dtype.type
@@ -158,7 +157,7 @@ def pursue_rows(
             tally[NOT_FINITE] += 1
             continue
         unit = scalar(1)
-        if (top < SMALL or top * SMALL > 1) and top > 0:  # squares would leave the range of float32
+        if (top < SMALL or top * SMALL > 1) and top > 0:  # squares would exceed the range of float32
             unit = top
             for i in range(start, start + width):
                 correlations[i] /= unit
@@ -224,7 +223,7 @@ def pursue_rows(
 
 @kernel
 def squared_norms(x, n_rows, energies):
-    """In the precision of `x`; where that over- or underflows, in float64."""
+    """Squared norm in the precision of `x`, or in float64 if that over- or underflows."""
     flat, d = x.reshape(-1), x.shape[1]
     for i in range(n_rows):
         squares = broadcast(x.dtype.type(0))
@@ -244,9 +243,8 @@ def pursue_signals(
 ):
     """Code signals (n_signals, n_features) by the columns of `atoms` (n_features, width), block after block.
 
-    Each thread calls this with the same arguments. `gram` may be empty: the rows that are needed are then made when
-    they are. `indices` and `values` have a row for each signal, `tally` one for each block of signals; `squared_tol`
-    and `residuals` may be empty.
+    Each thread calls this with the same arguments. If `gram` is empty, its rows are computed when needed. `indices`
+    and `values` have a row per signal, `tally` one per block of signals; `squared_tol` and `residuals` may be empty.
     """
     n, d = X.shape
     width = atoms.shape[1]
@@ -275,7 +273,7 @@ def pursue_signals(
 def pursue_masked(
     X, shown, atoms, squares, scales, by_gain, squared_tol, indices, values, counts, residuals, tally, block, next_block
 ):
-    """The same from the features that are `shown` of each signal; `squares` are those of the atoms."""
+    """The same from the unmasked features `shown` of each signal; `squares` are the squared entries of the atoms."""
     n, d = X.shape
     width = atoms.shape[1]
     columns = atoms.reshape(-1)
@@ -311,7 +309,7 @@ def pursue_correlations(
     correlations, squared_norms, width, gram, scales, by_gain, squared_tol,
     indices, values, counts, residuals, tally, block, next_block,
 ):  # fmt: skip
-    """The same from correlations (n_signals, n_atoms) and squared norms of signals that are not known themselves."""
+    """The same from correlations (n_signals, n_atoms) and squared norms, without the signals."""
     n, m = correlations.shape
     work = workspace(gram, width, indices.shape[1])
     products = aligned_zeros(block * width, gram)

@@ -43,7 +43,7 @@ def orthogonal_mp(
 
     where the rows of D are the atoms. After each selection the coefficients are those of least squares on the selected
     atoms ([1]_, [2]_; in the Gram domain [3]_). Atoms need not have unit norm: their scale changes the coefficients,
-    not which atoms are selected.
+    not the selection.
 
     Parameters
     ----------
@@ -52,54 +52,54 @@ def orthogonal_mp(
     components : array-like or torch.Tensor of shape (n_atoms, n_features)
         Atoms. Zero atoms are never selected.
     n_nonzero_coefs : int, float or None, default=None
-        Most atoms of a code: an int, or the fraction of `n_features` as a float in (0, 1]. None: with `tol` as many as
-        it takes; without, a tenth of `n_features`, at least one.
+        Maximum number of atoms of a code: an int, or a fraction of `n_features` as a float in (0, 1]. None: no limit
+        with `tol`; without, a tenth of `n_features`, at least one.
     tol : float or array-like of shape (n_signals,), default=None
-        Norm of the residual, not squared as in scikit-learn, at which the pursuit of a signal stops; signals within it
-        get an empty code. With `n_nonzero_coefs`, whichever comes first.
+        Norm of the residual at which the pursuit of a signal stops (not squared as in scikit-learn). Signals with a
+        smaller norm get an empty code. With `n_nonzero_coefs`, the first criterion met counts.
     selection : {"omp", "ols"}, default="omp"
         The next atom is the one most correlated with the residual ("omp", as in scikit-learn), or the one that leaves
         the smallest residual ("ols", order-recursive, as in SPAMS). The first in `components` where several tie.
     gram : array-like of shape (n_atoms, n_atoms), default=None
-        ``components @ components.T``, if at hand.
+        ``components @ components.T``, if already computed.
     mask : array-like of bool, of shape (n_signals, n_features) or (n_features,), default=None
-        True where a sample is present. The pursuit then knows only these samples of a signal and of the atoms; missing
-        samples may be NaN.
+        True where a sample is present. Signals and atoms are restricted to these samples; missing samples may be NaN.
     sparse_output : bool, default=True
         Whether codes are sparse. Dense codes take ``n_signals * n_atoms`` numbers.
     return_residual : bool, default=False
         Whether to return the norms of the residuals as well.
     n_jobs : int or None, default=None
-        Threads; the result does not depend on it. None: what the environment allows. Tensors off the CPU use none.
+        Number of threads; the result does not depend on it. None: as many as the environment allows. Ignored for
+        tensors on other devices than the CPU.
 
     Returns
     -------
     codes : scipy.sparse.csr_array, ndarray or torch.Tensor of shape (n_signals, n_atoms)
-        In the dtype of `X`. Of tensors: a tensor on the device of `X`, sparse in coordinate format if `sparse_output`;
-        its values are differentiable (once) with respect to `X` and `components`, the selected atoms held fixed.
+        In the dtype of `X`. For tensors: a tensor on the device of `X`, in COO format if `sparse_output`. Its values
+        are differentiable (once) with respect to `X` and `components`, for fixed selected atoms.
     residual : ndarray or torch.Tensor of shape (n_signals,)
         Norms of the residuals; only if `return_residual`. Not differentiable.
 
     Raises
     ------
     ValueError
-        For NaN, infinity, empty input, shapes that do not fit, and more coefficients than there are atoms or features.
+        For NaN, infinity, empty input, mismatched shapes, and more coefficients than atoms or features.
 
     Warns
     -----
     RuntimeWarning
-        If signals did not reach `tol` with all atoms that they may have, or if all atoms that could have improved a
-        code depended linearly on its atoms; such codes are the last good ones.
+        If signals did not reach `tol` with the allowed number of atoms, or if the next atom depends linearly on the
+        selected ones; the code before is returned then.
 
     See Also
     --------
-    orthogonal_mp_gram : The same from inner products alone.
+    orthogonal_mp_gram : The same from inner products only.
     basis_pursuit : The convex relaxation.
 
     Notes
     -----
-    The exact arithmetic stops a pursuit when the residual is orthogonal to all atoms; here, when no correlation with
-    it exceeds 16 roundings of the largest correlation with the signal itself.
+    A pursuit also stops when the residual is orthogonal to all atoms to within rounding: when no correlation exceeds
+    16 rounding errors of the largest correlation with the signal.
 
     References
     ----------
@@ -164,10 +164,10 @@ def orthogonal_mp_gram(
     correlations : array-like of shape (n_signals, n_atoms)
         ``X @ components.T``, the transpose of scikit-learn's ``Xy``. Its dtype is that of the codes.
     n_nonzero_coefs : int, float or None, default=None
-        As in `orthogonal_mp`; a fraction, and the tenth for None, are those of `n_atoms` here.
+        As in `orthogonal_mp`; a fraction, and the tenth for None, refer to `n_atoms` here.
     tol : float or array-like of shape (n_signals,), default=None
-        As in `orthogonal_mp`; needs `squared_norms`. Residuals below some 1e-7 (float64) or 1e-3 (float32) of the
-        norm of a signal cannot be told from its inner products.
+        As in `orthogonal_mp`; needs `squared_norms`. Residuals below about 1e-7 (float64) or 1e-3 (float32) of the
+        norm of a signal cannot be resolved from inner products.
     squared_norms : array-like of shape (n_signals,), default=None
         Squared norms of the signals; needed for `tol` and `return_residual`.
     selection : {"omp", "ols"}, default="omp"
@@ -177,7 +177,7 @@ def orthogonal_mp_gram(
     return_residual : bool, default=False
         Whether to return the norms of the residuals as well.
     n_jobs : int or None, default=None
-        Threads; the result does not depend on it.
+        Number of threads; the result does not depend on it.
 
     Returns
     -------

@@ -1,13 +1,13 @@
 """One step of a greedy pursuit in the Gram domain: the passes over all atoms.
 
-For each signal the correlations with all atoms are kept, never the residual. Selecting atom j adds a row to an
-orthogonal basis of the selected atoms, as all atoms see it (modified Gram-Schmidt on inner products alone):
+The state of a signal is its correlations with all atoms, not its residual. Selecting atom j adds a vector to an
+orthogonal basis of the selected atoms; a row holds its inner products with all atoms (modified Gram-Schmidt):
 
     row_k = gram[j] - sum_p weight_kp row_p,    weight_kp = row_p[j] / pivot_p,    pivot_k = row_k[j],
     correlations -= (correlations[j] / pivot_k) row_k,
 
-and the same pass looks for the next atom. Atoms have unit norm here, and zero atoms pad their number to whole groups
-of four vectors. All arrays are flat; weights are stored negated.
+and the same pass finds the next atom. Atoms have unit norm here, and zero atoms pad their number to whole groups of
+four vectors. All arrays are flat; weights are stored negated.
 """
 
 from skrobust.kernels.vectors import (
@@ -31,7 +31,7 @@ from skrobust.kernels.vectors import (
 
 @inlined
 def _challenge(best, at, score, position):
-    """Lane by lane the larger score and its position; the older one where they tie."""
+    """Lane by lane, the larger score and its position; the first one if they tie."""
     return maximum(score, best), where_greater(score, best, position, at)
 
 
@@ -48,7 +48,7 @@ def _challenge_ratio(best, base, at, score, scale, position):
 
 @inlined
 def _best_of_four(s0, s1, s2, s3, places):
-    """Lane by lane the largest of four scores and its place."""
+    """Lane by lane, the largest of four scores and its position."""
     s0, a0 = _challenge(s0, places[0], s1, places[1])
     s2, a2 = _challenge(s2, places[2], s3, places[3])
     return _challenge(s0, a0, s2, a2)
@@ -56,7 +56,7 @@ def _best_of_four(s0, s1, s2, s3, places):
 
 @inlined
 def _places(array):
-    """How far the lanes of four vectors in a row are from those of the first, and the distance to the next four."""
+    """Offsets of four consecutive vectors, and the distance to the next four."""
     step, scalar = lanes(array), array.dtype.type
     own = broadcast(scalar(0)), broadcast(scalar(step)), broadcast(scalar(2 * step)), broadcast(scalar(3 * step))
     return own, broadcast(scalar(4 * step))
@@ -64,7 +64,7 @@ def _places(array):
 
 @inlined
 def largest(correlations, start, width):
-    """Largest magnitude of a row of correlations and its first place; -1 where all are NaN."""
+    """Largest magnitude of a row of correlations and its first position; -1 if all are NaN."""
     step = lanes(correlations)
     places, group = _places(correlations)
     number = lane_numbers(correlations)
@@ -84,7 +84,7 @@ def largest(correlations, start, width):
 
 @inlined
 def _orthogonal_part(gram, g, basis, row, stride, weights, w, k):
-    """Four vectors of a Gram row at `g` less their parts in the `k` rows of the basis from `row` on."""
+    """Four vectors of a Gram row at `g`, minus their components in the `k` basis rows from `row` on."""
     step = lanes(gram)
     t0, t1 = load(gram, g), load(gram, g + step)
     t2, t3 = load(gram, g + 2 * step), load(gram, g + 3 * step)
@@ -100,7 +100,7 @@ def _orthogonal_part(gram, g, basis, row, stride, weights, w, k):
 
 @inlined
 def _deflate(correlations, i, basis, row, t, c):
-    """Store four vectors of a new basis row and the correlations less `c` times it; return the latter."""
+    """Store four vectors of a new basis row, and the correlations minus `c` times it; return the latter."""
     step = lanes(correlations)
     r0 = fnma(c, t[0], load(correlations, i))
     r1 = fnma(c, t[1], load(correlations, i + step))
@@ -119,7 +119,7 @@ def _deflate(correlations, i, basis, row, t, c):
 
 @inlined
 def next_by_correlation(correlations, start, width, gram, g, basis, stride, weights, w, k, c):
-    """Write row `k` of the basis and deflate the correlations; in each lane, the largest magnitude left and where."""
+    """Write row `k` of the basis and update the correlations; return each lane's largest magnitude and its position."""
     step = lanes(correlations)
     places, group = _places(correlations)
     c = broadcast(c)
@@ -136,10 +136,10 @@ def next_by_correlation(correlations, start, width, gram, g, basis, stride, weig
 
 @inlined
 def _gain(r, t, scale, left, i, floor):
-    """Decrease of the squared residual that each atom would bring, as numerator and denominator.
+    """Decrease of the squared residual by each atom, as numerator and denominator.
 
-    `left` holds the squared norms of what the basis leaves of the atoms, and is brought up to date; atoms of which no
-    more than `floor` is left are out.
+    `left` holds the squared residuals of the atoms in the basis and is updated; atoms with at most `floor` are
+    excluded.
     """
     norms = maximum(fnma(multiply(t, scale), t, load(left, i)), floor)
     store(left, i, norms)
@@ -148,7 +148,7 @@ def _gain(r, t, scale, left, i, floor):
 
 @inlined
 def next_by_gain(correlations, start, width, gram, g, basis, stride, weights, w, k, c, inverse, left, floor):
-    """As `next_by_correlation`, but the atom that would leave the smallest residual; `inverse` is that of the pivot."""
+    """As `next_by_correlation`, for the atom that leaves the smallest residual; `inverse` is 1 / pivot."""
     step = lanes(correlations)
     places, group = _places(correlations)
     scale, c = broadcast(inverse), broadcast(c)
@@ -172,9 +172,9 @@ def next_by_gain(correlations, start, width, gram, g, basis, stride, weights, w,
 
 @inlined
 def gram_row(atoms, width, j, shown, row, visible, v, column, target):
-    """Inner products of atom `j` with all atoms, for want of a Gram matrix.
+    """Inner products of atom `j` with all atoms, computed without a Gram matrix.
 
-    With missing features, only over those `shown` of the signal `row`, and of the atoms scaled by ``visible[v:]``.
+    With missing features, over the features `shown` of the signal `row`, with atoms scaled by ``visible[v:]``.
     """
     step, masked = lanes(atoms), visible.size > 0
     for f in range(column.size):

@@ -1,1 +1,1 @@
-"""The convolutional lasso: coordinate descent on a working set, bands, dual points."""
+"""The convolutional lasso: coordinate descent on a working set, bands of large signals, dual points, ADMM."""

@@ -1,12 +1,13 @@
 """Alternating direction method of multipliers in the frequency domain, for small penalties.
 
-There codes have nearly as many coefficients as the signal has values, and first-order methods stall. The problem ::
+At small penalties codes have nearly as many coefficients as the signal has values, and first-order methods stall. The
+problem ::
 
     min 1/2 ||mask (x - v)||^2 + sum_k alpha_k ||u_k||_1    subject to  u = z,  v = D z
 
-has variables on a grid on which nothing wraps that should not; values beyond the signal count as masked ([1]_). The
-step in z is a system of n_channels equations at each frequency; the others are pixel by pixel. All in double precision:
-residuals are of the size of the penalty.
+is solved on a padded grid, with values beyond the signal masked ([1]_). The step in z is a system of n_channels
+equations at each frequency; the others act pixel by pixel. Double precision is needed, because residuals are of the
+size of the penalty.
 
 References
 ----------
@@ -22,17 +23,17 @@ from skrobust.signals import allowed_threads
 from skrobust.signals.arrays import sample_sums
 
 RELAXATION = 1.8
-"""Over-relaxation; values of 1.5 to 1.8 are usual."""
+"""Over-relaxation factor; 1.5 to 1.8 are usual."""
 
 FIRST_RHO = 30.0
-"""Weight of u = z at the start, times the penalty as a share of the largest one and the squared norm of an atom."""
+"""Initial rho of u = z, in units of alpha / alpha_max times the squared norm of an atom."""
 
 UNEVEN, MOST_CHANGE = 2.0, 10.0
-"""Ratio of the relative residuals, primal and dual, from which rho changes, and by how much at most."""
+"""Ratio of the relative primal and dual residuals above which rho changes, and the largest factor of a change."""
 
 
 class _Splitting:
-    """Variables of a batch: u and v, scaled multipliers of both constraints, and their weights, one a sample."""
+    """Variables of a batch: u and v, scaled multipliers of both constraints, and rho of each sample."""
 
     def __init__(self, problem, codes):
         self.problem = problem
@@ -40,7 +41,7 @@ class _Splitting:
         geometry = spectrum.geometry
         self.inside = (slice(None), *(slice(o, o + n) for o, n in zip(geometry.offset, geometry.grid, strict=True)))
         self.lattice = (slice(None), *spectrum.lattice())
-        # Signals of frequencies are codes of frequencies times this, row by row.
+        # Transfer functions: the spectrum of a signal is that of its code times this, frequency by frequency.
         self.synthesis = np.ascontiguousarray(np.moveaxis(spectrum.transfer, 0, -2))
         self.analysis = np.ascontiguousarray(self.synthesis.conj().swapaxes(-1, -2))
         self.eigenvalues, self.basis = np.linalg.eigh(self.analysis @ self.synthesis)
@@ -57,7 +58,7 @@ class _Splitting:
         self.u[self.lattice] = codes
         signals = self._back(self._forward(self.u) @ self.synthesis)
         self.v = np.where(self.known > 0, self.x, signals)
-        # As if the codes were nearly a solution, where they are more than zeros.
+        # Warm start of the multipliers, unless the codes are zero.
         slopes = self._back(self._forward(self.known * (self.x - signals)) @ self.analysis)
         self.y = (slopes - self._prox(slopes, 1.0)) / self.rho  # the nearest feasible multipliers (Moreau)
         self.y[~codes.reshape(n, -1).any(axis=1)] = 0
@@ -66,7 +67,7 @@ class _Splitting:
     _OF_SAMPLES = ("x", "known", "u", "v", "y", "w", "rho", "sigma")
 
     def keep(self, going):
-        """Go on with some of the samples."""
+        """Keep some of the samples."""
         self.problem = self.problem.rows(going)
         for name in self._OF_SAMPLES:
             setattr(self, name, getattr(self, name)[going])
@@ -79,13 +80,13 @@ class _Splitting:
         return fft.irfftn(moved, self.spectrum.size, self.spectrum.axes, workers=allowed_threads())
 
     def _prox(self, values, step):
-        """Of the penalty, on the grid of the codes alone: its weights may differ by position."""
+        """Proximal operator of the penalty on the grid of the codes only, as its weights may differ by position."""
         moved = np.zeros_like(values)
         moved[self.lattice] = self.problem.penalty.prox(values[self.lattice], step * self.problem.alpha)
         return moved
 
     def step(self):
-        """One iteration; leaves the primal and the dual residual of u = z, relative, to `balance`."""
+        """One iteration; returns the relative primal and dual residuals of u = z for `balance`."""
         ratio = (self.rho / self.sigma).reshape(-1, 1)
         near = self._forward(self.u - self.y)
         left = self._forward(self.v - self.w) - near @ self.synthesis
@@ -102,7 +103,7 @@ class _Splitting:
         self.w += relaxed - self.v
 
     def balance(self):
-        """Change rho where one of the relative residuals is much larger than the other."""
+        """Change rho of samples with one relative residual much larger than the other."""
         primal, dual = (np.sqrt(sample_sums(values * values)) for values in self.residuals)
         size = np.sqrt(np.maximum(sample_sums(self.z * self.z), sample_sums(self.u * self.u)))
         tiny = np.finfo(np.float64).tiny
@@ -119,12 +120,12 @@ class _Splitting:
         return self.u[self.lattice]
 
     def dual_point(self):
-        """What v leaves of the signal: nearly feasible, for its correlations are the multipliers of u = z."""
+        """Residual of v. It is nearly dual feasible, since its correlations are the multipliers of u = z."""
         return (self.known * (self.x - self.v))[self.inside]
 
 
 def admm(problem, codes, *, tol, max_iter):
-    """Solve a batch; samples leave it as their relative duality gap falls to `tol`.
+    """Solve a batch; samples leave it when their relative duality gap reaches `tol`.
 
     Parameters
     ----------
@@ -139,7 +140,7 @@ def admm(problem, codes, *, tol, max_iter):
     Returns
     -------
     Result
-        The codes of the least objective met.
+        With the codes of the smallest objective of all iterations.
     """
     n_samples = len(codes)
     solved, best = np.array(codes, dtype=np.float64), np.full(n_samples, np.inf)
@@ -149,7 +150,7 @@ def admm(problem, codes, *, tol, max_iter):
     for iteration in range(max_iter + 1):
         if iteration:
             state.step()
-        if iteration == next_balance:  # ever more seldom, or it might never settle
+        if iteration == next_balance:  # at growing intervals, so that rho converges
             state.balance()
             next_balance *= 2
         if iteration % CHECK_EVERY == 0 or iteration == max_iter:

@@ -1,6 +1,6 @@
-"""Coordinate descent on one large signal: bands of rows side by side, then the strips where they meet.
+"""Coordinate descent on one large signal in parallel: bands of rows first, then the strips between them.
 
-Bands depend on the signal alone, not on the threads, and so does the result.
+Bands depend on the signal only, not on the number of threads, and so does the result.
 """
 
 import numpy as np
@@ -27,20 +27,20 @@ from .dual import dual_value, largest_correlation, lower_scales, scale_pixels
 from .support import add_candidates, l1_norm
 
 STAGE, DONE, SCANS, TURNS, ENDING, GAP, OBJECTIVE, BOUND, LOCAL, ACTIVE = range(10)
-"""Places in the state that all threads read and one writes."""
+"""Indices into the state, which one thread writes and all read."""
 
 STATE_SIZE = 10
 
 GOING = -1
 
 ROWS = 64
-"""Rows of positions of a band, at least."""
+"""Minimum number of rows of positions in a band."""
 
 
 def band_parts(geometry):
-    """First row of positions of each part and the row behind its last, (2 n_bands, 2); None for a single band.
+    """First row of positions of each part and the row after its last, (2 n_bands, 2); None for a single band.
 
-    Each band has two parts: the rows whose atoms lie within the band, and those whose atoms reach into the next.
+    Each band has two parts: the rows whose atoms lie within the band, and those whose atoms extend into the next.
     """
     if len(geometry.grid) == 1:
         return None
@@ -50,14 +50,14 @@ def band_parts(geometry):
         return None
     starts = np.linspace(0, rows, n_bands + 1).astype(np.int64)
     splits = starts[1:] - tall + 1
-    if not geometry.wraps:  # behind the last band is none
+    if not geometry.wraps:  # no strip after the last band
         splits[-1] = rows
     return np.stack([starts[:-1], splits, splits, starts[1:]], axis=1).reshape(-1, 2)
 
 
 @kernel
 def _meet(gate, n_threads):
-    """Wait until all threads are here."""
+    """Barrier: wait for all threads."""
     goal = (arrive(gate) // n_threads + 1) * n_threads
     looks = 0
     while arrivals(gate) < goal:
@@ -73,7 +73,7 @@ def _of_part(candidates, p):
 
 @kernel
 def _weigh(signal, buffers, plan, peaks, penalties, alpha, tol, most, candidates, counts, state, top):
-    """Gap and objective at the final penalty; a second dual point, to be looked at, where that may be worth it."""
+    """Gap and objective at the final penalty; requests a second dual point where it may tighten the gap."""
     residual, point = buffers
     penalty = 0.0
     for p in range(counts.size):
@@ -93,7 +93,7 @@ def _weigh(signal, buffers, plan, peaks, penalties, alpha, tol, most, candidates
 
 @kernel
 def _judge(alpha, tol, most, most_active, counts, top, state):
-    """How to go on after the scans, which found `top`."""
+    """Next state after the scans, whose largest correlation is `top`."""
     n, overflow = 0, False
     for b in range(counts.size):
         overflow = overflow or counts[b] < 0
@@ -125,27 +125,27 @@ def descend_in_bands(
     signal, shown, residual, point, codes, tables, plan, weights, rates, alpha, positive, has_mask, warm, tol, most,
     parts, candidates, founds, present, peaks, most_active, outs, counts, tops, state, gate, n_threads, next_thread,
 ):  # fmt: skip
-    """Code of one signal; each thread takes its share of the bands.
+    """Code of one signal; each thread processes its share of the bands.
 
     Parameters
     ----------
     signal, shown, residual, point : flat buffers
-        The signal where it is shown, what is shown of it, and room; the last is zero.
+        The signal with masked values set to zero, its mask, and two work buffers, the last one zero.
     codes : ndarray of shape (n_positions, atoms)
-        Written; zero, or, where `warm`, where to begin.
+        Overwritten; zero, or the starting point if `warm`.
     parts : ndarray of int of shape (n_parts, 2)
-        First row of positions of each part and the row behind its last: two parts a band.
+        First row of positions of each part and the row after its last: two parts per band.
     candidates : tuple of ndarray
-        Room for those of each part, a row a part.
+        Workspace for the candidates, one row per part.
     founds : ndarray of int
-        Room for the scans of each thread.
+        Workspace for the scans of each thread.
     present : ndarray of int
-        Zeros, a bit for each coefficient.
+        Zeros, one bit per coefficient.
     peaks : ndarray of shape (n_positions,)
     most_active : int
-        Coefficients other than zero that the code may have.
+        Maximum number of nonzero coefficients.
     outs : ndarray of shape (n_threads, ...)
-        A row of correlations for each thread.
+        One row of correlations per thread.
     counts, tops : ndarray of shape (n_parts,)
     state : ndarray of float
     gate : ndarray of one int

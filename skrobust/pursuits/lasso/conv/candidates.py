@@ -1,8 +1,7 @@
 """The working set of convolutional coordinate descent: which coefficients may differ from zero.
 
-A candidate is a coefficient that is not zero, or whose correlation with the residual exceeds its penalty. The dense
-correlations are never stored: each row of them is tested as it leaves the registers. Candidates are kept in the order
-in which they are visited, the last first: one list of arrays that are read in turn.
+A candidate is a nonzero coefficient, or one whose correlation with the residual exceeds its penalty. Dense correlations
+are never stored: each row is tested as soon as it is computed. Candidates are stored in the reverse order of visits.
 """
 
 import numpy as np
@@ -24,15 +23,15 @@ from skrobust.operators.conv.kernels import correlate_row
 from skrobust.operators.conv.vectors import bits_above, lowest_bit
 
 PLAIN, MASKED, MIRRORED = 0, 1, 2
-"""Kinds of candidate: the atom lies inside and nothing of it is masked; some is; it wraps around."""
+"""Border classes of candidates: atom inside and unmasked; partly outside or masked; wrapping around."""
 
 
 @kernel
 def room_for_candidates(capacity, like):
     """Arrays of the working set.
 
-    Index of the coefficient, place of its atom in the buffer, its atom, its kind, squared norm of what counts of the
-    atom, the inverse of that, and the coefficient.
+    Index of the coefficient, position of its atom in the buffer, its atom, its border class, squared norm of the
+    unmasked part of the atom, the inverse of that norm, and the coefficient.
     """
     return (
         np.empty(capacity, np.int64),
@@ -47,14 +46,14 @@ def room_for_candidates(capacity, like):
 
 @kernel
 def room_for_steps(most, residual):
-    """Arrays of conjugate gradients: three a coefficient, and a buffer like the residual."""
+    """Arrays of conjugate gradients: three values per coefficient, and a buffer like the residual."""
     kind = residual.dtype
     return np.empty(most, kind), np.empty(most, kind), np.empty(most, kind), np.empty_like(residual)
 
 
 @inlined
 def kind_at(y, x, plan, has_mask):
-    """Kind of the candidates at position (y, x)."""
+    """Border class of the candidates at position (y, x)."""
     start_y, start_x = y * plan.stride_down, x * plan.stride_right
     if plan.wraps:
         inside = start_y >= plan.kernel_height - 1 and start_x >= plan.kernel_width - 1
@@ -70,14 +69,14 @@ def kind_at(y, x, plan, has_mask):
 
 @inlined
 def place_at(y, x, plan):
-    """Where in the buffer the atoms at position (y, x) begin."""
+    """Offset in the buffer of the atoms at position (y, x)."""
     row, column = plan.first_row + y * plan.stride_down, plan.first_column + x * plan.stride_right
     return row * plan.pitch + column * plan.channels
 
 
 @kernel
 def weighted_norm(vectors, a, counts, at, plan):
-    """Squared norm of the part of an atom that counts."""
+    """Squared norm of the unmasked part of an atom."""
     width = lanes(vectors)
     s = broadcast(vectors.dtype.type(0))
     for _ in range(plan.kernel_height):
@@ -94,36 +93,35 @@ def collect(
     residual, counts, present, tables, plan, limits, rates, positive, has_mask, rows, out, peaks, found, candidates,
     n,
 ):  # fmt: skip
-    """Append the candidates of some rows of positions that the working set does not have yet.
+    """Append new candidates of some rows of positions to the working set.
 
     Parameters
     ----------
     residual, counts : flat buffers
     present : ndarray of int
-        For each vector of coefficients a bit for each that is in the working set.
+        One bit per coefficient: whether it is in the working set.
     tables : tuple
         Atoms as vectors, as columns, and their squared norms.
     limits, rates : ndarray of shape (padded_atoms,)
-        What the correlation of a candidate exceeds, and the inverse of the atom's weight; infinite and zero behind the
-        last.
+        Entry threshold of the correlations, and the inverse weight of the atoms; infinite and zero for padding.
     positive, has_mask : bool
     rows : tuple of int
-        First row of positions, and the one behind the last.
+        First row of positions, and the one after the last.
     out : buffer of one row of correlations
     peaks : ndarray of shape (n_positions,)
-        Written: the largest correlation times rate at each position of these rows.
+        Overwritten by the largest correlation times inverse weight at each position of these rows.
     found : ndarray of int
-        Room.
+        Workspace.
     candidates : tuple of arrays
     n : int
-        Their number.
+        Number of candidates.
 
     Returns
     -------
     n : int
-        Number of candidates then, or -1 where there is no room.
+        New number of candidates, or -1 if it exceeds the capacity.
     top : float
-        Largest correlation times rate.
+        Largest correlation times inverse weight.
     """
     width = lanes(residual)
     highest = broadcast(residual.dtype.type(0))
@@ -158,16 +156,16 @@ def collect(
 
 @kernel
 def enrol(found, n_found, counts, tables, plan, has_mask, n_positions, candidates, n):
-    """Append coefficients that are zero to the working set, in the order of visits; return their number then.
+    """Append zero coefficients to the working set, in the order of visits; return the new number of candidates.
 
-    Plain ones come first: whoever goes through the candidates seldom has to change what to do with them.
+    Candidates inside and unmasked come first, so that loops over candidates rarely change their code path.
 
     Parameters
     ----------
     found : ndarray of int
-        The coefficients in the order of their positions.
+        The coefficients, ordered by position.
     n_positions : int
-        Positions among which they are.
+        Number of positions.
     """
     where, places, atoms, kinds, squares, inverses, values = candidates
     vectors, norms = tables[0], tables[2]
@@ -193,7 +191,7 @@ def enrol(found, n_found, counts, tables, plan, has_mask, n_positions, candidate
 
 @kernel
 def enrol_code(codes, found, present, rows, counts, tables, plan, has_mask, candidates):
-    """Make the coefficients of some rows of a code the working set; return their number, or -1 if there is no room."""
+    """Put the nonzero coefficients of some rows of a code into the working set; return their number, -1 if too many."""
     width = lanes(tables[0])
     n_found = 0
     first, behind = rows[0] * plan.code_width, rows[1] * plan.code_width
@@ -223,7 +221,7 @@ def write_code(codes, plan, candidates, n):
 
 @kernel
 def drop_zeros(present, candidates, n):
-    """Keep the candidates that are not zero; return their number."""
+    """Keep the nonzero candidates; return their number."""
     where, places, atoms, kinds, squares, inverses, values = candidates
     width = lanes(values)
     kept = 0

@@ -1,8 +1,8 @@
 """Coordinate descent for the convolutional LASSO, on a working set and in the residual domain.
 
-The residual is kept, not the correlations: a visit costs the few vectors of one atom, whatever the number of atoms,
-where updating a table of correlations costs all of them over a box of positions. The penalty comes down in stages, so
-that the working set grows from a few coefficients to the support.
+The state is the residual, not a table of correlations. A visit of a coefficient costs a few vectors of one atom, while
+updating such a table would cost all atoms over a box of positions. The penalty decreases in stages, so that the working
+set grows from a few coefficients to the support.
 """
 
 import math
@@ -19,33 +19,34 @@ from .dual import dual_value, largest_correlation, lower_scales, scale_pixels
 from .support import add_candidate, add_candidates, gradient, improve_on_support, l1_norm
 
 FACTOR, MOST_STAGES = 1.5, 40
-"""The penalty falls by this factor from stage to stage."""
+"""Factor by which the penalty decreases from stage to stage."""
 
 MARGINS = (1.4, 1.1, 1.0)
-"""A scan at the final penalty appends what exceeds it by this factor; the last number goes on. In a stage, FACTOR.
+"""Entry threshold of each scan at the final penalty, as a multiple of the penalty. The last value repeats.
 
-Neighbours exceed the penalty together, and most of them no longer once some of them have come in.
+Neighbours exceed the penalty together; once some of them are active, most others no longer do. Stages use FACTOR.
 """
 
 STAGE_SWEEPS = 3
 SWEEPS = (3, 8, 8, 4)
-"""Sweeps between one scan and the next at the final penalty; the last number goes on."""
+"""Sweeps after each scan at the final penalty. The last value repeats."""
 
 REFINED_FROM, CG_STEPS, CG_RTOL, MOST_TRIES = 3, 8, 0.03, 6
-"""From that scan on, conjugate gradients on the support follow the sweeps; anew where a coefficient reaches zero, as
-often as there were scans: sweeps alone take long where atoms depend on each other.
+"""Scan from which on conjugate gradients on the support follow the sweeps, which are slow for correlated atoms.
+
+They restart when a coefficient becomes zero, at most as often as there were scans.
 """
 
 CONVERGED, STOPPED, DENSE = 0, 1, 2
-"""How a descent ended: at its gap, at its last sweep, for too many coefficients."""
+"""Reasons for stopping: gap reached, maximum number of sweeps, too many coefficients."""
 
 
 @kernel
 def sweep(residual, counts, vectors, plan, penalties, positive, candidates, n, newest_first):
-    """Minimise over each candidate in turn, from the last one found or from the first.
+    """Minimise over each candidate in turn, from the newest or from the oldest.
 
-    Those found last come first for few sweeps; where atoms depend on each other, they would go on taking what others
-    have, and no coefficient would become zero.
+    Starting from the newest saves sweeps in early scans. Later, correlated atoms would keep exchanging weight, and
+    none would reach zero.
     """
     _, places, atoms, kinds, squares, inverses, values = candidates
     atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
@@ -92,7 +93,7 @@ def stage_count(top, alpha):
 
 @kernel
 def _room_for_descent(plan, room, like):
-    """What one thread needs: buffers like the residual, room for scans, the working set, steps on it, and scales."""
+    """Workspace of one thread: buffers like the residual, scans, working set, conjugate gradients, scales."""
     size, (capacity, most_active) = plan.rows * plan.pitch, room
     n_positions = plan.code_height * plan.code_width
     present = np.zeros(n_positions * (plan.padded_atoms // lanes(like)), np.uint16)
@@ -107,7 +108,7 @@ def _room_for_descent(plan, room, like):
 
 @kernel
 def _descend(signal, counts, n, room, tables, plan, weights, rates, alpha, positive, has_mask, warm, tol, most):
-    """Code of one signal, in the working set; returns their number, gap, objective, sweeps and how it ended."""
+    """Code of one signal, in the working set; returns its size, gap, objective, sweeps and reason for stopping."""
     vectors = tables[0]
     buffers, (out, peaks, found, present), candidates, work, (scales, across) = room
     residual, kept = buffers[2], buffers[3]
@@ -119,10 +120,10 @@ def _descend(signal, counts, n, room, tables, plan, weights, rates, alpha, posit
     stage = 0 if warm else MOST_STAGES + 1
     rebuild = warm
     while True:
-        if rebuild:  # what has drifted off is put right before a gap is taken
+        if rebuild:  # recompute the residual before a gap, to remove accumulated rounding errors
             residual[:] = signal
             add_candidates(residual, counts, vectors, plan, candidates, n, values, -one)
-        look = stage > MOST_STAGES  # at the largest correlation alone, which says how many stages there are
+        look = stage > MOST_STAGES  # only the largest correlation, which determines the number of stages
         penalties = weights * vectors.dtype.type(np.inf if look else alpha * FACTOR**stage)
         margin = margin_at(stage, scans)
         limits = penalties * vectors.dtype.type(margin)
@@ -134,7 +135,7 @@ def _descend(signal, counts, n, room, tables, plan, weights, rates, alpha, posit
         if look:
             stage = stage_count(top, alpha)
             continue
-        if n < 0:  # the rest of the positions was not looked at: no gap
+        if n < 0:  # the remaining positions were not scanned: no gap
             return before, np.inf, np.inf, done, DENSE
         turns = STAGE_SWEEPS
         if stage == 0:
@@ -179,7 +180,7 @@ def _descend(signal, counts, n, room, tables, plan, weights, rates, alpha, posit
 
 @kernel
 def _descend_one(x, mask, codes, warm, room, tables, plan, weights, rates, alpha, positive, tol, most, report):
-    """Code of one signal, from its arrays and back."""
+    """Code of one signal: copies its arrays into the buffers, solves, and copies the code back."""
     (signal, counts, residual, _), (_, _, found, present), candidates, _, _ = room
     has_mask = mask.size > 0
     lay_signal(mask if has_mask else np.ones(x.size, x.dtype), counts, plan)
@@ -205,19 +206,19 @@ def _descend_one(x, mask, codes, warm, room, tables, plan, weights, rates, alpha
 def descend_signals(
     X, masks, codes, warm, tables, plan, weights, rates, alpha, positive, tol, most, room, report, next_signal
 ):
-    """Codes of many signals, a thread a signal.
+    """Codes of many signals, one thread per signal.
 
     Parameters
     ----------
     X : ndarray of shape (n, height * width * channels)
     masks : ndarray of shape (n, height * width * channels) or (n, 0)
-        1 where a value counts, 0 where it is missing.
+        1 where a value is known, 0 where it is missing.
     codes : ndarray of shape (n, n_positions, atoms)
-        Written; zero, or, where `warm`, where to begin.
+        Overwritten; zero, or the starting point if `warm`.
     room : tuple of int
-        Candidates of one signal for which there is room, and coefficients other than zero that it may have.
+        Capacity of the working set of one signal, and its maximum number of nonzero coefficients.
     report : ndarray of shape (n, 4)
-        Gap, objective, sweeps and how it ended.
+        Gap, objective, sweeps and reason for stopping.
     """
     own = _room_for_descent(plan, room, tables[0])
     n = take_number(next_signal)

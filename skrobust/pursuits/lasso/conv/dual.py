@@ -1,9 +1,9 @@
-"""Lower bounds on the least objective of the convolutional LASSO: what the duality gap is taken to.
+"""Dual points of the convolutional LASSO: lower bounds on its minimum, for the duality gap.
 
 Any theta with ``|D_k^T theta| <= alpha w_k`` at all positions bounds the minimum from below by
-``<theta, x> - ||theta||^2 / 2``. The residual of a code is one once it is scaled. One factor for the whole signal pays
-everywhere for the worst position; atoms being small, a factor a pixel need not: the least over the atoms that cover it
-of penalty to correlation. What that leaves of violations, one factor removes.
+``<theta, x> - ||theta||^2 / 2``. A scaled residual is such a point. One common factor would be determined by the worst
+position. As atoms are small, each pixel gets its own factor instead: the smallest ratio of penalty to correlation among
+the atoms that cover it. One common factor then removes remaining violations.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from .support import inner_inside
 
 @kernel
 def dual_value(signal, point, plan, alpha, top):
-    """Bound of a dual point, scaled to be feasible and best, and the squared norm of the point.
+    """Bound of a dual point at its optimal feasible scale, and the squared norm of the point.
 
     Parameters
     ----------
@@ -33,14 +33,14 @@ def dual_value(signal, point, plan, alpha, top):
 
 @kernel
 def lower_scales(scales, across, peaks, plan, alpha):
-    """Lower the factor of each pixel to what the positions whose atoms cover it admit.
+    """Reduce the factor of each pixel to the smallest one allowed by the positions whose atoms cover it.
 
     Parameters
     ----------
     scales : ndarray of shape (height, width)
-        Ones, to begin with.
+        Ones initially.
     across : ndarray of shape (code_height, width)
-        Ones; room for what the positions of each row admit.
+        Ones; workspace for the factors allowed by each row of positions.
     peaks : ndarray of shape (n_positions,)
         Largest correlation at each position, relative to the weights of the atoms.
     """
@@ -68,7 +68,7 @@ def lower_scales(scales, across, peaks, plan, alpha):
 
 @kernel
 def scale_pixels(residual, scales, plan, point):
-    """Residual times the factor of each pixel, into a buffer like it; on a circle in the margins, too."""
+    """Residual times the factor of each pixel, into a second buffer; for circular padding also in the margins."""
     for r in range(plan.rows):
         y = (r - plan.top) % plan.height
         for column in range(plan.pitch // plan.channels):
@@ -80,12 +80,12 @@ def scale_pixels(residual, scales, plan, point):
 
 @kernel
 def largest_correlation(point, columns, plan, rates, positive, rows, out):
-    """Largest correlation of a buffer with the atoms in some rows of positions, times their rates.
+    """Largest correlation of a buffer with the atoms in some rows of positions, times their inverse weights.
 
     Parameters
     ----------
     rates : ndarray of shape (padded_atoms,)
-        Inverse weights; zero behind the last.
+        Inverse weights; zero for padding.
     rows : tuple of int
     out : buffer of one row of correlations
     """

@@ -1,4 +1,4 @@
-"""Convolutional basis pursuit at several penalties, each begun where the last one ended."""
+"""Convolutional basis pursuit at several penalties, with warm starts."""
 
 import numpy as np
 
@@ -6,24 +6,24 @@ from .pursuit import convolutional_basis_pursuit
 
 
 def convolutional_path(X, operator, alphas, **parameters):
-    """Sparse codes at several penalties, from the largest down, each begun at the codes before.
+    """Sparse codes at several penalties, from the largest down, each warm-started from the previous codes.
 
-    Codes come one penalty at a time, so that no more than those of one are kept.
+    A generator: only the codes of one penalty are in memory.
 
     Parameters
     ----------
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     operator : ConvolutionalOperator
     alphas : array-like of shape (n_alphas,)
-        Numbers > 0, in any order. `convolutional_alpha_max` tells above which of them codes are zero.
+        Numbers > 0, in any order. Codes are zero from `convolutional_alpha_max` on.
     **parameters
-        Of `convolutional_basis_pursuit`: ``positive``, ``weights``, ``mask``, ``init`` (for the first), ``solver``,
-        ``tol``, ``max_iter`` and ``n_jobs``.
+        Parameters of `convolutional_basis_pursuit`: ``positive``, ``weights``, ``mask``, ``init`` (for the first),
+        ``solver``, ``tol``, ``max_iter`` and ``n_jobs``.
 
     Returns
     -------
     iterator of (float, Result)
-        Each alpha, the largest first, and what was found there.
+        Each alpha, the largest first, and its result.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Basis pursuit over convolutional dictionaries: checks input, chooses a solver, reports the duality gap."""
+"""Basis pursuit over convolutional dictionaries: input validation, choice of the solver, warnings."""
 
 from numbers import Integral, Real
 
@@ -71,8 +71,8 @@ def convolutional_basis_pursuit(
 
         1/2 ||mask * (x - D z)||^2 + alpha sum_k w_k ||z_k||_1
 
-    or, with another `penalty` g, ``1/2 ||mask * (x - D z)||^2 + alpha g(z)``, to a relative duality gap: ``gap <= tol
-    * objective``, so the objective is certified to lie within that of its minimum.
+    or, with another `penalty` g, ``1/2 ||mask * (x - D z)||^2 + alpha g(z)``. It stops at a relative duality gap,
+    ``gap <= tol * objective``, which certifies that the objective is within `gap` of its minimum.
 
     Parameters
     ----------
@@ -81,39 +81,39 @@ def convolutional_basis_pursuit(
     alpha : float
         Weight of the penalty, > 0.
     penalty : {"l1", "elastic_net", "group_l1"} or Penalty, default="l1"
-        Coordinate descent knows "l1" with one weight an atom; any other penalty is solved by "fista".
+        Coordinate descent supports "l1" with one weight per atom; other penalties use "fista".
     positive : bool, default=False
         Codes >= 0.
     weights : array-like of shape (n_components,) or None, default=None
         Relative penalties of the atoms, > 0, for "l1"; None: 1. Penalties that differ by position:
         ``penalty=L1(weights)``.
     mask : array-like of shape signal_shape, signal_shape[:-1] or either behind ``n_samples``, or None, default=None
-        True (or 1) where a value is known, False (or 0) where it is missing, whatever X has there, NaN included.
+        True (or 1) where a value is known, False (or 0) where it is missing. X may hold anything there, NaN included.
     init : array-like or Tensor of shape ``(n_samples, *code_shape)`` or None, default=None
-        Where to begin, such as the codes at a larger alpha.
+        Starting point, such as the codes at a larger alpha.
     solver : {"auto", "descent", "fista", "admm"}, default="auto"
         "descent": coordinate descent on a working set, for sparse codes under "l1", on the CPU. "fista": accelerated
         proximal gradient with adaptive restart. "admm": alternating directions in the frequency domain, on the CPU, for
-        dense codes at small penalties. "auto": descent where it applies; then, where codes become dense (more than
-        half as many coefficients as there are values, or half of all) and for operators with ``evaluation="fft"``,
-        fista, or admm where alpha is below 0.03 `convolutional_alpha_max`; admm there also where descent ends far from
-        `tol`. On other devices fista.
+        dense codes at small penalties. "auto" starts with descent where it applies. It switches to
+        fista if codes become dense (more than half as many nonzero coefficients as values, or as coefficients) and
+        for operators with ``evaluation="fft"``. If alpha is below 0.03 `convolutional_alpha_max`, it switches to admm
+        instead, also if descent ends far from `tol`. On other devices it uses fista.
     tol : float, default=1e-3
-        Relative duality gap. 0: `max_iter` sweeps or steps, however small the gap.
+        Relative duality gap. 0: exactly `max_iter` sweeps or steps.
     max_iter : int, default=1000
-        Sweeps or steps.
+        Maximum number of sweeps or steps.
     n_jobs : int or None, default=None
-        Threads. The result does not depend on it.
+        Number of threads. The result does not depend on it.
 
     Returns
     -------
     Result
-        ``codes``, ``objective``, ``gap``, ``n_iter`` and ``converged``, one value a sample.
+        ``codes``, ``objective``, ``gap``, ``n_iter`` and ``converged``, one value per sample.
 
     Raises
     ------
     ValueError
-        If a parameter does not fit, naming it.
+        If a parameter is invalid.
 
     Warns
     -----
@@ -150,7 +150,7 @@ def convolutional_basis_pursuit(
     by_atom = _weights_of_atoms(penalty, operator)
     if solver == "descent" and by_atom is None:
         raise ValueError(
-            f"solver='descent' needs penalty='l1' with one weight an atom, got {penalty!r}: use solver='fista'."
+            f"solver='descent' needs penalty='l1' with one weight per atom, got {penalty!r}: use solver='fista'."
         )
     X, known = checked_signals(X, operator, mask)
     init = None if init is None else _checked_init(init, (len(X), *operator.code_shape), X)
@@ -159,7 +159,7 @@ def convolutional_basis_pursuit(
         return Result(like(np.zeros((0, *operator.code_shape)), X), empty, empty, empty.astype(np.int64), no)
     on_tensors = is_tensor(X) and (X.device.type != "cpu" or solver == "fista" or by_atom is None)
     if on_tensors and solver in ("descent", "admm"):
-        raise ValueError(f"solver={solver!r} runs on the CPU only; use solver='fista' for tensors elsewhere.")
+        raise ValueError(f"solver={solver!r} runs on the CPU only; use solver='fista' on other devices.")
     if is_tensor(operator.components) and not on_tensors:
         operator = operator.with_components(operator.components.detach().cpu().numpy())
     values, known, init = (
@@ -185,7 +185,7 @@ def convolutional_basis_pursuit(
 
 
 def in_floats(X):
-    """Array or tensor as it is in float32, else in float64."""
+    """float32 arrays and tensors unchanged, others as float64."""
     if is_tensor(X):
         import torch
 
@@ -195,12 +195,12 @@ def in_floats(X):
 
 
 def checked_signals(X, operator, mask=None):
-    """X in floats, 0 where it is masked, and the mask as 0 and 1, or None.
+    """X as floats with masked values set to 0, and the mask as 0 and 1, or None.
 
     Raises
     ------
     ValueError
-        If X does not fit the operator, or is not finite where it counts.
+        If X does not match the operator, or is not finite at unmasked positions.
     """
     X = in_floats(X)
     if tuple(X.shape[1:]) != tuple(operator.signal_shape):
@@ -208,16 +208,16 @@ def checked_signals(X, operator, mask=None):
             f"X must have shape (n_samples, {', '.join(map(str, operator.signal_shape))}), got {tuple(X.shape)}."
         )
     counted = checked_mask(mask, X)
-    if counted is not None:  # no product: NaN may stand for what is missing
+    if counted is not None:  # not a product: missing values may be NaN
         X = X.where(counted != 0, X.new_zeros(())) if is_tensor(X) else np.where(counted != 0, X, X.dtype.type(0))
     if not (bool(X.isfinite().all()) if is_tensor(X) else np.isfinite(X).all()):
         where = "" if mask is None else " at unmasked positions"
-        raise ValueError(f"X contains NaN or infinity{where}. Mark what is missing in mask.")
+        raise ValueError(f"X contains NaN or infinity{where}. Mark missing values in mask.")
     return X, counted
 
 
 def _checked_init(init, shape, X):
-    """Where to begin, as X is: an array or a tensor."""
+    """Starting point in the type of X: array or tensor."""
     if is_tensor(X):
         import torch
 
@@ -240,12 +240,12 @@ def _checked_penalty(penalty, positive, weights, operator):
         n_components = operator.code_shape[-1]
         weights = np.asarray(weights, dtype=np.float64)
         if weights.shape != (n_components,) or not (np.isfinite(weights) & (weights > 0)).all():
-            raise ValueError(f"weights must be {n_components} numbers > 0, one for each atom, got {weights!r}.")
+            raise ValueError(f"weights must be {n_components} numbers > 0, one per atom, got {weights!r}.")
     return resolve_penalty(penalty, positive=positive, weights=weights)
 
 
 def _weights_of_atoms(penalty, operator):
-    """One weight an atom if coordinate descent can solve for this penalty, else None."""
+    """One weight per atom if coordinate descent supports this penalty, else None."""
     n_components = operator.code_shape[-1]
     if type(penalty) is not L1:
         return None
@@ -266,8 +266,8 @@ def checked_mask(mask, X):
         values = values[..., None]
     if values.shape not in (one, tuple(signal_shape), each, tuple(X.shape)):
         raise ValueError(
-            f"mask of shape {values.shape} fits neither one signal, {tuple(signal_shape)}, nor all, {tuple(X.shape)}; "
-            "the channels may be left out."
+            f"mask of shape {values.shape} matches neither one signal, {tuple(signal_shape)}, nor X, {tuple(X.shape)}; "
+            "the channel axis may be omitted."
         )
     if not np.isin(values, (0, 1)).all():
         raise ValueError("mask must hold 0 (missing) and 1 (known), or False and True.")

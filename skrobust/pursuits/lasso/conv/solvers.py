@@ -1,4 +1,4 @@
-"""The solvers of convolutional basis pursuit, and which of them takes which signals."""
+"""The solvers of convolutional basis pursuit, and the rules that choose among them."""
 
 import numpy as np
 
@@ -10,23 +10,23 @@ from skrobust.pursuits.result import Result
 from skrobust.signals import batch_slices, kernel_threads
 
 DENSE_SHARE, DENSE_PER_VALUE = 0.5, 0.5
-"""Coefficients other than zero, as a share of all and for each value of the signal, up to which descent goes on."""
+"""Largest number of nonzero coefficients for descent, per coefficient and per value of the signal."""
 
 SMALL_ALPHA = 0.03
-"""Share of the largest penalty below which ADMM, not proximal gradient, takes over what descent leaves unsolved."""
+"""alpha / alpha_max below which ADMM, not FISTA, solves the signals that descent does not."""
 
 FAR, LARGE_GAP = 10, 1e-2
-"""ADMM takes over where descent ends at a gap of more than so many times `tol`, and of more than this."""
+"""ADMM follows descent that ends at a relative gap above FAR * tol and above LARGE_GAP."""
 
 MOST_CANDIDATES = 1 << 22
-"""Least capacity of the working set: memory that is never touched costs nothing."""
+"""Minimum capacity of the working set; untouched memory costs nothing."""
 
 CACHED_BYTES = 1 << 21
-"""Codes that proximal gradient treats at a time: they stay in the cache."""
+"""Bytes of codes per batch of FISTA, so that they stay in the cache."""
 
 
 def solve_arrays(X, operator, alpha, penalty, by_atom, mask, init, tol, max_iter, *, solver, n_jobs):
-    """The `Result` of checked arrays, by the solver that suits them.
+    """The `Result` of validated arrays, by the given solver or the best suited one.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def solve_arrays(X, operator, alpha, penalty, by_atom, mask, init, tol, max_iter
     gaps, objectives = np.full(n_samples, np.inf), np.empty(n_samples)
     counts = np.zeros(n_samples, dtype=np.int64)
     dense = np.arange(n_samples)
-    # Sparse codes need few of the products of even large atoms.
+    # Sparse codes need few products, even with large atoms.
     if solver == "descent" or (solver == "auto" and by_atom is not None and operator.evaluation != "fft"):
         most = codes[0].size
         if solver == "auto":
@@ -55,7 +55,7 @@ def solve_arrays(X, operator, alpha, penalty, by_atom, mask, init, tol, max_iter
         gaps, objectives, counts = report[:, 0].copy(), report[:, 1].copy(), report[:, 2].astype(np.int64)
         dense = np.flatnonzero(np.isinf(gaps))
     converged = gaps <= tol * objectives
-    alpha = max(alpha, float(np.finfo(X.dtype).tiny))  # in the dtype of X still more than 0
+    alpha = max(alpha, float(np.finfo(X.dtype).tiny))  # stays > 0 in the dtype of X
     by_admm = dense[:0]
     if solver == "admm":
         dense, by_admm = by_admm, dense
@@ -85,7 +85,7 @@ def solve_arrays(X, operator, alpha, penalty, by_atom, mask, init, tol, max_iter
 
 
 def _alpha_max(X, operator, penalty, n_jobs):
-    """Smallest alpha at which each code is zero, or None where the penalty's dual norm is not known."""
+    """Smallest alpha at which each code is zero, or None if the penalty has no known dual norm."""
     tops = [np.empty(0)]
     for batch in batch_slices(len(X), 3 * int(np.prod(operator.code_shape)) * X.itemsize):
         top = penalty.dual_norm(operator.analyze(X[batch], n_jobs=n_jobs))
@@ -109,7 +109,7 @@ def _alternate(X, operator, alpha, penalty, mask, codes, rows, tol, max_iter, n_
             known = None if mask is None else np.broadcast_to(mask, X.shape)[own].astype(np.float64)
             problem = Problem(X[own].astype(np.float64), exact, alpha, penalty, known, n_jobs)
             found = admm(problem, codes[own], tol=tol, max_iter=max_iter)
-            if X.dtype != np.float64:  # the objective of what is returned
+            if X.dtype != np.float64:  # the objective of the returned codes
                 lower = found.objective - found.gap
                 rounded = found.codes.astype(X.dtype)
                 as_returned = rounded.astype(np.float64)
@@ -120,7 +120,7 @@ def _alternate(X, operator, alpha, penalty, mask, codes, rows, tol, max_iter, n_
 
 
 def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_iter, most, n_jobs):
-    """Coordinate descent, into `codes`; gap, objective and sweeps of each signal, infinite where it is too dense."""
+    """Coordinate descent into `codes`; returns gap, objective and sweeps per signal, an infinite gap if too dense."""
     from .bands import band_parts
     from .descent import descend_signals
 
@@ -148,7 +148,7 @@ def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_
 
 
 def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, positive, tol, most, room, parts):
-    """Gap, objective, sweeps and ending of one large signal, several threads on it."""
+    """Gap, objective, sweeps and reason for stopping of one large signal, solved by several threads."""
     from skrobust.operators.conv.kernels import lay_signal
     from skrobust.operators.conv.plan import BLOCK, lanes_of
 

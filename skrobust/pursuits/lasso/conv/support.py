@@ -9,10 +9,10 @@ from skrobust.operators.conv.vectors import add_multiple, inner_product
 from .candidates import MASKED, MIRRORED, PLAIN
 
 MOST_HALVINGS = 6
-"""Lengths of a step that are tried before the first change of sign ends it."""
+"""Number of step lengths tried before the step is cut at the first change of sign."""
 
 ROUNDING = 1e-6
-"""Share of the objective by which rounding may raise it."""
+"""Relative increase of the objective that is attributed to rounding."""
 
 
 @kernel
@@ -35,7 +35,7 @@ def gradient(residual, at, vectors, a, plan):
 
 @kernel
 def _add_counted(buffer, at, vectors, a, counts, plan, coefficient):
-    """Add a multiple of what counts of an atom."""
+    """Add a multiple of the unmasked part of an atom."""
     width = lanes(buffer)
     c = broadcast(coefficient)
     for _ in range(plan.kernel_height):
@@ -48,7 +48,7 @@ def _add_counted(buffer, at, vectors, a, counts, plan, coefficient):
 
 @kernel
 def _add_mirrored(buffer, at, vectors, a, counts, plan, coefficient):
-    """Add a multiple of an atom on a circle: where it lies, and wherever the buffer repeats that."""
+    """Add a multiple of an atom with circular padding: at its position, and in the margins that repeat it."""
     row, column = at // plan.pitch, at % plan.pitch // plan.channels
     for turn_y in range(-1, 2):
         if turn_y == 1 and row >= plan.top + plan.kernel_height - 1:
@@ -66,7 +66,7 @@ def _add_mirrored(buffer, at, vectors, a, counts, plan, coefficient):
 
 @kernel
 def add_candidate(buffer, at, vectors, a, counts, plan, kind, coefficient):
-    """Add a multiple of the atom of a candidate, wherever it counts."""
+    """Add a multiple of the unmasked part of a candidate's atom."""
     if kind == PLAIN:
         add_atom(buffer, at, vectors, a, plan, coefficient)
     elif kind == MIRRORED:
@@ -82,7 +82,7 @@ def add_candidates(buffer, counts, vectors, plan, candidates, n, coefficients, f
     atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
     for i in range(n):
         at, a, kind, coefficient = places[i], atoms[i] * atom_size, kinds[i], factor * coefficients[i]
-        # Vector functions stand here themselves: to hand arrays to a kernel costs more than they do.
+        # Vector functions are inlined here, because passing arrays to a kernel costs more than they do.
         if plan.shape > 0 and kind == PLAIN:
             add_multiple(buffer, at, plan.pitch, vectors, a, None, plan.shape, coefficient)
         elif plan.shape > 0 and kind == MASKED:
@@ -93,7 +93,7 @@ def add_candidates(buffer, counts, vectors, plan, candidates, n, coefficients, f
 
 @kernel
 def inner_inside(a, b, plan):
-    """Inner product of two buffers over the signal alone."""
+    """Inner product of two buffers over the signal, without margins."""
     width = lanes(a)
     row = plan.width * plan.channels
     s = 0.0
@@ -125,7 +125,7 @@ def correlate_candidates(buffer, vectors, plan, candidates, n, correlations):
 
 @kernel
 def _slopes(residual, origins, vectors, plan, penalties, candidates, n, slopes):
-    """Descent directions of the objective at coefficients of the signs of `origins`, and their squared norm."""
+    """Negative gradient of the objective with the signs of `origins`, and its squared norm."""
     atoms = candidates[2]
     correlate_candidates(residual, vectors, plan, candidates, n, slopes)
     squares = 0.0
@@ -138,21 +138,21 @@ def _slopes(residual, origins, vectors, plan, penalties, candidates, n, slopes):
 
 @kernel
 def solve_on_support(residual, counts, vectors, plan, penalties, candidates, n, work, most, rtol):
-    """Minimise over the first `n` candidates, the penalty linear with the signs that they begin with.
+    """Minimise over the first `n` candidates, with the penalty linearised at their initial signs.
 
     Parameters
     ----------
     residual, counts : flat buffers
-        The first is updated, as are the values of the candidates.
+        The residual is updated, as are the values of the candidates.
     penalties : ndarray of shape (padded_atoms,)
         Zero for least squares.
     candidates : tuple of arrays
     work : tuple of ndarray
-        Slopes, directions and where the coefficients began, at least `n` long, and a buffer like the residual.
+        Slopes, directions and initial coefficients, at least `n` long, and a buffer like the residual.
     most : int
-        Conjugate gradient steps.
+        Maximum number of conjugate gradient steps.
     rtol : float
-        Norm of the slopes, relative to what it was, at which to stop.
+        Norm of the slopes, relative to the initial one, at which to stop.
     """
     values = candidates[6]
     slopes, directions, origins, image = work
@@ -198,10 +198,10 @@ def _objective(residual, plan, penalties, candidates, n):
 
 @kernel
 def improve_on_support(residual, counts, vectors, plan, penalties, candidates, n, work, kept, most, rtol):
-    """As `solve_on_support`, for candidates none of which is zero, without a change of sign.
+    """As `solve_on_support`, for nonzero candidates, without changes of sign.
 
-    Coefficients that would change their sign become zero, all at once; the way is halved until the objective falls. If
-    it does not, the way ends where the first of them is zero.
+    Coefficients that would change their sign become zero together. The step is halved until the objective decreases.
+    If it never does, the step ends where the first coefficient becomes zero.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def improve_on_support(residual, counts, vectors, plan, penalties, candidates, n
             ratio = origins[i] / (origins[i] - aims[i])
             if first < 0 or ratio < shortest:
                 first, shortest = i, ratio
-    # Of atoms that depend on each other, steps may be of any length.
+    # Linearly dependent atoms allow steps of any length.
     if first < 0 and _objective(residual, plan, penalties, candidates, n) <= before * (1 + ROUNDING):
         return False
     length, half, zero = kind(1), kind(0.5), kind(0)
