@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skrobust.operators import ConvolutionalOperator, LayeredDictionary
-from skrobust.operators.conv.operator import safe_step
+from skrobust.operators.base import safe_step
 from skrobust.pursuits import deep_pursuit, layered_basis_pursuit, layered_thresholding, multilayer_pursuit
 
 PURSUITS = ("thresholding", "basis", "deep", "projection")
