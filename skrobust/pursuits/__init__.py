@@ -2,6 +2,8 @@
 
 import importlib
 
+# Problems are stated with operators, so that they can be imported from here, too.
+from skrobust.operators import ConvolutionalOperator, LayeredDictionary, WaveletBasis  # noqa: F401
 from skrobust.pursuits.greedy.conv.pursuit import convolutional_omp, convolutional_thresholding
 from skrobust.pursuits.greedy.omp.omp import orthogonal_mp, orthogonal_mp_gram
 from skrobust.pursuits.lasso.conv.path import convolutional_path
