@@ -47,7 +47,7 @@ def test_apgd_breaks_what_the_authors_program_breaks(name, loss, monkeypatch):
     theirs = by_the_authors(
         lambda x: module(x.double()).float(), torch.tensor(X).float(), torch.tensor(y), start.float(), loss
     )
-    monkeypatch.setattr(APGD, "_start", lambda self, ball, streams, images, restart: start[torch.as_tensor(images)])
+    monkeypatch.setattr(APGD, "_start", lambda self, search, index, restart: start[index])
     attack = APGD(EPS, n_iter=N_ITER, loss=loss, n_targets=1, random_state=0)
     ours = model.predict(attack.perturb(model, X, y)) != y
     assert ours.any()

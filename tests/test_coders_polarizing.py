@@ -174,7 +174,7 @@ def test_sparse_codes_and_threads():
 
 def test_without_explicit_vectors():
     code = (
-        "import numpy as np; from skrobust.coders import PolarizingCoder;"
+        "import numpy as np; from skrobust import PolarizingCoder;"
         "X = np.random.default_rng(0).random((5, 9, 9));"
         "c = PolarizingCoder(np.random.default_rng(1).random((20, 3, 2)), threshold=0.5).fit(X);"
         "print(c.transform(X).sum(axis=0).astype(int).tolist())"

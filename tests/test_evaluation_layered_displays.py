@@ -115,7 +115,7 @@ def test_estimators_are_traced_by_their_own_codes():
         "deep": deep,
     }
     display = PursuitTraceDisplay.from_estimator(coders, images, iterations=(0, 4))
-    assert deep.max_iter == 50
+    assert deep.max_iter == 20
     codes = DeepPursuit(**words, max_iter=4).fit(images).encode(images)
     layers = LayeredDictionary([ConvolutionalOperator(deep.components_[0], (6, 6, 1))])
     layers = LayeredDictionary(

@@ -204,7 +204,8 @@ def test_kernels_use_the_widest_registers():
 _COMPARE = """
 import numpy as np
 from skrobust.operators import WaveletBasis
-from skrobust.pursuits import _vectors, orthogonal_mp
+from skrobust.kernels import vectors as _vectors
+from skrobust.pursuits import orthogonal_mp
 rng = np.random.default_rng(0)
 out = [np.array([_vectors.EXPLICIT])]
 for grid, level in (((28, 27), 3), ((16, 16), 2), ((45,), 2)):

@@ -101,12 +101,12 @@ def test_the_stamp_covers_all_modules_that_kernels_are_made_of():
 
     _kernel_cache._read, before = reading, read
     try:
-        source_stamp(ROOT / "skrobust" / "pursuits" / "_wavelet_kernels_1d.py")
+        source_stamp(ROOT / "skrobust" / "operators" / "wavelet" / "kernels_1d.py")
     finally:
         _kernel_cache._read = before
         source_stamp.cache_clear()
-    assert {"_wavelet_kernels_1d.py", "_wavelet_kernels.py", "_selection.py", "_vectors.py", "_vector_ir.py"} <= stamped
-    assert "_omp_kernels.py" not in stamped
+    assert {"kernels_1d.py", "kernels.py", "selection.py", "vectors.py", "vector_ir.py"} <= stamped
+    assert "steps.py" not in stamped
 
 
 def test_damaged_and_foreign_files_are_compiled_anew(folder, modules):
@@ -185,11 +185,12 @@ def test_nothing_is_written_in_the_package(folder):
 def test_every_kernel_has_this_cache():
     from numba.core.dispatcher import Dispatcher
 
-    names = [path.stem for path in (ROOT / "skrobust" / "pursuits").glob("*_kernels.py")]
+    paths = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "skrobust").rglob("*kernels*.py")]
+    names = [".".join(path.parts) for path in paths]
     found = [
         value
         for name in names
-        for value in vars(importlib.import_module(f"skrobust.pursuits.{name}")).values()
+        for value in vars(importlib.import_module(name)).values()
         if isinstance(value, Dispatcher)
     ]
     assert len(found) > 50 and all(isinstance(value._cache, KernelCache) for value in found)

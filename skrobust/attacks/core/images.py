@@ -159,13 +159,13 @@ def _one_an_image(eps, x):
     if x.ndim == 2 and len(eps) == n_features > 1:
         if len(eps) == n_samples:
             raise ValueError(
-                f"eps of shape ({len(eps)},) may mean one number an image or one a feature, since X has equal "
-                "numbers of both. Pass eps[:, None] for one an image, eps[None] for one a feature."
+                f"eps of shape ({len(eps)},) may mean one number per image or one per feature: X has equal "
+                "numbers of both. Pass eps[:, None] for one per image, eps[None] for one per feature."
             )
         return eps
     if len(eps) != n_samples:
         raise ValueError(
-            f"eps of shape ({len(eps)},) is one number an image, but X has {n_samples} images. For one a feature, "
+            f"eps of shape ({len(eps)},) is one number per image, but X has {n_samples} images. For one per feature, "
             f"pass eps in a shape that broadcasts to X, such as {(1, *x.shape[1:])}."
         )
     return eps.reshape(-1, *[1] * (x.ndim - 1))
