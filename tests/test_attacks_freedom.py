@@ -176,7 +176,7 @@ def test_attacks_of_other_libraries(library, cls, name):
         ({"mask": np.ones(3, bool)}, r"mask must be .*\(64,\).*got shape \(3,\)"),
         ({"mask": np.ones(64)}, r"mask must be an array of bool.*astype\(bool\)"),
         ({"clip": (0, np.ones((3, 64)))}, r"clip must be .*got shape \(3, 64\)"),
-        ({"eps": np.ones(3)}, r"eps of shape \(3,\) is one number an image, but X has 200 images"),
+        ({"eps": np.ones(3)}, r"eps of shape \(3,\) is one number per image, but X has 200 images"),
         ({"eps": -np.ones(200)}, "eps must not be negative"),
         ({"eps": np.full(200, np.nan)}, "eps must not be negative or NaN"),
         ({"eps": np.ones((1, 64)), "norm": "l2"}, "norm='l2' has one eps an image.*mask="),

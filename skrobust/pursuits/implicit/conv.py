@@ -65,7 +65,6 @@ def unrolled_pursuit(
     --------
     >>> import numpy as np
     >>> import torch
-from sklearn.exceptions import ConvergenceWarning
     >>> from skrobust.operators import ConvolutionalOperator
     >>> from skrobust.pursuits import unrolled_pursuit
     >>> operator = ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1))
@@ -156,7 +155,6 @@ def implicit_pursuit(
     --------
     >>> import numpy as np
     >>> import torch
-from sklearn.exceptions import ConvergenceWarning
     >>> from skrobust.operators import ConvolutionalOperator
     >>> from skrobust.pursuits import implicit_pursuit
     >>> operator = ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1))
