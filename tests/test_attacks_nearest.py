@@ -50,8 +50,9 @@ def test_carlini_wagner_against_autograd(confidence):
         abort_early=False,
     )
     X_adv = attack.perturb(net, X, y)
-    for x, label, found in zip(X, y, norm_of(X_adv - X, "l2"), strict=True):
-        expected = _reference(net, x, label, 2.0, 60, 0.05, confidence)
+    consts = 2.0 / (-margins(net, X, y) / 10)  # c in units of a tenth of the clean image's gap
+    for x, label, const, found in zip(X, y, consts, norm_of(X_adv - X, "l2"), strict=True):
+        expected = _reference(net, x, label, const, 60, 0.05, confidence)
         assert found == pytest.approx(expected if np.isfinite(expected) else 0, abs=5e-3)
 
 

@@ -34,6 +34,10 @@ class FromART(OutsideAttack):
         classifier.
     clip : pair or None, default=(0, 1)
         Range of valid values. None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
         The library's draws depend on it.
     random_state : int, RandomState instance or None, default=None
@@ -73,7 +77,7 @@ class FromART(OutsideAttack):
         }
     )
 
-    def _generate(self, model, x, goal, n_classes):
+    def _generate(self, model, x, goal, n_classes, eps):
         cls = self._attack_class()
         from art.estimators.classification import PyTorchClassifier
 
@@ -88,9 +92,9 @@ class FromART(OutsideAttack):
         defaults = {word: taken.default for word, taken in inspect.signature(cls.__init__).parameters.items()}
         words = self._arguments(
             cls,
-            eps=self.eps,
+            eps=eps,
             norm=ORDERS[self.norm],
-            eps_step=min(self.eps, defaults.get("eps_step", self.eps)),
+            eps_step=min(eps, defaults.get("eps_step", eps)),
             batch_size=1 if defaults.get("batch_size") == 1 else len(x),
             targeted=goal.targeted,
             verbose=bool(self.verbose),
@@ -120,7 +124,7 @@ class FromFoolbox(OutsideAttack):
     image_shape : tuple or None, default=None
         ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X, for attacks
         that need images. foolbox is shown ``(n_samples, n_channels, height, width)``.
-    gradient, clip, batch_size, random_state, device, verbose
+    gradient, clip, mask, perturb_all, batch_size, random_state, device, verbose
         As in `FromART`.
 
     Raises
@@ -167,7 +171,7 @@ class FromFoolbox(OutsideAttack):
         }
     )
 
-    def _generate(self, model, x, goal, n_classes):
+    def _generate(self, model, x, goal, n_classes, eps):
         cls = self._attack_class()
         from foolbox import PyTorchModel
         from foolbox.criteria import Misclassification, TargetedMisclassification
@@ -179,10 +183,10 @@ class FromFoolbox(OutsideAttack):
         if own != distance.p:
             raise ValueError(f"norm={self.norm!r}, but {cls.__name__} of foolbox is an attack in l{own}.")
         # Without bounds foolbox has no scale for its starts: what the images and the ball span.
-        reach = self.eps if math.isfinite(self.eps) else 1.0
+        reach = eps if math.isfinite(eps) else 1.0
         bounds = self._bounds() or (float(x.min()) - reach, float(x.max()) + reach)
         criterion = (TargetedMisclassification if goal.targeted else Misclassification)(goal.label)
-        epsilons = self.eps if math.isfinite(self.eps) else None
+        epsilons = eps if math.isfinite(eps) else None
         return attack(PyTorchModel(model, bounds, device=x.device), x, criterion, epsilons=epsilons)[1]
 
 
@@ -206,7 +210,7 @@ class FromTorchattacks(OutsideAttack):
         that need images. torchattacks is shown ``(n_samples, n_channels, height, width)``.
     clip : pair, default=(0, 1)
         Within [0, 1].
-    gradient, batch_size, random_state, device, verbose
+    gradient, mask, perturb_all, batch_size, random_state, device, verbose
         As in `FromART`.
 
     Raises
@@ -228,7 +232,7 @@ class FromTorchattacks(OutsideAttack):
     _namespace = "torchattacks"
     _gradient_free = frozenset({"GN", "OnePixel", "Pixle", "SPSA", "Square", "VANILA"})
 
-    def _generate(self, model, x, goal, n_classes):
+    def _generate(self, model, x, goal, n_classes, eps):
         cls = self._attack_class()
         bounds = self._bounds()
         if bounds is None or bounds[0] < 0 or bounds[1] > 1:
@@ -237,7 +241,7 @@ class FromTorchattacks(OutsideAttack):
             )
         words = self._arguments(
             cls,
-            eps=self.eps,
+            eps=eps,
             norm=self.norm.replace("l", "L", 1),
             n_classes=n_classes,
             seed=int(torch.randint(2**31 - 1, (1,))),

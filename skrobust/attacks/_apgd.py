@@ -43,6 +43,12 @@ class APGD(AscentAttack):
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
         Range of valid values. None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    keep : {"best", "last"}, default="best"
+        Which iterates count, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -72,6 +78,7 @@ class APGD(AscentAttack):
         **AscentAttack._parameter_constraints,
         "norm": [StrOptions({"linf", "l2"})],
         "loss": [StrOptions({*LOSSES, "targeted_dlr"})],
+        "keep": [StrOptions({"best", "last"})],
         "n_targets": [Interval(Integral, 1, None, closed="left")],
     }
     _parameter_constraints.pop("step_size")
@@ -88,6 +95,9 @@ class APGD(AscentAttack):
         gradient="exact",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        keep="best",
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -102,6 +112,9 @@ class APGD(AscentAttack):
         self.gradient = gradient
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.keep = keep
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -125,7 +138,8 @@ class APGD(AscentAttack):
                 ball = search.ball[index]
                 images = search.images[index.cpu().numpy()]
                 x = ball.project(self._start(ball, search.streams, images, turn * self.n_restarts + restart))
-                _ascend(attacker, search, index, x, loss, self.n_iter)
+                with search.keeping(self.keep, index):
+                    _ascend(attacker, search, index, x, loss, self.n_iter)
 
     def _start(self, ball, streams, images, restart):
         shape = tuple(ball.x.shape[1:])
@@ -162,7 +176,7 @@ def _ascend(attacker, search, index, x, loss, n_iter):
         "best": x,
         "best_gradient": gradient,
         "best_value": value,
-        "step": torch.full_like(value, 2 * ball.eps),
+        "step": torch.full_like(value, 2.0),  # in eps
         "rises": torch.zeros_like(value),
         "halved": torch.ones_like(value, dtype=torch.bool),
         "best_value_then": value,
@@ -199,7 +213,7 @@ class _State:
 
 
 def _momentum_step(ball, now, first):
-    step = wide(now.step, now.x)
+    step = ball.eps * wide(now.step, now.x)
     ahead = ball.project(now.x + step * ball.direction(now.x, now.gradient))
     share = 1.0 if first else _MOMENTUM
     return ball.project(now.x + share * (ahead - now.x) + (1 - share) * (now.x - now.previous))

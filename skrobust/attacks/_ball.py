@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 
+from ._box import Box
 from ._shapes import wide
 from ._solvers import capped_scale, capped_shift
 
@@ -29,53 +30,92 @@ class Ball:
     ----------
     x : Tensor of shape (n_samples, ...)
         Centres, inside the box.
-    eps : float
+    eps : float or Tensor broadcastable to `x`
+        One radius for all, one a sample, or (l-infinity alone) one a feature.
     norm : {"linf", "l2", "l1"}
-    box : pair of Tensor or None
-        Lowest and highest value, broadcast over samples.
+    box : Box, pair of Tensor or None
+        Lowest and highest value, broadcastable to `x`.
+    mask : Tensor of bool or None
+        Features that may change, broadcastable to `x`; None: all.
+
+    Attributes
+    ----------
+    eps : Tensor of the dtype of `x`, broadcastable to it
+    radius, reach : Tensor of float64 of shape (n_samples,)
+        The largest eps of each sample, and the norm to aim at so that rounding does not lead out of the ball.
+    low, high : Tensor of the shape of `x`
+        The ends of each feature's range.
+    box : Box
+        With the mask: features that may not change have no room.
     """
 
-    def __init__(self, x, eps, norm, box=None):
+    def __init__(self, x, eps, norm, box=None, mask=None):
         self.x = x
-        self.eps = float(eps)
         self.norm = norm
-        self.box = box
+        self.box = Box.of(box, x).masked(mask, x)
+        eps = torch.as_tensor(eps, dtype=torch.float64, device=x.device)
+        eps = eps.expand(len(x), *eps.shape[1:]) if eps.ndim == x.ndim else eps.expand(len(x), *[1] * (x.ndim - 1))
+        self._eps = eps
         # In every norm no feature moves by more than eps.
-        high = _stored(x, torch.full_like(x, self.eps, dtype=torch.float64))
-        low = _stored(x, torch.full_like(x, -self.eps, dtype=torch.float64))
-        if box is not None:
-            low, high = torch.maximum(low, box[0].to(x)), torch.minimum(high, box[1].to(x))
+        high, low = _stored(x, eps.expand(x.shape)), _stored(x, -eps.expand(x.shape))
+        low, high = torch.maximum(low, self.box.low), torch.minimum(high, self.box.high)
         # Data a rounding error outside the box stay where they are.
         empty = low > high
         self.low, self.high = torch.where(empty, x, low), torch.where(empty, x, high)
-        # The norm to aim at. A sum over n features may be rounded by n units in the last place, in whatever order it
-        # is taken: so far below eps, it is at most eps in any.
-        n_features = max(1, x[0].numel())
-        self.reach = self.eps * (1 - n_features * 2.3e-16)
+        if eps[0].numel() > 1:
+            self.box = Box(self.low, self.high)  # attacks that look for the nearest image know one radius an image
+        self.radius = eps.flatten(1).amax(1)
+        # A sum over n features may be rounded by n units in the last place, in whatever order it is taken: so far
+        # below eps, it is at most eps in any.
+        self.reach = self.radius * (1 - max(1, x[0].numel()) * 2.3e-16)
+
+    @property
+    def eps(self):
+        return self._eps.to(self.x.dtype)
 
     def __getitem__(self, index):
         """The ball of some of the samples."""
         part = object.__new__(Ball)
         part.__dict__.update(self.__dict__)
-        part.x, part.low, part.high = self.x[index], self.low[index], self.high[index]
+        for name in ("x", "low", "high", "box", "_eps", "radius", "reach"):
+            setattr(part, name, getattr(self, name)[index])
         return part
+
+    def shrunk(self, share):
+        """The ball of `share` of the radius; an infinite radius counts as 1."""
+        eps = torch.where(torch.isfinite(self._eps), self._eps, 1.0)
+        return Ball(self.x, share * eps, self.norm, self.box)
+
+    def step(self, size, n_iter):
+        """Length of a step: `size`, or for None so that `n_iter` steps cross the ball with a quarter to spare."""
+        if size is not None:
+            return size
+        return torch.where(torch.isfinite(self._eps), 2.5 * self._eps / n_iter, 1.0).to(self.x.dtype)
+
+    def contains(self, y):
+        """Which of the points `y`, in the dtype of the centres, lie in the set."""
+        inside = ((y >= self.low) & (y <= self.high)).flatten(1).all(1)
+        if self.norm == "linf":
+            return inside
+        return inside & (vector_norm(y.double() - self.x.double(), self.norm) <= self.reach)
 
     def project(self, y):
         """The point of the set nearest to `y` in the Euclidean norm."""
         if self.norm == "linf":
-            return torch.clamp(y, self.low, self.high)
+            return torch.clamp(y, self.low, self.high).to(self.x.dtype)
         wanted, cap = self._wanted(y.to(torch.float64) - self.x.to(torch.float64))
         magnitude = wanted.abs()
         capped = torch.minimum(magnitude, cap)
         order = 2 if self.norm == "l2" else 1
         outside = torch.linalg.vector_norm(capped, ord=order, dim=1) > self.reach
+        reach = self.reach[outside]
         if bool(outside.any()):
             far, room = magnitude[outside], cap[outside]
             if self.norm == "l2":
-                scale = capped_scale(far, room, self.reach).clamp_max(1)
+                scale = capped_scale(far, room, reach).clamp_max(1)
                 capped[outside] = torch.minimum(far * scale[:, None], room)
             else:
-                shift = capped_shift(far, room, self.reach)
+                shift = capped_shift(far, room, reach)
                 capped[outside] = torch.minimum((far - shift[:, None]).clamp_min(0), room)
         return self._land(capped, wanted)
 
@@ -95,7 +135,7 @@ class Ball:
             order = magnitude.argsort(dim=1, descending=True)
             room = torch.where(magnitude > 0, cap, 0).gather(1, order)
             spent = room.cumsum(1) - room
-            filled = torch.minimum((self.reach - spent).clamp_min(0), room)
+            filled = torch.minimum((self.reach[:, None] - spent).clamp_min(0), room)
             capped = torch.zeros_like(filled).scatter_(1, order, filled)
         return self._land(capped, wanted)
 
@@ -106,7 +146,7 @@ class Ball:
         """
         if self.norm == "linf":
             return gradient.sign()
-        flat = gradient.flatten(1)
+        flat = torch.where(self.high > self.low, gradient, 0).flatten(1)
         if self.norm == "l1":
             movable = torch.where(gradient > 0, y < self.high, y > self.low).flatten(1)
             flat = torch.where(movable, flat, 0)
@@ -127,7 +167,18 @@ class Ball:
             return _noise(generator, shape, self.norm, surface)
 
         delta = torch.as_tensor(streams.draw(images, noise, restart=restart, block=block), device=self.x.device)
-        return self.project((self.x.to(torch.float64) + self.eps * delta).to(self.x.dtype))
+        if self.norm != "linf":
+            delta = self._of_same_norm(delta)
+        return self.project((self.x.to(torch.float64) + self._eps * delta).to(self.x.dtype))
+
+    def _of_same_norm(self, delta):
+        """`delta` without the features that cannot move, scaled back to its norm."""
+        free = self.high > self.low
+        if bool(free.all()):
+            return delta
+        kept = torch.where(free, delta, 0)
+        scale = vector_norm(delta, self.norm) / vector_norm(kept, self.norm)
+        return kept * wide(torch.nan_to_num(scale, nan=0.0, posinf=0.0), kept)
 
     def _wanted(self, delta):
         wanted = delta.flatten(1)

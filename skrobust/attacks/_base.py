@@ -1,7 +1,6 @@
 """What all attacks share: their words, and the way from X to the worst X found."""
 
 import abc
-import math
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,7 +13,7 @@ from skrobust.signals import batch_slices
 
 from ._ball import NORMS, Ball
 from ._corners import Corners
-from ._images import give_back, read_box, read_images, read_labels
+from ._images import give_back, read_box, read_images, read_labels, read_mask, read_radius
 from ._losses import LOSSES, Goal
 from ._search import Search
 from ._streams import ImageStreams
@@ -22,6 +21,8 @@ from ._victims import ModuleVictim
 
 # The backward passes of `gradient="worst"`, most direct first: lost images leave before the next.
 _WORST = ("exact", "identity", "projection", "smooth")
+# Backward passes of the attacks that move in steps and so can follow the projection.
+FOLLOWING = StrOptions({*_WORST, "iterated", "skip", "worst"})
 
 # Bytes a value of an image that passing it through a model and back may need: a small network's activations.
 _BYTES_PER_VALUE = 1024
@@ -47,11 +48,14 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
 
     _threat_model = "white box"
     threat_model = _ThreatModel()
+    keep = "best"
 
     _parameter_constraints = {
-        "eps": [Interval(Real, 0, None, closed="left")],
+        "eps": [Interval(Real, 0, None, closed="left"), "array-like", torch.Tensor],
         "norm": [StrOptions(set(NORMS))],
         "clip": [None, tuple, list, np.ndarray],
+        "mask": [None, "array-like", torch.Tensor],
+        "perturb_all": ["boolean"],
         "batch_size": [None, Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "device": [None, str, torch.device],
@@ -69,7 +73,7 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
             In the layout that the model takes; float32 stays float32, anything else becomes float64.
         y : array-like of shape (n_samples,)
             True labels. Images that the model already gets wrong (or, with `y_target`, as wanted) are returned
-            unchanged.
+            unchanged, unless ``perturb_all=True``.
         y_target : array-like of shape (n_samples,) or None, default=None
             Labels that the attacker wants the model to give. None: any wrong one will do.
 
@@ -77,13 +81,14 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         -------
         X_adv : ndarray or Tensor of the shape of X
             The most harmful image found for each, inside the ball and the box exactly; never less harmful than X.
+            With ``keep="last"`` the last iterate, however harmful.
 
         Raises
         ------
         skrobust.bridge.NoGradientError
             If the attack needs gradients and the model has none.
         ValueError
-            If X lies outside `clip`, or y holds no class of the model.
+            If X lies outside `clip`, y holds no class of the model, or `clip`, `mask` or `eps` do not fit X.
         """
         self._validate_params()
         x = read_images(X, name=type(self).__name__, device=self.device)
@@ -100,12 +105,13 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
             wanted = read_labels(y_target, classes, len(x), what="y_target")
             if (wanted < 0).any():
                 raise ValueError("y_target holds labels that are not among the model's classes_.")
-        radius = self._radius()
-        if radius == 0:
+        radius = read_radius(self._radius(), x, self._ball_norm())
+        mask = read_mask(self.mask, x)
+        known = np.flatnonzero((wanted >= 0) & _can_move(x, radius, mask))
+        if not len(known):
             return x
         attackers = self._attackers(model, x, judge)
         result = x.clone()
-        known = np.flatnonzero(wanted >= 0)
         n_passes = len(attackers) * self._n_ticks(len(classes))
         bytes_per_sample = _BYTES_PER_VALUE * max(1, x[0].numel()) * self._n_copies(len(classes))
         batches = list(batch_slices(len(known), bytes_per_sample, self.batch_size))
@@ -116,8 +122,19 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
                 at = torch.as_tensor(images, device=x.device)
                 part = x[at]
                 goal = Goal(torch.as_tensor(wanted[images], device=x.device), targeted=y_target is not None)
-                ball = Ball(part, radius, self._ball_norm(), box)
-                search = Search(part, goal, ball, images, streams, judge, progress, nearest=math.isinf(radius))
+                ball = Ball(part, _rows(radius, at), self._ball_norm(), box[at], _rows(mask, at))
+                search = Search(
+                    part,
+                    goal,
+                    ball,
+                    images,
+                    streams,
+                    judge,
+                    progress,
+                    nearest=bool(torch.isinf(radius).any()),
+                    spare_wrong=not self.perturb_all,
+                    start_counts=self.keep == "best",
+                )
                 for attacker in attackers:
                     self._run_against(attacker, search)
                 result[at] = search.best
@@ -159,7 +176,7 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
             self._run(attacker, search)
 
     def _radius(self):
-        return float(self.eps)
+        return self.eps
 
     def _ball_norm(self):
         return self.norm
@@ -238,7 +255,8 @@ def _probes(x):
 
 
 def _gradient_at_probes(victim, x):
-    return victim.gradient(_probes(x), lambda scores: scores.amax(1))[0]
+    # Of the two best scores: the best alone may be constant where the model only lowers the others.
+    return victim.gradient(_probes(x), lambda scores: scores.topk(2, dim=1).values @ scores.new_tensor([1.0, -1.0]))[0]
 
 
 def _alike(victims, x):
@@ -252,6 +270,12 @@ def _constant(victim, x):
     return not bool(_gradient_at_probes(victim, x).any())
 
 
-def relative_step(eps, n_iter):
-    """The step of ``step_size=None``: the ball can be crossed once with a quarter to spare."""
-    return 2.5 * eps / n_iter if math.isfinite(eps) else 1.0
+def _rows(values, index):
+    """`values` of some of the samples; a single row serves all of them."""
+    return values if values is None or len(values) == 1 else values[index]
+
+
+def _can_move(x, radius, mask):
+    """Which images have a feature that may change."""
+    free = radius > 0 if mask is None else (radius > 0) & mask
+    return free.flatten(1).any(1).expand(len(x)).cpu().numpy()

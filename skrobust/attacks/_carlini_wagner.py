@@ -5,7 +5,6 @@ from numbers import Integral, Real
 import torch
 from sklearn.utils._param_validation import Interval
 
-from ._ball import vector_norm
 from ._base import GradientAttack
 from ._shapes import wide
 
@@ -43,6 +42,10 @@ class CarliniWagner(GradientAttack):
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
         Range of valid values. None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
@@ -51,7 +54,9 @@ class CarliniWagner(GradientAttack):
 
     Notes
     -----
-    The defaults are those of CleverHans 2.1, which the front-end paper used.
+    The defaults are those of CleverHans 2.1, which the front-end paper used. The scores are read in units of a tenth
+    of each clean image's gap between the two deciding scores, so that c does not depend on the scale of the scores.
+    `confidence` is in the model's own scores.
 
     References
     ----------
@@ -78,7 +83,7 @@ class CarliniWagner(GradientAttack):
 
     _parameter_constraints = {
         **GradientAttack._parameter_constraints,
-        "eps": [Interval(Real, 0, None, closed="both")],
+        "eps": [Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor],
         "confidence": [Interval(Real, 0, None, closed="left")],
         "n_iter": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -101,6 +106,8 @@ class CarliniWagner(GradientAttack):
         gradient="exact",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -116,6 +123,8 @@ class CarliniWagner(GradientAttack):
         self.gradient = gradient
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -160,16 +169,18 @@ class CarliniWagner(GradientAttack):
             still = self._offer(search, index[at], ball, x, scores, found)
             search.progress.update()
             delta = x.double() - ball.x.double()
-            objective = delta.square().flatten(1).sum(1) + const[at] * value.double()
+            weight = const[at] / search.goal.unit[index[at]].double()
+            objective = delta.square().flatten(1).sum(1) + weight * value.double()
             if self.abort_early and step % stretch == 0:
                 still = still & (objective <= 0.9999 * before[at])
                 before[at] = objective
             if not bool(still.all()):
                 at, x, w, gradient, delta = at[still], x[still], w[still], gradient[still], delta[still]
-                first, second, ball = first[still], second[still], ball[still]
+                first, second, ball, weight = first[still], second[still], ball[still], weight[still]
                 if not len(at):
                     break
-            slope = (2 * delta + wide(const[at], delta) * gradient.double()) * space.slope(w)
+                space = _Space(ball)
+            slope = (2 * delta + wide(weight, delta) * gradient.double()) * space.slope(w)
             first = _BETA_1 * first + (1 - _BETA_1) * slope
             second = _BETA_2 * second + (1 - _BETA_2) * slope.square()
             rise = (second / (1 - _BETA_2**step)).sqrt() + _TINY
@@ -186,7 +197,7 @@ class CarliniWagner(GradientAttack):
     def _offer(self, search, index, ball, x, scores, found):
         """Put the successes that lie in the ball to the search; returns who goes on."""
         still = torch.ones_like(found)
-        found = found & (vector_norm(x.double() - ball.x.double(), "l2") <= ball.reach)
+        found = found & ball.contains(x)
         if bool(found.any()):
             still[found] = search.offer(index[found], x[found], scores[found])
         return still
@@ -204,9 +215,10 @@ class _Space:
     def __init__(self, ball):
         self._dtype = ball.x.dtype
         self._box = ball.box
-        self._curved = ball.box is not None and all(bool(torch.isfinite(bound).all()) for bound in ball.box)
+        self._curved = ball.box.finite
+        low, high = ball.box.low.double(), ball.box.high.double()
+        self._free = high > low
         if self._curved:
-            low, high = (bound.double() for bound in ball.box)
             self._centre, self._half = (high + low) / 2, (high - low) / 2
 
     def enter(self, x):
@@ -219,8 +231,8 @@ class _Space:
     def leave(self, w):
         """The image, in the dtype of X and inside the box."""
         x = (self._centre + self._half * torch.tanh(w) if self._curved else w).to(self._dtype)
-        return x if self._box is None else torch.minimum(torch.maximum(x, self._box[0]), self._box[1])
+        return self._box.clamp(x)
 
     def slope(self, w):
         """∂x' / ∂w."""
-        return self._half * (1 - torch.tanh(w).square()) if self._curved else torch.ones_like(w)
+        return self._half * (1 - torch.tanh(w).square()) if self._curved else self._free.to(w.dtype)

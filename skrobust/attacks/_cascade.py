@@ -26,7 +26,8 @@ class Cascade(GradientAttack):
     norm : {"linf", "l2"}, default="linf"
     attacks : list of attacks or None, default=None
         In place of the four: any attacks, those of other libraries (`FromART`) and `Transfer` too. Their `eps`,
-        `norm`, `clip`, `random_state` and, where they have it, `gradient` and `n_eot` are this cascade's.
+        `norm`, `clip`, `mask`, `perturb_all`, `random_state` and, where they have it, `gradient` and `n_eot` are this
+        cascade's.
     n_iter : int, default=100
         Steps of the gradient attacks of ``attacks=None``.
     n_queries : int, default=5000
@@ -42,6 +43,10 @@ class Cascade(GradientAttack):
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
         Range of valid values. None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -90,6 +95,8 @@ class Cascade(GradientAttack):
         gradient="exact",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -105,6 +112,8 @@ class Cascade(GradientAttack):
         self.gradient = gradient
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -137,7 +146,8 @@ class Cascade(GradientAttack):
     def _shared_words(self, part):
         """This cascade's parameters under the names by which `part`, or the attack inside it, takes them."""
         own = part.get_params()
-        shared = {word: getattr(self, word) for word in ("eps", "norm", "clip", "random_state", "gradient", "n_eot")}
+        words = ("eps", "norm", "clip", "mask", "perturb_all", "random_state", "gradient", "n_eot")
+        shared = {word: getattr(self, word) for word in words}
         names = [(f"{inside}{word}", word) for inside in ("", "attack__") for word in shared]
         return {name: shared[word] for name, word in names if name in own}
 

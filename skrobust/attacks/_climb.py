@@ -2,6 +2,7 @@
 
 import torch
 
+from ._refinement import refined_gradient
 from ._shapes import wide
 
 
@@ -19,7 +20,8 @@ def climb(attacker, ball, x, loss, offer, *, n_iter, step_size, progress, moment
     offer : callable
         ``offer(at, x, scores)``, called with every iterate, says which of the samples `at` are to go on.
     n_iter : int
-    step_size : float
+    step_size : float or None
+        See `Ball.step`.
     progress : tqdm
     momentum : float, default=0.0
         Decay of the sum of past gradients, each divided by its l1 norm.
@@ -36,11 +38,18 @@ def climb(attacker, ball, x, loss, offer, *, n_iter, step_size, progress, moment
     for k in range(n_iter):
         if anneal:
             attacker.anneal(k / n_iter)
-        gradient, scores = attacker.gradient(x, lambda scores, at=at: loss(scores, at))
+        step = ball.step(step_size, n_iter)
+        gradient, scores = refined_gradient(
+            attacker,
+            x,
+            lambda scores, at=at: loss(scores, at),
+            lambda gradient, x=x, ball=ball, step=step: ball.project(x + step * ball.direction(x, gradient)),
+        )
         still = offer(at, x, scores)
         progress.update()
         if not bool(still.all()):
             at, x, gradient, ball = at[still], x[still], gradient[still], ball[still]
+            step = ball.step(step_size, n_iter)
             velocity = None if velocity is None else velocity[still]
             if not len(at):
                 return x
@@ -49,6 +58,6 @@ def climb(attacker, ball, x, loss, offer, *, n_iter, step_size, progress, moment
             gradient = gradient / torch.where(size > 0, size, 1)
             velocity = gradient if velocity is None else momentum * velocity + gradient
             gradient = velocity
-        x = ball.project(x + step_size * ball.direction(x, gradient))
+        x = ball.project(x + step * ball.direction(x, gradient))
     offer(at, x, attacker.scores(x))
     return x

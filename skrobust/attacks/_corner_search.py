@@ -34,6 +34,10 @@ class CornerSearch(GradientAttack):
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
         Range of valid values. None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
@@ -79,6 +83,8 @@ class CornerSearch(GradientAttack):
         gradient="smooth",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -90,6 +96,8 @@ class CornerSearch(GradientAttack):
         self.gradient = gradient
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device

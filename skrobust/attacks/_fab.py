@@ -44,6 +44,10 @@ class FAB(GradientAttack):
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
         Range of valid values. None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -67,7 +71,7 @@ class FAB(GradientAttack):
 
     _parameter_constraints = {
         **GradientAttack._parameter_constraints,
-        "eps": [Interval(Real, 0, None, closed="both")],
+        "eps": [Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor],
         "n_iter": [Interval(Integral, 1, None, closed="left")],
         "n_restarts": [Interval(Integral, 1, None, closed="left")],
         "n_targets": [Interval(Integral, 1, None, closed="left")],
@@ -90,6 +94,8 @@ class FAB(GradientAttack):
         gradient="exact",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -106,6 +112,8 @@ class FAB(GradientAttack):
         self.gradient = gradient
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -131,10 +139,7 @@ class FAB(GradientAttack):
         if restart:
             images = search.images[index.cpu().numpy()]
             block = turn * self.n_restarts + restart
-            eps = self.eps if self.eps < torch.inf else 1.0
-            x = type(ball)(start, eps / 2, self.norm, ball.box).sample(
-                search.streams, images, restart=block, surface=True
-            )
+            x = ball.shrunk(0.5).sample(search.streams, images, restart=block, surface=True)
         for _ in range(self.n_iter):
 
             def difference(scores, index=index):
@@ -145,11 +150,10 @@ class FAB(GradientAttack):
             (gradient,), _, (value,) = attacker.gradients(x, [difference])
             x = self._step(ball.box, start, x, gradient, value)
             scores = attacker.scores(x)
-            distance = vector_norm(x.double() - start.double(), self.norm)
-            inside = search.goal[index].reached(scores) & (distance <= ball.reach)
             # On a piecewise linear model the iterates close in on the boundary: whoever waited for a margin beyond
-            # rounding would never turn back.
+            # rounding would never turn back. The search decides which success is one beyond rounding.
             crossed = search.goal[index].margin(scores) > 0
+            inside = crossed & ball.contains(x)
             still = torch.ones_like(crossed)
             if bool(inside.any()):
                 still[inside] = search.offer(index[inside], x[inside], scores[inside])
@@ -166,10 +170,10 @@ class FAB(GradientAttack):
         offset = value.double() - (gradient.double() * x.double()).flatten(1).sum(1)
         ahead = self._to_hyperplane(box, x, gradient, offset)
         direct = self._to_hyperplane(box, start, gradient, offset)
-        far, near = (vector_norm(delta, self.norm).clamp_min(1e-8) for delta in (direct, ahead))
+        far, near = (vector_norm(delta, self.norm).clamp_min(1e-300) for delta in (direct, ahead))
         alpha = wide((near / (near + far)).clamp(0, self.alpha_max), x)
         found = (x + self.eta * ahead) * (1 - alpha) + (start + self.eta * direct) * alpha
-        return _boxed(found, box).to(x.dtype)
+        return box.clamp(found).to(x.dtype)
 
     def _to_hyperplane(self, box, z, gradient, offset):
         """The shortest way from `z` to ``gradient · z + offset = 0`` within the box, or as far as the box lets it."""
@@ -177,12 +181,9 @@ class FAB(GradientAttack):
         value = (flat * z.double().flatten(1)).sum(1) + offset
         towards = -torch.sign(value)[:, None] * torch.sign(flat)
         weight = flat.abs()
-        if box is None:
-            cap = torch.full_like(weight, torch.inf)
-        else:
-            low, high = (bound.double().expand(z.shape).flatten(1) for bound in box)
-            place = z.double().flatten(1)
-            cap = torch.where(towards > 0, high - place, place - low).clamp_min(0)
+        low, high = (bound.double().expand(z.shape).flatten(1) for bound in (box.low, box.high))
+        place = z.double().flatten(1)
+        cap = torch.where(towards > 0, high - place, place - low).clamp_min(0)
         if self.norm == "l1":
             order = weight.argsort(dim=1, descending=True, stable=True)
             ranked, room = weight.gather(1, order), cap.gather(1, order)
@@ -200,7 +201,3 @@ class FAB(GradientAttack):
 
     def _n_ticks(self, n_classes):
         return min(self.n_targets, n_classes - 1) * self.n_restarts * self.n_iter
-
-
-def _boxed(x, box):
-    return x if box is None else torch.minimum(torch.maximum(x, box[0].to(x.dtype)), box[1].to(x.dtype))

@@ -2,8 +2,9 @@
 
 from sklearn.utils._param_validation import StrOptions
 
-from ._base import GradientAttack
+from ._base import FOLLOWING, GradientAttack
 from ._losses import LOSSES
+from ._refinement import refined_gradient
 
 
 class FGSM(GradientAttack):
@@ -18,12 +19,16 @@ class FGSM(GradientAttack):
         Radius of the ball, in the units of X.
     norm : {"linf", "l2", "l1"}, default="linf"
     loss : {"cross_entropy", "margin", "dlr"}, default="cross_entropy"
-    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
+    gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `PGD`.
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
         Range of valid values. None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
@@ -46,7 +51,11 @@ class FGSM(GradientAttack):
            [0.7, 0.4]])
     """
 
-    _parameter_constraints = {**GradientAttack._parameter_constraints, "loss": [StrOptions(set(LOSSES))]}
+    _parameter_constraints = {
+        **GradientAttack._parameter_constraints,
+        "gradient": [FOLLOWING],
+        "loss": [StrOptions(set(LOSSES))],
+    }
 
     def __init__(
         self,
@@ -57,6 +66,8 @@ class FGSM(GradientAttack):
         gradient="exact",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -68,6 +79,8 @@ class FGSM(GradientAttack):
         self.gradient = gradient
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -76,7 +89,9 @@ class FGSM(GradientAttack):
     def _run(self, attacker, search):
         index = search.standing()
         goal, ball = search.goal[index], search.ball[index]
-        gradient, _ = attacker.gradient(ball.x, lambda scores: goal.loss(scores, self.loss))
+        gradient, _ = refined_gradient(
+            attacker, ball.x, lambda scores: goal.loss(scores, self.loss), lambda gradient: ball.farthest(gradient)
+        )
         x = ball.farthest(gradient)
         search.offer(index, x, attacker.scores(x))
         search.progress.update()

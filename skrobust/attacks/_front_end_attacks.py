@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._base import GradientAttack, relative_step
+from ._base import GradientAttack
 from ._climb import climb
 from ._locally_linear import LocallyLinear
 
@@ -20,7 +20,7 @@ class SemiWhiteBox(LocallyLinear):
     ----------
     eps : float, default=0.1
         Radius of the ball, in the units of X.
-    norm, n_eot, clip, batch_size, random_state, device, verbose
+    norm, n_eot, clip, mask, perturb_all, batch_size, random_state, device, verbose
         As in `LocallyLinear`.
 
     References
@@ -45,6 +45,8 @@ class SemiWhiteBox(LocallyLinear):
         norm="linf",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -54,6 +56,8 @@ class SemiWhiteBox(LocallyLinear):
         self.norm = norm
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -84,7 +88,7 @@ class WhiteBox(LocallyLinear):
     keep : {"best", "last"}, default="best"
         "best": the most harmful of all iterates. "last": the last one, as the authors do; figures printed in the
         paper are to be compared with this.
-    n_eot, clip, batch_size, random_state, device, verbose
+    n_eot, clip, mask, perturb_all, batch_size, random_state, device, verbose
         As in `LocallyLinear`.
 
     References
@@ -120,6 +124,8 @@ class WhiteBox(LocallyLinear):
         keep="best",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -133,6 +139,8 @@ class WhiteBox(LocallyLinear):
         self.keep = keep
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -143,7 +151,6 @@ class WhiteBox(LocallyLinear):
             return super()._follow(pair)
         offer = pair.offer if self.keep == "best" else pair.go_on
         if self.iterated_projections == "paper":
-            step_size = relative_step(self.eps, self.n_iter) if self.step_size is None else self.step_size
             x = climb(
                 pair.attacker,
                 pair.ball,
@@ -151,7 +158,7 @@ class WhiteBox(LocallyLinear):
                 pair.distortion,
                 offer,
                 n_iter=self.n_iter,
-                step_size=step_size,
+                step_size=self.step_size,
                 progress=pair.search.progress,
             )
         else:

@@ -42,6 +42,10 @@ class HopSkipJump(BlackBoxAttack):
     clip : pair or None, default=(0, 1)
         Range of valid values, from which starts are drawn. None: starts are the image plus normal noise, from half
         the range of the image up.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -70,7 +74,7 @@ class HopSkipJump(BlackBoxAttack):
 
     _parameter_constraints = {
         **BlackBoxAttack._parameter_constraints,
-        "eps": [Interval(Real, 0, None, closed="both")],
+        "eps": [Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor],
         "norm": [StrOptions({"linf", "l2"})],
         "n_iter": [Interval(Integral, 1, None, closed="left")],
         "n_eval_init": [Interval(Integral, 1, None, closed="left")],
@@ -90,6 +94,8 @@ class HopSkipJump(BlackBoxAttack):
         n_init=100,
         gamma=1.0,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -103,6 +109,8 @@ class HopSkipJump(BlackBoxAttack):
         self.n_init = n_init
         self.gamma = gamma
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -154,7 +162,7 @@ class HopSkipJump(BlackBoxAttack):
         for k, noise in enumerate(walk.noise(index, n_eval, step)):
             at = index[k].expand(n_eval)
             place = x[k].double()
-            points = walk.boxed(place + reach[k] * noise).to(x.dtype)
+            points = walk.boxed(at[:1], place + reach[k] * noise).to(x.dtype)
             moved = (points.double() - place) / reach[k]
             answers = torch.cat([walk.reached(at[rows], points[rows]) for rows in walk.chunks(points)])
             votes = 2.0 * answers.to(torch.float64) - 1
@@ -171,7 +179,7 @@ class HopSkipJump(BlackBoxAttack):
         length = distance / math.sqrt(step + 1)
         result, open_ = x.clone(), torch.arange(len(index), device=index.device)
         for _ in range(40):
-            points = walk.boxed(x[open_].double() + wide(length[open_], x) * direction[open_]).to(x.dtype)
+            points = walk.boxed(index[open_], x[open_].double() + wide(length[open_], x) * direction[open_]).to(x.dtype)
             reached = walk.reached(index[open_], points)
             result[open_[reached]] = points[reached]
             open_ = open_[~reached]
@@ -202,16 +210,14 @@ class _Walk:
     def distance(self, index, x):
         return vector_norm(x.double() - self._search.x[index].double(), self._attack.norm)
 
-    def boxed(self, x):
-        if self._box is None:
-            return x
-        return torch.minimum(torch.maximum(x, self._box[0].to(x.dtype)), self._box[1].to(x.dtype))
+    def boxed(self, index, x):
+        return self._box[index].clamp(x)
 
     def spread(self, index):
         """Range of values: of the box, or of each image where there is none."""
-        if self._box is not None and all(bool(torch.isfinite(bound).all()) for bound in self._box):
-            width = float((self._box[1] - self._box[0]).max())
-            return torch.full((len(index),), width, dtype=torch.float64, device=index.device)
+        if self._box.finite:
+            box = self._box[index]
+            return (box.high.double() - box.low.double()).flatten(1).amax(1).expand(len(index))
         values = self._search.x[index].double().flatten(1)
         width = values.amax(1) - values.amin(1)
         return torch.where(width > 0, width, values.abs().amax(1).clamp_min(1.0))
@@ -221,15 +227,15 @@ class _Walk:
         images = self._search.images[index.cpu().numpy()]
         shape = tuple(self._search.x.shape[1:])
         streams = self._search.streams
-        if self._box is not None and all(bool(torch.isfinite(bound).all()) for bound in self._box):
+        if self._box.finite:
             noise = streams.draw(images, lambda generator: generator.random(shape), block=trial)
-            low, high = (bound.double() for bound in self._box)
+            low, high = self._box[index].low.double(), self._box[index].high.double()
             points = low + (high - low) * torch.as_tensor(noise, device=index.device)
         else:
             noise = streams.draw(images, lambda generator: generator.standard_normal(shape), block=trial)
             scale = wide(self.spread(index) * (0.5 + 4 * share), self._search.x)
             points = self._search.x[index].double() + scale * torch.as_tensor(noise, device=index.device)
-        return self.boxed(points).to(self._search.x.dtype)
+        return self.boxed(index, points).to(self._search.x.dtype)
 
     def noise(self, index, n_eval, step):
         """Random directions of unit length for one image after the other."""
@@ -268,21 +274,21 @@ class _Walk:
             if not len(at):
                 return result
             middle = (low[at] + high[at]) / 2
-            points = self._between(start[at], far[at], middle).to(x.dtype)
+            points = self._between(index[at], start[at], far[at], middle).to(x.dtype)
             reached = self.reached(index[at], points)
             result[at[reached]] = points[reached]
             high[at[reached]] = middle[reached]
             low[at[~reached]] = middle[~reached]
 
-    def _between(self, start, far, middle):
+    def _between(self, index, start, far, middle):
         if self._attack.norm == "l2":
-            return self.boxed(start + wide(middle, start) * (far - start))
+            return self.boxed(index, start + wide(middle, start) * (far - start))
         reach = wide(middle, start)
-        return self.boxed(torch.minimum(torch.maximum(far, start - reach), start + reach))
+        return self.boxed(index, torch.minimum(torch.maximum(far, start - reach), start + reach))
 
     def offer(self, index, x):
         """Put to the search what lies in the ball; return who goes on."""
-        inside = self.distance(index, x) <= self._search.ball.reach
+        inside = self._search.ball[index].contains(x)
         still = torch.ones_like(inside)
         if bool(inside.any()):
             still[inside] = self._search.offer(index[inside], x[inside], self._attacker.scores(x[inside]))

@@ -7,6 +7,8 @@ from sklearn.utils import check_array, column_or_1d
 from skrobust.signals import is_tensor
 from skrobust.signals._tensors import check_tensor
 
+from ._box import Box
+
 
 def read_images(X, *, name, device=None):
     """Return X as a float32 or float64 tensor that shares no memory with it."""
@@ -51,7 +53,7 @@ def read_labels(y, classes, n_samples, *, what):
 
 
 def read_box(clip, x):
-    """The valid range as a pair of tensors, or None.
+    """The valid range as a `Box`; without bounds for None.
 
     Raises
     ------
@@ -59,16 +61,14 @@ def read_box(clip, x):
         If `clip` is no range, or X does not lie in it.
     """
     if clip is None:
-        return None
+        return Box.of(None, x)
     try:
         low, high = clip
         low, high = (torch.as_tensor(np.asarray(bound, dtype=np.float64), device=x.device) for bound in (low, high))
-        torch.broadcast_shapes(low.shape, high.shape, x.shape[1:])
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"clip must be None or a pair (low, high) of numbers, or of arrays of the shape of one sample "
-            f"{tuple(x.shape[1:])}; got {clip!r}."
-        ) from error
+        raise ValueError(f"clip must be None or a pair (low, high) of numbers or of arrays; got {clip!r}.") from error
+    for bound in (low, high):
+        _check_broadcast(bound, x, "clip must be a pair (low, high) of numbers, or of arrays")
     if not bool((low <= high).all()):
         raise ValueError(f"clip must be a pair (low, high) with low <= high; got {clip!r}.")
     tolerance = 1e-6 * torch.where(torch.isfinite(high - low), high - low, 1.0)
@@ -77,4 +77,91 @@ def read_box(clip, x):
             f"X lies outside clip={clip!r}: its values go from {float(x.min()):.4g} to {float(x.max()):.4g}. Set clip "
             "to the range of valid values, such as (-1, 1), or to None for no bounds."
         )
-    return low.to(x.dtype), high.to(x.dtype)
+    return Box.of((_inward(low, x, torch.inf), _inward(high, x, -torch.inf)), x)
+
+
+def read_mask(mask, x):
+    """The features that may change as a tensor of bool of the dimensions of `x`; None: all may.
+
+    Raises
+    ------
+    ValueError
+        If `mask` is no array of bool, or does not fit X.
+    """
+    if mask is None:
+        return None
+    values = mask.detach().cpu().numpy() if is_tensor(mask) else np.asarray(mask)
+    if values.dtype != bool:
+        raise ValueError(
+            f"mask must be an array of bool, True where a feature may change; got dtype {values.dtype}. "
+            "Pass mask.astype(bool)."
+        )
+    values = torch.as_tensor(values.copy(), device=x.device)
+    _check_broadcast(values, x, "mask must be an array of bool")
+    return values.reshape(*[1] * (x.ndim - values.ndim), *values.shape)
+
+
+def read_radius(eps, x, norm):
+    """The radius as a float64 tensor of the dimensions of `x`: one for all, one an image, or one a feature.
+
+    Raises
+    ------
+    ValueError
+        If `eps` does not fit X, holds negative values or NaN, or differs between features in l2 or l1.
+    """
+    values = eps.detach().cpu().numpy() if is_tensor(eps) else np.asarray(eps)
+    try:
+        values = torch.as_tensor(values.astype(np.float64), device=x.device)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"eps must be a number or an array of numbers; got {eps!r}.") from error
+    if not bool((values >= 0).all()):
+        raise ValueError(f"eps must not be negative or NaN; its smallest value is {float(values.min()):.4g}.")
+    if values.ndim == 1:
+        values = _one_an_image(values, x)
+    _check_broadcast(values, x, "eps must be a number, one number an image, or an array")
+    values = values.reshape(*[1] * (x.ndim - values.ndim), *values.shape)
+    if norm != "linf" and values[0].numel() > 1:
+        raise ValueError(
+            f"norm={norm!r} has one eps an image, but eps has shape {tuple(values.shape)}. One a feature is for "
+            "norm='linf'; to keep features as they are, pass mask=."
+        )
+    finite = torch.isfinite(values)
+    if bool(finite.any()) and not bool(finite.all()):
+        raise ValueError("eps must be finite for all images, or infinite for all: attack the two kinds one by one.")
+    return values
+
+
+def _one_an_image(eps, x):
+    """A one-dimensional `eps` with the dimensions of `x`: one an image, or in rows one a feature."""
+    n_samples, n_features = len(x), x.shape[-1]
+    if x.ndim == 2 and len(eps) == n_features > 1:
+        if len(eps) == n_samples:
+            raise ValueError(
+                f"eps of shape ({len(eps)},) may mean one number an image or one a feature, since X has as many of "
+                "both. Pass eps[:, None] for one an image, eps[None] for one a feature."
+            )
+        return eps
+    if len(eps) != n_samples:
+        raise ValueError(
+            f"eps of shape ({len(eps)},) is one number an image, but X has {n_samples} images. For one a feature, "
+            f"pass eps in a shape that broadcasts to X, such as {(1, *x.shape[1:])}."
+        )
+    return eps.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _check_broadcast(values, x, what):
+    """Whether `values` are for all images or for each: broadcastable to X, and no larger."""
+    shape = tuple(values.shape)
+    trailing = x.shape[x.ndim - len(shape) :] if len(shape) <= x.ndim else ()
+    if len(trailing) != len(shape) or any(n not in (1, wanted) for n, wanted in zip(shape, trailing, strict=True)):
+        raise ValueError(
+            f"{what} that broadcast to X: of the shape of one sample, {tuple(x.shape[1:])}, for all images, or of "
+            f"{tuple(x.shape)} for each; got shape {shape}."
+        )
+
+
+def _inward(bound, x, inside):
+    """`bound` in the dtype of `x`, rounded towards `inside`: what lies in the box lies in `clip`."""
+    stored = bound.to(x.dtype)
+    outside = stored.double() > bound if inside < 0 else stored.double() < bound
+    return torch.where(outside, torch.nextafter(stored, torch.full_like(stored, inside)), stored)

@@ -39,6 +39,10 @@ class JSMA(GradientAttack):
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
         Range of valid values; features at its end are no candidates. None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
@@ -92,6 +96,8 @@ class JSMA(GradientAttack):
         gradient="exact",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -104,6 +110,8 @@ class JSMA(GradientAttack):
         self.gradient = gradient
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -141,6 +149,9 @@ class JSMA(GradientAttack):
             search.progress.update()
             alpha = sign * up.flatten(1)
             beta = sign * (total - up).flatten(1)
+            # In units of the largest: the products of loud scores would overflow.
+            peak = torch.maximum(alpha.abs().amax(1), beta.abs().amax(1))[:, None]
+            alpha, beta = (slope / torch.where(peak > 0, peak, 1) for slope in (alpha, beta))
             chosen, found = _best_pair(alpha, beta, free) if self.pairs else _best_single(alpha, beta, free)
             still = still & found
             index, x, target, chosen = index[still], x[still], target[still], chosen[still]

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._base import GradientAttack, relative_step
+from ._base import FOLLOWING, GradientAttack
 from ._climb import climb
 from ._losses import rival_difference
 
@@ -28,6 +28,10 @@ class LocallyLinear(GradientAttack):
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
         Range of valid values. None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
@@ -60,6 +64,8 @@ class LocallyLinear(GradientAttack):
         gradient="exact",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -70,6 +76,8 @@ class LocallyLinear(GradientAttack):
         self.gradient = gradient
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -117,7 +125,7 @@ class IterativeLocallyLinear(LocallyLinear):
         None: ``2.5 * eps / n_iter``. The paper takes eps / 4 and eps / 20.
     keep : {"best", "last"}, default="best"
         "best": the most harmful of all iterates. "last": the last iterate of the worst pair, as the authors do.
-    gradient, n_eot, clip, batch_size, random_state, device, verbose
+    gradient, n_eot, clip, mask, perturb_all, batch_size, random_state, device, verbose
         As in `LocallyLinear`.
 
     References
@@ -136,6 +144,7 @@ class IterativeLocallyLinear(LocallyLinear):
         **GradientAttack._parameter_constraints,
         "n_iter": [Interval(Integral, 1, None, closed="left")],
         "step_size": [None, Interval(Real, 0, None, closed="neither")],
+        "gradient": [FOLLOWING],
         "keep": [StrOptions({"best", "last"})],
     }
 
@@ -150,6 +159,8 @@ class IterativeLocallyLinear(LocallyLinear):
         gradient="exact",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -163,6 +174,8 @@ class IterativeLocallyLinear(LocallyLinear):
         self.gradient = gradient
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -176,7 +189,7 @@ class IterativeLocallyLinear(LocallyLinear):
             pair.distortion,
             pair.offer if self.keep == "best" else pair.go_on,
             n_iter=self.n_iter,
-            step_size=relative_step(self.eps, self.n_iter) if self.step_size is None else self.step_size,
+            step_size=self.step_size,
             progress=pair.search.progress,
         )
         return None if self.keep == "best" else x

@@ -2,6 +2,11 @@
 
 import torch
 
+# The gap between the two deciding scores of a clean image, in the units in which losses read scores.
+_GAP = 10.0
+# Units in the last place of the deciding scores by which a success must exceed a tie.
+_ROUNDINGS = 8
+
 
 def _without(scores, label):
     """`scores` with the column of each sample's `label` at minus infinity."""
@@ -40,7 +45,7 @@ def dlr(scores, label):
     if scores.shape[1] < 3:
         return margin(scores, label)
     top = scores.topk(3, dim=1).values
-    return margin(scores, label) / (top[:, 0] - top[:, 2]).clamp_min(1e-12)
+    return margin(scores, label) / (top[:, 0] - top[:, 2]).clamp_min(torch.finfo(scores.dtype).tiny)
 
 
 def rival_difference(scores, label, rival):
@@ -54,7 +59,7 @@ def rival_dlr(scores, label, rival):
         return rival_difference(scores, label, rival)
     top = scores.topk(4, dim=1).values
     scale = top[:, 0] - (top[:, 2] + top[:, 3]) / 2
-    return rival_difference(scores, label, rival) / scale.clamp_min(1e-12)
+    return rival_difference(scores, label, rival) / scale.clamp_min(torch.finfo(scores.dtype).tiny)
 
 
 LOSSES = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
@@ -68,16 +73,28 @@ class Goal:
     label : Tensor of shape (n_samples,)
         Class indices: the true ones, or those aimed at.
     targeted : bool, default=False
+    unit : Tensor of shape (n_samples,) or None, default=None
+        Unit in which losses read the scores, see `measured_at`. None: 1.
     """
 
-    def __init__(self, label, targeted=False):
+    def __init__(self, label, targeted=False, unit=None):
         self.label = label
         self.targeted = targeted
+        self.unit = unit
         self._sign = -1.0 if targeted else 1.0
 
     def __getitem__(self, index):
         """The goals of some of the samples."""
-        return Goal(self.label[index], self.targeted)
+        return Goal(self.label[index], self.targeted, None if self.unit is None else self.unit[index])
+
+    def measured_at(self, scores):
+        """The goal whose losses read scores in units of a tenth of the gap that decides each image, at `scores`.
+
+        So no loss depends on the scale of the scores: logits of 1e20 would saturate a cross-entropy, and in logits of
+        1e-20 it would see no difference between the classes. Networks trained on cross-entropy have gaps of about 10.
+        """
+        gap = torch.maximum(margin(scores, self.label).abs(), self._rounding(scores))
+        return Goal(self.label, self.targeted, gap.clamp_min(torch.finfo(gap.dtype).tiny) / _GAP)
 
     def margin(self, scores):
         """Above zero where the goal is reached."""
@@ -85,9 +102,18 @@ class Goal:
 
     def loss(self, scores, name):
         """The loss of `LOSSES` with that name, signed so that the attacker climbs."""
-        return self._sign * LOSSES[name](scores, self.label)
+        return self._sign * LOSSES[name](self.scaled(scores), self.label)
+
+    def scaled(self, scores):
+        """Scores relative to that of the label, in units of the goal."""
+        relative = scores - _at(scores, self.label)[:, None]
+        return relative if self.unit is None else relative / self.unit.to(scores.dtype)[:, None]
 
     def reached(self, scores, margin=None):
         """Whether the goal is reached by more than the rounding of the scores; `margin` is theirs, if known."""
-        slack = 64 * torch.finfo(scores.dtype).eps * scores.abs().amax(1)
-        return (self.margin(scores) if margin is None else margin) > slack
+        return (self.margin(scores) if margin is None else margin) > self._rounding(scores)
+
+    def _rounding(self, scores):
+        """Rounding of the two scores that decide: other classes, such as masked ones, have no say."""
+        best = _without(scores, self.label).amax(1)
+        return _ROUNDINGS * torch.finfo(scores.dtype).eps * torch.maximum(best.abs(), _at(scores, self.label).abs())

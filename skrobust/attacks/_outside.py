@@ -37,7 +37,7 @@ class OutsideAttack(GradientAttack):
     _gradient_free = frozenset()
     _parameter_constraints = {
         **GradientAttack._parameter_constraints,
-        "eps": [Interval(Real, 0, None, closed="both")],
+        "eps": [Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor],
         "attack": [str, type],
         "options": [None, dict],
         "image_shape": [None, tuple, list],
@@ -54,6 +54,8 @@ class OutsideAttack(GradientAttack):
         image_shape=None,
         gradient="exact",
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -66,6 +68,8 @@ class OutsideAttack(GradientAttack):
         self.image_shape = image_shape
         self.gradient = gradient
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -119,19 +123,25 @@ class OutsideAttack(GradientAttack):
 
     def _run(self, attacker, search):
         index = search.standing()
+        radius = search.ball.radius[index]
+        # The libraries know one radius for all images.
+        for eps in radius.unique().tolist():
+            self._run_within(attacker, search, index[radius == eps], eps)
+        search.progress.update()
+
+    def _run_within(self, attacker, search, index, eps):
         ball, goal = search.ball[index], search.goal[index]
         view = _View(SignalLayout.infer(tuple(ball.x.shape[1:]), self.image_shape), ball.x)
         n_classes = len(attacker.classes(ball.x))
         with _globally_seeded():
-            found = self._generate(_Answers(attacker, view, ball.x), view.outward(ball.x), goal, n_classes)
+            found = self._generate(_Answers(attacker, view, ball.x), view.outward(ball.x), goal, n_classes, eps)
         found = view.inward(torch.as_tensor(found, device=ball.x.device).detach().to(ball.x.dtype))
         candidates = ball.project(torch.where(torch.isfinite(found), found, ball.x))
         search.offer(index, candidates, attacker.scores(candidates))
-        search.progress.update()
 
     @abstractmethod
-    def _generate(self, model, x, goal, n_classes):
-        """What the library makes of the images `x`, laid out as its own images are."""
+    def _generate(self, model, x, goal, n_classes, eps):
+        """What the library makes of the images `x`, laid out as its own images are, within `eps`."""
 
     def _arguments(self, cls, **proposed):
         """`options`, and those of the proposed arguments that the class takes and that `options` leave open."""

@@ -2,9 +2,9 @@
 
 from numbers import Real
 
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._base import AscentAttack, relative_step
+from ._base import FOLLOWING, AscentAttack
 from ._climb import climb
 
 
@@ -17,8 +17,9 @@ class PGD(AscentAttack):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X. An array of shape (n_samples,): one an image. For l-infinity also one a
+        feature, in a shape that broadcasts to X.
     norm : {"linf", "l2", "l1"}, default="linf"
     n_iter : int, default=40
         Steps a restart.
@@ -33,15 +34,25 @@ class PGD(AscentAttack):
     loss : {"cross_entropy", "margin", "dlr"}, default="cross_entropy"
         Cross-entropy is climbed through a monotone map that does not saturate where the model is confident. "dlr"
         is invariant to the scores' scale; with two classes it is the margin.
-    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
+    gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `skrobust.as_module`. "worst" tries the first four in turn and keeps, for
         each image, what hurts most; where the exact one is zero everywhere, as behind hard thresholds, it searches
-        the corners of an l-infinity ball as well, see `CornerSearch`. "skip" makes the attack semi-white: the front
-        end is unknown to it.
+        the corners of an l-infinity ball as well, see `CornerSearch`. "iterated" refines "projection" 20 times in
+        each step, as published: the support is the one that the front end selects where the step leads. "skip" makes
+        the attack semi-white: the front end is unknown to it.
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
-        Range of valid values: numbers, or arrays of the shape of one sample. None: no bounds.
+        Range of valid values: numbers, arrays of the shape of one sample, or of the shape of X for a box an image.
+        None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change: of the shape of one sample for all images, or of the shape of X for each. None: all.
+    keep : {"best", "last"}, default="best"
+        "best": the most harmful of the image itself and all iterates. "last": of each restart the last iterate, as
+        published tables count; of several restarts the most harmful one.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, and return what the attack made of them, which the model
+        may get right: the way in which papers count. False: such images are returned unchanged.
     batch_size : int or None, default=None
         Images attacked at once; None: as many as scikit-learn's ``working_memory`` holds.
     random_state : int, RandomState instance or None, default=None
@@ -72,6 +83,8 @@ class PGD(AscentAttack):
 
     _parameter_constraints = {
         **AscentAttack._parameter_constraints,
+        "gradient": [FOLLOWING],
+        "keep": [StrOptions({"best", "last"})],
         "random_start": ["boolean"],
         "momentum": [Interval(Real, 0, None, closed="left")],
     }
@@ -90,6 +103,9 @@ class PGD(AscentAttack):
         gradient="exact",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        keep="best",
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -106,13 +122,15 @@ class PGD(AscentAttack):
         self.gradient = gradient
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.keep = keep
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
 
     def _run(self, attacker, search):
-        step_size = relative_step(self.eps, self.n_iter) if self.step_size is None else self.step_size
         for restart in range(self.n_restarts if self.random_start else 1):
             index = search.standing()
             if not len(index):
@@ -121,18 +139,19 @@ class PGD(AscentAttack):
             x = ball.x
             if self.random_start:
                 x = ball.sample(search.streams, search.images[index.cpu().numpy()], restart=restart)
-            climb(
-                attacker,
-                ball,
-                x,
-                lambda scores, at, index=index: search.goal[index[at]].loss(scores, self.loss),
-                lambda at, x, scores, index=index: search.offer(index[at], x, scores),
-                n_iter=self.n_iter,
-                step_size=step_size,
-                momentum=self.momentum,
-                progress=search.progress,
-                anneal=restart % 2 == 1,
-            )
+            with search.keeping(self.keep, index):
+                climb(
+                    attacker,
+                    ball,
+                    x,
+                    lambda scores, at, index=index: search.goal[index[at]].loss(scores, self.loss),
+                    lambda at, x, scores, index=index: search.offer(index[at], x, scores),
+                    n_iter=self.n_iter,
+                    step_size=self.step_size,
+                    momentum=self.momentum,
+                    progress=search.progress,
+                    anneal=restart % 2 == 1,
+                )
             attacker.anneal(None)
 
 
@@ -147,7 +166,7 @@ class IterativeFGSM(PGD):
     n_iter : int, default=10
     step_size : float or None, default=None
         None: ``2.5 * eps / n_iter``.
-    loss, gradient, n_eot, clip, batch_size, random_state, device, verbose
+    loss, gradient, n_eot, clip, mask, keep, perturb_all, batch_size, random_state, device, verbose
         As in `PGD`.
 
     References
@@ -176,6 +195,9 @@ class IterativeFGSM(PGD):
         gradient="exact",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        keep="best",
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -189,6 +211,9 @@ class IterativeFGSM(PGD):
         self.gradient = gradient
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.keep = keep
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -208,7 +233,7 @@ class MomentumIterativeFGSM(PGD):
         None: ``2.5 * eps / n_iter``.
     momentum : float, default=1.0
         Decay of the accumulated gradient.
-    loss, gradient, n_eot, clip, batch_size, random_state, device, verbose
+    loss, gradient, n_eot, clip, mask, keep, perturb_all, batch_size, random_state, device, verbose
         As in `PGD`.
 
     References
@@ -237,6 +262,9 @@ class MomentumIterativeFGSM(PGD):
         gradient="exact",
         n_eot=1,
         clip=(0, 1),
+        mask=None,
+        keep="best",
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -251,6 +279,9 @@ class MomentumIterativeFGSM(PGD):
         self.gradient = gradient
         self.n_eot = n_eot
         self.clip = clip
+        self.mask = mask
+        self.keep = keep
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device

@@ -22,6 +22,10 @@ class RandomNoise(BlackBoxAttack):
         Draws; images leave once they are lost.
     clip : pair or None, default=(0, 1)
         Range of valid values. None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -52,6 +56,8 @@ class RandomNoise(BlackBoxAttack):
         norm="linf",
         n_restarts=1,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -61,6 +67,8 @@ class RandomNoise(BlackBoxAttack):
         self.norm = norm
         self.n_restarts = n_restarts
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device

@@ -1,5 +1,7 @@
 """The state of an attack on one batch: the worst image found so far for each sample, and who still stands."""
 
+from contextlib import contextmanager
+
 import torch
 
 from ._ball import vector_norm
@@ -28,11 +30,29 @@ class Search:
         over to another model.
     nearest : bool, default=False
         Go on after a success, for one that is nearer to the start.
+    spare_wrong : bool, default=True
+        Leave images alone whose start is a success. False: attack them too, and keep what the attack made of them.
+    start_counts : bool, default=True
+        Count the start among the candidates. False: the best of what is offered, however little harm it does.
     """
 
-    def __init__(self, x, goal, ball, images, streams, judge, progress, leave=True, nearest=False):
+    def __init__(
+        self,
+        x,
+        goal,
+        ball,
+        images,
+        streams,
+        judge,
+        progress,
+        leave=True,
+        nearest=False,
+        spare_wrong=True,
+        start_counts=True,
+    ):
         self.x = x
-        self.goal = goal
+        scores = judge.scores(x)
+        self.goal = goal.measured_at(scores)
         self.ball = ball
         self.images = images
         self.streams = streams
@@ -41,12 +61,19 @@ class Search:
         self.leave = leave and not nearest
         self.nearest = nearest
         self.best = x.clone()
-        scores = judge.scores(x)
+        self.start_counts = start_counts
         self.margin = goal.margin(scores)
         reached = goal.reached(scores)
-        # Whom even a nearest success cannot improve: the start itself is one.
+        if not spare_wrong:
+            # The start of a wrong image is no candidate: papers count what the attack makes of it.
+            self.margin = torch.where(reached, -torch.inf, self.margin)
+            reached = torch.zeros_like(reached)
+        if not start_counts:
+            self.margin = torch.full_like(self.margin, -torch.inf)
+        # Already misclassified: not even a nearest success can improve on the start.
         self.lost = reached if leave else torch.zeros_like(reached)
         self.distance = torch.where(reached, 0.0, torch.inf)
+        self._latest = None
 
     def standing(self):
         """Indices of the images that are still to be attacked."""
@@ -60,6 +87,9 @@ class Search:
         still : Tensor of bool
             Which of `index` are still to be attacked.
         """
+        if self._latest is not None:
+            self._latest[0][index], self._latest[1][index] = candidates, scores
+            return torch.ones_like(index, dtype=torch.bool)
         goal = self.goal[index]
         margin = goal.margin(scores)
         reached = goal.reached(scores, margin)
@@ -76,6 +106,21 @@ class Search:
             self.lost[index] |= reached
         return ~self.lost[index]
 
+    @contextmanager
+    def keeping(self, keep, index):
+        """A run on the images `index` of which every iterate counts ("best"), or its last one alone ("last")."""
+        if keep == "best":
+            yield
+            return
+        x = self.x.clone()
+        self._latest = x, self.judge.scores(x)
+        try:
+            yield
+            x, scores = self._latest
+        finally:
+            self._latest = None
+        self.offer(index, x[index], scores[index])
+
     def rehearse(self, judge):
         """The standing images' indices, and a search of them that another model judges.
 
@@ -83,4 +128,5 @@ class Search:
         """
         index = self.standing()
         parts = (self.x[index], self.goal[index], self.ball[index], self.images[index.cpu().numpy()])
-        return index, Search(*parts, self.streams, judge, self.progress, leave=False)
+        words = {"leave": False, "start_counts": self.start_counts}
+        return index, Search(*parts, self.streams, judge, self.progress, **words)

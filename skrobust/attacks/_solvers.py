@@ -10,8 +10,9 @@ def capped_scale(magnitude, cap, eps):
     ----------
     magnitude, cap : Tensor of shape (n_samples, n_features)
         Not negative.
-    eps : float
+    eps : float or Tensor of shape (n_samples,)
     """
+    eps = torch.as_tensor(eps, dtype=cap.dtype, device=cap.device).reshape(-1, 1)
     ratio = torch.where(magnitude > 0, cap / magnitude.clamp_min(torch.finfo(magnitude.dtype).tiny), torch.inf)
     ratio, order = ratio.sort(dim=1)
     caps = cap.gather(1, order).square().cumsum(1)
@@ -33,8 +34,9 @@ def capped_shift(magnitude, cap, eps):
     ----------
     magnitude, cap : Tensor of shape (n_samples, n_features)
         Not negative, and ``sum(min(magnitude, cap)) >= eps``.
-    eps : float
+    eps : float or Tensor of shape (n_samples,)
     """
+    eps = torch.as_tensor(eps, dtype=cap.dtype, device=cap.device).reshape(-1, 1)
     # As tau falls, a feature starts to count at its magnitude and stops growing at magnitude - cap.
     points = torch.cat([magnitude, magnitude - cap], dim=1)
     slopes = torch.cat([torch.ones_like(magnitude), -torch.ones_like(magnitude)], dim=1)

@@ -42,6 +42,10 @@ class Square(BlackBoxAttack):
         intervals.
     clip : pair or None, default=(0, 1)
         Range of valid values. None: no bounds.
+    mask : array-like of bool or None, default=None
+        Features that may change, see `PGD`.
+    perturb_all : bool, default=False
+        Attack images that the model gets wrong already, too, see `PGD`.
     batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
     device : str, torch.device or None, default=None
@@ -93,6 +97,8 @@ class Square(BlackBoxAttack):
         n_restarts=1,
         image_shape=None,
         clip=(0, 1),
+        mask=None,
+        perturb_all=False,
         batch_size=None,
         random_state=None,
         device=None,
@@ -106,6 +112,8 @@ class Square(BlackBoxAttack):
         self.n_restarts = n_restarts
         self.image_shape = image_shape
         self.clip = clip
+        self.mask = mask
+        self.perturb_all = perturb_all
         self.batch_size = batch_size
         self.random_state = random_state
         self.device = device
@@ -300,14 +308,14 @@ class _Pyramids(_Proposals):
         pyramid = torch.where((numbers[:, 4] < 0.5)[:, None], upright, flat)
         new = pyramid[..., None] * _signs(numbers[:, 5:])[:, None, :] + old
         length = new.square().sum(1, keepdim=True).sqrt()
-        unused = (ball.eps**2 - square.sum(1, keepdim=True)).clamp_min(0) / self.n_channels
+        unused = (wide(ball.radius, square).square() - square.sum(1, keepdim=True)).clamp_min(0) / self.n_channels
         new = new / length.clamp_min(1e-10) * (unused + square_windows).sqrt()[:, None, :]
         return self._at_radius(ball, delta.scatter(1, losses, 0.0).scatter(1, gains, new))
 
     def _at_radius(self, ball, delta):
-        delta = delta.reshape(ball.x.shape)
+        delta = torch.where(ball.high > ball.low, delta.reshape(ball.x.shape), 0)
         length = delta.flatten(1).norm(dim=1).clamp_min(1e-300)
-        return ball.project(ball.x.double() + ball.eps * delta / wide(length, delta))
+        return ball.project(ball.x.double() + wide(ball.radius / length, delta) * delta)
 
 
 def _pyramids(side):

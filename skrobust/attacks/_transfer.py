@@ -59,6 +59,21 @@ class Transfer(BlackBoxAttack):
         return self.attack.clip
 
     @property
+    def mask(self):
+        """Features that may change, as the attack's."""
+        return self.attack.mask
+
+    @property
+    def keep(self):
+        """Which iterates count, as the attack's."""
+        return self.attack.keep
+
+    @property
+    def perturb_all(self):
+        """Whether wrong images are attacked, as the attack's."""
+        return self.attack.perturb_all
+
+    @property
     def batch_size(self):
         return self.attack.batch_size
 

@@ -6,7 +6,7 @@ import torch
 from skrobust.bridge import as_module, with_backward
 
 # Gradient modes whose forward pass is the model's own.
-_EXACT_FORWARD = ("exact", "identity", "projection")
+_EXACT_FORWARD = ("exact", "identity", "projection", "iterated")
 
 
 class ModuleVictim:
@@ -15,9 +15,10 @@ class ModuleVictim:
     Parameters
     ----------
     model : estimator, Pipeline or torch.nn.Module
-    gradient : {"exact", "identity", "projection", "smooth", "skip"}
-        Backward pass of the front ends. With "skip" also `scores` are those of the model without them: such an
-        attacker does not know what will answer.
+    gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip"}
+        Backward pass of the front ends; "iterated" is "projection", with the same model without projection beside
+        it in `unprojected`. With "skip" also `scores` are those of the model without front ends: such an attacker
+        does not know what will answer.
     like : Tensor
         Its dtype and device are those to compute in.
     n_eot : int, default=1
@@ -29,7 +30,9 @@ class ModuleVictim:
         self.gradient_mode = gradient
         self._like = like
         self._n_eot = n_eot
-        self._module = as_module(model, gradient=gradient, dtype=like.dtype, device=like.device)
+        self.unprojected = self.seen_with("identity") if gradient == "iterated" else None
+        backward = "projection" if gradient == "iterated" else gradient
+        self._module = as_module(model, gradient=backward, dtype=like.dtype, device=like.device)
         self._answers = gradient in _EXACT_FORWARD or gradient == "skip"
         self._judge = self._module if self._answers else as_module(model, dtype=like.dtype, device=like.device)
 
@@ -141,8 +144,9 @@ class ScoreVictim:
             return torch.from_numpy(scores).to(x.device)
         scores = self._call(self._method, images)
         runner_up, best = np.partition(scores, -2, axis=1)[:, -2:].T
-        bump = 1e-9 * np.maximum(1, np.abs(scores).max(axis=1))
-        doubtful = np.flatnonzero(best - runner_up < bump) if self._faithful else np.arange(len(images))
+        # What the two best scores may owe to rounding; other classes, such as masked ones, have no say.
+        bump = self._rounding * np.maximum(np.maximum(np.abs(runner_up), np.abs(best)), np.finfo(np.float64).tiny)
+        doubtful = np.flatnonzero(best - runner_up <= bump) if self._faithful else np.arange(len(images))
         if len(doubtful):
             answers = self._answers(images[doubtful])
             best = best[doubtful] + bump[doubtful]
@@ -166,7 +170,9 @@ class ScoreVictim:
         return best, agreement == 1
 
     def _call(self, name, images):
-        scores = np.array(getattr(self._model, name)(self._as_fitted(images)), dtype=np.float64)
+        scores = np.asarray(getattr(self._model, name)(self._as_fitted(images)))
+        self._rounding = max(1e-12, 64 * np.finfo(scores.dtype).eps) if scores.dtype.kind == "f" else 1e-12
+        scores = scores.astype(np.float64)
         if scores.ndim == 1:
             scores = np.stack([-scores / 2, scores / 2], axis=1)
         return scores
