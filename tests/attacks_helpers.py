@@ -5,16 +5,58 @@ import functools
 import numpy as np
 import torch
 from scipy.fft import dct
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
+from skrobust import attacks
 from skrobust.bridge import register_module, with_backward
 
 # On models this small a second thread only waits for the first, and on a busy machine spins.
 torch.set_num_threads(1)
+
+
+# Few steps: the properties hold for any number.
+ATTACKS = {
+    "FGSM": attacks.FGSM(),
+    "PGD": attacks.PGD(n_iter=4, n_restarts=2, random_state=0),
+    "PGD momentum": attacks.PGD(n_iter=4, momentum=0.9, loss="dlr", random_state=0),
+    "PGD worst": attacks.PGD(n_iter=3, gradient="worst", random_state=0),
+    "PGD skip": attacks.PGD(n_iter=3, gradient="skip", random_state=0),
+    "IterativeFGSM": attacks.IterativeFGSM(n_iter=4),
+    "MomentumIterativeFGSM": attacks.MomentumIterativeFGSM(n_iter=4),
+    "LocallyLinear": attacks.LocallyLinear(),
+    "IterativeLocallyLinear": attacks.IterativeLocallyLinear(n_iter=3),
+    "IterativeLocallyLinear last": attacks.IterativeLocallyLinear(n_iter=3, keep="last"),
+    "SemiWhiteBox": attacks.SemiWhiteBox(),
+    "WhiteBox": attacks.WhiteBox(),
+    "WhiteBox paper": attacks.WhiteBox(iterated_projections="paper", n_iter=4),
+    "WhiteBox code": attacks.WhiteBox(iterated_projections="code", n_iter=4, keep="last"),
+    "RandomNoise": attacks.RandomNoise(n_restarts=3, random_state=0),
+    "Square": attacks.Square(n_iter=20, n_restarts=2, random_state=0),
+    "APGD": attacks.APGD(n_iter=6, n_restarts=2, random_state=0),
+    "APGD targeted": attacks.APGD(n_iter=5, loss="targeted_dlr", n_targets=2, random_state=0),
+    "FAB": attacks.FAB(n_iter=5, n_targets=2, n_restarts=2, random_state=0),
+    "JSMA": attacks.JSMA(theta=0.4, gamma=0.1, n_targets=2),
+    "JSMA one": attacks.JSMA(theta=-0.4, gamma=0.05, n_targets=2, pairs=False),
+    "CarliniWagner": attacks.CarliniWagner(n_iter=30, learning_rate=0.1, binary_search_steps=2, initial_const=1.0),
+    "CornerSearch": attacks.CornerSearch(n_iter=4, n_targets=2, gradient="worst"),
+    "HopSkipJump": attacks.HopSkipJump(n_iter=2, n_eval_init=10, random_state=0),
+    "Transfer": attacks.Transfer(attacks.PGD(n_iter=4, random_state=0), None),
+    "Cascade": attacks.Cascade(n_iter=3, n_queries=5, n_targets=2, random_state=0),
+}
+
+
+def make_attack(name, model=None, **words):
+    """A copy of an attack with those of the words that it has; Transfer attacks from the model itself."""
+    attack = clone(ATTACKS[name])
+    if name == "Transfer":
+        attack = attacks.Transfer(attack.attack, model)
+    known = attack.get_params()
+    inner = {f"attack__{word}": value for word, value in words.items() if f"attack__{word}" in known}
+    return attack.set_params(**{word: value for word, value in words.items() if word in known}, **inner)
 
 
 @functools.cache

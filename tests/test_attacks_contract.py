@@ -5,7 +5,19 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from attacks_helpers import binary_svm, defended, digits, logistic, margins, network, norm_of, predict, raw_logistic
+from attacks_helpers import (
+    ATTACKS,
+    binary_svm,
+    defended,
+    digits,
+    logistic,
+    make_attack,
+    margins,
+    network,
+    norm_of,
+    predict,
+    raw_logistic,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import config_context
@@ -19,46 +31,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from skrobust import attacks
 from skrobust.bridge import NoGradientError
 
-# Few steps: the properties hold for any number.
-ATTACKS = {
-    "FGSM": attacks.FGSM(),
-    "PGD": attacks.PGD(n_iter=4, n_restarts=2, random_state=0),
-    "PGD momentum": attacks.PGD(n_iter=4, momentum=0.9, loss="dlr", random_state=0),
-    "PGD worst": attacks.PGD(n_iter=3, gradient="worst", random_state=0),
-    "PGD skip": attacks.PGD(n_iter=3, gradient="skip", random_state=0),
-    "IterativeFGSM": attacks.IterativeFGSM(n_iter=4),
-    "MomentumIterativeFGSM": attacks.MomentumIterativeFGSM(n_iter=4),
-    "LocallyLinear": attacks.LocallyLinear(),
-    "IterativeLocallyLinear": attacks.IterativeLocallyLinear(n_iter=3),
-    "IterativeLocallyLinear last": attacks.IterativeLocallyLinear(n_iter=3, keep="last"),
-    "SemiWhiteBox": attacks.SemiWhiteBox(),
-    "WhiteBox": attacks.WhiteBox(),
-    "WhiteBox paper": attacks.WhiteBox(iterated_projections="paper", n_iter=4),
-    "WhiteBox code": attacks.WhiteBox(iterated_projections="code", n_iter=4, keep="last"),
-    "RandomNoise": attacks.RandomNoise(n_restarts=3, random_state=0),
-    "Square": attacks.Square(n_iter=20, n_restarts=2, random_state=0),
-    "APGD": attacks.APGD(n_iter=6, n_restarts=2, random_state=0),
-    "APGD targeted": attacks.APGD(n_iter=5, loss="targeted_dlr", n_targets=2, random_state=0),
-    "FAB": attacks.FAB(n_iter=5, n_targets=2, n_restarts=2, random_state=0),
-    "JSMA": attacks.JSMA(theta=0.4, gamma=0.1, n_targets=2),
-    "JSMA one": attacks.JSMA(theta=-0.4, gamma=0.05, n_targets=2, pairs=False),
-    "CarliniWagner": attacks.CarliniWagner(n_iter=30, learning_rate=0.1, binary_search_steps=2, initial_const=1.0),
-    "CornerSearch": attacks.CornerSearch(n_iter=4, n_targets=2, gradient="worst"),
-    "HopSkipJump": attacks.HopSkipJump(n_iter=2, n_eval_init=10, random_state=0),
-    "Transfer": attacks.Transfer(attacks.PGD(n_iter=4, random_state=0), None),
-    "Cascade": attacks.Cascade(n_iter=3, n_queries=5, n_targets=2, random_state=0),
-}
 every_attack = pytest.mark.parametrize("name", ATTACKS)
-
-
-def _attack(name, model=None, **words):
-    """A copy of an attack with those of the words that it has; Transfer attacks from the model itself."""
-    attack = clone(ATTACKS[name])
-    if name == "Transfer":
-        attack = attacks.Transfer(attack.attack, model)
-    known = attack.get_params()
-    inner = {f"attack__{word}": value for word, value in words.items() if f"attack__{word}" in known}
-    return attack.set_params(**{word: value for word, value in words.items() if word in known}, **inner)
 
 
 def _norms(attack):
@@ -82,7 +55,7 @@ def test_contract(name, data):
     n = data.draw(st.sampled_from([1, 7]), label="n_samples")
     X, y = X[:n].astype(dtype), y[:n]
     given_X = _container(X, kind)
-    attack = _attack(name, model, eps=eps, norm=norm, clip=clip)
+    attack = make_attack(name, model, eps=eps, norm=norm, clip=clip)
 
     X_adv = attack.perturb(model, given_X, y)
 
@@ -102,7 +75,7 @@ def test_contract(name, data):
         assert np.all(margins(model, X_adv, y) >= margins(model, X, y) - 1e-5)
 
     batch_size = data.draw(st.sampled_from([1, 3]), label="batch_size")
-    again = _attack(name, model, eps=eps, norm=norm, clip=clip, batch_size=batch_size).perturb(model, X, y)
+    again = make_attack(name, model, eps=eps, norm=norm, clip=clip, batch_size=batch_size).perturb(model, X, y)
     # The same draws whatever the batch; the arithmetic of other shapes may differ in the last digits.
     np.testing.assert_allclose(X_adv, again, atol=1e-9 if dtype == "float64" and model is not network()[0] else 2e-4)
 
@@ -118,10 +91,10 @@ def _container(X, kind):
 @every_attack
 def test_same_seed_same_images(name):
     model, X, y = defended()
-    attack = _attack(name, model, eps=0.1)
+    attack = make_attack(name, model, eps=0.1)
     first, second = attack.perturb(model, X, y), pickle.loads(pickle.dumps(attack)).perturb(model, X, y)
     np.testing.assert_array_equal(first, second)
-    other = _attack(name, model, eps=0.1, random_state=1).perturb(model, X, y)
+    other = make_attack(name, model, eps=0.1, random_state=1).perturb(model, X, y)
     drawn = {
         "PGD",
         "PGD momentum",
@@ -140,7 +113,7 @@ def test_same_seed_same_images(name):
 def test_integers_become_floats_and_labels_of_any_type_work(name):
     model, X, y = raw_logistic()
     X, y = X[:40], y[:40]
-    attack = _attack(name, model, eps=20.0 if name == "CarliniWagner" else 2.0, theta=16, clip=(0, 16))
+    attack = make_attack(name, model, eps=20.0 if name == "CarliniWagner" else 2.0, theta=16, clip=(0, 16))
     X_adv = attack.perturb(model, X, y)
     assert X_adv.dtype == np.float64
     assert np.any(X_adv != X)
@@ -149,7 +122,7 @@ def test_integers_become_floats_and_labels_of_any_type_work(name):
 
 @every_attack
 def test_describe(name):
-    attack = _attack(name)
+    attack = make_attack(name)
     told = attack.describe()
     assert list(told)[:8] == ["name", "threat_model", "norm", "eps", "n_iter", "n_restarts", "gradient", "random_state"]
     assert told["name"] == ("PGD on NoneType" if name == "Transfer" else type(attack).__name__)
@@ -220,7 +193,7 @@ WRONG = {
 def test_wrong_parameters_are_named(name):
     model, X, y = logistic()
     for parameter in set(WRONG) & set(ATTACKS[name].get_params()):
-        attack = _attack(name, **{parameter: WRONG[parameter]})
+        attack = make_attack(name, **{parameter: WRONG[parameter]})
         with pytest.raises(InvalidParameterError, match=f"The '{parameter}' parameter of {type(attack).__name__}"):
             attack.perturb(model, X, y)
 
@@ -345,7 +318,7 @@ def test_working_memory_bounds_the_batches(name):
             return net(X)
 
     with config_context(working_memory=1):
-        _attack(name, Counting(), eps=0.1).perturb(Counting(), X[:60], y[:60])
+        make_attack(name, Counting(), eps=0.1).perturb(Counting(), X[:60], y[:60])
     # A kilobyte a value; the few images by which backward passes are compared are always 24. HopSkipJump asks its
     # many questions about an image together, 64 MB of them.
     assert max(sizes) <= (2**26 / (64 * 4) if name == "HopSkipJump" else 24)
@@ -366,9 +339,9 @@ def test_networks_are_left_as_they_were():
 @every_attack
 def test_gpu_agrees(name):
     model, X, y = defended("logistic")
-    attack = _attack(name, model, eps=0.1)
+    attack = make_attack(name, model, eps=0.1)
     here = attack.perturb(model, X, y)
-    there = _attack(name, model, eps=0.1, device="cuda").perturb(model, X, y)
+    there = make_attack(name, model, eps=0.1, device="cuda").perturb(model, X, y)
     assert isinstance(there, np.ndarray)
     # The same draws; sums in another order may turn a sign where the gradient is all but zero.
     assert np.mean(abs(here - there) < 1e-6) > 0.98

@@ -13,7 +13,7 @@ from skrobust.signals import batch_slices
 
 from ._ball import NORMS, Ball
 from ._corners import Corners
-from ._images import give_back, read_box, read_images, read_labels, read_mask, read_radius
+from ._images import give_back, in_words, read_box, read_images, read_labels, read_mask, read_radius
 from ._losses import LOSSES, Goal
 from ._search import Search
 from ._streams import ImageStreams
@@ -148,7 +148,7 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         -------
         dict
             Always with the keys name, threat_model, norm, eps, n_iter, n_restarts, gradient and random_state (None
-            where the attack has no such thing), then the attack's other settings.
+            where the attack has no such thing), then the attack's other settings. Arrays in words, with a checksum.
         """
         settings = self.get_params(deep=False)
         for word in ("batch_size", "device", "verbose"):
@@ -157,6 +157,11 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         for word in ("eps", "n_iter", "n_restarts", "gradient", "random_state"):
             shown[word] = settings.pop(word, getattr(self, word, None))
         settings.pop("norm", None)
+        for word in ("eps", "mask"):
+            if word in (told := shown if word in shown else settings):
+                told[word] = in_words(told[word])
+        if settings.get("clip") is not None:
+            settings["clip"] = tuple(map(in_words, settings["clip"]))
         return {**shown, **settings}
 
     @abc.abstractmethod

@@ -147,7 +147,9 @@ class FAB(GradientAttack):
                     return search.goal[index].margin(scores)
                 return rival_difference(scores, search.goal.label[index], rival[index])
 
-            (gradient,), _, (value,) = attacker.gradients(x, [difference])
+            (gradient,), scores, (value,) = attacker.gradients(x, [difference])
+            # One rounding beyond the tie: in coarse scores, the iterates would end on it.
+            value = value - search.goal[index].rounding(scores)
             x = self._step(ball.box, start, x, gradient, value)
             scores = attacker.scores(x)
             # On a piecewise linear model the iterates close in on the boundary: whoever waited for a margin beyond

@@ -1,5 +1,7 @@
 """X and y on their way into an attack and back."""
 
+import hashlib
+
 import numpy as np
 import torch
 from sklearn.utils import check_array, column_or_1d
@@ -17,6 +19,17 @@ def read_images(X, *, name, device=None):
         return values.to(device if device is not None else values.device).clone()
     values = check_array(X, dtype=[np.float64, np.float32], allow_nd=True, input_name="X", estimator=name)
     return torch.tensor(values, device=device)
+
+
+def in_words(value):
+    """Arrays as words: their shape, range and a checksum, by which figures are told apart; other values as they are."""
+    if np.ndim(value) == 0:
+        return value
+    values = np.ascontiguousarray(value.detach().cpu().numpy() if is_tensor(value) else value)
+    checksum = hashlib.sha256(values.tobytes()).hexdigest()[:8]
+    if values.dtype == bool:
+        return f"{values.mean():.0%} of an array of shape {values.shape}, checksum {checksum}"
+    return f"{values.min():.4g} to {values.max():.4g} in an array of shape {values.shape}, checksum {checksum}"
 
 
 def give_back(x, X):

@@ -45,7 +45,7 @@ def dlr(scores, label):
     if scores.shape[1] < 3:
         return margin(scores, label)
     top = scores.topk(3, dim=1).values
-    return margin(scores, label) / (top[:, 0] - top[:, 2]).clamp_min(torch.finfo(scores.dtype).tiny)
+    return _ratio(margin(scores, label), top[:, 0] - top[:, 2])
 
 
 def rival_difference(scores, label, rival):
@@ -59,7 +59,13 @@ def rival_dlr(scores, label, rival):
         return rival_difference(scores, label, rival)
     top = scores.topk(4, dim=1).values
     scale = top[:, 0] - (top[:, 2] + top[:, 3]) / 2
-    return rival_difference(scores, label, rival) / scale.clamp_min(torch.finfo(scores.dtype).tiny)
+    return _ratio(rival_difference(scores, label, rival), scale)
+
+
+def _ratio(difference, scale):
+    """``difference / scale``; the difference itself where a masked class, at minus infinity, is part of the scale."""
+    known = torch.isfinite(scale)
+    return difference / torch.where(known, scale, 1).clamp_min(torch.finfo(scale.dtype).tiny)
 
 
 LOSSES = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
@@ -93,7 +99,7 @@ class Goal:
         So no loss depends on the scale of the scores: logits of 1e20 would saturate a cross-entropy, and in logits of
         1e-20 it would see no difference between the classes. Networks trained on cross-entropy have gaps of about 10.
         """
-        gap = torch.maximum(margin(scores, self.label).abs(), self._rounding(scores))
+        gap = torch.maximum(margin(scores, self.label).abs(), self.rounding(scores))
         return Goal(self.label, self.targeted, gap.clamp_min(torch.finfo(gap.dtype).tiny) / _GAP)
 
     def margin(self, scores):
@@ -111,9 +117,9 @@ class Goal:
 
     def reached(self, scores, margin=None):
         """Whether the goal is reached by more than the rounding of the scores; `margin` is theirs, if known."""
-        return (self.margin(scores) if margin is None else margin) > self._rounding(scores)
+        return (self.margin(scores) if margin is None else margin) > _ROUNDINGS * self.rounding(scores)
 
-    def _rounding(self, scores):
-        """Rounding of the two scores that decide: other classes, such as masked ones, have no say."""
+    def rounding(self, scores):
+        """One rounding of the two scores that decide: other classes, such as masked ones, have no say."""
         best = _without(scores, self.label).amax(1)
-        return _ROUNDINGS * torch.finfo(scores.dtype).eps * torch.maximum(best.abs(), _at(scores, self.label).abs())
+        return torch.finfo(scores.dtype).eps * torch.maximum(best.abs(), _at(scores, self.label).abs())

@@ -88,7 +88,8 @@ def robustness_report(
     eps : float or sequence of float
         Radii of the ball, in the units of X.
     attacks : attack, list of attacks or None, default=None
-        Their eps is replaced by each of `eps`, and a missing `random_state` by the report's. None: noise, FGSM and
+        Their eps is replaced by each of `eps`, and a missing `random_state` by the report's. An eps that is an array
+        keeps its pattern: its largest value becomes each of `eps`. None: noise, FGSM and
         PGD through every backward pass of the front ends, the two locally linear attacks, and with a `baseline`
         PGD transferred from it. On a model without gradients: noise and Square, and the transferred PGD.
     baseline : fitted classifier, dict with one, or None, default=None
@@ -98,8 +99,8 @@ def robustness_report(
         None: the middle one.
     norm : {"linf", "l2", "l1"} or None, default=None
         None: that of `attacks`, else "linf".
-    clip : (float, float) or None, default=(0, 1)
-        Range of valid values, for the default attacks and the gallery.
+    clip : pair or None, default=(0, 1)
+        Range of valid values, for the default attacks and the gallery: numbers or arrays, see `PGD`.
     corruptions : Corruption, list of them or None, default=None
         Judged beside the attacks.
     checks : bool, default=True
@@ -212,7 +213,7 @@ def robustness_report(
 
     examples = None
     if n_examples and layout is not None and grid.size:
-        value_range = clip if clip is not None else (float(X.min()), float(X.max()))
+        value_range = _span(clip) or (float(X.min()), float(X.max()))
         examples = collect_examples(
             models,
             trials,
@@ -241,7 +242,7 @@ def robustness_report(
         focus_eps=float(grid[focus]) if grid.size else None,
         settings={
             "random_state": random_state,
-            "clip": clip,
+            "clip": _span(clip),
             "models": {name: _described(one) for name, one in models.items()},
         },
         versions=_versions(),
@@ -307,6 +308,12 @@ def _plan(models, baseline, attacks, norm, clip, random_state, image_shape):
     for attack in given:
         if not is_adversary(attack):
             raise ValueError(f"{attack!r} is a corruption; pass it as corruptions=.")
+        if getattr(attack, "perturb_all", False):
+            raise ValueError(
+                f"A report counts the worst case of each image, to which wrong images are lost already, but "
+                f"{type(attack).__name__} has perturb_all=True. Set it to False, or judge the attack with "
+                "robust_accuracy."
+            )
         if "eps" not in attack.get_params() or getattr(attack, "norm", None) not in ("linf", "l2", "l1"):
             raise TypeError(
                 f"A report varies eps, but {type(attack).__name__} has no ball of radius eps in linf, l2 or l1. "
@@ -334,6 +341,11 @@ def _checked_at(trials, right):
     at = len(worst) - 1 - int(np.argmin(np.abs(worst.mean(axis=1) - right.mean() / 2)[::-1]))
     white = [trial.right[at] for trial in trials if trial.settings["threat_model"] == "white box"]
     return at, ~np.logical_and.reduce(white) if white else None
+
+
+def _span(clip):
+    """Lowest and highest valid value of any feature."""
+    return None if clip is None else (float(np.min(clip[0])), float(np.max(clip[1])))
 
 
 def _shape(layout):

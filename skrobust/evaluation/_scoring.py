@@ -4,12 +4,15 @@ from numbers import Real
 
 import numpy as np
 
+from ._per_image import for_images
+
 
 def survivors(model, X, y, attack):
     """For each image, whether `model` names it rightly, clean and after `attack`.
 
     An attacker may also leave the image alone, so an image that is wrong without any attack does not survive one.
-    A corruption is no attacker: its images are judged as they are.
+    A corruption is no attacker: its images are judged as they are. So are those of an attack with
+    ``perturb_all=True``, which asks for the count of papers that attack wrong images, too.
 
     Parameters
     ----------
@@ -25,7 +28,7 @@ def survivors(model, X, y, attack):
     """
     labels = np.asarray(y)
     right = predicted_labels(model, attack.perturb(model, X, y)) == labels
-    if is_adversary(attack):
+    if is_adversary(attack) and not getattr(attack, "perturb_all", False):
         right &= predicted_labels(model, X) == labels
     return right
 
@@ -108,7 +111,9 @@ class RobustScorer:
         """Robust accuracy of the fitted `estimator` on `X`, `y`."""
         if self.max_samples is not None:
             chosen = evenly_spread(len(y), self.max_samples)
+            attacks = [for_images(attack, chosen, X) for attack in self.attacks]
             X, y = _rows(X, chosen), np.asarray(y)[chosen]
+            return robust_accuracy(estimator, X, y, attacks, reduce=self.reduce)
         return robust_accuracy(estimator, X, y, self.attacks, reduce=self.reduce)
 
     def __repr__(self):

@@ -4,8 +4,8 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
-from sklearn.base import clone
 
+from ._per_image import at_radius, for_images
 from ._scoring import predicted_labels
 
 
@@ -53,7 +53,7 @@ def run_trial(name, model, X, y, attack, eps, *, clean, witnesses, on_step=None)
     model : fitted classifier
     X, y : ndarray
     attack : attack
-        Its eps is replaced by each of `eps`.
+        Its eps is replaced by each of `eps`; an array keeps its pattern.
     eps : ndarray of shape (n_eps,)
         Ascending, positive.
     clean : ndarray of shape (n_samples,)
@@ -74,8 +74,9 @@ def run_trial(name, model, X, y, attack, eps, *, clean, witnesses, on_step=None)
         left = np.flatnonzero(right)
         started = time.perf_counter()
         if left.size:
-            attacked = np.asarray(clone(attack).set_params(eps=float(value)).perturb(model, X[left], y[left]))
-            check_admissible(attack, X[left], attacked, value)
+            ready = for_images(at_radius(attack, value), left, X)
+            attacked = np.asarray(ready.perturb(model, X[left], y[left]))
+            check_admissible(ready, X[left], attacked)
             predicted[left] = predicted_labels(model, attacked)
             right[left] = predicted[left] == y[left]
             kept, where, source = np.intersect1d(witnesses, left, return_indices=True)
@@ -93,7 +94,9 @@ def run_trial(name, model, X, y, attack, eps, *, clean, witnesses, on_step=None)
 def settings_of(attack):
     """The settings that stand beside every figure of `attack`; eps has a column of its own."""
     described = dict(attack.describe()) if hasattr(attack, "describe") else {"name": type(attack).__name__}
-    described.pop("eps", None)
+    eps = described.pop("eps", None)
+    if isinstance(eps, str):  # an array
+        described["eps_pattern"] = eps
     described.setdefault("threat_model", getattr(attack, "threat_model", "white box"))
     if described.get("loss", "cross_entropy") != "cross_entropy":
         described["name"] = f"{described['name']}, {described['loss']} loss"
@@ -102,8 +105,14 @@ def settings_of(attack):
     return described
 
 
-def check_admissible(attack, X, attacked, eps):
-    """Refuse figures of an attack that leaves its ball or box, or that changes shape.
+def check_admissible(attack, X, attacked):
+    """Refuse figures of an attack that leaves its ball, box or mask, or that changes shape.
+
+    Parameters
+    ----------
+    attack : attack
+        With the eps, clip and mask of these images.
+    X, attacked : ndarray of shape (n_samples, ...)
 
     Raises
     ------
@@ -117,20 +126,41 @@ def check_admissible(attack, X, attacked, eps):
         raise ValueError(f"{name}.perturb returned NaN or infinity.")
     # What float32 loses when an image is handed through it is no breach.
     rounding = 1e-6 if attacked.dtype == np.float32 or X.dtype == np.float32 else 1e-9
-    delta = (attacked.astype(np.float64) - X).reshape(len(X), -1)
-    order = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}[attack.norm]
-    farthest = float(np.linalg.norm(delta, ord=order, axis=1).max())
-    slack = rounding * (1 if order == np.inf else np.sqrt(delta.shape[1]) if order == 2 else delta.shape[1])
-    if farthest > eps + slack:
-        raise ValueError(
-            f"{name} left its ball: an image moved by {farthest:.6g} in {attack.norm}, eps is {eps:.6g}. "
-            "Its figures would mean nothing."
-        )
-    if getattr(attack, "clip", None) is not None:
-        low, high = attack.clip
+    delta = attacked.astype(np.float64) - X
+    _check_ball(attack, delta, rounding)
+    clip, mask = getattr(attack, "clip", None), getattr(attack, "mask", None)
+    if clip is not None:
+        low, high = (np.asarray(bound) for bound in clip)
         outside = (attacked < np.minimum(low, X) - rounding) | (attacked > np.maximum(high, X) + rounding)
         if outside.any():
             raise ValueError(
-                f"{name} left its box: clip={attack.clip}, but attacked images span "
-                f"{attacked.min():.6g} to {attacked.max():.6g}."
+                f"{name} left its box: attacked images span {attacked.min():.6g} to {attacked.max():.6g}, and "
+                f"{outside.any(axis=tuple(range(1, X.ndim))).sum()} of {len(X)} lie outside clip."
             )
+    if mask is not None:
+        moved = np.abs(np.where(np.asarray(mask), 0, delta)).max()
+        if moved > rounding:
+            raise ValueError(f"{name} left its mask: a feature that may not change moved by {moved:.6g}.")
+
+
+def _check_ball(attack, delta, rounding):
+    order = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}[attack.norm]
+    n_features = delta[0].size
+    slack = rounding * (1 if order == np.inf else np.sqrt(n_features) if order == 2 else n_features)
+    eps = np.asarray(attack.eps, dtype=float)
+    if eps.ndim == 1 and len(eps) == len(delta):
+        eps = eps.reshape(-1, *[1] * (delta.ndim - 1))  # one an image
+    if order == np.inf:
+        excess = np.abs(delta) - eps
+    else:
+        lengths = np.linalg.norm(delta.reshape(len(delta), -1), ord=order, axis=1)
+        excess = lengths - np.broadcast_to(eps, (len(delta), *[1] * (delta.ndim - 1))).ravel()
+    if excess.max() > slack:
+        largest = float(np.max(eps))
+        raise ValueError(
+            f"{type(attack).__name__} left its ball: an image moved by {largest + excess.max():.6g} in {attack.norm}, "
+            f"eps is {largest:.6g}. Its figures would mean nothing."
+            if eps.ndim == 0
+            else f"{type(attack).__name__} left its ball: an image moved by {excess.max():.6g} in {attack.norm} more "
+            "than its eps. Its figures would mean nothing."
+        )

@@ -36,7 +36,7 @@ def check_black_box(probe):
     if probe.norm in ("linf", "l2"):
         weaker.append(Square(n_iter=500, image_shape=probe.image_shape, **words))
     alone = np.zeros(probe.n, dtype=bool)
-    for attack in weaker:
+    for attack in map(probe.alike, weaker):
         alone |= probe.broken_by(attack, among=~probe.broken_by_white_box & ~alone)
     white, share = probe.broken_by_white_box.mean(), alone.mean()
     return (
@@ -72,7 +72,7 @@ def check_one_step(probe):
         loss=loss if loss in ("cross_entropy", "margin", "dlr") else "margin",
     )
     many = probe.broken_by_main_attack
-    alone = probe.broken_by(step, among=~many).mean()
+    alone = probe.broken_by(probe.alike(step), among=~many).mean()
     return (
         counts(alone, probe.n),
         f"{type(main).__name__} breaks {many.mean():.0%} of {probe.n} images; "
@@ -182,7 +182,9 @@ def check_unbounded(probe):
     Verdict
     """
     if probe.widest_eps is None:
-        raise NotApplicable("Without clip the images have no bounds, so no eps is the largest.")
+        raise NotApplicable(
+            "Without a clip that all images share, or with a mask, no eps is so large that any image is allowed."
+        )
     left = 1 - probe.broken_by(probe.main_attack, eps=probe.widest_eps).mean()
     chance = np.unique(probe.y, return_counts=True)[1].max() / probe.n
     return (

@@ -5,6 +5,7 @@ from functools import cached_property
 import numpy as np
 from sklearn.base import clone
 
+from skrobust.evaluation._per_image import at_radius, for_images, is_per_image
 from skrobust.evaluation._scoring import predicted_labels
 
 
@@ -122,10 +123,18 @@ class Probe:
         chosen = np.flatnonzero(np.ones(self.n, bool) if among is None else among)
         broken = np.zeros(self.n, dtype=bool)
         if chosen.size:
-            ready = clone(attack).set_params(eps=self.eps if eps is None else eps)
+            ready = for_images(at_radius(attack, self.eps if eps is None else eps), chosen, self.X)
             attacked = ready.perturb(self.model if source is None else source, self.X[chosen], self.y[chosen])
             broken[chosen] = predicted_labels(self.model, np.asarray(attacked)) != self.y[chosen]
         return broken
+
+    def alike(self, attack):
+        """`attack` with the freedom of the main attack: its mask, and its eps where that is an array."""
+        main = self.main_attack.get_params()
+        freedom = {"mask": main.get("mask")}
+        if np.ndim(main.get("eps")) > 0:
+            freedom["eps"] = main["eps"]
+        return attack.set_params(**freedom)
 
     def variant(self, **parameters):
         """The main attack with other settings, as far as it has them."""
@@ -134,8 +143,9 @@ class Probe:
 
     @property
     def widest_eps(self):
-        """A radius within which every image of the box lies; None without a box."""
-        if self.clip is None:
+        """A radius within which every image of the box lies; None without a box that all images share."""
+        frozen = getattr(self.main_attack, "mask", None) is not None
+        if self.clip is None or frozen or any(is_per_image(bound, self.X.ndim) for bound in self.clip):
             return None
         width = float(np.max(np.asarray(self.clip[1], float) - np.asarray(self.clip[0], float)))
         n_features = self.X[0].size

@@ -3,6 +3,7 @@
 import numpy as np
 
 from skrobust.evaluation._defaults import default_attacks
+from skrobust.evaluation._per_image import for_images, rows
 from skrobust.evaluation._scoring import checked_attacks, evenly_spread, predicted_labels
 
 from ._attack_checks import (
@@ -121,6 +122,8 @@ def run_checks(model, X, y, right, *, eps, n_samples, broken, on_step=None, **wo
     """
     known = np.flatnonzero(right)
     known = known[evenly_spread(known.size, n_samples)] if known.size else known
+    words["attacks"] = [for_images(attack, known, X) for attack in words["attacks"]]
+    words["clip"] = rows(words["clip"], "clip", known, X.shape)
     probe = Probe(model, X[known], y[known], eps=eps, broken=None if broken is None else broken[known], **words)
     verdicts = []
     for check in CHECKS:

@@ -1,0 +1,66 @@
+"""Attacks whose box, mask or radius is given image by image, on some of the images or at another radius."""
+
+import numpy as np
+from sklearn.base import clone
+
+# Parameters that may have a row an image, of an attack or of the attack inside a transfer.
+_NAMES = tuple(f"{inside}{word}" for inside in ("", "attack__") for word in ("clip", "mask", "eps"))
+
+
+def for_images(attack, chosen, X):
+    """`attack` for ``X[chosen]``: with those rows of its clip, mask and eps that belong to these images.
+
+    Parameters
+    ----------
+    attack : attack
+        Given for all of `X`.
+    chosen : ndarray of int
+    X : ndarray or DataFrame of shape (n_samples, ...)
+
+    Returns
+    -------
+    attack
+        The same object where nothing is given image by image.
+    """
+    if not hasattr(attack, "get_params"):
+        return attack
+    given = attack.get_params()
+    parted = {name: rows(given[name], name, chosen, np.shape(X)) for name in _NAMES if name in given}
+    changed = {name: value for name, value in parted.items() if value is not given[name]}
+    return clone(attack).set_params(**changed) if changed else attack
+
+
+def rows(value, name, chosen, shape):
+    """The rows of a clip, a mask or an eps that belong to the images `chosen` of X of that shape."""
+    if name.endswith("clip") and value is not None:
+        low, high = (_rows_of(bound, chosen, shape) for bound in value)
+        return value if low is value[0] and high is value[1] else (low, high)
+    if name.endswith("eps") and np.ndim(value) == 1:
+        if len(shape) == 2 and len(value) == shape[0] == shape[1] > 1:
+            raise ValueError(
+                f"eps of shape ({len(value)},) may mean one number an image or one a feature. Pass eps[:, None] for "
+                "one an image, eps[None] for one a feature."
+            )
+        if len(value) == shape[0]:
+            value = np.asarray(value).reshape(-1, *[1] * (len(shape) - 1))
+    return _rows_of(value, chosen, shape)
+
+
+def _rows_of(value, chosen, shape):
+    if np.ndim(value) != len(shape) or len(value) != shape[0] or shape[0] == 1:
+        return value
+    return np.asarray(value)[chosen]
+
+
+def is_per_image(value, ndim):
+    """Whether a bound or a mask has a row an image, for X of `ndim` dimensions."""
+    return np.ndim(value) == ndim and len(value) > 1
+
+
+def at_radius(attack, eps):
+    """A copy of `attack` with the radius `eps`; an array keeps its pattern, and `eps` becomes its largest value."""
+    pattern = getattr(attack, "eps", None)
+    if np.ndim(pattern) == 0:
+        return clone(attack).set_params(eps=float(eps))
+    pattern = np.asarray(pattern, dtype=float)
+    return clone(attack).set_params(eps=eps * pattern / pattern.max())

@@ -1,0 +1,170 @@
+"""No attack depends on the scale of the scores, on a shift of all of them, or on a class that no image ever gets."""
+
+import numpy as np
+import pytest
+import torch
+from attacks_helpers import ATTACKS, digits, logistic, make_attack, margins, network
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from skrobust.attacks import FAB, JSMA, PGD, CarliniWagner, HopSkipJump, RandomNoise, Square
+from skrobust.attacks._losses import Goal, dlr, margin, rival_dlr
+from skrobust.bridge import as_module
+from skrobust.evaluation.masking import Probe, check_randomness
+
+
+class Told(torch.nn.Module):
+    """The scores of a linear model, told louder or quieter, shifted, and with a class that is never the answer."""
+
+    def __init__(self, model, scale=1.0, shift=0.0, dead=None):
+        super().__init__()
+        self.weight, self.bias = (torch.as_tensor(values) for values in (model.coef_, model.intercept_))
+        self.scale, self.shift, self.dead = scale, shift, dead
+
+    def forward(self, X):
+        scores = (X @ self.weight.to(X).T + self.bias.to(X)) * self.scale + self.shift
+        return scores if self.dead is None else torch.nn.functional.pad(scores, (0, 1), value=self.dead)
+
+
+class ToldClassifier(ClassifierMixin, BaseEstimator):
+    """The same with scikit-learn's methods, for the attacks that ask for answers."""
+
+    def __init__(self, model, scale=1.0, shift=0.0, dead=None):
+        self.model, self.scale, self.shift, self.dead = model, scale, shift, dead
+        self.classes_ = np.arange(10 if dead is None else 11)
+
+    def decision_function(self, X):
+        with torch.no_grad():
+            return Told(self.model, self.scale, self.shift, self.dead)(torch.as_tensor(X)).numpy()
+
+    def predict(self, X):
+        return self.decision_function(X).argmax(axis=1)
+
+
+def _found(name, told, X, y):
+    """The margins, by the plain model's scores, of what an attack finds."""
+    eps = {"CarliniWagner": np.inf}.get(name, 0.1)
+    return margins(logistic()[0], make_attack(name, told, eps=eps).perturb(told, X, y).astype(np.float64), y)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@given(data=st.data())
+@settings(max_examples=4)
+def test_the_scores_may_be_told_in_any_way(name, data):
+    model, X, y = logistic()
+    kinds = [Told, ToldClassifier] if name in ("RandomNoise", "Square", "HopSkipJump") else [Told]
+    kind = data.draw(st.sampled_from(kinds), label="kind")
+    dtype = data.draw(st.sampled_from(["float64", "float32"]), label="dtype")
+    scale = 10.0 ** data.draw(st.integers(-20, 20), label="exponent of the scale")
+    shift = data.draw(st.sampled_from([0.0, 1e6, -1e6]), label="shift")
+    dead = data.draw(st.sampled_from([None, -1e9]), label="dead")
+    if shift:
+        scale = 1.0  # the shift would leave nothing of quieter scores
+    if dead is not None:
+        dead = dead * max(scale, 1.0)
+    X, y = X[:10].astype(dtype), y[:10]
+    plain = _found(name, kind(model), X, y)
+    found = _found(name, kind(model, scale, shift, dead), X, y)
+    # Scores of 1e6 have a sixteenth for their last place in float32.
+    rounding = 8 * np.finfo(dtype).eps * max(abs(shift), 30)
+    clear = np.abs(plain) > rounding
+    np.testing.assert_array_equal((found > 0)[clear], (plain > 0)[clear])
+    if not (shift and dtype == "float32"):
+        standing = plain <= -rounding
+        np.testing.assert_allclose(found[standing], plain[standing], atol=1e-4 if dtype == "float32" else 1e-8)
+
+
+@pytest.mark.parametrize(
+    "attack", [FAB(np.inf), HopSkipJump(np.inf, n_iter=2, random_state=0), CarliniWagner()], ids=str
+)
+@pytest.mark.parametrize("dead", [-1e9, -np.inf])
+def test_a_masked_class_does_not_feign_robustness(attack, dead):
+    """A tolerance taken from the score of a class that does not decide would call every success rounding."""
+    model, X, y = logistic()
+    X, y = X[:20].astype(np.float32), y[:20]
+    for told in (Told(model), Told(model, dead=dead)):
+        X_adv = attack.perturb(told, X, y)
+        assert np.all(told(torch.as_tensor(X_adv)).argmax(1).numpy() != y)
+
+
+def test_loud_scores_do_not_end_jsma():
+    """The product of two derivatives of 1e20 is no number of float32."""
+    model, X, y = logistic()
+    X, y = X[:30].astype(np.float32), y[:30]
+    quiet, loud = (JSMA().perturb(told, X, y) for told in (Told(model), Told(model, 1e20)))
+    np.testing.assert_array_equal(loud, quiet)
+    assert np.mean(margins(model, loud.astype(np.float64), y) > 0) > 0.5
+
+
+@pytest.mark.parametrize(
+    "attack", [PGD(0.1, n_iter=10, random_state=0), Square(0.1, n_iter=100, random_state=0)], ids=str
+)
+def test_two_real_classes_beside_a_masked_one(attack):
+    """With two classes the third score, by which the difference of logits ratio is measured, is the masked one."""
+    X, y, X_test, y_test = digits()
+    few, some = np.isin(y, [0, 8]), np.isin(y_test, [0, 8])
+    module = as_module(type(logistic()[0])().fit(X[few], y[few] == 8))
+
+    class Masked(torch.nn.Module):
+        def forward(self, X):
+            return torch.nn.functional.pad(module(X), (0, 1), value=-np.inf)
+
+    label = (y_test[some] == 8).astype(int)
+    if isinstance(attack, PGD):
+        attack.set_params(loss="dlr")
+    plain, masked = (
+        told(torch.as_tensor(attack.perturb(told, X_test[some], label))).argmax(1).numpy() == label
+        for told in (torch.nn.Sequential(module), Masked())
+    )
+    np.testing.assert_array_equal(masked, plain)
+
+
+def test_ratios_with_a_masked_class():
+    scores = torch.tensor([[2.0, 1.0, -torch.inf, -torch.inf]], requires_grad=True)
+    label, rival = torch.tensor([0]), torch.tensor([1])
+    for value in (dlr(scores, label), rival_dlr(scores, label, rival)):
+        (gradient,) = torch.autograd.grad(value.sum(), scores)
+        assert torch.isfinite(value) and gradient[0, 1] > 0 > gradient[0, 0]
+
+
+@given(st.integers(-20, 20), st.sampled_from(["cross_entropy", "margin", "dlr"]))
+def test_losses_in_units_of_the_deciding_gap(exponent, name):
+    scores = torch.tensor(np.random.default_rng(0).normal(size=(6, 5)))
+    label = torch.arange(6) % 5
+    plain = Goal(label).measured_at(scores)
+    told = Goal(label).measured_at(scores * 10.0**exponent)
+    torch.testing.assert_close(told.loss(scores * 10.0**exponent, name), plain.loss(scores, name))
+    torch.testing.assert_close(plain.unit, margin(scores, label).abs() / 10)
+
+
+@given(st.floats(1e-20, 1e20), st.sampled_from([torch.float32, torch.float64]))
+def test_a_success_exceeds_the_rounding_of_the_two_scores_that_decide(own, dtype):
+    ulp = torch.finfo(dtype).eps * own
+    scores = torch.tensor([[own, own + 16 * ulp, -1e30], [own, own + ulp, -1e30]], dtype=dtype)
+    assert Goal(torch.tensor([0, 0])).reached(scores).tolist() == [True, False]
+
+
+def test_black_boxes_see_quiet_scores():
+    """Square climbs the scores themselves, not a tie that an absolute tolerance made of them."""
+    model, X, y = logistic()
+    X, y = X[:60], y[:60]
+    square = Square(0.15, n_iter=200, image_shape=(8, 8), random_state=0)
+    noise = RandomNoise(0.15, n_restarts=200, random_state=0)
+    loud, quiet = (
+        np.mean(margins(model, square.perturb(ToldClassifier(model, scale), X, y), y) > 0) for scale in (1, 1e-18)
+    )
+    assert loud == quiet > np.mean(margins(model, noise.perturb(model, X, y), y) > 0)
+
+
+def test_the_check_of_randomness_looks_at_the_scores_that_decide():
+    net, X, y = network()
+
+    class Noisy(torch.nn.Module):
+        def forward(self, X):
+            scores = net(X)
+            return torch.nn.functional.pad(scores + 1e-3 * torch.randn_like(scores), (0, 1), value=-1e9)
+
+    right = net(torch.as_tensor(X)).argmax(1).numpy() == y
+    probe = Probe(Noisy(), X[right][:20], y[right][:20], eps=0.1, attacks=[PGD()])
+    assert check_randomness(probe).fired
