@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 from skrobust import PolarizingCoder, attacks
 from skrobust.attacks import APGD, FAB, PGD, Cascade, CornerSearch, LocallyLinear, RandomNoise, Square, Transfer
+from skrobust.attacks._box import Box
 from skrobust.attacks._solvers import capped_rate
 from skrobust.attacks._streams import ImageStreams
 
@@ -139,7 +140,7 @@ def test_shortest_way_to_a_hyperplane(norm, seed):
     x, w = rng.uniform(0, 1, size=6), rng.normal(size=6)
     reach = np.where(w > 0, 1 - x, -x) @ w
     b = -(w @ x + (0.6 if seed % 2 else -0.5) * (reach if seed % 2 else np.where(w > 0, x, x - 1) @ w))
-    box = torch.tensor(0.0), torch.tensor(1.0)
+    box = Box.of((torch.tensor(0.0), torch.tensor(1.0)), torch.tensor(x[None]))
     way = FAB(norm=norm)._to_hyperplane(
         box, torch.tensor(x[None]), torch.tensor(w[None]), torch.tensor([b], dtype=torch.float64)
     )

@@ -15,6 +15,7 @@ from ._ball import NORMS, Ball
 from ._corners import Corners
 from ._images import give_back, in_words, read_box, read_images, read_labels, read_mask, read_radius
 from ._losses import LOSSES, Goal
+from ._refinement import N_PROJECTIONS
 from ._search import Search
 from ._streams import ImageStreams
 from ._victims import ModuleVictim
@@ -160,6 +161,8 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         for word in ("eps", "mask"):
             if word in (told := shown if word in shown else settings):
                 told[word] = in_words(told[word])
+        if shown["gradient"] == "iterated":
+            settings["n_projections"] = N_PROJECTIONS
         if settings.get("clip") is not None:
             settings["clip"] = tuple(map(in_words, settings["clip"]))
         return {**shown, **settings}

@@ -61,6 +61,7 @@ class Search:
         self.leave = leave and not nearest
         self.nearest = nearest
         self.best = x.clone()
+        self.spare_wrong = spare_wrong
         self.start_counts = start_counts
         self.margin = goal.margin(scores)
         reached = goal.reached(scores)
@@ -95,6 +96,9 @@ class Search:
         reached = goal.reached(scores, margin)
         margin = margin.to(self.margin.dtype)
         better = margin > self.margin[index]
+        if not self.spare_wrong:
+            moved = (candidates != self.x[index]).flatten(1).any(1)
+            reached, better = reached & moved, better & moved
         if self.nearest:
             distance = vector_norm(candidates.double() - self.x[index].double(), self.ball.norm).to(self.distance.dtype)
             known = self.distance[index]

@@ -182,9 +182,9 @@ def check_unbounded(probe):
     Verdict
     """
     if probe.widest_eps is None:
-        raise NotApplicable(
-            "Without a clip that all images share, or with a mask, no eps is so large that any image is allowed."
-        )
+        if probe.clip is None:
+            raise NotApplicable("Without clip the images have no bounds, so no eps is the largest.")
+        raise NotApplicable("A mask, or a box of its own for each image, leaves no eps at which any image is allowed.")
     left = 1 - probe.broken_by(probe.main_attack, eps=probe.widest_eps).mean()
     chance = np.unique(probe.y, return_counts=True)[1].max() / probe.n
     return (
