@@ -22,9 +22,9 @@ class FromART(OutsideAttack):
         Arguments of that class, such as ``{"max_iter": 40}``. Where they leave it open, `eps` and `norm` are the
         adapter's, ``eps_step`` is at most `eps`, and ``batch_size``, unless it is 1 by default, is all images of the
         batch; the rest is ART's.
-    eps : float, default=0.1
-        Radius of the ball, in the units of X. Infinity, for attacks that look for the nearest adversarial image: the
-        nearest that was found.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`, the images of each radius in a run of their
+        own. Infinity, for attacks that look for the nearest adversarial image: the nearest that was found.
     norm : {"linf", "l2", "l1"}, default="linf"
     image_shape : tuple or None, default=None
         ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X, for attacks
@@ -33,7 +33,7 @@ class FromART(OutsideAttack):
         Backward pass of front ends, see `PGD`. Attacks that need no gradient are run on the model's answers, on any
         classifier.
     clip : pair or None, default=(0, 1)
-        Range of valid values. None: no bounds.
+        Range of valid values, see `PGD`. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
@@ -116,9 +116,9 @@ class FromFoolbox(OutsideAttack):
         A class of ``foolbox.attacks`` or its name, such as "LinfPGD".
     options : dict or None, default=None
         Arguments of that class, such as ``{"steps": 40}``.
-    eps : float, default=0.1
-        Radius of the ball, in the units of X. Infinity, for attacks that look for the nearest adversarial image: the
-        nearest that was found.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`, the images of each radius in a run of their
+        own. Infinity, for attacks that look for the nearest adversarial image: the nearest that was found.
     norm : {"linf", "l2", "l1"}, default="linf"
         The attack's own, where it has one.
     image_shape : tuple or None, default=None
@@ -200,9 +200,9 @@ class FromTorchattacks(OutsideAttack):
     options : dict or None, default=None
         Arguments of that class, such as ``{"steps": 40, "alpha": 0.01}``. Where they leave it open, ``eps``, ``norm``,
         ``n_classes`` and ``seed`` are the adapter's; the rest, step sizes too, is torchattacks'.
-    eps : float, default=0.1
-        Radius of the ball, in the units of X. Infinity, for attacks that look for the nearest adversarial image: the
-        nearest that was found.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`, the images of each radius in a run of their
+        own. Infinity, for attacks that look for the nearest adversarial image: the nearest that was found.
     norm : {"linf", "l2", "l1"}, default="linf"
         The attack's own, where it has one.
     image_shape : tuple or None, default=None

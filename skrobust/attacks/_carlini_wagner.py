@@ -23,7 +23,7 @@ class CarliniWagner(GradientAttack):
 
     Parameters
     ----------
-    eps : float, default=inf
+    eps : float or array-like, default=inf
         Infinity: the nearest adversarial image that was found, wherever it is. A number: adversarial images within
         that distance count, and images leave with their first one.
     confidence : float, default=0.0
@@ -41,7 +41,7 @@ class CarliniWagner(GradientAttack):
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
-        Range of valid values. None: no bounds.
+        Range of valid values, see `PGD`. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False

@@ -21,8 +21,8 @@ class Cascade(GradientAttack):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2"}, default="linf"
     attacks : list of attacks or None, default=None
         In place of the four: any attacks, those of other libraries (`FromART`) and `Transfer` too. Their `eps`,
@@ -42,7 +42,7 @@ class Cascade(GradientAttack):
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
-        Range of valid values. None: no bounds.
+        Range of valid values, see `PGD`. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False

@@ -33,7 +33,7 @@ class CornerSearch(GradientAttack):
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
-        Range of valid values. None: no bounds.
+        Range of valid values, see `PGD`. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False

@@ -23,8 +23,9 @@ class FAB(GradientAttack):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X; infinity: the nearest adversarial image wherever it is.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`. Infinity: the nearest adversarial image wherever
+        it is.
     norm : {"linf", "l2", "l1"}, default="linf"
     n_iter : int, default=100
         Steps for each rival class and restart.
@@ -43,7 +44,7 @@ class FAB(GradientAttack):
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
-        Range of valid values. None: no bounds.
+        Range of valid values, see `PGD`. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False

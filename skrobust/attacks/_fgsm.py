@@ -15,8 +15,8 @@ class FGSM(GradientAttack):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2", "l1"}, default="linf"
     loss : {"cross_entropy", "margin", "dlr"}, default="cross_entropy"
     gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip", "worst"}, default="exact"
@@ -24,7 +24,7 @@ class FGSM(GradientAttack):
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
-        Range of valid values. None: no bounds.
+        Range of valid values, see `PGD`. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False

@@ -18,8 +18,8 @@ class SemiWhiteBox(LocallyLinear):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm, n_eot, clip, mask, perturb_all, batch_size, random_state, device, verbose
         As in `LocallyLinear`.
 
@@ -72,8 +72,8 @@ class WhiteBox(LocallyLinear):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2", "l1"}, default="linf"
         The paper's is l-infinity; for others steps are the optimum of the linear model over the ball ("code") or
         along its steepest direction ("paper").

@@ -24,9 +24,9 @@ class HopSkipJump(BlackBoxAttack):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X: images leave with the first adversarial image inside. Infinity: the
-        nearest adversarial image that was found.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`. Images leave with the first adversarial image
+        inside. Infinity: the nearest adversarial image that was found.
     norm : {"linf", "l2"}, default="linf"
     n_iter : int, default=50
         Steps along the boundary.
@@ -40,8 +40,8 @@ class HopSkipJump(BlackBoxAttack):
         Precision of the bisection, gamma / d^(3/2) of the distance for l2 in d dimensions, gamma / d² for
         l-infinity.
     clip : pair or None, default=(0, 1)
-        Range of valid values, from which starts are drawn. None: starts are the image plus normal noise, from half
-        the range of the image up.
+        Range of valid values, see `PGD`, from which starts are drawn. None: starts are the image plus normal noise,
+        from half the range of the image up.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False

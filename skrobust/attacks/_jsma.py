@@ -38,7 +38,7 @@ class JSMA(GradientAttack):
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
-        Range of valid values; features at its end are no candidates. None: no bounds.
+        Range of valid values, see `PGD`; features at its end are no candidates. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False

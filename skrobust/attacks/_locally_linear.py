@@ -18,8 +18,8 @@ class LocallyLinear(GradientAttack):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2", "l1"}, default="linf"
         The paper's is l-infinity; for others the step is the optimum of the linear model over the ball.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
@@ -27,7 +27,7 @@ class LocallyLinear(GradientAttack):
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
-        Range of valid values. None: no bounds.
+        Range of valid values, see `PGD`. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
@@ -116,8 +116,8 @@ class IterativeLocallyLinear(LocallyLinear):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2", "l1"}, default="linf"
     n_iter : int, default=100
         Steps for each rival class.

@@ -33,7 +33,8 @@ class PGD(AscentAttack):
         Decay of the accumulated gradient, each normalised by its l1 norm.
     loss : {"cross_entropy", "margin", "dlr"}, default="cross_entropy"
         Cross-entropy is climbed through a monotone map that does not saturate where the model is confident. "dlr"
-        is invariant to the scores' scale; with two classes it is the margin.
+        with two classes is the margin. All read the scores in units of a tenth of the clean image's gap between the
+        two scores that decide, so that none depends on their scale.
     gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `skrobust.as_module`. "worst" tries the first four in turn and keeps, for
         each image, what hurts most; where the exact one is zero everywhere, as behind hard thresholds, it searches
@@ -160,8 +161,8 @@ class IterativeFGSM(PGD):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2", "l1"}, default="linf"
     n_iter : int, default=10
     step_size : float or None, default=None
@@ -225,8 +226,8 @@ class MomentumIterativeFGSM(PGD):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2", "l1"}, default="linf"
     n_iter : int, default=10
     step_size : float or None, default=None

@@ -15,13 +15,13 @@ class RandomNoise(BlackBoxAttack):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2", "l1"}, default="linf"
     n_restarts : int, default=1
         Draws; images leave once they are lost.
     clip : pair or None, default=(0, 1)
-        Range of valid values. None: no bounds.
+        Range of valid values, see `PGD`. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False

@@ -27,8 +27,8 @@ class Square(BlackBoxAttack):
 
     Parameters
     ----------
-    eps : float, default=0.1
-        Radius of the ball, in the units of X.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2"}, default="linf"
     n_iter : int, default=5000
         Queries a restart; images leave once they are lost.
@@ -41,7 +41,7 @@ class Square(BlackBoxAttack):
         (height, width) or (height, width, n_channels) of flat samples; without it they are signals, and squares
         intervals.
     clip : pair or None, default=(0, 1)
-        Range of valid values. None: no bounds.
+        Range of valid values, see `PGD`. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change, see `PGD`.
     perturb_all : bool, default=False
