@@ -132,5 +132,5 @@ class Search:
         """
         index = self.standing()
         parts = (self.x[index], self.goal[index], self.ball[index], self.images[index.cpu().numpy()])
-        words = {"leave": False, "start_counts": self.start_counts}
+        words = {"leave": False, "spare_wrong": self.spare_wrong, "start_counts": self.start_counts}
         return index, Search(*parts, self.streams, judge, self.progress, **words)
