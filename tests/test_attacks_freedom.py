@@ -334,14 +334,14 @@ def test_iterated_projections_are_the_formula():
         assert attack.threat_model == "white box"
 
 
-def test_iterated_projections_find_at_least_as_much():
-    model, X, y = defended("logistic")
-    X, y = X[:150], y[:150]
-    plain, iterated = (
-        np.mean(model.predict(PGD(0.2, n_iter=10, gradient=mode, random_state=0).perturb(model, X, y)) == y)
-        for mode in ("projection", "iterated")
-    )
-    assert iterated <= plain + 0.02
+def test_iterated_projections_find_more_in_one_step():
+    """As in the paper's table of three gradients: one step moves the support far."""
+    for model, X, y in (defended(), defended("logistic")):
+        plain, iterated = (
+            np.mean(model.predict(FGSM(0.15, gradient=mode).perturb(model, X, y)) == y)
+            for mode in ("projection", "iterated")
+        )
+        assert iterated < plain - 0.05
 
 
 # --- scorers and reports -----------------------------------------------------------------------------------------

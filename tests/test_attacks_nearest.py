@@ -31,7 +31,7 @@ def _reference(net, x, y, c, n_iter, rate, confidence):
         distance = (image - x).square().sum()
         if float((others - scores[y]).detach()) > max(confidence, 1e-5):
             best = min(best, float(distance.detach()) ** 0.5)
-        (distance + c * (scores[y] - others).clamp_min(-confidence)).backward()
+        (distance + c * (scores[y] - others).clamp_min(-confidence)).backward(inputs=[w])
         optimizer.step()
     return best
 
