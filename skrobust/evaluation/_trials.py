@@ -133,9 +133,11 @@ def check_admissible(attack, X, attacked):
         low, high = (np.asarray(bound) for bound in clip)
         outside = (attacked < np.minimum(low, X) - rounding) | (attacked > np.maximum(high, X) + rounding)
         if outside.any():
+            shape = np.broadcast_shapes(low.shape, high.shape)
+            told = f"arrays of shape {shape}" if shape else attack.clip
             raise ValueError(
-                f"{name} left its box: attacked images span {attacked.min():.6g} to {attacked.max():.6g}, and "
-                f"{outside.any(axis=tuple(range(1, X.ndim))).sum()} of {len(X)} lie outside clip."
+                f"{name} left its box: clip={told}, but attacked images span {attacked.min():.6g} to "
+                f"{attacked.max():.6g}; {outside.any(axis=tuple(range(1, X.ndim))).sum()} of {len(X)} lie outside."
             )
     if mask is not None:
         moved = np.abs(np.where(np.asarray(mask), 0, delta)).max()
