@@ -72,6 +72,28 @@ def test_layout_refuses(sample_shape, image_shape, message):
         SignalLayout.infer(sample_shape, image_shape)
 
 
+@pytest.mark.parametrize("sample_shape", [(1, 28, 28), (3, 32, 32), (4, 16, 20), (3, 8, 8), (1, 8, 5)])
+@pytest.mark.parametrize("of", [np.zeros, torch.zeros])
+def test_channels_first_are_refused_unless_they_are_meant(sample_shape, of):
+    X = of((2, *sample_shape))
+    with pytest.raises(ValueError, match=r"channels first, as torch has them; .* channels last: pass X\.transpose"):
+        Identity().fit(X)
+    assert Identity(image_shape=sample_shape).fit(X)._layout == SignalLayout(sample_shape[:2], sample_shape[2])
+    rows = Identity(image_shape=(*sample_shape[1:], sample_shape[0])).fit(X.reshape(2, -1))
+    with pytest.raises(ValueError, match="channels last: pass"):
+        rows.transform(X)
+    with pytest.raises(ValueError, match="channels last: pass"):
+        Identity(image_shape=(*sample_shape[1:], sample_shape[0])).fit(X)
+
+
+@pytest.mark.parametrize(
+    "sample_shape",
+    [(28, 28, 1), (3, 32, 3), (3, 3, 32), (4, 4, 16), (1, 1, 7), (1, 9, 3), (2, 8, 8), (4, 4, 4), (8, 1, 1)],
+)
+def test_other_images_are_read_channels_last(sample_shape):
+    assert SignalLayout.infer(sample_shape) == SignalLayout(sample_shape[:2], sample_shape[2])
+
+
 @pytest.mark.parametrize("shape", [(6, 8), (6, 4, 4), (6, 4, 4, 3)])
 def test_layout_in_is_layout_out(shape):
     X = np.random.default_rng(0).normal(size=shape)

@@ -144,7 +144,7 @@ def _decode_16_bit_colour(path, image, rawmode):
     key = image.info.get("transparency")
     if rawmode == "LA;16B":
         # Four bytes a pixel: the two of grey and the two of alpha.
-        image.tile = [(*tile[:3], _with_rawmode(tile[3], "RGBA")) for tile in image.tile]
+        image.tile = [_with_rawmode(tile, "RGBA") for tile in image.tile]
         halves = np.asarray(_upright(image)).astype(np.uint16)
         return 256 * halves[..., ::2] + halves[..., 1::2], key
     if image.mode not in ("RGB", "RGBA"):
@@ -152,7 +152,7 @@ def _decode_16_bit_colour(path, image, rawmode):
     high = np.asarray(_upright(image)).astype(np.uint16)
     with Image.open(path, formats=[image.format]) as again:
         other = rawmode[:-4] + _OTHER_HALF[rawmode[-4:]]
-        again.tile = [(*tile[:3], _with_rawmode(tile[3], other)) for tile in again.tile]
+        again.tile = [_with_rawmode(tile, other) for tile in again.tile]
         return 256 * high + np.asarray(_upright(again)), key
 
 
@@ -171,8 +171,10 @@ def _rawmode(image):
     return name.removesuffix("N") + ("L" if sys.byteorder == "little" else "B") if name.endswith(";16N") else name
 
 
-def _with_rawmode(args, rawmode):
-    return (rawmode, *args[1:]) if isinstance(args, tuple) else rawmode
+def _with_rawmode(tile, rawmode):
+    args = (rawmode, *tile[3][1:]) if isinstance(tile[3], tuple) else rawmode
+    changed = (*tile[:3], args)
+    return tile._make(changed) if hasattr(tile, "_make") else changed  # Pillow 10 has plain tuples
 
 
 def _most(image):

@@ -149,7 +149,7 @@ def robustness_report(
     focus = _checked_focus(focus_eps, grid)
     models, baseline_name = _checked_models(model, baseline)
     layout = next((found for one in models.values() if (found := image_layout(one, X.shape[1:], image_shape))), None)
-    shape = None if layout is None else _shape(layout)
+    shape = image_shape if layout is None else _shape(layout)
     plan, norm = _plan(models, baseline_name, attacks, norm, clip, random_state, shape)
     corruptions = [] if corruptions is None else checked_attacks(corruptions)
     witnesses = evenly_spread(len(X), _N_WITNESSES)

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from ._layout import SignalLayout
+from ._layout import SignalLayout, channels_first_hint
 from ._tensors import check_tensor, is_tensor
 
 _DTYPES = (np.float64, np.float32)
@@ -89,7 +89,7 @@ class SignalTransformer(TransformerMixin, BaseEstimator):
             )
         raise ValueError(
             f"X has samples of shape {sample_shape}, but {name} was fitted on {self._layout.canonical_shape} "
-            f"(height, width, channels), {self.n_features_in_} features a sample."
+            f"(height, width, channels), {self.n_features_in_} features a sample.{channels_first_hint(sample_shape)}"
         )
 
     def __sklearn_tags__(self):
