@@ -40,8 +40,8 @@ def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_ra
         plain signals.
     kind : str
         One of ``skrobust.evaluation.CORRUPTIONS``; `corruptions_for` gives those that fit X. "gaussian_noise",
-        "shot_noise", "impulse_noise", "speckle_noise", "gaussian_blur", "defocus_blur", "glass_blur", "zoom_blur", "fog", "brightness",
-        "contrast", "saturate" (colour only), "pixelate", "jpeg_compression".
+        "shot_noise", "impulse_noise", "speckle_noise", "gaussian_blur", "defocus_blur", "glass_blur", "zoom_blur",
+        "fog", "brightness", "contrast", "saturate" (colour only), "pixelate", "jpeg_compression".
     severity : int, 1 to 5, default=1
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same corrupted images in every call.
