@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 
-from skrobust import WaveletSparsifier
+from skrobust import PolarizingCoder, WaveletSparsifier
 from skrobust.signals import SignalLayout, SignalTransformer, batch_slices, is_tensor, kernel_threads
 
 
@@ -184,3 +184,23 @@ def test_threads_are_bounded_and_restored():
     assert torch.get_num_threads() == of_torch
     with pytest.raises(ValueError, match="n_jobs must be None or an integer other than 0, got 0"), kernel_threads(0):
         pass
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_frames_hold_rows_and_no_images(container):
+    pytest.importorskip(container)
+    X = np.random.default_rng(0).random((5, 8, 8))
+    front = WaveletSparsifier("haar").set_output(transform=container)
+    for values in (X, X[..., None]):
+        with pytest.raises(ValueError, match=rf"set_output\(transform='{container}'\) makes a table of rows, but Wave"):
+            front.fit(values).transform(values)
+        with pytest.raises(ValueError, match="Pass X as rows"):
+            front.fit_transform(values)
+    with config_context(transform_output=container), pytest.raises(ValueError, match="Pass X as rows"):
+        WaveletSparsifier("haar").fit(X).transform(X)
+    rows = WaveletSparsifier("haar", image_shape=(8, 8)).set_output(transform=container).fit_transform(X.reshape(5, -1))
+    assert rows.shape == (5, 64) and list(rows.columns) == [f"x{k}" for k in range(64)]
+    np.testing.assert_array_equal(np.asarray(rows), WaveletSparsifier("haar").fit_transform(X).reshape(5, -1))
+    # Codes are rows whatever X is.
+    codes = PolarizingCoder().set_output(transform=container).fit_transform(X)
+    assert codes.shape == (5, 64) and codes.columns[0] == "polarizingcoder0"

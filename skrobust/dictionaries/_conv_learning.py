@@ -1,15 +1,12 @@
 """Convolutional dictionary learning: codes by basis pursuit, atoms by block descent on additive statistics."""
 
-import warnings
-
 import numpy as np
 from scipy import sparse
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, gen_batches
 
 from skrobust.pursuits import ConvolutionalOperator, convolutional_basis_pursuit
 from skrobust.pursuits._conv_pursuit import in_floats
-from skrobust.signals import batch_slices
+from skrobust.signals import batch_slices, shortfalls_ignored
 
 from ._conv_statistics import ConvolutionalStatistics
 
@@ -251,8 +248,7 @@ class ConvolutionalLearner:
         )
 
     def _pursue(self, X, operator, init, tol):
-        with warnings.catch_warnings():  # codes that fall short of the gap still teach
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with shortfalls_ignored():  # codes that fall short of the gap still teach
             return convolutional_basis_pursuit(
                 X,
                 operator,
