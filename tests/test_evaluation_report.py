@@ -404,3 +404,13 @@ def test_checkpoint_keeps_string_labels(digits, tmp_path):
     first = robustness_report(classifier, X[500:540], y[500:540], **words)
     again = robustness_report(classifier, X[500:540], y[500:540], **words)
     np.testing.assert_array_equal(first.worst_predicted("model"), again.worst_predicted("model"))
+
+
+def test_networks_with_their_channels_first_are_reported_without_a_gallery(test_images):
+    import torch
+
+    X, y = test_images
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 10))
+    report = robustness_report(net.double(), X[:10].reshape(-1, 1, 8, 8), y[:10], eps=0.1, attacks=FGSM(), checks=True)
+    assert report.examples is None and len(report.checks["model"]) > 5

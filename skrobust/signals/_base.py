@@ -34,8 +34,8 @@ def _rows_for_frames(transform):
     """Say plainly that images do not go into a data frame."""
 
     @functools.wraps(transform)
-    def wrapped(self, X):
-        result = transform(self, X)
+    def wrapped(self, X, *args, **kwargs):
+        result = transform(self, X, *args, **kwargs)
         container = _get_output_config("transform", self)["dense"]
         if container != "default" and result.ndim > 2:
             raise ValueError(
