@@ -4,6 +4,7 @@ import gzip
 import lzma
 import pickle
 import struct
+import zlib
 
 import numpy as np
 
@@ -126,3 +127,24 @@ def write_cifar100(folder, kind=2, *, n=8):
     else:
         (folder / "meta").write_bytes(pickle.dumps(names, kind))
     return parts
+
+
+def png_bytes(pixels, bits=16, transparent=None):
+    """A grey, grey and alpha, RGB or RGBA array as a PNG of `bits` a sample; `transparent` goes into its tRNS chunk."""
+    pixels = np.atleast_3d(pixels)
+    height, width, n_channels = pixels.shape
+    if bits == 16:
+        rows = [row.astype(">u2").tobytes() for row in pixels]
+    else:  # samples of 1, 2 or 4 bits are packed from the left
+        each = [np.unpackbits(row[:, 0].astype(np.uint8)[:, None], axis=1)[:, -bits:].ravel() for row in pixels]
+        rows = [np.packbits(row).tobytes() for row in each]
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[n_channels]
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))]
+    if transparent is not None:
+        parts.append(chunk(b"tRNS", struct.pack(f">{n_channels}H", *np.atleast_1d(transparent).tolist())))
+    parts.append(chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")

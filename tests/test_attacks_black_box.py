@@ -217,3 +217,23 @@ def test_targeted_square():
     X_adv = Square(eps=0.3, n_iter=300, image_shape=(8, 8), random_state=0).perturb(model, X, y, y_target=target)
     assert np.mean(model.predict(X_adv) == target) > 0.3
     assert np.all(margins(model, X_adv, target) <= margins(model, X, target) + 1e-9)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_networks_with_their_channels_first_meet_the_same_squares(norm):
+    """Square reads torch's layout: no rows of 1 x 8 pixels with 8 channels, whose squares would be weaker."""
+    torch.manual_seed(0)
+    X = torch.rand(12, 8, 8, 3, dtype=torch.float64)
+    first = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 5))
+    first = first.double()
+
+    class Last(torch.nn.Module):
+        def forward(self, x):
+            return first(x.permute(0, 3, 1, 2))
+
+    y = Last()(X).argmax(1).numpy()
+    attack = Square(eps=0.3, norm=norm, n_iter=60, random_state=0)
+    on_last = attack.perturb(Last(), X, y)
+    on_first = attack.perturb(first, X.permute(0, 3, 1, 2), y)
+    assert not torch.equal(on_last, X)
+    torch.testing.assert_close(on_first.permute(0, 2, 3, 1), on_last)

@@ -66,6 +66,37 @@ def test_missing_data_are_said_plainly(tmp_path, capsys, monkeypatch):
     assert main(["demo", "--dataset", "mnist", "--data-home", str(tmp_path), "--output", output]) == 2
     message = capsys.readouterr().err
     assert "MNIST was not found" in message and "--data-home DIR" in message and "Traceback" not in message
+    assert "download=True is --download and verify=False is --no-verify" in message
+
+
+def test_other_files_and_downloads_from_the_command_line(tmp_path, capsys, monkeypatch):
+    """What the loaders' errors advise is there as flags, and reaches the loaders."""
+    import sklearn.datasets
+    from datasets_writers import write_mnist
+
+    monkeypatch.delenv("SKROBUST_DATA", raising=False)
+    write_mnist(tmp_path / "own" / "mnist")
+    command = ["demo", "--dataset", "mnist", "--output", str(tmp_path / "report.html"), "--data-home"]
+    assert main([*command, str(tmp_path / "own")]) == 2
+    assert "verify=False" in capsys.readouterr().err
+    seen = {}
+
+    def tuned(train, *_):
+        seen["n_train"] = len(train.target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skrobust.cli._experiment._tuned", tuned)
+    assert main([*command, str(tmp_path / "own"), "--no-verify"]) == 130
+    assert seen["n_train"] == 20
+
+    def interrupted(*_, data_home, **__):
+        os.makedirs(os.path.join(data_home, "openml", "api"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", interrupted)
+    assert main([*command, str(tmp_path / "new" / "home"), "--download"]) == 130
+    assert "Interrupted: nothing was written." in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_missing_packages_are_said_plainly(tmp_path, capsys, monkeypatch):

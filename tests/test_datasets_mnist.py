@@ -100,7 +100,7 @@ def test_one_changed_value_is_noticed(tmp_path, monkeypatch, suffix, key):
     with pytest.raises(DatasetFileError) as caught:
         load_mnist(own, split=key[0])
     message = str(caught.value)
-    assert str(path) in message and "verify=False" in message and "checksum" in message
+    assert str(path) in message and "verify=False" in message and "SHA-256" in message
     assert not load_mnist(own, split=key[0], verify=False).verified
 
 
@@ -126,6 +126,17 @@ def test_without_a_published_sum_the_classes_are_counted(tmp_path, monkeypatch):
     (plain / "train-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
     with pytest.raises(DatasetFileError, match="not the published Fashion-MNIST train set: it has 20 images"):
         load_fashion_mnist(plain)
+    # A distribution compresses the same files once more: the md5 of the .gz is another, the content is not.
+    packed = tmp_path / "packed"
+    write_mnist(packed)
+    for file in packed.iterdir():
+        file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()), 1, mtime=7))
+    bunch = load_fashion_mnist(packed)
+    assert not bunch.verified
+    np.testing.assert_array_equal(bunch.target, parts["train"][1])
+    (packed / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
+    with pytest.raises(DatasetFileError, match="not the published Fashion-MNIST train set: it has 20 images"):
+        load_fashion_mnist(packed)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -137,6 +148,22 @@ def test_one_set_under_the_others_name(tmp_path, monkeypatch, suffix):
         own = published
     with pytest.raises(DatasetFileError, match=r"a file of MNIST \(train-images-idx3-ubyte\)"):
         load_fashion_mnist(own)
+
+
+def test_a_set_of_the_same_names_and_class_counts_is_recognised(tmp_path, monkeypatch):
+    fashion, other = tmp_path / "fashion", tmp_path / "other"
+    parts = write_mnist(fashion)
+    _publish(monkeypatch, fashion, parts, "Fashion-MNIST", sha256=False)
+    write_mnist(other)
+    for file in other.iterdir():
+        file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()), 1, mtime=7))
+    files = {
+        key: dataclasses.replace(file, gz_md5=hashlib.md5((other / f"{file.name}.gz").read_bytes()).hexdigest())
+        for key, file in IDX_FILES["KMNIST"].items()
+    }
+    monkeypatch.setitem(IDX_FILES, "KMNIST", files)
+    with pytest.raises(DatasetFileError, match=r"a file of KMNIST \(train-images-idx3-ubyte\)"):
+        load_fashion_mnist(other)
 
 
 def test_another_set_is_accepted_without_verification(tmp_path):

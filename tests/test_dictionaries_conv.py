@@ -157,3 +157,16 @@ def test_what_cannot_be_learned_from_is_named():
 def test_too_many_taps():
     with pytest.raises(ValueError, match="at most 12000"):
         ConvolutionalStatistics((200, 8, 8, 1))
+
+
+def test_initial_atoms_take_one_size_for_all_axes():
+    X = np.random.default_rng(0).random((3, 8, 8, 2))
+    expected = initial_convolutional_atoms(X, 3, (3, 3), random_state=0)
+    for size in (3, np.int64(3), [3, 3]):
+        np.testing.assert_array_equal(initial_convolutional_atoms(X, 3, size, random_state=0), expected)
+    for size in (0, 9, 2.5, None, "a", (3,), (3, 9), (3, 3, 3)):
+        with pytest.raises(ValueError, match="kernel_size=.* does not fit signals on a grid of"):
+            initial_convolutional_atoms(X, 3, size)
+    for count in (0, 1.5, None):
+        with pytest.raises(ValueError, match="n_components must be an integer >= 1"):
+            initial_convolutional_atoms(X, count, 3)

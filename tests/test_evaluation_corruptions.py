@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import poisson
 
-from skrobust.evaluation import CORRUPTIONS, Corruption, corrupt
+from skrobust.evaluation import CORRUPTIONS, Corruption, corrupt, corruptions_for
 from skrobust.evaluation._corruption_kinds import KINDS, defocus_kernel, glass_blur, plasma
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -239,3 +239,31 @@ def test_data_range_and_object():
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         corrupt(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_shape", "lacks"),
+    [
+        ((2, 16, 16), None, {"saturate"}),
+        ((2, 256), (16, 16), {"saturate"}),
+        ((2, 16, 16, 3), None, set()),
+        ((2, 768), (16, 16, 3), set()),
+        ((2, 16, 16, 2), None, {"saturate", "brightness", "pixelate", "jpeg_compression"}),
+        (
+            (2, 256),
+            None,
+            set(CORRUPTIONS)
+            - {f"{noise}_noise" for noise in ("gaussian", "shot", "impulse", "speckle")}
+            - {"brightness", "contrast"},
+        ),
+    ],
+)
+def test_kinds_that_fit_can_be_made_and_no_others(shape, image_shape, lacks):
+    X = np.random.default_rng(0).random(shape)
+    fitting = corruptions_for(X, severity=5, image_shape=image_shape)
+    assert [one.kind for one in fitting] == [kind for kind in CORRUPTIONS if kind not in lacks]
+    for one in fitting:
+        assert one.perturb(None, X).shape == shape
+    for kind in lacks:
+        with pytest.raises(ValueError, match="corruptions_for"):
+            Corruption(kind, image_shape=image_shape).perturb(None, X)

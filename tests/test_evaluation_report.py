@@ -280,6 +280,25 @@ def test_errors(model, test_images):
         report.clean_right("other")
 
 
+def test_print_shows_corruptions(model, test_images):
+    X, y = test_images
+    report = robustness_report(
+        {"one": model, "two": model}, X, y, eps=0.1, attacks=FGSM(), corruptions="all", checks=False
+    )
+    printed = str(report).replace("\N{NO-BREAK SPACE}", " ")
+    assert len(report.corrupted["one"]) == 13 and "saturate" not in printed  # the images are grey
+    for row in report.rows:
+        if row["threat_model"] == "corruption":
+            assert re.search(rf"{row['model']} .*{100 * row['accuracy']:.1f} % .*{row['attack']} +{len(y)} +0", printed)
+    for name in ("one", "two"):
+        mean = np.mean([right.mean() for _, right, _ in report.corrupted[name]])
+        assert re.search(rf"{name} .*{100 * mean:.1f} % .*mean of 13", printed)
+    plain = robustness_report(model, X, y, eps=0.1, attacks=FGSM(), checks=False)
+    assert str(plain) == plain.summary()
+    with pytest.raises(ValueError, match="X must lie within data_range"):
+        robustness_report(model, 2 * X, y, eps=0.1, attacks=FGSM(clip=None), corruptions="all", checks=False)
+
+
 def test_json_and_html_hold_everything_and_need_nothing(model, test_images, tmp_path):
     X, y = test_images
     noises = [Corruption("shot_noise", severity, random_state=0) for severity in (1, 5)]
@@ -385,3 +404,13 @@ def test_checkpoint_keeps_string_labels(digits, tmp_path):
     first = robustness_report(classifier, X[500:540], y[500:540], **words)
     again = robustness_report(classifier, X[500:540], y[500:540], **words)
     np.testing.assert_array_equal(first.worst_predicted("model"), again.worst_predicted("model"))
+
+
+def test_networks_with_their_channels_first_are_reported_without_a_gallery(test_images):
+    import torch
+
+    X, y = test_images
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 10))
+    report = robustness_report(net.double(), X[:10].reshape(-1, 1, 8, 8), y[:10], eps=0.1, attacks=FGSM(), checks=True)
+    assert report.examples is None and len(report.checks["model"]) > 5

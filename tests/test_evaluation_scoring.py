@@ -18,6 +18,7 @@ from skrobust.attacks import FGSM, PGD
 from skrobust.evaluation import (
     Corruption,
     TradeOff,
+    corruptions_for,
     make_robust_scorer,
     paired_difference_interval,
     robust_accuracy,
@@ -206,3 +207,29 @@ def test_errors(pair):
         wilson_interval(1, 2, 95)
     with pytest.raises(ValueError, match="same images"):
         paired_difference_interval([True], [True, False])
+
+
+@pytest.mark.parametrize("as_images", [False, True])
+def test_a_scorer_of_all_corruptions_that_fit(pair, as_images):
+    model, X, y = pair
+    kinds = corruptions_for(X, image_shape=(8, 8))
+    each = [robust_accuracy(model, X[:40], y[:40], kind) for kind in kinds]
+    scorer = make_robust_scorer("corruptions", reduce="mean")
+    seen, classifier = X[:40], model
+    if as_images:
+        seen, classifier = X[:40].reshape(-1, 8, 8), _OnImages(model)
+    assert len(each) == 13 and scorer(classifier, seen, y[:40]) == pytest.approx(np.mean(each))
+    assert repr(pickle.loads(pickle.dumps(scorer))) == "make_robust_scorer('corruptions', reduce='mean')"
+    for word in ("corruption", "all"):
+        with pytest.raises(ValueError, match="'corruptions', got"):
+            make_robust_scorer(word)
+
+
+class _OnImages(BaseEstimator):
+    """A classifier of rows that takes images."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def predict(self, X):
+        return self.model.predict(X.reshape(len(X), -1))

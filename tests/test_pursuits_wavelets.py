@@ -186,3 +186,62 @@ def test_pickle():
     X = np.random.default_rng(0).normal(size=(2, 8, 8, 1))
     basis.analyze(torch.from_numpy(X))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(basis)).analyze(X), basis.analyze(X))
+
+
+def test_counts_and_arrays_of_any_kind():
+    """One count for all channels or one a channel; lists, integers and empty batches."""
+    X = np.random.default_rng(0).integers(0, 9, (3, 8, 8, 2))
+    basis = WaveletBasis("haar", (8, 8))
+    expected = basis.sparsify(X.astype(float), [27, 27])
+    for k in (27, np.int32(27), (27, 27), np.array([27, 27])):
+        for values in (X, X.tolist(), X.astype(float)):
+            np.testing.assert_array_equal(basis.sparsify(values, k), expected)
+            np.testing.assert_allclose(basis.synthesize(basis.analyze(values, k)), expected, atol=1e-12)
+        on_torch = basis.sparsify(torch.tensor(X, dtype=torch.float64), k)
+        np.testing.assert_allclose(on_torch, expected, atol=1e-12)
+    assert np.count_nonzero(basis.analyze(X, 64)) > 0
+    assert basis.sparsify(X[:0], 3).shape == (0, 8, 8, 2) and basis.analyze(X[:0]).shape == (0, 2, 8, 8)
+    assert basis.synthesize(np.zeros((0, 2, 8, 8))).shape == (0, 8, 8, 2)
+    line = WaveletBasis("haar", (8,))
+    np.testing.assert_array_equal(line.sparsify(X[:, 0], 3), line.sparsify(X[:, 0].astype(float), [3, 3]))
+
+
+@pytest.mark.parametrize("of", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize(
+    ("ks", "message"),
+    [
+        (0, "ks must be from 1 to the 64 coefficients of a channel, got 0"),
+        (65, "ks must be from 1 to the 64"),
+        ([3, -1], "ks must be from 1 to the 64"),
+        (0.5, "ks must be an integer, or one for each of 2 channels, got 0.5"),
+        ([3], "one for each of 2 channels"),
+        ("3", "ks must be an integer"),
+        (True, "ks must be an integer"),
+    ],
+)
+def test_counts_that_are_none(ks, message, of):
+    basis, X = WaveletBasis("haar", (8, 8)), of(np.ones((1, 8, 8, 2)))
+    for method in (basis.sparsify, basis.analyze):
+        with pytest.raises(ValueError, match=message):
+            method(X, ks)
+
+
+def test_other_arguments_that_do_not_fit():
+    basis, X = WaveletBasis("haar", (8, 8)), np.ones((1, 8, 8, 1))
+    for method in (lambda X: basis.sparsify(X, 3), basis.analyze):
+        for wrong in (X[..., 0], X[:, :4], torch.ones(1, 8, 8)):
+            with pytest.raises(ValueError, match=r"X must have shape \(n_samples, 8, 8, n_channels\), got"):
+                method(wrong)
+    with pytest.raises(
+        ValueError, match=r"coefficients must have shape \(n_samples, n_channels, 8, 8\), got \(1, 8, 8\)"
+    ):
+        basis.synthesize(np.ones((1, 8, 8)))
+    for clip in (0.5, (1, 0), (0, np.nan), (0, 1, 2)):
+        with pytest.raises(ValueError, match=r"clip must be None or \(lowest, highest\)"):
+            basis.sparsify(X, 3, clip=clip)
+    for grid in (8, (8.0, 8), (8, 0), (8, 8, 8)):
+        with pytest.raises(ValueError, match="grid must be"):
+            WaveletBasis("haar", grid)
+    for level in (-1, 1.5, "a"):
+        with pytest.raises(ValueError, match="level must be an integer >= 0"):
+            WaveletBasis("haar", (8, 8), level)

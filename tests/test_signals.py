@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 
-from skrobust import WaveletSparsifier
+from skrobust import PolarizingCoder, WaveletSparsifier
 from skrobust.signals import SignalLayout, SignalTransformer, batch_slices, is_tensor, kernel_threads
 
 
@@ -70,6 +70,28 @@ def test_layout_is_inferred(sample_shape, image_shape, expected):
 def test_layout_refuses(sample_shape, image_shape, message):
     with pytest.raises(ValueError, match=message):
         SignalLayout.infer(sample_shape, image_shape)
+
+
+@pytest.mark.parametrize("sample_shape", [(1, 28, 28), (3, 32, 32), (4, 16, 20), (3, 8, 8), (1, 8, 5)])
+@pytest.mark.parametrize("of", [np.zeros, torch.zeros])
+def test_channels_first_are_refused_unless_they_are_meant(sample_shape, of):
+    X = of((2, *sample_shape))
+    with pytest.raises(ValueError, match=r"channels first, as torch has them; .* channels last: pass X\.transpose"):
+        Identity().fit(X)
+    assert Identity(image_shape=sample_shape).fit(X)._layout == SignalLayout(sample_shape[:2], sample_shape[2])
+    rows = Identity(image_shape=(*sample_shape[1:], sample_shape[0])).fit(X.reshape(2, -1))
+    with pytest.raises(ValueError, match="channels last: pass"):
+        rows.transform(X)
+    with pytest.raises(ValueError, match="channels last: pass"):
+        Identity(image_shape=(*sample_shape[1:], sample_shape[0])).fit(X)
+
+
+@pytest.mark.parametrize(
+    "sample_shape",
+    [(28, 28, 1), (3, 32, 3), (3, 3, 32), (4, 4, 16), (1, 1, 7), (1, 9, 3), (2, 8, 8), (4, 4, 4), (8, 1, 1)],
+)
+def test_other_images_are_read_channels_last(sample_shape):
+    assert SignalLayout.infer(sample_shape) == SignalLayout(sample_shape[:2], sample_shape[2])
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (6, 4, 4), (6, 4, 4, 3)])
@@ -162,3 +184,23 @@ def test_threads_are_bounded_and_restored():
     assert torch.get_num_threads() == of_torch
     with pytest.raises(ValueError, match="n_jobs must be None or an integer other than 0, got 0"), kernel_threads(0):
         pass
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_frames_hold_rows_and_no_images(container):
+    pytest.importorskip(container)
+    X = np.random.default_rng(0).random((5, 8, 8))
+    front = WaveletSparsifier("haar").set_output(transform=container)
+    for values in (X, X[..., None]):
+        with pytest.raises(ValueError, match=rf"set_output\(transform='{container}'\) makes a table of rows, but Wave"):
+            front.fit(values).transform(values)
+        with pytest.raises(ValueError, match="Pass X as rows"):
+            front.fit_transform(values)
+    with config_context(transform_output=container), pytest.raises(ValueError, match="Pass X as rows"):
+        WaveletSparsifier("haar").fit(X).transform(X)
+    rows = WaveletSparsifier("haar", image_shape=(8, 8)).set_output(transform=container).fit_transform(X.reshape(5, -1))
+    assert rows.shape == (5, 64) and list(rows.columns) == [f"x{k}" for k in range(64)]
+    np.testing.assert_array_equal(np.asarray(rows), WaveletSparsifier("haar").fit_transform(X).reshape(5, -1))
+    # Codes are rows whatever X is.
+    codes = PolarizingCoder().set_output(transform=container).fit_transform(X)
+    assert codes.shape == (5, 64) and codes.columns[0] == "polarizingcoder0"

@@ -91,7 +91,6 @@ def trained_network(name, X, y, *, epochs, folder):
         verbose=0,
     )
     folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     states = [folder / f"{name}_{len(X)}x{X.shape[1]}_epoch{epoch}.pt" for epoch in range(1, epochs + 1)]
     done = max((epoch for epoch, state in enumerate(states, 1) if state.exists()), default=0)
     torch.manual_seed(done)
@@ -100,5 +99,6 @@ def trained_network(name, X, y, *, epochs, folder):
         net.load_params(f_params=states[done - 1], f_optimizer=states[done - 1].with_suffix(".adam"))
     for state in states[done:]:
         net.partial_fit(X, y)
+        folder.mkdir(parents=True, exist_ok=True)
         net.save_params(f_params=state, f_optimizer=state.with_suffix(".adam"))
     return net

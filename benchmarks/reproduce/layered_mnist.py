@@ -18,6 +18,7 @@ epoch under --models, figures after each attack in the JSON: started again, the 
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
@@ -329,14 +330,22 @@ def main():
     }
     results = Results(output / f"{stem}.json", conditions)
     folder = pathlib.Path(args.models)
-    folder.mkdir(parents=True, exist_ok=True)
     data = images(args.quick, args.data_home)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        run(results, folder, data, size)
+    finally:  # an interrupted run leaves no empty folder
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    draw_results(output / f"{stem}.json")
+
+
+def run(results, folder, data, size):
     full_comparison(results, folder, data, size)
     scouting(results, folder, data, size, SCOUTED)
     more_iterations(results, folder, data, size)
     scouting(results, folder, data, size, OTHERS)
     stronger(results, folder, data, size)
-    draw_results(output / f"{stem}.json")
 
 
 def draw_results(path):

@@ -145,6 +145,7 @@ def trained(state, X, y, side):
     net.fit(X, y)
     print(f"trained on {len(X)} images in {time.perf_counter() - started:.0f} s", flush=True)
     if state is not None:
+        state.parent.mkdir(parents=True, exist_ok=True)
         net.save_params(f_params=state)
     return net
 
@@ -212,6 +213,7 @@ class Outcomes:
     def add(self, model, eps, attack, record):
         self.known[model, eps, attack] = {"model": model, "eps": eps, "attack": attack, **record}
         if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{model}_{eps:g}_{attack}.json".replace(" ", "_")
             path.write_text(json.dumps(self.known[model, eps, attack]) + "\n", encoding="utf-8")
 
@@ -310,8 +312,6 @@ def main():
     parser.add_argument("--attacks", nargs="+", help="the attacks to run now")
     arguments = parser.parse_args()
     size = QUICK if arguments.quick else FULL
-    if arguments.models is not None:
-        arguments.models.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     with threadpool_limits(1, user_api="blas"):
         train, (X, y) = load(arguments, size)

@@ -12,6 +12,7 @@ import torch
 from sklearn.utils._param_validation import Interval
 
 from skrobust.signals import SignalLayout
+from skrobust.signals._layout import channels_first_hint
 
 from ._base import GradientAttack
 from ._black_box import BlackBoxAttack
@@ -131,7 +132,7 @@ class OutsideAttack(GradientAttack):
 
     def _run_within(self, attacker, search, index, eps):
         ball, goal = search.ball[index], search.goal[index]
-        view = _View(SignalLayout.infer(tuple(ball.x.shape[1:]), self.image_shape), ball.x)
+        view = _View(tuple(ball.x.shape[1:]), self.image_shape)
         n_classes = len(attacker.classes(ball.x))
         with _globally_seeded():
             found = self._generate(_Answers(attacker, view, ball.x), view.outward(ball.x), goal, n_classes, eps)
@@ -156,14 +157,16 @@ class OutsideAttack(GradientAttack):
 class _View:
     """Samples as other libraries lay them out: images with their channels first, signals as rows."""
 
-    def __init__(self, layout, like):
-        self._place = layout.place
-        self._is_image = len(layout.grid) == 2
-        self._sample_shape = tuple(like.shape[1:])
+    def __init__(self, sample_shape, image_shape):
+        self._sample_shape = sample_shape
+        if image_shape is None and channels_first_hint(sample_shape):  # as a torch network takes them already
+            self._is_image = False
+            return
+        layout = SignalLayout.infer(sample_shape, image_shape)
+        self._place, self._is_image = layout.place, len(layout.grid) == 2
 
     def outward(self, x):
-        values = self._place(x).values
-        return values.permute(0, 3, 1, 2).contiguous() if self._is_image else x
+        return self._place(x).values.permute(0, 3, 1, 2).contiguous() if self._is_image else x
 
     def inward(self, x):
         return (x.permute(0, 2, 3, 1) if self._is_image else x).reshape(len(x), *self._sample_shape)

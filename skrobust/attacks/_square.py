@@ -8,6 +8,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skrobust.signals import SignalLayout
+from skrobust.signals._layout import channels_first_hint
 
 from ._black_box import BlackBoxAttack
 from ._shapes import wide
@@ -120,13 +121,18 @@ class Square(BlackBoxAttack):
         self.verbose = verbose
 
     def _run(self, attacker, search):
-        layout = SignalLayout.infer(tuple(search.x.shape[1:]), self.image_shape)
+        shape = tuple(search.x.shape[1:])
+        # Only a torch network takes images with their channels first; it has been asked before.
+        channels_first = self.image_shape is None and bool(channels_first_hint(shape))
+        layout = SignalLayout(shape[1:], shape[0]) if channels_first else SignalLayout.infer(shape, self.image_shape)
         grid = layout.grid if len(layout.grid) == 2 else (1, *layout.grid)
-        proposals = {"linf": _Squares, "l2": _Pyramids}[self.norm]
+        kind = {"linf": _Squares, "l2": _Pyramids}[self.norm]
         for restart in range(self.n_restarts):
             index = search.standing()
             if len(index):
-                self._restart(attacker, search, index, proposals(grid, layout.n_channels), restart)
+                proposals = kind(grid, layout.n_channels)
+                proposals.channels_first = channels_first
+                self._restart(attacker, search, index, proposals, restart)
 
     def _restart(self, attacker, search, index, proposals, restart):
         draws = _Draws(search, restart, proposals)
@@ -209,6 +215,8 @@ def _corner(numbers, most):
 class _Proposals:
     """Changes of square windows of images of shape (height, width, n_channels), stored in any layout."""
 
+    channels_first = False
+
     def __init__(self, grid, n_channels):
         self.height, self.width = grid
         self.n_channels = n_channels
@@ -216,7 +224,15 @@ class _Proposals:
 
     def _pixels(self, x):
         """`x` as (n_samples, height * width, n_channels)."""
+        if self.channels_first:
+            return x.flatten(2).transpose(1, 2)
         return x.reshape(len(x), self.height * self.width, self.n_channels)
+
+    def _stored(self, images, like):
+        """Images of shape (n_samples, ..., n_channels) in the layout of `like`: the way back from `_pixels`."""
+        if self.channels_first:
+            images = images.reshape(len(images), -1, self.n_channels).transpose(1, 2)
+        return images.reshape(like.shape)
 
     def _window(self, row_numbers, column_numbers, side):
         """Pixels of a random window of each image, (n_samples, window's height * width, n_channels)."""
@@ -252,7 +268,7 @@ class _Squares(_Proposals):
         return side, side
 
     def start(self, ball, numbers):
-        up = (numbers < 0.5).expand(-1, self.height, -1, -1).reshape(ball.x.shape)
+        up = self._stored((numbers < 0.5).expand(-1, self.height, -1, -1), ball.x)
         return torch.where(up, ball.high, ball.low)
 
     def change(self, ball, x, side, numbers):
@@ -264,7 +280,7 @@ class _Squares(_Proposals):
         # A query that changes nothing tells nothing: the other ends.
         idle = (ends == pixels.gather(1, window)).flatten(1).all(1)[:, None, None]
         ends = torch.where(idle, torch.where(up, low, high), ends)
-        return pixels.scatter(1, window, ends).reshape(x.shape)
+        return self._stored(pixels.scatter(1, window, ends), x)
 
 
 class _Pyramids(_Proposals):
@@ -313,7 +329,7 @@ class _Pyramids(_Proposals):
         return self._at_radius(ball, delta.scatter(1, losses, 0.0).scatter(1, gains, new))
 
     def _at_radius(self, ball, delta):
-        delta = torch.where(ball.high > ball.low, delta.reshape(ball.x.shape), 0)
+        delta = torch.where(ball.high > ball.low, self._stored(delta, ball.x), 0)
         length = delta.flatten(1).norm(dim=1).clamp_min(1e-300)
         return ball.project(ball.x.double() + wide(ball.radius / length, delta) * delta)
 

@@ -207,9 +207,26 @@ def _proof(model, steps, X, y, eps, norm, clip):
         return WaveletProof(front, name, values, _rivals(head, y), norm, clip)
     if front.output == "reconstruction":
         matrix, offset = front._decoder()
+        _refuse_clip_that_acts(front, name, matrix, offset)
         head = head.after(matrix, offset, int(np.diff(matrix.indptr).max(initial=0)) + 8)
     kind = CodeBoxProof if norm == "linf" else CodeBudgetProof
     return kind(front, values, _rivals(head, y), norm, clip)
+
+
+def _refuse_clip_that_acts(coder, name, matrix, offset):
+    """Reconstructions are affine in the code only where the clip changes none of them."""
+    if coder.clip is None:
+        return
+    most = np.maximum(matrix.toarray(), 0).sum(axis=1)
+    least = np.minimum(matrix.toarray(), 0).sum(axis=1)
+    if coder._switches.ternary:
+        most, least = most - least, least - most
+    low, high = (offset + least).min(), (offset + most).max()
+    if low < coder.clip[0] or high > coder.clip[1]:
+        raise NoCertificateError(
+            f"No certificate through step {name!r} ({type(coder).__name__}): clip={tuple(coder.clip)!r} may cut "
+            f"reconstructions, which can reach {low:.6g} to {high:.6g}. Set clip=None, or use output='code'."
+        )
 
 
 def _rivals(head, y):

@@ -29,6 +29,12 @@ def add_arguments(parser):
     parser.add_argument("--dataset", choices=_DATASETS, default="digits", help="images to work on (default: digits)")
     parser.add_argument("--data-home", metavar="DIR", help="folder with the files of the data set")
     parser.add_argument(
+        "--download", action="store_true", help="fetch the data set from OpenML if its files are in no folder"
+    )
+    parser.add_argument(
+        "--no-verify", action="store_true", help="accept files that are not the published ones, by their checksums"
+    )
+    parser.add_argument(
         "--output", metavar="FILE", default="report.html", help="HTML report to write (default: report.html)"
     )
     parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")

@@ -9,6 +9,9 @@ from ._proved import bounds_table, prove, what_helped
 from ._recipes import RECIPES, UNDEFENDED, candidates
 
 _N_FOLDS = 3
+_IN_WORDS_OF_THE_COMMAND = (
+    "For this command, data_home is --data-home DIR, download=True is --download and verify=False is --no-verify."
+)
 _N_SCORED = 200  # images of each fold that are attacked while tuning
 
 
@@ -84,7 +87,8 @@ def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):
         verbose=not arguments.quiet,
     )
     report.settings |= {
-        "data": f"{arguments.dataset}: {len(train.target)} training, {len(test.target)} test images",
+        "data": f"{arguments.dataset}: {len(train.target)} training, {len(test.target)} test images"
+        + ", not verified" * arguments.no_verify,
         "tuned for": f"accuracy under attack at eps = {tune_eps:.4g}, {_N_FOLDS} folds, {n_settings} settings each",
     }
     proved = prove(models, test.data, test.target, eps)
@@ -101,9 +105,16 @@ def _load(arguments, recipe):
     parts = []
     for split, wanted in (("train", arguments.n_train or recipe.n_train), ("test", arguments.n_test or recipe.n_test)):
         try:
-            part = load_dataset(arguments.dataset, split=split, data_home=arguments.data_home, dtype="float64")
+            part = load_dataset(
+                arguments.dataset,
+                split=split,
+                data_home=arguments.data_home,
+                dtype="float64",
+                verify=not arguments.no_verify,
+                download=arguments.download,
+            )
         except (DatasetNotFoundError, DatasetFileError) as error:
-            raise UsageError(f"{error}\nFor this command, data_home is --data-home DIR.") from error
+            raise UsageError(f"{error}\n{_IN_WORDS_OF_THE_COMMAND}") from error
         chosen = _stratified(part.target, wanted, arguments.seed)
         part.data, part.target = part.data[chosen], part.target[chosen]
         parts.append(part)

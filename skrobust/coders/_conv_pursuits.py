@@ -1,13 +1,11 @@
 """The pursuit that a `ConvSparseCoder` is told to use."""
 
 import math
-import warnings
+from contextlib import nullcontext
 from numbers import Integral, Real
 
-import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-
 from skrobust.pursuits import convolutional_basis_pursuit, convolutional_omp, convolutional_thresholding
+from skrobust.signals import is_tensor, shortfalls_ignored
 
 
 def check_device(device):
@@ -31,9 +29,9 @@ def pursue(coder, values):
             # 0.29 * 100 is 28.999…: the fraction that the user wrote is meant.
             count = max(1, math.floor((0.1 if count is None else count) * coder.n_features_in_ * (1 + 1e-12)))
         return convolutional_omp(values, operator, n_nonzero_coefs=int(count), **shared)
-    with warnings.catch_warnings():
-        if values.dtype == np.float32:  # a gap below its rounding is not asked of float32
-            warnings.simplefilter("ignore" if coder.tol < 1e-5 else "default", ConvergenceWarning)
+    # A gap below its rounding is not asked of float32.
+    beyond = values.element_size() if is_tensor(values) else values.itemsize
+    with shortfalls_ignored() if beyond == 4 and coder.tol < 1e-5 else nullcontext():
         return convolutional_basis_pursuit(
             values,
             operator,

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skrobust.bridge import register_module
 from skrobust.dictionaries import ConvolutionalLearner, initial_convolutional_atoms
 from skrobust.pursuits import ConvolutionalOperator
-from skrobust.signals import SignalTransformer, batch_slices, is_tensor, restored_on_error
+from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor, restored_on_error, told_once_a_fit
 
 from ._conv_atoms import fitted_kernel, given_atoms
 from ._conv_pooling import pool_codes, pooled_shape
@@ -56,6 +56,8 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     output : {"code", "reconstruction"}, default="code"
         "reconstruction": `transform` returns images, as a front end does: the synthesis, and the smooth part if
         `highpass` took one away.
+    clip : tuple of (float, float) or None, default=None
+        Lowest and highest value of reconstructions. Codes and `inverse_transform` are not clipped.
     dictionary : array-like of shape ``(n_atoms, *kernel_size[, n_channels])`` or None, default=None
         Atoms to use as they are; nothing is learned then.
     init : {"data", "random"} or array-like, default="data"
@@ -140,6 +142,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         "positive": ["boolean"],
         "highpass": [None, Interval(Real, 0, None, closed="neither")],
         "output": [StrOptions({"code", "reconstruction"})],
+        "clip": [None, tuple, list],
         "dictionary": [None, "array-like"],
         "init": [StrOptions({"data", "random"}), "array-like"],
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -169,6 +172,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         positive=False,
         highpass=None,
         output="code",
+        clip=None,
         dictionary=None,
         init="data",
         n_epochs=10,
@@ -194,6 +198,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         self.positive = positive
         self.highpass = highpass
         self.output = output
+        self.clip = clip
         self.dictionary = dictionary
         self.init = init
         self.n_epochs = n_epochs
@@ -278,6 +283,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     def _begin(self, X):
         """Read X, and get ready to learn from it."""
         signals = self._read_signals(X, reset=True)
+        check_clip(self.clip)
         values = _as_array(signals.values)
         if self.pursuit == "omp" and self.positive:
             raise ValueError("positive=True needs pursuit='bp' or 'thresholding', got pursuit='omp'.")
@@ -324,6 +330,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         )
         self.code_shape_ = self._operator.code_shape
 
+    @told_once_a_fit
     def transform(self, X):
         """Codes of images, or what the codes stand for.
 
@@ -347,7 +354,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             result = np.empty_like(values)
             for batch, details, codes in self._coded(values):
                 result[batch] = values[batch] - details + self._operator.synthesize(codes, n_jobs=self.n_jobs)
-            return signals.restore(result)
+            return signals.restore(result if self.clip is None else result.clip(*self.clip))
         if self.sparse_output:
             rows = [sparse.csr_array(self._features(codes)) for _, _, codes in self._coded(values)]
             return sparse.vstack(rows, format="csr")
@@ -394,6 +401,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             images[batch] = self._operator.synthesize(maps, n_jobs=self.n_jobs)
         return images.reshape(len(images), *self._sample_shape)
 
+    @told_once_a_fit
     def score(self, X, y=None):
         """Negative mean objective of the codes of X, higher is better; for "omp" without the l1 norm.
 

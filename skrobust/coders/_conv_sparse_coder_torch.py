@@ -9,6 +9,7 @@ from skrobust.bridge import with_backward
 from skrobust.pursuits import ConvolutionalOperator, convolutional_thresholding, implicit_pursuit
 from skrobust.pursuits._conv_pursuit_torch import with_support_gradient
 
+from ._clip_torch import finish_reconstruction
 from ._conv_pooling import pool_codes
 from ._conv_pursuits import pursue
 from ._smooth_torch import smooth_shrink, smooth_steps
@@ -50,7 +51,7 @@ class ConvSparseCoderModule(nn.Module):
         if not self.rebuilds:
             return self._features(codes)
         rebuilt = smooth + operator.synthesize(codes)
-        return with_backward(rebuilt, values) if self.gradient == "identity" else rebuilt
+        return finish_reconstruction(rebuilt, values, self.estimator.clip, self.gradient)
 
     def _operator(self):
         estimator = self.estimator
@@ -65,14 +66,8 @@ class ConvSparseCoderModule(nn.Module):
     def _codes(self, values, operator):
         estimator = self.estimator
         if estimator.pursuit == "bp" and self.gradient == "exact":
-            return implicit_pursuit(
-                values,
-                operator,
-                estimator.alpha,
-                positive=estimator.positive,
-                tol=estimator.tol,
-                max_iter=estimator.max_iter,
-            )
+            with estimator._shortfalls.gathered(type(estimator).__name__):
+                return self._pursue(values, operator)
         if estimator.pursuit == "thresholding" and self.gradient == "exact":
             return convolutional_thresholding(values, operator, estimator.alpha, positive=estimator.positive)
         with torch.no_grad(), warnings.catch_warnings():

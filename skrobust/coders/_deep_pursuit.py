@@ -44,6 +44,8 @@ class DeepPursuit(LayeredCoder):
         Atoms of each layer, ``(n_components, *kernel_size, n_channels)``, to use as they are; nothing is learned then.
     output : {"code", "reconstruction"}, default="code"
         "reconstruction": `transform` returns images, as a front end does.
+    clip : tuple of (float, float) or None, default=None
+        Lowest and highest value of reconstructions. Codes and `inverse_transform` are not clipped.
     per_layer : bool, default=False
         Codes of all layers, side by side, rather than of the last.
     n_epochs : int, default=5
@@ -131,6 +133,7 @@ class DeepPursuit(LayeredCoder):
         learning="unsupervised",
         dictionaries=None,
         output="code",
+        clip=None,
         per_layer=False,
         n_epochs=5,
         batch_size=None,
@@ -154,6 +157,7 @@ class DeepPursuit(LayeredCoder):
         self.learning = learning
         self.dictionaries = dictionaries
         self.output = output
+        self.clip = clip
         self.per_layer = per_layer
         self.n_epochs = n_epochs
         self.batch_size = batch_size

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary
-from skrobust.signals import SignalTransformer, batch_slices, is_tensor, restored_on_error
+from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor, restored_on_error, told_once_a_fit
 
 from ._layered_learning import learn_layer_by_layer, learn_with_labels
 from ._layered_plan import given_operators, penalties_of_layers, plan_layers
@@ -33,6 +33,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         "learning": [StrOptions({"unsupervised", "supervised"})],
         "dictionaries": [None, "array-like"],
         "output": [StrOptions({"code", "reconstruction"})],
+        "clip": [None, tuple, list],
         "per_layer": ["boolean"],
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [None, Interval(Integral, 1, None, closed="left")],
@@ -69,6 +70,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     def _learn(self, X, y):
         signals = self._read_signals(X, reset=True)
+        check_clip(self.clip)
         values = signals.values.detach().cpu().numpy() if is_tensor(signals.values) else signals.values
         shape, skip = values.shape[1:], getattr(self, "skip", None)
         for name in ("objectives_", "history_", "head_coef_", "head_intercept_", "head_classes_"):
@@ -94,6 +96,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         self.n_iter_ = 0 if self.dictionaries is not None else self.n_epochs
         setattr(self, f"{self._penalty}s_", penalties)
 
+    @told_once_a_fit
     def _learn_from_images(self, values, plan, penalties, random_state):
         def pursue(X, layers):
             return self._pursue(X, layers, penalties[: layers.n_layers], None)
@@ -150,6 +153,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         self.head_intercept_ = trained.head.bias.detach().numpy().astype(values.dtype)
         return layers, penalties, steps
 
+    @told_once_a_fit
     def encode(self, X):
         """Codes of all layers as maps.
 
@@ -170,6 +174,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
                 whole[batch] = part
         return codes
 
+    @told_once_a_fit
     def transform(self, X):
         """Codes of images, or what the codes stand for.
 
@@ -193,7 +198,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             result = np.empty_like(values)
             for batch, codes in self._coded(values):
                 result[batch] = self.layers_.synthesize(codes, n_jobs=self.n_jobs)
-            return signals.restore(result)
+            return signals.restore(result if self.clip is None else result.clip(*self.clip))
         result = np.empty((len(values), self._n_features_out), dtype=values.dtype)
         for batch, codes in self._coded(values):
             parts = codes if self.per_layer else codes[-1:]
@@ -240,6 +245,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         images = self.layers_.synthesize(maps, n_jobs=self.n_jobs)
         return images.reshape(len(images), *self._sample_shape)
 
+    @told_once_a_fit
     def score(self, X, y=None):
         """Negative mean objective of the structured problem at the codes of X; higher is better.
 

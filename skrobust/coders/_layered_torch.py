@@ -10,6 +10,7 @@ from skrobust.pursuits import implicit_pursuit
 from skrobust.pursuits._conv_pursuit_torch import with_support_gradient
 from skrobust.pursuits._layered_pursuit import per_layer
 
+from ._clip_torch import finish_reconstruction
 from ._smooth_torch import smooth_shrink, smooth_steps
 
 
@@ -43,7 +44,7 @@ class LayeredCoderModule(nn.Module):
         codes = self.encode(values)
         if self.rebuilds:
             rebuilt = self.layers.synthesize(codes)
-            return with_backward(rebuilt, values) if self.gradient == "identity" else rebuilt
+            return finish_reconstruction(rebuilt, values, self.estimator.clip, self.gradient)
         parts = codes if self.estimator.per_layer else codes[-1:]
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
@@ -84,6 +85,11 @@ class LayeredCoderModule(nn.Module):
         estimator = self.estimator
         if getattr(estimator, "tol", None) is None:
             return estimator._pursue(values, layers, penalties, estimator._steps)
+        with estimator._shortfalls.gathered(type(estimator).__name__):
+            return self._to_gap(values, layers, penalties)
+
+    def _to_gap(self, values, layers, penalties):
+        estimator = self.estimator
         options = {"positive": estimator.positive, "tol": estimator.tol, "max_iter": estimator.max_iter}
         if estimator._pursuit == "deep":
             from skrobust.pursuits import implicit_deep_pursuit

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skrobust.bridge import register_module
-from skrobust.signals import SignalTransformer, batch_slices, is_tensor
+from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor
 
 from ._ambiguity import ambiguous_share
 from ._atoms import FilterAtoms
@@ -66,6 +66,8 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         Levels of a wavelet.
     output : {"code", "reconstruction"}, default="code"
         "reconstruction": `transform` returns images, as a front end does.
+    clip : tuple of (float, float) or None, default=None
+        Lowest and highest value of reconstructions. Codes and `inverse_transform` are not clipped.
     sparse_output : bool, default=False
         Return codes as a CSR array.
     image_shape : tuple of int or None, default=None
@@ -125,6 +127,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         "signed": ["boolean"],
         "level": [Interval(Integral, 0, None, closed="left")],
         "output": [StrOptions({"code", "reconstruction"})],
+        "clip": [None, tuple, list],
         "sparse_output": ["boolean"],
         "image_shape": [None, tuple, list],
         "random_state": ["random_state"],
@@ -147,6 +150,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         signed=False,
         level=1,
         output="code",
+        clip=None,
         sparse_output=False,
         image_shape=None,
         random_state=None,
@@ -165,6 +169,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         self.signed = signed
         self.level = level
         self.output = output
+        self.clip = clip
         self.sparse_output = sparse_output
         self.image_shape = image_shape
         self.random_state = random_state
@@ -190,6 +195,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             If a parameter does not fit X, naming both.
         """
         signals = self._read_signals(X, reset=True)
+        check_clip(self.clip)
         values = signals.values
         if is_tensor(values):
             values = values.detach().cpu().numpy()
@@ -380,7 +386,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         for batch in batch_slices(len(values), 2 * math.prod(self.code_shape_) * values.itemsize):
             codes = self._switches.encode(values[batch], n_jobs=self.n_jobs)
             result[batch] = self._decode(codes).reshape(result[batch].shape)
-        return result
+        return result if self.clip is None else result.clip(*self.clip)
 
     def _decode(self, codes):
         matrix, offset = self._decoder()

@@ -8,6 +8,7 @@ from skrobust.bridge import with_backward
 from skrobust.pursuits._wavelet_torch import TorchWavelets
 
 from ._atoms import FilterAtoms, PixelAtoms
+from ._clip_torch import finish_reconstruction
 
 TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.5)
 """Widths of the logistic steps whose mean stands for a threshold in the smooth backward pass."""
@@ -32,7 +33,7 @@ class PolarizingModule(nn.Module):
         self.gradient = gradient
         self.temperature, self.annealed = TEMPERATURES, None
         self.layout = estimator._layout
-        self.rebuilds = estimator.output == "reconstruction"
+        self.rebuilds, self.clip = estimator.output == "reconstruction", estimator.clip
         switches = estimator._switches
         self.ternary, self.n_thresholds = switches.ternary, switches.n_thresholds
         self.respond = _responder(switches.atoms, tensor)
@@ -71,7 +72,7 @@ class PolarizingModule(nn.Module):
         if not self.rebuilds:
             return codes
         rebuilt = torch.sparse.mm(self.decoder, codes.T).T + self.offset
-        return with_backward(rebuilt, values.flatten(1)) if self.gradient == "identity" else rebuilt
+        return finish_reconstruction(rebuilt, values.flatten(1), self.clip, self.gradient)
 
     def _surrogate(self, responses, codes):
         if self.gradient == "identity":

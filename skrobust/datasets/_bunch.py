@@ -47,7 +47,8 @@ def make_bunch(raw, labels, *, target_names, dtype, return_X_y, title, descr, wh
 
     Parameters
     ----------
-    raw : ndarray of shape (n, height, width[, channels]), uint8
+    raw : ndarray of shape (n, height, width[, channels])
+        uint8, or already of `dtype` and scaled.
     labels : ndarray of shape (n,)
     white : int
         The stored value that stands for 1.0.
@@ -56,7 +57,7 @@ def make_bunch(raw, labels, *, target_names, dtype, return_X_y, title, descr, wh
     """
     dtype = pixel_dtype(dtype)
     # A true division: multiplying by a rounded 1 / 255 would not map 255 to exactly 1 in every precision.
-    images = raw if dtype == np.uint8 else np.divide(raw, white, dtype=dtype)
+    images = raw if raw.dtype == dtype else np.divide(raw, white, dtype=dtype)
     data = images.reshape(len(images), -1)
     target = labels.astype(np.int64, copy=False)
     if return_X_y:

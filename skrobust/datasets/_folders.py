@@ -2,35 +2,49 @@
 
 import os
 import pathlib
+from numbers import Integral
 
 import numpy as np
-from sklearn.utils._param_validation import StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions, validate_params
 
 from ._bunch import make_bunch, only, pixel_dtype
 from ._errors import DatasetFileError, DatasetNotFoundError
-
-_MODES = {"gray": "L", "rgb": "RGB"}
+from ._pixels import formats, read_image, resized, white_of
 
 
 @validate_params(
-    {"path": [str, os.PathLike], "color": [StrOptions({"gray", "rgb"}), None]} | only("dtype", "return_X_y"),
+    {
+        "path": [str, os.PathLike],
+        "color": [StrOptions({"gray", "rgb"}), None],
+        "size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
+        "resize": [StrOptions({"crop", "pad", "stretch"})],
+    }
+    | only("dtype", "return_X_y"),
     prefer_skip_nested_validation=True,
 )
-def load_image_folder(path, *, color=None, dtype="float32", return_X_y=False):
-    """Load a tree of image files with one folder a class (``path/cat/1.png``), in any 8-bit format that Pillow reads.
+def load_image_folder(path, *, color=None, size=None, resize="crop", dtype="float32", return_X_y=False):
+    """Load a tree of image files with one folder a class (``path/cat/1.png``), in the formats that Pillow reads.
 
     Classes are numbered in the alphabetical order of their folders, images come in the order of their paths. Folders
     within a class folder are read too; hidden files and files that are no images by their extension are passed over.
+    Photographs are turned upright as their EXIF orientation says. Of animations the first image is read.
 
     Parameters
     ----------
     path : path-like
         The folder that holds the class folders.
     color : {"gray", "rgb"}, default=None
-        Convert all images to grey or to RGB. None: as stored, and then all must be grey or all RGB. Transparency is
-        dropped where an image has none to show, and refused otherwise.
+        Convert all images to grey or to RGB. None: as stored, and then all must be grey or all RGB. Palettes, YCbCr
+        and CMYK become RGB. Transparency is dropped where no pixel is transparent, and refused otherwise.
+    size : int, (height, width) or None, default=None
+        Bring all images to this size; an int is height and width. None: as stored, and then all must have one size.
+    resize : {"crop", "pad", "stretch"}, default="crop"
+        How images get to `size`, with Pillow's bilinear filter, which averages where it shrinks. "crop": the largest
+        centred part of the wanted proportions is scaled. "pad": the whole image is scaled to fit, its proportions
+        kept, and centred on black. "stretch": height and width are scaled each by its own factor.
     dtype : {"float32", "float64", "uint8"}, default="float32"
-        Floats are scaled to [0, 1]; "uint8" gives the stored values.
+        Floats are scaled to [0, 1], each image by the white of its 8 or 16 bits; "uint8" gives the stored values, of
+        8-bit images only.
     return_X_y : bool, default=False
         Return ``(data, target)`` instead of a Bunch.
 
@@ -46,8 +60,13 @@ def load_image_folder(path, *, color=None, dtype="float32", return_X_y=False):
     DatasetNotFoundError
         If there is no such folder, or no class folder in it.
     DatasetFileError
-        If a class has no images, or an image is damaged or has another size or other channels than the first; the
-        message names the file.
+        If a class has no images, or an image is damaged, has transparent pixels or pixels of another type than 8 or
+        16-bit integers, or has another size or other channels than the first; the message names the file.
+
+    Notes
+    -----
+    PNG and TIFF are read with all of their 16 bits, colour included. Of JPEG 2000 and AVIF colour with more than 8 bits
+    a sample, Pillow decodes the upper 8.
 
     Examples
     --------
@@ -63,7 +82,7 @@ def load_image_folder(path, *, color=None, dtype="float32", return_X_y=False):
     >>> bunch.images.shape, bunch.target_names.tolist(), bunch.images.max(axis=(1, 2)).tolist()
     ((2, 4, 6), ['dark', 'light'], [0.0, 1.0])
     """
-    pixel_dtype(dtype)
+    dtype = pixel_dtype(dtype)
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
         raise DatasetNotFoundError(f"There is no folder {root}. Pass the folder that holds one folder a class.")
@@ -79,17 +98,7 @@ def load_image_folder(path, *, color=None, dtype="float32", return_X_y=False):
             raise DatasetFileError(f"{folder} holds no images: each folder in {root} is a class. Remove or fill it.")
         files += found
         labels += [label] * len(found)
-    first = _read_image(files[0], color)
-    images = np.empty((len(files), *first.shape), np.uint8)
-    images[0] = first
-    for index, file in enumerate(files[1:], start=1):
-        image = _read_image(file, color)
-        if image.shape != first.shape:
-            remedy = "Bring all images to one size"
-            if image.shape[:2] == first.shape[:2]:
-                remedy = 'Pass color="gray" or color="rgb" to convert all of them'
-            raise DatasetFileError(f"{file} has the shape {image.shape}, and {files[0]} has {first.shape}. {remedy}.")
-        images[index] = image
+    images = _read_all(files, color, _checked_size(size), resize, dtype)
     return make_bunch(
         images,
         np.array(labels),
@@ -106,8 +115,8 @@ def load_image_folder(path, *, color=None, dtype="float32", return_X_y=False):
 def _image_files(folder):
     from PIL import Image
 
-    formats = _formats()
-    extensions = {end for end, name in Image.registered_extensions().items() if name in formats}
+    readable = formats()
+    extensions = {end for end, name in Image.registered_extensions().items() if name in readable}
     return sorted(
         pathlib.Path(parent) / name
         for parent, _, names in os.walk(folder)
@@ -116,43 +125,36 @@ def _image_files(folder):
     )
 
 
-def _formats():
-    """The formats that Pillow reads by itself: for EPS it would start Ghostscript on a file that may be hostile."""
-    from PIL import Image
-
-    Image.init()
-    return sorted(set(Image.OPEN) - {"EPS"})
-
-
-def _read_image(path, color):
-    """One image as uint8 ``(height, width)`` or ``(height, width, 3)``."""
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=_formats()) as image:
-            return np.asarray(_to_mode(image, path, color))
-    except DatasetFileError:
-        raise
-    # Pillow's decoders let out whatever they trip over.
-    except (OSError, ValueError, SyntaxError, LookupError, EOFError, Image.DecompressionBombError) as error:
-        raise DatasetFileError(
-            f"{path} cannot be read as an image: it is truncated, damaged or of another format ({error}). "
-            "Replace or remove it."
-        ) from error
-
-
-def _to_mode(image, path, color):
-    if image.mode in ("1", "L", "RGB", "YCbCr", "CMYK"):
-        stored = image
-    elif image.mode in ("P", "PA", "LA", "RGBA"):
-        stored = image.convert("RGBA")
-        if stored.getchannel("A").getextrema()[0] < 255:
-            raise DatasetFileError(f"{path} has transparent pixels: put it on a background and save it as RGB.")
-        if image.mode == "LA":
-            stored = stored.convert("L")
-    else:
-        raise DatasetFileError(
-            f"{path} has pixels of Pillow's mode {image.mode!r}; only 8-bit images are read. Convert it to 8-bit grey "
-            "or RGB."
+def _checked_size(size):
+    if size is None or isinstance(size, Integral):
+        return None if size is None else (int(size), int(size))
+    if len(size) != 2 or not all(isinstance(n, Integral) and n >= 1 for n in size):
+        raise InvalidParameterError(
+            f"The 'size' parameter must be an int, (height, width) of integers >= 1 or None. Got {size!r} instead."
         )
-    return stored.convert(_MODES[color] if color else "L" if stored.mode in ("1", "L") else "RGB")
+    return tuple(int(n) for n in size)
+
+
+def _read_all(files, color, size, resize, dtype):
+    """All images in one array of `dtype`, scaled to [0, 1] unless it is uint8."""
+    images = None
+    for index, file in enumerate(files):
+        image = read_image(file, color)
+        if dtype == np.uint8 and image.dtype != np.uint8:
+            raise DatasetFileError(f"{file} has 16 bits a sample, more than dtype='uint8' holds: use 'float32'.")
+        if size is not None:
+            image = resized(image, size, resize)
+        if images is None:
+            images = np.empty((len(files), *image.shape), dtype)
+        elif image.shape != images.shape[1:]:
+            remedy = "Pass size=(height, width) to bring all images to one size"
+            if image.shape[:2] == images.shape[1:3]:
+                remedy = 'Pass color="gray" or color="rgb" to convert all of them'
+            raise DatasetFileError(
+                f"{file} has the shape {image.shape}, and {files[0]} has {images.shape[1:]}. {remedy}."
+            )
+        if dtype == np.uint8:
+            images[index] = image
+        else:
+            np.divide(image, white_of(image), out=images[index], dtype=dtype)
+    return images

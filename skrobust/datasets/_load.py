@@ -41,8 +41,8 @@ def load_dataset(name, *, split=None, **options):
     **options
         What that function takes: ``dtype`` and ``return_X_y`` for all, ``data_home`` and ``verify`` for the published
         sets, ``download`` for those on OpenML, ``label`` for CIFAR-100, ``kind`` and ``severity`` for CIFAR-10-C,
-        ``path`` and ``color`` for an image folder, ``images`` and ``labels`` for IDX files. For the digits, which come
-        with scikit-learn, ``data_home``, ``verify`` and ``download`` have no effect.
+        ``path``, ``color``, ``size`` and ``resize`` for an image folder, ``images`` and ``labels`` for IDX files. For
+        the digits, which come with scikit-learn, ``data_home``, ``verify`` and ``download`` have no effect.
 
     Returns
     -------

@@ -77,8 +77,9 @@ def load_fashion_mnist(
     """Load Fashion-MNIST: 60,000 + 10,000 pictures of clothes, 28 x 28 grey pixels, 10 classes.
 
     Reads the four IDX files, as .gz, unpacked or as .xz, from ``FashionMNIST/raw`` (torchvision's layout),
-    ``FashionMNIST``, ``fashion-mnist`` or directly from a data home. Checksums are published for the .gz files only:
-    of unpacked files the structure and the number of images per class are checked, and ``verified`` is False.
+    ``FashionMNIST``, ``fashion-mnist`` or directly from a data home. Checksums are published for the .gz files only: of
+    unpacked files, and of files that somebody has compressed once more, as Debian's package dataset-fashion-mnist, the
+    structure and the number of images per class are checked, and ``verified`` is False.
 
     Parameters
     ----------
@@ -229,11 +230,12 @@ def _read(reader, path, file, image_set, verify):
     if not verify or sha256 == file.sha256:
         return values, verify
     owner = _owner(packed_md5, sha256)
-    if packed_md5 is None and file.sha256 is None and owner is None:
+    if file.sha256 is None and owner is None:
+        # Another md5 of the .gz does not tell other content from the same, compressed once more.
         return values, False
     raise DatasetFileError(
         f"{path} is not the published {file.name} of {image_set.title}: "
-        + (f"it is a file of {owner}. " if owner else f"its checksum ({packed_md5 or sha256}) differs. ")
+        + (f"it is a file of {owner}. " if owner else f"the SHA-256 of its content ({sha256}) differs. ")
         + f"Get the original from {image_set.homepage}, or pass verify=False to accept another set in this format."
     )
 

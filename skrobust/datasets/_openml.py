@@ -1,6 +1,9 @@
 """The sets from OpenML, through scikit-learn, where there is a network."""
 
+import contextlib
 import importlib.util
+import os
+import pathlib
 
 import numpy as np
 
@@ -33,9 +36,10 @@ def fetch_parts(image_set, splits, *, data_home, verify):
     parser = "pandas" if importlib.util.find_spec("pandas") else "liac-arff"
     where = f"OpenML's {image_set.openml!r}"
     try:
-        fetched = fetch_openml(
-            image_set.openml, version=1, data_home=data_home, as_frame=False, return_X_y=False, parser=parser
-        )
+        with _no_empty_folders(data_home):
+            fetched = fetch_openml(
+                image_set.openml, version=1, data_home=data_home, as_frame=False, return_X_y=False, parser=parser
+            )
     # No network, an HTTP status, or one of scikit-learn's own checks of what came.
     except (OSError, ValueError) as error:
         raise DatasetNotFoundError(
@@ -65,6 +69,22 @@ def fetch_parts(image_set, splits, *, data_home, verify):
             verified &= check_fingerprint(image_set, split, *part, where)
         parts.append(part)
     return parts, verified
+
+
+@contextlib.contextmanager
+def _no_empty_folders(data_home):
+    """Remove the empty folders that a download leaves which fails or is interrupted."""
+    home = data_home or os.environ.get("SCIKIT_LEARN_DATA") or os.path.join("~", "scikit_learn_data")
+    home = pathlib.Path(home).expanduser()
+    created = [folder for folder in (home, *home.parents) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        inside = [pathlib.Path(parent) for parent, _, _ in os.walk(home / "openml", topdown=False)]
+        for folder in [*inside, *created]:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _as_bytes(values):

@@ -127,6 +127,13 @@ IDX_FILES = {
         ("test", "images"): IdxFile("t10k-images-idx3-ubyte", "bef4ecab320f06d8554ea6380940ec79"),
         ("test", "labels"): IdxFile("t10k-labels-idx1-ubyte", "bb300cfdad3c16e7a12a480ee83cd310"),
     },
+    # Only so that its files, which have the names and the class counts of Fashion-MNIST's, are recognised.
+    "KMNIST": {
+        ("train", "images"): IdxFile("train-images-idx3-ubyte", "bdb82020997e1d708af4cf47b453dcf7"),
+        ("train", "labels"): IdxFile("train-labels-idx1-ubyte", "e144d726b3acfaa3e44228e80efcd344"),
+        ("test", "images"): IdxFile("t10k-images-idx3-ubyte", "5c965bf0a639b31b8f53240b1b52f4d7"),
+        ("test", "labels"): IdxFile("t10k-labels-idx1-ubyte", "7320c461ea6c1c855c0b718fb2a4b134"),
+    },
 }
 
 # md5 of the unpacked files of the Python versions

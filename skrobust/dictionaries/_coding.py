@@ -4,9 +4,9 @@ import warnings
 from contextlib import contextmanager
 
 from sklearn import config_context
-from sklearn.exceptions import ConvergenceWarning
 
 from skrobust.pursuits import basis_pursuit, orthogonal_mp
+from skrobust.signals import shortfalls_ignored
 
 GREEDY = ("omp", "ols")
 
@@ -46,7 +46,7 @@ def many_codings():
     While atoms are learned, some may depend on others for a while, and codes fall short of their accuracy: no cause
     for a warning.
     """
-    with warnings.catch_warnings(), config_context(assume_finite=True, skip_parameter_validation=True):
+    quiet = config_context(assume_finite=True, skip_parameter_validation=True)
+    with warnings.catch_warnings(), shortfalls_ignored(), quiet:
         warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended early", RuntimeWarning)
-        warnings.filterwarnings("ignore", category=ConvergenceWarning)
         yield

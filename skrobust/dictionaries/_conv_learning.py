@@ -1,15 +1,14 @@
 """Convolutional dictionary learning: codes by basis pursuit, atoms by block descent on additive statistics."""
 
-import warnings
+from numbers import Integral
 
 import numpy as np
 from scipy import sparse
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, gen_batches
 
 from skrobust.pursuits import ConvolutionalOperator, convolutional_basis_pursuit
 from skrobust.pursuits._conv_pursuit import in_floats
-from skrobust.signals import batch_slices
+from skrobust.signals import batch_slices, shortfalls_ignored
 
 from ._conv_statistics import ConvolutionalStatistics
 
@@ -27,8 +26,8 @@ def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", ra
     ----------
     X : ndarray of shape ``(n_samples, *grid, n_channels)``
     n_components : int
-    kernel_size : tuple of int
-        No larger than the grid.
+    kernel_size : int or tuple of int
+        One for all axes, or one an axis; no larger than the grid.
     init : {"data", "random"}, default="data"
         "data": patches of X at random places, those of most energy among a few draws. "random": Gaussian noise.
     random_state : int, RandomState instance or None, default=None
@@ -45,8 +44,9 @@ def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", ra
     X = _signals(X)
     if init not in ("data", "random"):
         raise ValueError(f"init must be 'data' or 'random', got {init!r}.")
-    if len(kernel_size) != X.ndim - 2 or any(not 1 <= k <= n for k, n in zip(kernel_size, X.shape[1:-1], strict=True)):
-        raise ValueError(f"kernel_size={kernel_size} does not fit signals on a grid of {X.shape[1:-1]}.")
+    if not (isinstance(n_components, Integral) and n_components >= 1):
+        raise ValueError(f"n_components must be an integer >= 1, got {n_components!r}.")
+    kernel_size = _checked_kernel(kernel_size, X.shape[1:-1])
     random_state = check_random_state(random_state)
     shape = (*kernel_size, X.shape[-1])
     if init == "random":
@@ -64,6 +64,14 @@ def _signals(X):
     if X.ndim not in (3, 4) or X.size == 0:
         raise ValueError(f"X must have shape (n_samples, *grid, n_channels) with samples to learn from, got {X.shape}.")
     return X
+
+
+def _checked_kernel(kernel_size, grid):
+    sizes = (kernel_size,) * len(grid) if isinstance(kernel_size, Integral) else kernel_size
+    fits = isinstance(sizes, tuple | list) and len(sizes) == len(grid)
+    if not fits or not all(isinstance(k, Integral) and 1 <= k <= n for k, n in zip(sizes, grid, strict=True)):
+        raise ValueError(f"kernel_size={kernel_size!r} does not fit signals on a grid of {tuple(grid)}.")
+    return tuple(int(k) for k in sizes)
 
 
 def unit_atoms(atoms, random_state):
@@ -251,8 +259,7 @@ class ConvolutionalLearner:
         )
 
     def _pursue(self, X, operator, init, tol):
-        with warnings.catch_warnings():  # codes that fall short of the gap still teach
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with shortfalls_ignored():  # codes that fall short of the gap still teach
             return convolutional_basis_pursuit(
                 X,
                 operator,

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from skrobust.signals import SignalTransformer, is_tensor, kernel_threads
+from skrobust.signals import SignalTransformer, is_tensor, kernel_threads, told_once_a_fit
 
 from ._coding import GREEDY, encode, many_codings
 from ._columns import usage
@@ -195,6 +195,7 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         values = values.detach().cpu().numpy() if reset and is_tensor(values) else values
         return values.reshape(len(values), -1)
 
+    @told_once_a_fit
     def transform(self, X):
         """Sparse codes of signals.
 
@@ -218,6 +219,7 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         codes = self._encode(rows, components.astype(rows.dtype, copy=False))
         return codes if self.sparse_output else codes.toarray()
 
+    @told_once_a_fit
     def atom_usage(self, X):
         """How many signals of X use each atom.
 

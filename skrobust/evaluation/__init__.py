@@ -3,7 +3,7 @@
 from ._ambiguity_display import AmbiguityDisplay
 from ._certified import make_certified_scorer
 from ._confusion_display import ConfusionUnderAttackDisplay
-from ._corruptions import CORRUPTIONS, Corruption, corrupt
+from ._corruptions import CORRUPTIONS, Corruption, corrupt, corruptions_for
 from ._curve_display import RobustnessCurveDisplay
 from ._gallery_display import PerturbationGalleryDisplay
 from ._intervals import paired_difference_interval, wilson_interval
@@ -27,6 +27,7 @@ __all__ = [
     "TradeOff",
     "Verdict",
     "corrupt",
+    "corruptions_for",
     "make_certified_scorer",
     "make_robust_scorer",
     "masking_checks",

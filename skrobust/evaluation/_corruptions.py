@@ -39,9 +39,9 @@ def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_ra
         Images as uint8, or as floats within `data_range`. The four noises, "brightness" and "contrast" also take
         plain signals.
     kind : str
-        One of ``skrobust.evaluation.CORRUPTIONS``: "gaussian_noise", "shot_noise", "impulse_noise",
-        "speckle_noise", "gaussian_blur", "defocus_blur", "glass_blur", "zoom_blur", "fog", "brightness",
-        "contrast", "saturate" (colour only), "pixelate", "jpeg_compression".
+        One of ``skrobust.evaluation.CORRUPTIONS``; `corruptions_for` gives those that fit X. "gaussian_noise",
+        "shot_noise", "impulse_noise", "speckle_noise", "gaussian_blur", "defocus_blur", "glass_blur", "zoom_blur",
+        "fog", "brightness", "contrast", "saturate" (colour only), "pixelate", "jpeg_compression".
     severity : int, 1 to 5, default=1
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same corrupted images in every call.
@@ -172,6 +172,44 @@ class Corruption(BaseEstimator):
         }
 
 
+def corruptions_for(X, *, severity=3, image_shape=None, data_range=(0, 1), random_state=0, n_jobs=None):
+    """One `Corruption` of every kind that fits the samples: "saturate" needs colours, blurs need images.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+        Only its shape is looked at.
+    severity : int, 1 to 5, default=3
+    image_shape : tuple of int or None, default=None
+        Height, width and channels of flattened images.
+    data_range : (float, float), default=(0, 1)
+        The values that stand for black and white.
+    random_state : int, RandomState instance or None, default=0
+    n_jobs : int or None, default=None
+        Threads.
+
+    Returns
+    -------
+    list of Corruption
+        In the order of `CORRUPTIONS`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skrobust.evaluation import CORRUPTIONS, corruptions_for
+    >>> grey = [one.kind for one in corruptions_for(np.zeros((1, 8, 8)))]
+    >>> sorted(set(CORRUPTIONS) - set(grey))
+    ['saturate']
+    """
+    layout = SignalLayout.infer(np.shape(X)[1:], image_shape)
+    shared = {"image_shape": image_shape, "data_range": data_range, "n_jobs": n_jobs}
+    return [
+        Corruption(kind, severity, random_state, **shared)
+        for kind, recipe in KINDS.items()
+        if _misfit(kind, recipe, layout) is None
+    ]
+
+
 def _checked(X):
     X = np.asarray(X)
     return check_array(
@@ -191,15 +229,23 @@ def _checked_range(data_range):
 
 def _checked_layout(kind, recipe, X, image_shape):
     layout = SignalLayout.infer(X.shape[1:], image_shape)
+    misfit = _misfit(kind, recipe, layout)
+    if misfit is not None:
+        raise ValueError(f"{misfit} corruptions_for(X) gives the kinds that fit.")
+    return layout.place(X)
+
+
+def _misfit(kind, recipe, layout):
+    """Why this kind does not fit signals of this layout, or None."""
     if recipe.needs_image and len(layout.grid) != 2:
-        raise ValueError(
-            f"kind={kind!r} needs images, but X has samples of shape {X.shape[1:]}. "
+        return (
+            f"kind={kind!r} needs images, but X has samples of shape {layout.grid}. "
             "Set image_shape=(height, width[, n_channels]) for flattened images."
         )
     if recipe.channels and layout.n_channels not in recipe.channels:
         wanted = " or ".join(str(count) for count in recipe.channels)
-        raise ValueError(f"kind={kind!r} needs {wanted} channels, but the images have {layout.n_channels}.")
-    return layout.place(X)
+        return f"kind={kind!r} needs {wanted} channels, but the images have {layout.n_channels}."
+    return None
 
 
 def _to_bytes(values, low, high):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from skrobust.signals import SignalLayout, SignalTransformer
+from skrobust.signals._layout import channels_first_hint
 
 
 def image_layout(model, sample_shape, image_shape=None):
@@ -26,6 +27,8 @@ def image_layout(model, sample_shape, image_shape=None):
         side = math.isqrt(sample_shape[0])
         if image_shape is None and side * side == sample_shape[0] and side > 2:
             image_shape = (side, side)
+    if image_shape is None and channels_first_hint(sample_shape):  # of a torch network
+        return None
     layout = SignalLayout.infer(sample_shape, image_shape)
     return layout if len(layout.grid) == 2 and layout.n_channels in (1, 3) else None
 

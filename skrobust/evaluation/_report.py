@@ -246,7 +246,10 @@ class RobustnessReport:
         return RobustnessCurveDisplay.from_report(self, ax=ax, **kwargs)
 
     def summary(self):
-        """The worst-per-image figures as a table in plain text; ``print(report)`` adds the masking checks' verdicts."""
+        """The worst-per-image figures as a table in plain text.
+
+        ``print(report)`` adds the accuracy on corrupted images and the masking checks' verdicts.
+        """
         from ._text import summary_table
 
         return summary_table(self)
@@ -295,9 +298,9 @@ class RobustnessReport:
         return lines
 
     def __str__(self):
-        from ._text import verdict_lines
+        from ._text import corruption_lines, verdict_lines
 
-        return "\n".join([self.summary(), *verdict_lines(self)])
+        return "\n".join([self.summary(), *corruption_lines(self), *verdict_lines(self)])
 
     def __repr__(self):
         return (

@@ -18,7 +18,7 @@ from ._defaults import Transferred, black_box_attacks, default_attacks
 from ._examples import collect_examples
 from ._images import image_layout
 from ._report import RobustnessReport
-from ._scoring import checked_attacks, evenly_spread, is_adversary, predicted_labels
+from ._scoring import all_corruptions, checked_attacks, evenly_spread, is_adversary, predicted_labels
 from ._trials import run_trial
 from .masking import CHECKS
 from .masking._run import run_checks
@@ -40,7 +40,7 @@ _N_CHECKED = 100
         "focus_eps": [Interval(Real, 0, None, closed="left"), None],
         "norm": [StrOptions({"linf", "l2", "l1"}), None],
         "clip": [tuple, list, None],
-        "corruptions": [list, tuple, Corruption, None],
+        "corruptions": [list, tuple, Corruption, StrOptions({"all"}), None],
         "checks": ["boolean"],
         "confidence": [Interval(Real, 0, 1, closed="neither")],
         "n_examples": [Interval(Integral, 0, _N_WITNESSES, closed="both")],
@@ -101,8 +101,9 @@ def robustness_report(
         None: that of `attacks`, else "linf".
     clip : pair or None, default=(0, 1)
         Range of valid values, for the default attacks and the gallery: numbers or arrays, see `PGD`.
-    corruptions : Corruption, list of them or None, default=None
-        Judged beside the attacks.
+    corruptions : Corruption, list of them, "all" or None, default=None
+        Judged beside the attacks. "all": every kind that fits the images, at severity 3 (`corruptions_for`), where
+        `clip` says what is black and white.
     checks : bool, default=True
         Run `masking_checks` on each model, at the eps whose attacks come nearest to breaking half of the images.
     confidence : float in (0, 1), default=0.95
@@ -150,8 +151,12 @@ def robustness_report(
     focus = _checked_focus(focus_eps, grid)
     models, baseline_name = _checked_models(model, baseline)
     layout = next((found for one in models.values() if (found := image_layout(one, X.shape[1:], image_shape))), None)
-    shape = None if layout is None else _shape(layout)
+    shape = image_shape if layout is None else _shape(layout)
     plan, norm = _plan(models, baseline_name, attacks, norm, clip, random_state, shape)
+    if isinstance(corruptions, str):
+        whites = {} if clip is None else {"data_range": tuple(clip)}
+        first = next(iter(models.values()))
+        corruptions = all_corruptions(first, X, image_shape=shape, random_state=random_state, **whites)
     corruptions = [] if corruptions is None else checked_attacks(corruptions)
     witnesses = evenly_spread(len(X), _N_WITNESSES)
     store = Checkpoint(checkpoint, (models, X, y, grid.tolist(), witnesses.tolist()))

@@ -4,6 +4,8 @@ from numbers import Real
 
 import numpy as np
 
+from ._corruptions import corruptions_for
+from ._images import image_layout
 from ._per_image import for_images
 
 
@@ -63,8 +65,8 @@ def robust_accuracy(model, X, y, attack, *, reduce="worst"):
     X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
     y : array-like of shape (n_samples,)
         True labels.
-    attack : attack, Corruption or list of them
-        Anything with ``perturb(model, X, y)``.
+    attack : attack, Corruption, list of them or "corruptions"
+        Anything with ``perturb(model, X, y)``. "corruptions": `corruptions_for` X, every kind that fits its images.
     reduce : {"worst", "mean"}, default="worst"
         How several attacks combine. "mean" is the mean accuracy over the list, as it is usual for corruptions.
 
@@ -90,8 +92,8 @@ def robust_accuracy(model, X, y, attack, *, reduce="worst"):
     >>> robust_accuracy(model, X[900:] / 16, y[900:], noise) > 0.5
     True
     """
-    attacks = checked_attacks(attack)
     _check_reduce(reduce)
+    attacks = all_corruptions(model, X) if _is_all(attack) else checked_attacks(attack)
     right = np.stack([survivors(model, X, y, one) for one in attacks])
     return float(np.mean(right.all(axis=0) if reduce == "worst" else right))
 
@@ -131,9 +133,10 @@ def make_robust_scorer(attack, *, reduce="worst", max_samples=None):
 
     Parameters
     ----------
-    attack : attack, Corruption or list of them
+    attack : attack, Corruption, list of them or "corruptions"
         An image counts if it survives all of them (see `reduce`). Give attacks a `random_state`, so that all
-        candidates of a search meet the same attack.
+        candidates of a search meet the same attack. "corruptions": every kind that fits the images that are scored,
+        at severity 3 (`corruptions_for`); best with ``reduce="mean"``.
     reduce : {"worst", "mean"}, default="worst"
         How several attacks combine.
     max_samples : int or None, default=None
@@ -170,7 +173,7 @@ def make_robust_scorer(attack, *, reduce="worst", max_samples=None):
     _check_reduce(reduce)
     if max_samples is not None and max_samples < 1:
         raise ValueError(f"max_samples must be None or at least 1, got {max_samples!r}.")
-    return RobustScorer(checked_attacks(attack), reduce, max_samples)
+    return RobustScorer(attack if _is_all(attack) else checked_attacks(attack), reduce, max_samples)
 
 
 class TradeOff:
@@ -242,6 +245,8 @@ class TradeOff:
 
 def checked_attacks(attack):
     """`attack` as a non-empty list of objects that can perturb."""
+    if isinstance(attack, str):
+        raise ValueError(f"attack must be an attack, a Corruption, a list of them or 'corruptions', got {attack!r}.")
     attacks = list(attack) if isinstance(attack, list | tuple) else [attack]
     if not attacks:
         raise ValueError("attack is an empty list; give at least one attack or Corruption.")
@@ -253,6 +258,18 @@ def checked_attacks(attack):
                 f"skrobust.evaluation.Corruption have; got {one!r}.{hint}"
             )
     return attacks
+
+
+def all_corruptions(model, X, *, image_shape=None, data_range=(0, 1), random_state=0):
+    """A corruption of every kind that fits the images of `X`; flattened ones are read as galleries read them."""
+    if len(np.shape(X)) == 2:
+        layout = image_layout(model, np.shape(X)[1:], image_shape)
+        image_shape = None if layout is None else (*layout.grid, *[layout.n_channels] * (layout.n_channels > 1))
+    return corruptions_for(X, image_shape=image_shape, data_range=data_range, random_state=random_state)
+
+
+def _is_all(attack):
+    return isinstance(attack, str) and attack == "corruptions"
 
 
 def evenly_spread(n, wanted):

@@ -43,6 +43,29 @@ def full_table(report):
     return table(lines, right=(1, 2, 3, 4, 9, 10))
 
 
+def corruption_lines(report):
+    """Accuracy on corrupted images, a line for each model and corruption, and the mean of several.
+
+    Parameters
+    ----------
+    report : RobustnessReport
+
+    Returns
+    -------
+    list of str
+        Empty if no corruptions were judged.
+    """
+    lines = [("model", "clean", "corrupted", "interval", "corruption", "n", "seed")]
+    for model in report.models:
+        rows = [row for row in report.rows if row["threat_model"] == "corruption" and row["model"] == model]
+        for row in rows:
+            lines.append((*_figures(row)[:-1], row["attack"], str(row["n"]), _text(row["seed"])))
+        if len(rows) > 1:
+            mean = sum(row["accuracy"] for row in rows) / len(rows)
+            lines.append((model, percent(rows[0]["clean_accuracy"]), percent(mean), "", f"mean of {len(rows)}", "", ""))
+    return ["", table(lines, right=(1, 2, 3, 5, 6))] if len(lines) > 1 else []
+
+
 def verdict_lines(report):
     """The verdict of every masking check with its evidence, a line each; warnings come first.
 

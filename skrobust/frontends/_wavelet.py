@@ -10,9 +10,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skrobust.bridge import register_module
 from skrobust.pursuits import WaveletBasis
-from skrobust.signals import SignalTransformer, batch_slices, is_tensor
+from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor
 
-from ._clip import check_clip
 from ._color import color_matrices
 
 

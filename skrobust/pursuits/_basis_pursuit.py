@@ -1,15 +1,13 @@
 """Basis pursuit denoising (the lasso) of many signals over one dictionary."""
 
-import warnings
 from numbers import Integral, Real
 
 import numba
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skrobust.signals import batch_slices, is_tensor, kernel_threads
+from skrobust.signals import batch_slices, is_tensor, kernel_threads, tell_of_shortfall
 
 _DTYPES = (np.float64, np.float32)
 _BATCH_BYTES = 1 << 26
@@ -201,13 +199,13 @@ def one_alpha_per_signal(alpha, n_signals):
 
 def warn_of_unmet(n_unmet, n_signals, tol, max_iter):
     """Tell of signals whose gap is larger than asked for."""
-    if n_unmet:
-        warnings.warn(
-            f"{n_unmet} of {n_signals} signals did not reach a relative duality gap of tol={tol} within max_iter="
-            f"{max_iter}, or not in this precision. Raise max_iter or tol, or use float64.",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
+    tell_of_shortfall(
+        n_unmet,
+        n_signals,
+        f"did not reach a relative duality gap of tol={tol} within max_iter={max_iter}, or not in this precision. "
+        "Raise max_iter or tol, or use float64.",
+        stacklevel=4,
+    )
 
 
 def _checked(X, components):

@@ -44,7 +44,8 @@ class ConvolutionGeometry:
         grid, kernel = tuple(grid), tuple(kernel_size)
         if padding not in PADDINGS:
             raise ValueError(f"padding must be one of {', '.join(map(repr, PADDINGS))}, got {padding!r}.")
-        strides = (stride,) * len(grid) if isinstance(stride, Integral) else tuple(stride)
+        strides = (stride,) * len(grid) if isinstance(stride, Integral) else stride
+        strides = tuple(strides) if hasattr(strides, "__len__") else ()
         if len(strides) != len(grid) or not all(isinstance(s, Integral) and s >= 1 for s in strides):
             raise ValueError(f"stride must be an integer >= 1 or {len(grid)} of them, got {stride!r}.")
         if padding in ("valid", "circular") and any(k > n for k, n in zip(kernel, grid, strict=True)):

@@ -1,12 +1,10 @@
 """Greedy convolutional pursuits: orthogonal matching pursuit with a bound on each stripe, and thresholding."""
 
-import warnings
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
-from skrobust.signals import batch_slices, is_tensor, kernel_threads
+from skrobust.signals import batch_slices, is_tensor, kernel_threads, tell_of_shortfall
 
 from ._conv_fista import shrink
 from ._conv_geometry import stripe_counts
@@ -162,7 +160,7 @@ def convolutional_omp(
     X, counted = checked_signals(X, operator, mask)
     _check_count("n_nonzero_coefs", n_nonzero_coefs)
     _check_count("stripe_sparsity", stripe_sparsity)
-    if tol is not None and not tol >= 0:
+    if tol is not None and not (isinstance(tol, Real) and tol >= 0):
         raise ValueError(f"tol must be None or a number >= 0, got {tol!r}.")
     n_values, n_codes = int(np.prod(operator.signal_shape)), int(np.prod(operator.code_shape))
     if n_nonzero_coefs is None:
@@ -184,13 +182,12 @@ def convolutional_omp(
         )
     if tol is not None:
         short = int((report[:, 0] > (tol * (1 + 1e-6)) ** 2).sum())
-        if short:
-            warnings.warn(
-                f"{short} of {len(X)} signals ended with a residual above tol={tol:g} (largest "
-                f"{np.sqrt(report[:, 0].max()):.3g}). Raise n_nonzero_coefs, stripe_sparsity or tol.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        tell_of_shortfall(
+            short,
+            len(X),
+            f"ended with a residual above tol={tol:g} (largest {np.sqrt(report[:, 0].max(initial=0)):.3g}). Raise "
+            "n_nonzero_coefs, stripe_sparsity or tol.",
+        )
     return codes
 
 

@@ -1,13 +1,11 @@
 """Basis pursuit over convolutional dictionaries: the penalty is checked, a solver chosen, the gap reported."""
 
-import warnings
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
-from skrobust.signals import batch_slices, is_tensor, kernel_threads
+from skrobust.signals import batch_slices, is_tensor, kernel_threads, tell_of_shortfall
 
 from ._conv_fista import Problem, fista
 from ._conv_operator import ConvolutionalOperator, flat_rows
@@ -193,11 +191,11 @@ def convolutional_basis_pursuit(
     short = int((result.gap > tol * result.objective).sum())
     if short:
         worst = float((result.gap / np.maximum(result.objective, np.finfo(float).tiny)).max())
-        warnings.warn(
-            f"{short} of {len(X)} signals ended at max_iter={max_iter} with a relative duality gap above tol={tol:g} "
-            f"(largest {worst:.1e}). Raise max_iter, alpha or tol.",
-            ConvergenceWarning,
-            stacklevel=2,
+        tell_of_shortfall(
+            short,
+            len(X),
+            f"ended at max_iter={max_iter} with a relative duality gap above tol={tol:g} (largest {worst:.1e}). "
+            "Raise max_iter, alpha or tol.",
         )
     return result
 

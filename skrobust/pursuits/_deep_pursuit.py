@@ -1,16 +1,14 @@
 """Deep pursuit: the codes of all layers at once, by block coordinate descent with feedback and extrapolation."""
 
 import contextlib
-import warnings
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
-from skrobust.signals import is_tensor
+from skrobust.signals import is_tensor, tell_of_shortfall
 
 from ._conv_fista import CHECK_EVERY
 from ._layered_kernels import extrapolate
-from ._layered_pursuit import LayeredResult, layered_thresholding, per_layer, proximal_step
+from ._layered_pursuit import LayeredResult, checked_input, layered_thresholding, per_layer, proximal_step
 from ._layers import analyze, sums, synthesize
 from ._segments import in_segments
 
@@ -84,6 +82,7 @@ def deep_pursuit(
     >>> bool((result.gap <= 1e-6 * result.objective).all())
     True
     """
+    X = checked_input(X, layers, max_iter, tol)
     penalties = per_layer("alpha", alpha, layers, X)
     safe = step is None
     if safe:
@@ -247,13 +246,13 @@ def _to_gap(state, tol, max_iter):
         state.sweep(n_sweeps)
         done += n_sweeps
     short = int((gaps > tol * objectives).sum())
-    if short:
-        warnings.warn(
-            f"{short} of {n_samples} signals did not reach the relative duality gap tol={tol:g} within "
-            f"max_iter={max_iter} sweeps. Increase max_iter or tol.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+    tell_of_shortfall(
+        short,
+        n_samples,
+        f"did not reach the relative duality gap tol={tol:g} within max_iter={max_iter} sweeps. Increase max_iter or "
+        "tol.",
+        stacklevel=3,
+    )
     return LayeredResult(solved, gaps, objectives, counts)
 
 

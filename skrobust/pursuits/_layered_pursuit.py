@@ -1,16 +1,14 @@
 """Layer by layer: thresholding (a convolutional network's forward pass) and basis pursuit in cascade."""
 
-import warnings
-from numbers import Real
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
-from skrobust.signals import is_tensor
+from skrobust.signals import is_tensor, shortfalls_ignored, tell_of_shortfall
 
 from ._conv_fista import shrink
-from ._conv_pursuit import convolutional_basis_pursuit
+from ._conv_pursuit import checked_signals, convolutional_basis_pursuit
 from ._layered_kernels import shrink_and_carry
 from ._layers import analyze, synthesize
 from ._segments import in_segments
@@ -66,6 +64,7 @@ def layered_thresholding(X, layers, threshold, *, positive=True, n_jobs=None):
     >>> [codes.ravel().tolist() for codes in layered_thresholding(X, LayeredDictionary([first, second]), 0.5)]
     [[2.5, 1.5, 0.0], [3.5]]
     """
+    X = checked_input(X, layers)
     thresholds = per_layer("threshold", threshold, layers, X)
     codes = []
     for j, operator in enumerate(layers.operators):
@@ -128,6 +127,7 @@ def layered_basis_pursuit(
     >>> result.codes[0].ravel()
     array([0.5, 1.5, 0. , 0. ])
     """
+    X = checked_input(X, layers, max_iter, tol)
     penalties = per_layer("alpha", alpha, layers, X)
     if step is not None:
         step = per_layer("step", step, layers, X, of_components=False)
@@ -141,8 +141,7 @@ def layered_basis_pursuit(
             codes.append(w)
             continue
         strength, weights = _strength_and_weights(penalties[j], operator)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with shortfalls_ignored():
             found = convolutional_basis_pursuit(
                 target,
                 operator,
@@ -161,13 +160,12 @@ def layered_basis_pursuit(
         return LayeredResult(codes, None, None, np.full((len(X), layers.n_layers), max_iter))
     gaps, objectives, counts = (np.stack(values, axis=1) for values in (gaps, objectives, counts))
     short = int((gaps > tol * objectives).any(axis=1).sum())
-    if short:
-        warnings.warn(
-            f"{short} of {len(X)} signals did not reach the relative duality gap tol={tol:g} in every layer within "
-            f"max_iter={max_iter}. Increase max_iter or tol.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+    tell_of_shortfall(
+        short,
+        len(X),
+        f"did not reach the relative duality gap tol={tol:g} in every layer within max_iter={max_iter}. Increase "
+        "max_iter or tol.",
+    )
     return LayeredResult(codes, gaps, objectives, counts)
 
 
@@ -198,6 +196,21 @@ def proximal_step(ahead, before, slopes, step, thresholds, momentum, positive, n
     return shrink_and_carry(ahead, before, slopes, step, thresholds, momentum, positive, n_jobs)
 
 
+def checked_input(X, layers, max_iter=0, tol=None):
+    """X in floats; tensors as they are, so that what traces them meets no question about their values.
+
+    Raises
+    ------
+    ValueError
+        If X does not fit the first layer or is not finite, or another parameter is out of range.
+    """
+    if not (isinstance(max_iter, Integral) and max_iter >= 0):
+        raise ValueError(f"max_iter must be an integer >= 0, got {max_iter!r}.")
+    if tol is not None and not (isinstance(tol, Real) and tol >= 0):
+        raise ValueError(f"tol must be None or a number >= 0, got {tol!r}.")
+    return X if is_tensor(X) else checked_signals(X, layers.operators[0])[0]
+
+
 def per_layer(name, value, layers, X, *, of_components=True):
     """A list of numbers, arrays or tensors of the dtype of X, one a layer.
 
@@ -208,6 +221,8 @@ def per_layer(name, value, layers, X, *, of_components=True):
     """
     if isinstance(value, Real) or (is_tensor(value) and value.ndim == 0):
         value = [value] * layers.n_layers
+    if isinstance(value, str) or not hasattr(value, "__len__"):
+        raise ValueError(f"{name} must be a number, or a list of one entry a layer, got {value!r}.")
     given = list(value)
     if len(given) != layers.n_layers:
         raise ValueError(
@@ -220,6 +235,9 @@ def per_layer(name, value, layers, X, *, of_components=True):
             entry = np.asarray(entry, dtype=np.float64)
             if not np.isfinite(entry).all():
                 raise ValueError(f"{name} of layer {j + 1} must be finite, got {entry!r}.")
+            # Steps only: thresholds that were learned with batch normalisation may be negative.
+            if not of_components and (entry <= 0).any():
+                raise ValueError(f"{name} of layer {j + 1} must be > 0, got {entry!r}.")
         shapes = [(), (layers.code_shapes[j][-1],)] if of_components else [()]
         if tuple(entry.shape) not in shapes:
             raise ValueError(f"{name} of layer {j + 1} must have shape {' or '.join(map(str, shapes))}, got {entry!r}.")

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ._layered_pursuit import LayeredResult, layered_thresholding, per_layer, proximal_step
+from ._layered_pursuit import LayeredResult, checked_input, layered_thresholding, per_layer, proximal_step
 from ._layers import analyze, sums, synthesize
 from ._segments import in_segments
 
@@ -64,6 +64,7 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
     """
     if layers.skips:
         raise ValueError("multilayer_pursuit knows no skip connections; use skip=None, or deep_pursuit.")
+    X = checked_input(X, layers, max_iter)
     penalties = per_layer("alpha", alpha, layers, X)
     if step is None:
         step = [1 / max(operator.lipschitz, np.finfo(float).tiny) for operator in layers.operators]

@@ -1,10 +1,12 @@
 """Orthogonal wavelet bases, and the best approximation of signals by their K largest coefficients."""
 
 import math
+from numbers import Integral
 
 import numpy as np
+from sklearn.utils import check_array
 
-from skrobust.signals import is_tensor, kernel_threads
+from skrobust.signals import check_clip, is_tensor, kernel_threads
 
 from ._wavelet_plan import most_levels, plan_wavelet
 
@@ -38,7 +40,7 @@ class WaveletBasis:
     Raises
     ------
     ValueError
-        If the wavelet is unknown or not orthogonal.
+        If the wavelet is unknown or not orthogonal, or another parameter is out of range.
 
     Examples
     --------
@@ -56,7 +58,9 @@ class WaveletBasis:
     """Largest singular value of the synthesis, squared."""
 
     def __init__(self, wavelet, grid, level=1):
-        self.grid = tuple(grid)
+        self.grid = _checked_grid(grid)
+        if not isinstance(level, Integral) or level < 0:
+            raise ValueError(f"level must be an integer >= 0, got {level!r}.")
         self.level = min(int(level), most_levels(self.grid))
         self.plan = plan_wavelet(wavelet, self.grid, self.level)
         self.shape = self.plan.shape
@@ -73,25 +77,34 @@ class WaveletBasis:
 
         Parameters
         ----------
-        X : ndarray or Tensor of shape ``(n_samples, *grid, n_channels)``
-            float32 or float64.
-        ks : sequence of int or None, default=None
-            Coefficients to keep of each channel; the others are zero. Magnitudes equal to within rounding are kept in
-            the order of their position.
+        X : array-like or Tensor of shape ``(n_samples, *grid, n_channels)``
+        ks : int, sequence of int or None, default=None
+            Coefficients to keep of each channel, one number for all or one a channel; the others are zero. Magnitudes
+            equal to within rounding are kept in the order of their position.
         n_jobs : int or None, default=None
             Threads.
 
         Returns
         -------
         ndarray or Tensor of shape ``(n_samples, n_channels, *shape)``
+            float32 for float32, else float64.
+
+        Raises
+        ------
+        ValueError
+            If `X` has another shape, or `ks` is no count of coefficients of each channel.
         """
+        X = self._checked(X, "X", "n_samples", *self.grid, "n_channels")
+        ks = None if ks is None else self._counts(ks, X.shape[-1])
         if is_tensor(X):
             from ._wavelet_torch import largest_mask
 
             coefficients = self.on_tensors(X).analyze(X)
-            return coefficients if ks is None else coefficients * largest_mask(coefficients, ks)
+            return coefficients if ks is None else coefficients * largest_mask(coefficients, ks.tolist())
         result = np.empty((X.shape[0], X.shape[-1], *self.shape), dtype=X.dtype)
-        ks = np.zeros(X.shape[-1], dtype=np.int64) if ks is None else np.asarray(ks, dtype=np.int64)
+        if not len(X):
+            return result
+        ks = np.zeros(X.shape[-1], dtype=np.int64) if ks is None else ks
         module, levels = self._kernels()
         rest = levels, self._taps(X.dtype), ks, self._groups(ks)
         with kernel_threads(n_jobs, uses_blas=False):
@@ -106,16 +119,25 @@ class WaveletBasis:
 
         Parameters
         ----------
-        coefficients : ndarray or Tensor of shape ``(n_samples, n_channels, *shape)``
+        coefficients : array-like or Tensor of shape ``(n_samples, n_channels, *shape)``
 
         Returns
         -------
         ndarray or Tensor of shape ``(n_samples, *grid, n_channels)``
+            float32 for float32, else float64.
+
+        Raises
+        ------
+        ValueError
+            If `coefficients` have another shape.
         """
+        coefficients = self._checked(coefficients, "coefficients", "n_samples", "n_channels", *self.shape)
         if is_tensor(coefficients):
             return self.on_tensors(coefficients).synthesize(coefficients)
         C = np.ascontiguousarray(coefficients)
         result = np.empty((C.shape[0], *self.grid, C.shape[1]), dtype=C.dtype)
+        if not len(C):
+            return result
         module, levels = self._kernels()
         rest = levels, self._taps(C.dtype), *_limits(None, C.dtype)
         with kernel_threads(n_jobs, uses_blas=False):
@@ -130,9 +152,9 @@ class WaveletBasis:
 
         Parameters
         ----------
-        X : ndarray or Tensor of shape ``(n_samples, *grid, n_channels)``
-            float32 or float64.
-        ks : sequence of int
+        X : array-like or Tensor of shape ``(n_samples, *grid, n_channels)``
+        ks : int or sequence of int
+            Coefficients kept of each channel: one number for all, or one a channel.
         clip : tuple of float or None, default=None
             Lowest and highest value of the result.
         n_jobs : int or None, default=None
@@ -140,13 +162,23 @@ class WaveletBasis:
         Returns
         -------
         ndarray or Tensor of the shape of X
+            float32 for float32, else float64.
+
+        Raises
+        ------
+        ValueError
+            As `analyze`, and if `clip` is no range.
         """
+        check_clip(clip)
+        X = self._checked(X, "X", "n_samples", *self.grid, "n_channels")
+        ks = self._counts(ks, X.shape[-1])
         if is_tensor(X):
             cleaned = self.synthesize(self.analyze(X, ks))
             return cleaned if clip is None else cleaned.clamp(*clip)
         X = np.ascontiguousarray(X)
         result = np.empty_like(X)
-        ks = np.asarray(ks, dtype=np.int64)
+        if not len(X):
+            return result
         module, levels = self._kernels()
         rest = levels, self._taps(X.dtype), ks, self._groups(ks), *_limits(clip, X.dtype)
         with kernel_threads(n_jobs, uses_blas=False):
@@ -171,6 +203,29 @@ class WaveletBasis:
     def __getstate__(self):
         return {**self.__dict__, "_torch": {}}
 
+    def _checked(self, values, name, *shape):
+        """`values` as float32 or float64 of this shape, in which words stand for any size."""
+        if not is_tensor(values):
+            values = np.asarray(values)
+            if values.dtype not in (np.float32, np.float64):
+                values = check_array(
+                    values, dtype=np.float64, allow_nd=True, ensure_2d=False, ensure_min_samples=0, input_name=name
+                )
+        fits = zip(values.shape, shape, strict=False)
+        if len(values.shape) != len(shape) or any(isinstance(n, int) and found != n for found, n in fits):
+            wanted = ", ".join(map(str, shape))
+            raise ValueError(f"{name} must have shape ({wanted}), got {tuple(values.shape)}.")
+        return values
+
+    def _counts(self, ks, n_channels):
+        """Coefficients to keep of each channel, as int64."""
+        counts = np.asarray(ks)
+        if counts.dtype.kind not in "iu" or counts.shape not in ((), (n_channels,)):
+            raise ValueError(f"ks must be an integer, or one for each of {n_channels} channels, got {ks!r}.")
+        if counts.min() < 1 or counts.max() > self.size:
+            raise ValueError(f"ks must be from 1 to the {self.size} coefficients of a channel, got {ks!r}.")
+        return np.array(np.broadcast_to(counts, (n_channels,)), dtype=np.int64)
+
     def _kernels(self):
         if len(self.grid) == 1:
             from . import _wavelet_kernels_1d as module
@@ -192,6 +247,16 @@ class WaveletBasis:
     @staticmethod
     def _block(images):
         return max(1, _BLOCK_BYTES // max(1, images[0].nbytes))
+
+
+def _checked_grid(grid):
+    try:
+        sizes = tuple(grid)
+    except TypeError:
+        sizes = ()
+    if len(sizes) not in (1, 2) or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+        raise ValueError(f"grid must be (length,) or (height, width) of integers >= 1, got {grid!r}.")
+    return tuple(int(size) for size in sizes)
 
 
 def _limits(clip, dtype):

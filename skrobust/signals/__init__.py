@@ -1,18 +1,25 @@
 """What every estimator stands on: where pixels and channels lie in X, checked input, batches, threads, whole files."""
 
 from ._base import SignalTransformer, restored_on_error
+from ._clip import check_clip
 from ._files import write_atomically
 from ._layout import SignalLayout, Signals
 from ._resources import batch_slices, kernel_threads
+from ._shortfall import Shortfalls, shortfalls_ignored, tell_of_shortfall, told_once_a_fit
 from ._tensors import is_tensor
 
 __all__ = [
+    "Shortfalls",
     "SignalLayout",
     "SignalTransformer",
     "Signals",
     "batch_slices",
+    "check_clip",
     "is_tensor",
     "kernel_threads",
     "restored_on_error",
+    "shortfalls_ignored",
+    "tell_of_shortfall",
+    "told_once_a_fit",
     "write_atomically",
 ]

@@ -1,12 +1,15 @@
 """The base of every estimator that reads signals or images."""
 
+import functools
 from contextlib import contextmanager
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from ._layout import SignalLayout
+from ._layout import SignalLayout, channels_first_hint
+from ._shortfall import Shortfalls
 from ._tensors import check_tensor, is_tensor
 
 _DTYPES = (np.float64, np.float32)
@@ -27,6 +30,24 @@ def restored_on_error(estimator):
         raise
 
 
+def _rows_for_frames(transform):
+    """Say plainly that images do not go into a data frame."""
+
+    @functools.wraps(transform)
+    def wrapped(self, X, *args, **kwargs):
+        result = transform(self, X, *args, **kwargs)
+        container = _get_output_config("transform", self)["dense"]
+        if container != "default" and result.ndim > 2:
+            raise ValueError(
+                f"set_output(transform={container!r}) makes a table of rows, but {type(self).__name__} returns images "
+                f"of shape {tuple(result.shape[1:])}, as X has. Pass X as rows, X.reshape(len(X), -1), with "
+                "image_shape=(height, width[, n_channels]), or set_output(transform='default')."
+            )
+        return result
+
+    return wrapped
+
+
 class SignalTransformer(TransformerMixin, BaseEstimator):
     """A transformer whose X is ``(n_samples, n_features)`` or ``(n_samples, height, width[, n_channels])``.
 
@@ -34,6 +55,11 @@ class SignalTransformer(TransformerMixin, BaseEstimator):
     grid with the channels last. What it computes goes back through `Signals.restore`. It may have a parameter
     `image_shape`, which turns flat samples into images.
     """
+
+    def __init_subclass__(cls, **kwargs):
+        if "transform" in vars(cls):
+            cls.transform = _rows_for_frames(cls.transform)
+        super().__init_subclass__(**kwargs)  # scikit-learn puts what comes out into a frame
 
     def _read_signals(self, X, *, reset):
         """Check `X` and lay it out as `Signals`.
@@ -63,6 +89,7 @@ class SignalTransformer(TransformerMixin, BaseEstimator):
                 vars(self).pop("feature_names_in_", None)  # of an earlier fit on named features
                 self.n_features_in_ = layout.n_features
             self._layout = layout
+            self._shortfalls = Shortfalls()
         else:
             if has_rows:
                 validate_data(self, X, reset=False, skip_check_array=True)
@@ -89,7 +116,7 @@ class SignalTransformer(TransformerMixin, BaseEstimator):
             )
         raise ValueError(
             f"X has samples of shape {sample_shape}, but {name} was fitted on {self._layout.canonical_shape} "
-            f"(height, width, channels), {self.n_features_in_} features a sample."
+            f"(height, width, channels), {self.n_features_in_} features a sample.{channels_first_hint(sample_shape)}"
         )
 
     def __sklearn_tags__(self):

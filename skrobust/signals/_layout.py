@@ -35,7 +35,8 @@ class SignalLayout:
         Raises
         ------
         ValueError
-            If the two disagree, naming both.
+            If the two disagree, naming both, or samples have their channels first and `image_shape` does not say that
+            they are meant as they are.
         """
         sample_shape = tuple(sample_shape)
         if image_shape is not None:
@@ -49,8 +50,14 @@ class SignalLayout:
                 raise ValueError(
                     f"image_shape={image_shape} disagrees with X, whose samples have shape {sample_shape}. "
                     "Leave image_shape=None for X of shape (n_samples, height, width[, n_channels])."
+                    + channels_first_hint(sample_shape)
                 )
             sample_shape = image_shape
+        elif hint := channels_first_hint(sample_shape):
+            raise ValueError(
+                f"X has samples of shape {sample_shape}.{hint} If {sample_shape} really is (height, width, channels), "
+                f"say so with image_shape={sample_shape}."
+            )
         if not 1 <= len(sample_shape) <= 3:
             raise ValueError(
                 f"Found array with dim {len(sample_shape) + 1}, but signals have dim 2, (n_samples, n_features), or "
@@ -100,6 +107,23 @@ class Signals:
     def restore(self, values):
         """`values` of shape ``(n_samples, *grid, n_channels)`` in the user's layout."""
         return values.reshape((values.shape[0], *self.sample_shape))
+
+
+def channels_first_hint(sample_shape):
+    """What to do about samples of shape (channels, height, width); empty for shapes that are read as they are.
+
+    Channels first have one, three or four at the beginning and more at the end than an image has channels. But (4, 4,
+    16) is a square of 16 channels.
+    """
+    if len(sample_shape) != 3:
+        return ""
+    first, second, last = sample_shape
+    if first not in (1, 3, 4) or last <= 4 or second == 1 or (first == second != last):
+        return ""
+    return (
+        " That looks like channels first, as torch has them; here images have their channels last: pass "
+        "X.transpose(0, 2, 3, 1), or X.permute(0, 2, 3, 1) of a tensor."
+    )
 
 
 def _checked_image_shape(image_shape):

@@ -1,0 +1,212 @@
+"""One image file as an array: upright, in 8 or 16 bits a sample, grey or RGB, of the size asked for."""
+
+import struct
+import sys
+
+import numpy as np
+
+from ._errors import DatasetFileError
+
+# Pillow keeps 8 of 16 bits of a colour sample; the other byte order of the same decoder gives the lower 8.
+_OTHER_HALF = {";16B": ";16L", ";16L": ";16B"}
+_LUMA = (19595, 38470, 7471)  # of 65536: Pillow's weights of red, green and blue
+
+
+def formats():
+    """The formats that Pillow reads by itself: for EPS it would start Ghostscript on a file that may be hostile."""
+    from PIL import Image
+
+    Image.init()
+    return sorted(set(Image.OPEN) - {"EPS"})
+
+
+def white_of(image):
+    """The stored value that stands for 1.0."""
+    return np.iinfo(image.dtype).max
+
+
+def read_image(path, color):
+    """One image, turned upright as its EXIF orientation says.
+
+    Parameters
+    ----------
+    path : path-like
+    color : {"gray", "rgb"} or None
+
+    Returns
+    -------
+    ndarray of shape ``(height, width)`` or ``(height, width, 3)``
+        uint8, or uint16 where the file has 16 bits a sample.
+
+    Raises
+    ------
+    DatasetFileError
+        If the file is damaged, has transparent pixels, or pixels whose white is not known.
+    """
+    from PIL import Image
+
+    try:
+        pixels = _opaque(*_decode(path), path)
+    except DatasetFileError:
+        raise
+    # Pillow's decoders let out whatever they trip over.
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        LookupError,
+        EOFError,
+        TypeError,
+        struct.error,
+        Image.DecompressionBombError,
+    ) as error:
+        raise DatasetFileError(
+            f"{path} cannot be read as an image: it is truncated, damaged or of another format ({error}). Replace or "
+            "remove it."
+        ) from error
+    return _colored(pixels, color)
+
+
+def resized(image, size, how):
+    """`image` brought to `size`, with Pillow's bilinear filter, which averages where it shrinks.
+
+    Parameters
+    ----------
+    image : ndarray of shape ``(height, width)`` or ``(height, width, 3)``, uint8 or uint16
+    size : tuple of int
+        Height and width.
+    how : {"crop", "pad", "stretch"}
+
+    Returns
+    -------
+    ndarray of the dtype of `image`
+    """
+    height, width = image.shape[:2]
+    if (height, width) == size:
+        return image
+    box, inner = (0, 0, width, height), size
+    if how == "crop":
+        scale = min(height / size[0], width / size[1])
+        top, left = (height - scale * size[0]) / 2, (width - scale * size[1]) / 2
+        box = (left, top, min(width, left + scale * size[1]), min(height, top + scale * size[0]))
+    elif how == "pad":
+        scale = min(size[0] / height, size[1] / width)
+        inner = tuple(min(most, max(1, round(scale * n))) for most, n in zip(size, (height, width), strict=True))
+    planes = [_scaled(plane, inner, box) for plane in np.moveaxis(np.atleast_3d(image), -1, 0)]
+    scaled = np.stack(planes, axis=-1).reshape(*inner, *image.shape[2:])
+    result = np.zeros((*size, *image.shape[2:]), image.dtype)  # what is not covered is black
+    top, left = ((most - n) // 2 for most, n in zip(size, inner, strict=True))
+    result[top : top + inner[0], left : left + inner[1]] = np.rint(scaled)
+    return result
+
+
+def _scaled(plane, size, box):
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR, box=box))
+
+
+def _decode(path):
+    """Pixels as stored, with alpha if there is one, and the grey or colour that stands for transparent, or None."""
+    from PIL import Image
+
+    with Image.open(path, formats=formats()) as image:
+        rawmode = _rawmode(image)
+        if image.format == "PPM" and image.mode == "RGB" and _most(image) > 255:
+            raise DatasetFileError(f"{path} is a colour PPM of more than 8 bits a sample. Save it as PNG or TIFF.")
+        if rawmode[-4:] in _OTHER_HALF and not rawmode.startswith("I;"):
+            return _decode_16_bit_colour(path, image, rawmode)
+        upright = _upright(image)
+        key = upright.info.get("transparency")
+        if upright.mode in ("P", "PA"):
+            return np.asarray(upright.convert("RGBA")), None
+        if upright.mode in ("YCbCr", "CMYK"):
+            return np.asarray(upright.convert("RGB")), None
+        if upright.mode in ("1", "L"):
+            # PNG stores the transparent grey in the file's own bits, of which Pillow's 8 are a multiple.
+            step = {"L;2": 85, "L;4": 17}.get(rawmode, 1)
+            return np.asarray(upright.convert("L")), None if key is None else np.uint8(step * key)
+        if upright.mode in ("LA", "RGB", "RGBA"):
+            return np.asarray(upright), key
+        if upright.mode.startswith("I;16") and _has_16_bits(image):
+            return np.asarray(upright).astype(np.uint16), key
+        if image.format == "PPM" and upright.mode == "I":  # Pillow has scaled it to 16 bits
+            return np.asarray(upright).astype(np.uint16), None
+        raise DatasetFileError(
+            f"{path} has pixels of Pillow's mode {image.mode!r}, whose white is not known. Convert it to grey or RGB "
+            "of 8 or 16 bits."
+        )
+
+
+def _decode_16_bit_colour(path, image, rawmode):
+    from PIL import Image
+
+    key = image.info.get("transparency")
+    if rawmode == "LA;16B":
+        # Four bytes a pixel: the two of grey and the two of alpha.
+        image.tile = [_with_rawmode(tile, "RGBA") for tile in image.tile]
+        halves = np.asarray(_upright(image)).astype(np.uint16)
+        return 256 * halves[..., ::2] + halves[..., 1::2], key
+    if image.mode not in ("RGB", "RGBA"):
+        raise DatasetFileError(f"{path} has 16-bit pixels of Pillow's mode {image.mode!r}. Convert it to RGB.")
+    high = np.asarray(_upright(image)).astype(np.uint16)
+    with Image.open(path, formats=[image.format]) as again:
+        other = rawmode[:-4] + _OTHER_HALF[rawmode[-4:]]
+        again.tile = [_with_rawmode(tile, other) for tile in again.tile]
+        return 256 * high + np.asarray(_upright(again)), key
+
+
+def _upright(image):
+    from PIL import ImageOps
+
+    image.load()  # TIFF is turned by Pillow while it loads
+    return ImageOps.exif_transpose(image)
+
+
+def _rawmode(image):
+    """The layout of samples that Pillow's decoder was told, with the byte order that it really has."""
+    args = image.tile[0][3] if image.tile else None
+    name = (args[0] if args else "") if isinstance(args, tuple) else args
+    name = name if isinstance(name, str) else ""
+    return name.removesuffix("N") + ("L" if sys.byteorder == "little" else "B") if name.endswith(";16N") else name
+
+
+def _with_rawmode(tile, rawmode):
+    args = (rawmode, *tile[3][1:]) if isinstance(tile[3], tuple) else rawmode
+    changed = (*tile[:3], args)
+    return tile._make(changed) if hasattr(tile, "_make") else changed  # Pillow 10 has plain tuples
+
+
+def _most(image):
+    """The largest sample that a PPM file declares."""
+    args = image.tile[0][3]
+    return args[1] if isinstance(args, tuple) and len(args) == 2 else 255
+
+
+def _has_16_bits(image):
+    """Whether a grey image of Pillow's 16-bit mode uses all of them, from black to white."""
+    if image.format == "TIFF":
+        return image.tag_v2.get(258) == (16,) and image.tag_v2.get(262) == 1
+    return image.format == "PNG"
+
+
+def _opaque(pixels, key, path):
+    """Grey or RGB without alpha; refuses images in which something is transparent."""
+    if key is not None:
+        transparent = (np.atleast_3d(pixels) == np.asarray(key)).all(axis=-1).any()
+    elif pixels.ndim == 3 and pixels.shape[-1] in (2, 4):
+        transparent = pixels[..., -1].min() < white_of(pixels)
+        pixels = pixels[..., :-1]
+    else:
+        transparent = False
+    if transparent:
+        raise DatasetFileError(f"{path} has transparent pixels: put it on a background and save it as RGB.")
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
+
+
+def _colored(pixels, color):
+    if color == "rgb" and pixels.ndim == 2:
+        return np.stack([pixels] * 3, axis=-1)
+    if color == "gray" and pixels.ndim == 3:
+        return ((pixels.astype(np.uint64) @ np.array(_LUMA, np.uint64) + 0x8000) >> 16).astype(pixels.dtype)
+    return pixels
