@@ -3,16 +3,18 @@
 from ._base import SignalTransformer, restored_on_error
 from ._files import write_atomically
 from ._layout import SignalLayout, Signals
-from ._resources import batch_slices, kernel_threads
+from ._resources import allowed_threads, batch_slices, kernel_threads, one_blas_thread
 from ._tensors import is_tensor
 
 __all__ = [
     "SignalLayout",
     "SignalTransformer",
     "Signals",
+    "allowed_threads",
     "batch_slices",
     "is_tensor",
     "kernel_threads",
+    "one_blas_thread",
     "restored_on_error",
     "write_atomically",
 ]
