@@ -1,6 +1,7 @@
 """The signals room: layouts, checked input, batches, threads."""
 
-import numba
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +10,7 @@ from hypothesis import strategies as st
 from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 
-from skrobust import WaveletSparsifier
-from skrobust.signals import SignalLayout, SignalTransformer, batch_slices, is_tensor, kernel_threads
+from skrobust.signals import SignalLayout, SignalTransformer, allowed_threads, batch_slices, is_tensor, kernel_threads
 
 
 class Identity(SignalTransformer):
