@@ -4,7 +4,7 @@
 
 The stamp covers the module's source and that of every skrobust module it imports, directly or not: editing a function
 that kernels of other files inline invalidates them all. A file is written in one step and holds one signature, so
-that processes may compile side by side. Nothing is read or written before a kernel is first called.
+that processes may compile side by side. No folder is looked at before a kernel is first called.
 """
 
 import contextlib
@@ -46,6 +46,8 @@ class KernelCache(_Cache):
 
     def __init__(self, function, variant):
         self._function, self._variant = function, variant
+        # At once: a source that is edited after its import is not what will be compiled.
+        self._stamp = source_stamp(pathlib.Path(function.__code__.co_filename))
         self._enabled = True
 
     @property
@@ -87,11 +89,10 @@ class KernelCache(_Cache):
     def _path(self, sig, codegen):
         triple, processor, features = codegen.magic_tuple()
         code = self._function.__code__
-        source = pathlib.Path(code.co_filename)
         key = repr((str(sig), triple, features, code.co_firstlineno, numba.config.OPT))
         return pathlib.Path(
             "-".join((_release(), processor or "any", self._variant)),
-            f"{source.stem}-{source_stamp(source)[:16]}",
+            f"{pathlib.Path(code.co_filename).stem}-{self._stamp[:16]}",
             f"{self._function.__qualname__}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.bin",
         )
 
