@@ -25,6 +25,7 @@ from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
 from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, deep_pursuit, layered_basis_pursuit
+from skrobust.signals import kernel_threads
 
 ARCHITECTURES = {
     "MNIST": {"shape": (28, 28, 1), "atoms": (64, 128, 512), "kernels": (6, 6, 4), "strides": (2, 2, 1), "pad": 0},
@@ -227,9 +228,6 @@ def main():
     torch.set_num_threads(args.threads)
     torch.backends.cudnn.allow_tf32 = False  # everyone in full float32
 
-    import numba
-
-    numba.set_num_threads(min(args.threads, numba.config.NUMBA_NUM_THREADS))
     stem = "bench_layered" if args.device == "cpu" else "bench_layered_cuda"
     path = pathlib.Path(args.output or RESULTS / f"{stem}.json")
     content = {
@@ -248,7 +246,8 @@ def main():
             case = f"{name}, {pursuit}"
             if args.only not in (None, case):
                 continue
-            found = measured(architecture, pursuit, args.rounds, args.device)
+            with kernel_threads(args.threads):
+                found = measured(architecture, pursuit, args.rounds, args.device)
             if path.exists():
                 content["results"] = json.loads(path.read_text(encoding="utf8"))["results"]
             content["results"][case] = found

@@ -37,9 +37,6 @@ EPS = 0.1
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
     """Small problems: on a busy machine more threads only wait for each other."""
-    import numba
-
-    numba.get_num_threads()  # numba's first launch may set the threads that torch shares
     torch.set_num_threads(1)
 
 

@@ -25,10 +25,8 @@ def robustness_report(*args, **words):
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
     """Small problems: on a busy machine more threads only wait for each other."""
-    import numba
     import torch
 
-    numba.get_num_threads()  # numba's first launch may set the threads that torch shares
     torch.set_num_threads(1)
 
 

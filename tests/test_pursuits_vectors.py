@@ -147,7 +147,7 @@ def test_take_number_gives_each_number_once():
     from skrobust.pursuits._threads import on_threads
 
     taken = np.zeros(100_000, dtype=np.int64)
-    on_threads(lambda taken, counter: _draw(counter, taken), taken)
+    on_threads(lambda taken, counter: _draw(counter, taken), taken, n_pieces=8)
     np.testing.assert_array_equal(taken, 1)
 
 

@@ -1,6 +1,7 @@
 """The signals room: layouts, checked input, batches, threads."""
 
-import numba
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 
 from skrobust import PolarizingCoder, WaveletSparsifier
-from skrobust.signals import SignalLayout, SignalTransformer, batch_slices, is_tensor, kernel_threads
+from skrobust.signals import SignalLayout, SignalTransformer, allowed_threads, batch_slices, is_tensor, kernel_threads
 
 
 class Identity(SignalTransformer):
@@ -172,16 +173,21 @@ def test_batches_stay_within_memory():
 
 
 def test_threads_are_bounded_and_restored():
-    before = numba.get_num_threads()
+    before = allowed_threads()
     with kernel_threads(1):
-        assert numba.get_num_threads() == 1
-    with kernel_threads(-1):
-        assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS
-    assert numba.get_num_threads() == before
-    of_torch = torch.get_num_threads()
-    with kernel_threads(2):
-        WaveletSparsifier(n_jobs=2).fit_transform(np.ones((3, 8)))
-    assert torch.get_num_threads() == of_torch
+        assert allowed_threads() == 1
+        with kernel_threads():
+            assert allowed_threads() == 1
+        with kernel_threads(-1):
+            assert allowed_threads() == before
+        with kernel_threads(10**6):
+            assert allowed_threads() == before
+        with ThreadPoolExecutor(1) as pool:  # the bound is that of one thread
+            assert pool.submit(allowed_threads).result() == before
+    assert allowed_threads() == before
+    with pytest.raises(RuntimeError), kernel_threads(1):
+        raise RuntimeError
+    assert allowed_threads() == before
     with pytest.raises(ValueError, match="n_jobs must be None or an integer other than 0, got 0"), kernel_threads(0):
         pass
 

@@ -4,6 +4,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from skrobust.signals import kernel_threads, one_blas_thread
+
 from ._errors import UsageError
 from ._proved import bounds_table, prove, what_helped
 from ._recipes import RECIPES, UNDEFENDED, candidates
@@ -46,22 +48,16 @@ def run_experiment(arguments):
 
 @contextmanager
 def _one_thread():
-    """Bound numba, BLAS and torch: on problems so small, more threads only wait for each other."""
-    import numba
+    """Bound kernels, BLAS and torch: on problems so small, more threads only wait for each other."""
     import torch
-    from threadpoolctl import threadpool_limits
 
-    # Numba first: its threads start at this call, and may set those of an OpenMP that torch shares.
-    kernels = numba.get_num_threads()
-    numba.set_num_threads(1)
     networks = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(1, user_api="blas"):
+        with kernel_threads(1), one_blas_thread():
             yield
     finally:
         torch.set_num_threads(networks)
-        numba.set_num_threads(kernels)
 
 
 def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):

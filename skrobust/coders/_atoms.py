@@ -17,6 +17,7 @@ import math
 import numpy as np
 from scipy import sparse
 
+from skrobust.pursuits._threads import on_threads
 from skrobust.signals import batch_slices, kernel_threads
 
 from ._rounding import gamma, round_up
@@ -52,8 +53,9 @@ class Atoms:
         codes = np.empty((len(values), len(thresholds)), dtype=values.dtype)
         for batch in batch_slices(len(values), self._response_bytes(values)):
             responses = self.responses(values[batch], n_jobs=n_jobs)
+            how = thresholds, n_thresholds, ternary, codes[batch], _block(responses)
             with kernel_threads(n_jobs):
-                encode(responses, thresholds, n_thresholds, ternary, codes[batch], _block(responses))
+                on_threads(encode, responses, *how, n_pieces=-(-len(responses) // how[-1]), work=2 * codes[batch].size)
         return codes
 
     def _response_bytes(self, values):
@@ -125,9 +127,8 @@ class FilterAtoms(Atoms):
 
         values = np.ascontiguousarray(values)
         result = np.empty((len(values), self.n_atoms), dtype=values.dtype)
-        with kernel_threads(n_jobs):
-            weights = self._weights(values.dtype)
-            filter_responses(values, self._geometry, weights, self.n_filters, result, _block(values))
+        how = self._geometry, self._weights(values.dtype), self.n_filters, result
+        self._on_signals(filter_responses, values, how, n_jobs)
         return result
 
     def encode(self, values, thresholds, n_thresholds, ternary, *, n_jobs=None):
@@ -138,9 +139,14 @@ class FilterAtoms(Atoms):
         values = np.ascontiguousarray(values)
         codes = np.empty((len(values), len(thresholds)), dtype=values.dtype)
         how = self._geometry, self._weights(values.dtype), self.n_filters, self.n_atoms
-        with kernel_threads(n_jobs):
-            encode_filters(values, *how, thresholds, n_thresholds, ternary, codes, _block(values))
+        self._on_signals(encode_filters, values, (*how, thresholds, n_thresholds, ternary, codes), n_jobs)
         return codes
+
+    def _on_signals(self, kernel, values, args, n_jobs):
+        block, work = _block(values), len(values) * self.n_atoms * self._flat.shape[1]
+        with kernel_threads(n_jobs):
+            flat = values.reshape(-1), values[0].size
+            on_threads(kernel, *flat, *args, block, n_pieces=-(-len(values) // block), work=work)
 
     def spread(self, radii, *, n_jobs=None):
         absolute = copy.copy(self)

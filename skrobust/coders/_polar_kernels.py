@@ -7,9 +7,8 @@ width, the step between rows, and that between columns times channels.
 """
 
 import numpy as np
-from numba import prange
 
-from skrobust.pursuits._vectors import broadcast, fma, kernel, lanes, load, load_all, store_first
+from skrobust.pursuits._vectors import broadcast, fma, kernel, lanes, load, load_all, store_first, take_number
 
 
 @kernel
@@ -81,36 +80,42 @@ def _switch(responses, start, thresholds, n_thresholds, ternary, codes, target):
         codes[target + j] = code
 
 
-@kernel(parallel=True)
-def filter_responses(signals, geometry, weights, n_filters, responses, block):
-    """Responses of all signals, into the C-contiguous `responses` of shape (n_samples, n_atoms)."""
-    pixels, flat = signals.reshape(-1), responses.reshape(-1)
-    n, n_values, n_atoms = signals.shape[0], signals[0].size, responses.shape[1]
-    for b in prange(-(-n // block)):
+@kernel
+def filter_responses(pixels, n_values, geometry, weights, n_filters, responses, block, next_block):
+    """Responses of all signals of `n_values` values each, into the C-contiguous `responses` (n_samples, n_atoms)."""
+    flat, n, n_atoms = responses.reshape(-1), responses.shape[0], responses.shape[1]
+    b = take_number(next_block)
+    while b * block < n:
         for i in range(b * block, min(n, (b + 1) * block)):
             _correlate(pixels, i * n_values, geometry, weights, n_filters, flat, i * n_atoms)
+        b = take_number(next_block)
 
 
-@kernel(parallel=True)
-def encode_filters(signals, geometry, weights, n_filters, n_atoms, thresholds, n_thresholds, ternary, codes, block):
+@kernel
+def encode_filters(
+    pixels, n_values, geometry, weights, n_filters, n_atoms, thresholds, n_thresholds, ternary, codes, block, next_block
+):
     """Codes of all signals, into the C-contiguous `codes` of shape (n_samples, n_atoms * n_thresholds)."""
-    pixels, flat = signals.reshape(-1), codes.reshape(-1)
-    n, n_values, n_codes = signals.shape[0], signals[0].size, codes.shape[1]
-    for b in prange(-(-n // block)):
-        responses = np.empty(n_atoms, weights.dtype)
+    flat, n, n_codes = codes.reshape(-1), codes.shape[0], codes.shape[1]
+    responses = np.empty(n_atoms, weights.dtype)
+    b = take_number(next_block)
+    while b * block < n:
         for i in range(b * block, min(n, (b + 1) * block)):
             _correlate(pixels, i * n_values, geometry, weights, n_filters, responses, 0)
             _switch(responses, 0, thresholds, n_thresholds, ternary, flat, i * n_codes)
+        b = take_number(next_block)
 
 
-@kernel(parallel=True)
-def encode(responses, thresholds, n_thresholds, ternary, codes, block):
+@kernel
+def encode(responses, thresholds, n_thresholds, ternary, codes, block, next_block):
     """Codes of given responses of shape (n_samples, n_atoms)."""
     values, flat = responses.reshape(-1), codes.reshape(-1)
     n, n_atoms, n_codes = responses.shape[0], responses.shape[1], codes.shape[1]
-    for b in prange(-(-n // block)):
+    b = take_number(next_block)
+    while b * block < n:
         for i in range(b * block, min(n, (b + 1) * block)):
             _switch(values, i * n_atoms, thresholds, n_thresholds, ternary, flat, i * n_codes)
+        b = take_number(next_block)
 
 
 @kernel
@@ -125,11 +130,12 @@ def count(responses, scale, groups, lowest, bins_per_unit, magnitudes, counts):
             counts[groups[a], min(max(int((value - lowest) * bins_per_unit), 0), last)] += 1
 
 
-@kernel(parallel=True)
-def bound_pixels(signals, eps, thresholds, n_thresholds, ternary, lowest, highest, lower, upper):
+@kernel
+def bound_pixels(signals, eps, thresholds, n_thresholds, ternary, lowest, highest, lower, upper, next_signal):
     """Least and greatest codes of single values over [x - eps, x + eps] cut by [lowest, highest], exactly."""
     n_codes = thresholds.size
-    for i in prange(signals.shape[0]):
+    i = take_number(next_signal)
+    while i < signals.shape[0]:
         for j in range(n_codes):
             x, t = np.float64(signals[i, j // n_thresholds]), thresholds[j]
             low = lowest > t or _exceeds(x, -eps[i], t)
@@ -141,6 +147,7 @@ def bound_pixels(signals, eps, thresholds, n_thresholds, ternary, lowest, highes
                 least -= np.int8(most_down)
                 most -= np.int8(least_down)
             lower[i, j], upper[i, j] = least, most
+        i = take_number(next_signal)
 
 
 @kernel

@@ -5,6 +5,7 @@ from numbers import Real
 
 import numpy as np
 
+from skrobust.pursuits._threads import on_threads
 from skrobust.signals import batch_slices, kernel_threads
 
 from ._atoms import DUAL_ORDERS
@@ -92,7 +93,7 @@ class Switches:
             flat = np.ascontiguousarray(values).reshape(len(values), -1)
             how = self.thresholds, self.n_thresholds, self.ternary, lowest, highest
             with kernel_threads(n_jobs):
-                bound_pixels(flat, eps, *how, lower, upper)
+                on_threads(bound_pixels, flat, eps, *how, lower, upper, n_pieces=len(flat), work=16 * lower.size)
             return CodeBounds(lower, upper)
         for batch in batch_slices(len(values), 32 * shape[1]):
             low, high = self._response_bounds(values[batch], eps[batch], norm, clip, n_jobs)

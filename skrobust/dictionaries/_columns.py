@@ -10,9 +10,6 @@ from ._rows import add_scaled, dot
 _ROWS, _ATOMS = 2048, 8
 """Signals and atoms that a thread takes at a time."""
 
-_WORTH_A_THREAD = 1 << 14
-"""Entries of codes for which it pays to start one more thread."""
-
 
 @kernel
 def _sort_by_atom(indices, indptr, ends, signals, entries):
@@ -91,7 +88,7 @@ class AtomColumns:
         gram = np.zeros((n_atoms, n_atoms), dtype=X.dtype)
         products = np.zeros((n_atoms, X.shape[1]), dtype=X.dtype)
         arrays = X, codes.indptr, codes.indices, codes.data, self.starts, self.signals, self.entries, gram, products
-        on_threads(_atom_sums, *arrays, n_pieces=min(-(-n_atoms // _ATOMS), -(-codes.nnz // _WORTH_A_THREAD)))
+        on_threads(_atom_sums, *arrays, n_pieces=-(-n_atoms // _ATOMS), work=codes.nnz * X.shape[1])
         return gram, products
 
 
@@ -111,7 +108,7 @@ def residual_energies(X, codes, components):
 
 def _by_rows(X, codes, components, left, energies):
     arrays = X, codes.indptr, codes.indices, codes.data, components, left, energies
-    on_threads(_residuals, *arrays, n_pieces=-(-len(X) // _ROWS))
+    on_threads(_residuals, *arrays, n_pieces=-(-len(X) // _ROWS), work=(codes.nnz + len(X)) * X.shape[1])
 
 
 def usage(codes):

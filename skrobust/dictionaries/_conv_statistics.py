@@ -83,7 +83,7 @@ class ConvolutionalStatistics:
         codes, X = np.asarray(codes), np.asarray(X)
         known = None if mask is None else np.asarray(mask, dtype=bool).reshape(X.shape[:-1])
         values = X if known is None else np.where(known[..., None], X, 0)
-        with kernel_threads(n_jobs, uses_blas=False):
+        with kernel_threads(n_jobs):
             if geometry.wraps and any(n % s for n, s in zip(geometry.grid, geometry.stride, strict=True)):
                 # Cells are not equally far apart where such a circle closes.
                 design = design_matrix(codes, geometry, mask=known)
@@ -104,11 +104,12 @@ class ConvolutionalStatistics:
         n_samples, n_channels, n_atoms = len(codes), values.shape[-1], codes.shape[-1]
         flat = flat_rows(codes)
         counts = np.zeros((n_samples, n_atoms), dtype=np.int64)
-        on_threads(list_by_atom, flat, counts, np.empty(0, np.int64), np.empty(0, flat.dtype), n_pieces=n_samples)
+        empty, how = (np.empty(0, np.int64), np.empty(0, flat.dtype)), {"n_pieces": n_samples, "work": flat.size}
+        on_threads(list_by_atom, flat, counts, *empty, **how)
         starts = np.concatenate([[0], np.cumsum(counts.T)])
         cells, coefficients = np.empty(starts[-1], np.int64), np.empty(starts[-1], flat.dtype)
         next_free = starts[:-1].reshape(n_atoms, n_samples).T.copy()
-        on_threads(list_by_atom, flat, next_free, cells, coefficients, n_pieces=n_samples)
+        on_threads(list_by_atom, flat, next_free, cells, coefficients, **how)
         reach = tuple((k - 1) // s for k, s in zip(kernel_size, stride, strict=True))
         lags = np.zeros((n_atoms, (reach[0] + 1) * (2 * reach[1] + 1) * n_atoms))
         products = np.zeros((n_atoms, self.products.size // n_atoms))
@@ -127,10 +128,11 @@ class ConvolutionalStatistics:
             lags,
             products,
             n_pieces=n_atoms,
+            work=len(cells) * (lags[0].size + products[0].size),
         )
         self.products += products.reshape(self.products.shape)
         lags = lags.reshape(n_atoms, reach[0] + 1, 2 * reach[1] + 1, n_atoms)
-        on_threads(add_tap_pairs, lags, kernel_size, stride, self.gram, n_pieces=n_atoms)
+        on_threads(add_tap_pairs, lags, kernel_size, stride, self.gram, n_pieces=n_atoms, work=self.gram.size)
 
     def _add_design(self, design, sign):
         from ._conv_statistics_kernels import add_gram
@@ -138,7 +140,8 @@ class ConvolutionalStatistics:
         columns = design.tocsc()
         data = sign * columns.data
         rows = design.data, design.indices, design.indptr
-        on_threads(add_gram, data, columns.indices, columns.indptr, *rows, self.gram, n_pieces=self.n_taps)
+        how = {"n_pieces": self.n_taps, "work": design.nnz**2 / max(1, design.shape[0])}
+        on_threads(add_gram, data, columns.indices, columns.indptr, *rows, self.gram, **how)
 
     def fade(self, share):
         """Multiply what was seen so far."""
@@ -249,10 +252,11 @@ def design_matrix(codes, geometry, mask=None):
     counts = np.zeros((n_samples, int(np.prod(grid))), dtype=np.int64)
     empty = np.empty(0), np.empty(0, dtype=np.int64)
     shared = maps, known, grid, kernel_size, stride, offset, geometry.wraps
-    on_threads(write_design, *shared, counts, *empty, n_pieces=n_samples)
+    how = {"n_pieces": n_samples, "work": codes.size * int(np.prod(kernel_size))}
+    on_threads(write_design, *shared, counts, *empty, **how)
     starts = np.concatenate([[0], np.cumsum(counts)])
     values, taps = np.empty(starts[-1]), np.empty(starts[-1], dtype=np.int64)
     next_free = starts[:-1].reshape(counts.shape).copy()
-    on_threads(write_design, *shared, next_free, values, taps, n_pieces=n_samples)
+    on_threads(write_design, *shared, next_free, values, taps, **how)
     shape = counts.size, n_components * int(np.prod(kernel_size))
     return sparse.csr_array((values, taps, starts), shape=shape)

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from skrobust.signals import SignalTransformer, is_tensor, kernel_threads, told_once_a_fit
+from skrobust.signals import SignalTransformer, is_tensor, kernel_threads, one_blas_thread, told_once_a_fit
 
 from ._coding import GREEDY, encode, many_codings
 from ._columns import usage
@@ -115,6 +115,7 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             progress = self._start(X, self._earlier(before))
             with (
                 kernel_threads(self.n_jobs),
+                one_blas_thread(),
                 many_codings(),
                 tqdm(desc=type(self).__name__, total=self.max_iter, unit="pass", disable=not self.verbose) as bar,
             ):

@@ -234,7 +234,7 @@ class OnlineDictionaryLearning(DictionaryLearner):
             first = "components_" not in before
             X = self._read_rows(X, reset=first)
             stream = self._start(X, None if first else before)
-            with kernel_threads(self.n_jobs, uses_blas=False):
+            with kernel_threads(self.n_jobs):
                 stream.position, stream.cost = 0, 0.0
                 self._stream(X, np.arange(len(X)), stream)
             self._publish(stream)

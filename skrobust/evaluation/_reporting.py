@@ -154,7 +154,7 @@ def robustness_report(
     shape = image_shape if layout is None else _shape(layout)
     plan, norm = _plan(models, baseline_name, attacks, norm, clip, random_state, shape)
     if isinstance(corruptions, str):
-        whites = {} if clip is None else {"data_range": tuple(clip)}
+        whites = {} if clip is None else {"data_range": _span(clip)}
         first = next(iter(models.values()))
         corruptions = all_corruptions(first, X, image_shape=shape, random_state=random_state, **whites)
     corruptions = [] if corruptions is None else checked_attacks(corruptions)

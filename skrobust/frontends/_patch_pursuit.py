@@ -39,7 +39,7 @@ class PatchPursuit:
         self.tol = tol
         self.components = components
         planar = np.ascontiguousarray(grid.to_planes(components))
-        with kernel_threads(n_jobs, uses_blas=False):
+        with kernel_threads(n_jobs):
             self.atoms = UnitAtoms(planar)
             self.gram = self.atoms.gram() if self.atoms.affords_gram(len(planar)) else np.zeros(0, planar.dtype)
         lanes = VECTOR_BYTES // planar.itemsize
@@ -68,7 +68,7 @@ class PatchPursuit:
         n_patches = self.grid.n_patches if return_supports else 0
         supports = np.zeros((len(values) * n_patches, self.most), dtype=np.int32)
         sizes = np.zeros(len(values) * n_patches, dtype=np.int32)
-        with kernel_threads(self.n_jobs, uses_blas=False):
+        with kernel_threads(self.n_jobs):
             for batch in self._batches(values):
                 part = slice(batch.start * n_patches, batch.stop * n_patches)
                 planes = self._denoised(self.grid.planes(values[batch]), supports[part], sizes[part])
@@ -81,7 +81,7 @@ class PatchPursuit:
 
         grid, n_patches = self.grid, self.grid.n_patches
         result = np.empty_like(values)
-        with kernel_threads(self.n_jobs, uses_blas=False):
+        with kernel_threads(self.n_jobs):
             for batch in self._batches(values):
                 part = slice(batch.start * n_patches, batch.stop * n_patches)
                 planes = grid.planes(values[batch])
@@ -89,6 +89,7 @@ class PatchPursuit:
                 on_threads(
                     project_bands, planes, grid.tops, grid.lefts, grid.size, self.band, self.remove_mean, self.rows,
                     supports[part], sizes[part], sums, n_pieces=len(sums),
+                    work=self._products(values[batch], self.most),
                 )  # fmt: skip
                 result[batch] = grid.values(self._merged(sums, planes), values[batch])
         return result
@@ -96,6 +97,10 @@ class PatchPursuit:
     def _batches(self, values):
         pixels = 3 * self.grid.coverage.size + self._band_pixels() * self._n_bands()
         return batch_slices(len(values), values.itemsize * self.grid.n_channels * pixels)
+
+    def _products(self, images, n_atoms):
+        """Multiply-adds of so many atoms with all patches."""
+        return len(images) * self.grid.n_patches * self.grid.n_features * n_atoms
 
     def _n_bands(self):
         return -(-len(self.grid.tops) // self.band)
@@ -114,7 +119,8 @@ class PatchPursuit:
         from ._patch_kernels import merge_bands
 
         result = np.empty_like(planes)
-        on_threads(merge_bands, sums, self.grid.tops, self.band, self.grid.size[0], result)
+        rows = {"n_pieces": len(result) * result.shape[2], "work": sums.size}
+        on_threads(merge_bands, sums, self.grid.tops, self.band, self.grid.size[0], result, **rows)
         return result
 
     def _denoised(self, planes, supports, sizes):
@@ -129,6 +135,7 @@ class PatchPursuit:
             denoise_bands, planes, grid.tops, grid.lefts, grid.size, self.band, self.remove_mean,
             self.atoms.columns, self.gram, self.rows, self.atoms.inverse_norms, self.by_gain, squared_tol, self.most,
             sums, supports, sizes, tally, block, n_pieces=len(sums),
+            work=self._products(planes, len(self.rows)),
         )  # fmt: skip
         if tally[:, NOT_FINITE].any():
             raise ValueError(f"Values of X are too large for inner products in {planes.dtype}: scale X down.")

@@ -2,7 +2,6 @@
 
 from numbers import Integral, Real
 
-import numba
 import numpy as np
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils._param_validation import Interval, validate_params
@@ -128,7 +127,7 @@ def basis_pursuit(
         )
     X, components = _checked(X, components)
     alphas = one_alpha_per_signal(alpha, len(X))
-    with kernel_threads(n_jobs, uses_blas=False):
+    with kernel_threads(n_jobs):
         codes, gap, n_unmet = _pursue(X, components, alphas, positive, tol, max_iter, gram)
     warn_of_unmet(n_unmet, len(X), tol, max_iter)
     codes = codes if sparse_output else codes.toarray()
@@ -225,7 +224,7 @@ def _pursue(X, components, alphas, positive, tol, max_iter, gram):
     from ._basis_pursuit_kernels import NOT_FINITE, UNMET, pursue_l1
     from ._omp_atoms import aligned_zeros, gram_of, padded_gram, padded_width
     from ._omp_codes import CodeRows, compressed_rows
-    from ._threads import on_threads
+    from ._threads import on_threads, threads_for
 
     n_atoms, n_features = components.shape
     columns = aligned_zeros((n_features, padded_width(n_atoms, X.dtype)), X.dtype)
@@ -245,13 +244,14 @@ def _pursue(X, components, alphas, positive, tol, max_iter, gram):
     bytes_per_signal = n_atoms * (4 + X.itemsize)
     for batch in batch_slices(len(X), bytes_per_signal, batch_size=max(1, _BATCH_BYTES // bytes_per_signal)):
         n = batch.stop - batch.start
-        block = max(1, min(_block(columns), -(-n // numba.get_num_threads())))
+        work = n * columns.size
+        block = max(1, min(_block(columns), -(-n // threads_for(n, work))))
         codes = CodeRows(n, n_atoms, X.dtype)
         tally = np.zeros((-(-n // block), 2), dtype=np.int64)
         on_threads(
             pursue_l1, X[batch], alphas[batch], columns, rows, inverses, positive, tol, max_iter,
             codes.indices, codes.values, codes.counts, gaps[batch], tally, block,
-            n_pieces=len(tally),
+            n_pieces=len(tally), work=work,
         )  # fmt: skip
         if tally[:, NOT_FINITE].any():
             assert_all_finite(X, input_name="X")

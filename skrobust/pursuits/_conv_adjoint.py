@@ -1,5 +1,7 @@
 """The linear systems of backward passes through convolutional codes, on the support alone."""
 
+from math import prod
+
 import numpy as np
 
 from skrobust.signals import kernel_threads
@@ -101,6 +103,7 @@ def solve_on_supports(operator, codes, right, *, most, rtol, mask=None, n_jobs=N
     else:
         masks = flat_rows(np.broadcast_to(mask, (len(codes), *operator.signal_shape)).astype(codes.dtype))
     settings = masks, tables, plan, most, float(rtol)
-    with kernel_threads(n_jobs, uses_blas=False):
-        on_threads(_solve_signals, *maps, solutions.reshape(shape), *settings, n_pieces=len(codes))
+    with kernel_threads(n_jobs):
+        how = {"n_pieces": len(codes), "work": most * np.count_nonzero(codes) * prod(operator.components.shape[1:])}
+        on_threads(_solve_signals, *maps, solutions.reshape(shape), *settings, **how)
     return solutions

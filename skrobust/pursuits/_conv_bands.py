@@ -22,6 +22,7 @@ from ._conv_dual import dual_value, largest_correlation, lower_scales, scale_pix
 from ._conv_fista import LOCAL_FROM
 from ._conv_support import add_candidates, l1_norm
 from ._conv_vectors import arrivals, arrive
+from ._phases import pause
 from ._vectors import kernel, take_number
 
 STAGE, DONE, SCANS, TURNS, ENDING, GAP, OBJECTIVE, BOUND, LOCAL, ACTIVE = range(10)
@@ -57,8 +58,10 @@ def band_parts(geometry):
 def _meet(gate, n_threads):
     """Wait until all threads are here."""
     goal = (arrive(gate) // n_threads + 1) * n_threads
+    looks = 0
     while arrivals(gate) < goal:
-        pass
+        looks += 1
+        pause(looks)
 
 
 @kernel

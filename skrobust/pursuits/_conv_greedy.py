@@ -204,7 +204,7 @@ def _match_batch(X, operator, most_atoms, stripe_most, tol, mask, codes, report,
     padded = np.zeros((len(rates), operator.geometry.n_positions, plan.padded_atoms), dtype=X.dtype)
     padded[:, :, : plan.atoms] = rates.reshape(len(rates), -1, plan.atoms)
     flat_codes = codes.reshape(n_samples, -1, codes.shape[-1])
-    with kernel_threads(n_jobs, uses_blas=False):
+    with kernel_threads(n_jobs):
         on_threads(
             match_signals,
             flat,
@@ -219,6 +219,7 @@ def _match_batch(X, operator, most_atoms, stripe_most, tol, mask, codes, report,
             float(tol),
             report,
             n_pieces=n_samples,
+            work=operator.products(codes),
         )
 
 

@@ -149,15 +149,16 @@ class ConvolutionalOperator:
         if len(codes) == 0:
             return np.empty((0, *self.signal_shape), dtype=codes.dtype)
         if self.uses_fft:
-            with kernel_threads(n_jobs, uses_blas=False):
+            with kernel_threads(n_jobs):
                 return self._spectrum(codes.dtype).synthesize(codes)
         from ._conv_evaluation import synthesize_signals
 
         plan, group, slabs, _ = self._evaluation(codes.dtype)
         signals = np.empty((len(codes), *self.signal_shape), dtype=codes.dtype)
         maps = flat_rows(codes), signals.reshape(len(codes), -1)
-        with kernel_threads(n_jobs, uses_blas=False):
-            on_threads(synthesize_signals, *maps, slabs, plan, group, n_pieces=-(-len(codes) // group))
+        with kernel_threads(n_jobs):
+            how = {"n_pieces": -(-len(codes) // group), "work": self.products(codes)}
+            on_threads(synthesize_signals, *maps, slabs, plan, group, **how)
         return signals
 
     def analyze(self, X, *, n_jobs=None):
@@ -180,16 +181,21 @@ class ConvolutionalOperator:
         if len(X) == 0:
             return np.empty((0, *self.code_shape), dtype=X.dtype)
         if self.uses_fft:
-            with kernel_threads(n_jobs, uses_blas=False):
+            with kernel_threads(n_jobs):
                 return self._spectrum(X.dtype).analyze(X)
         from ._conv_evaluation import analyze_signals
 
         plan, group, _, taps = self._evaluation(X.dtype)
         codes = np.empty((len(X), *self.code_shape), dtype=X.dtype)
         maps = flat_rows(X), codes.reshape(len(X), -1, self.code_shape[-1])
-        with kernel_threads(n_jobs, uses_blas=False):
-            on_threads(analyze_signals, *maps, taps, plan, group, n_pieces=-(-len(X) // group))
+        with kernel_threads(n_jobs):
+            how = {"n_pieces": -(-len(X) // group), "work": self.products(codes)}
+            on_threads(analyze_signals, *maps, taps, plan, group, **how)
         return codes
+
+    def products(self, codes):
+        """Multiply-adds of all coefficients of an array of codes with the values of their atoms."""
+        return codes.size * math.prod(self.components.shape[1:])
 
     def on_tensors(self, like):
         """The operator on tensors of the dtype and on the device of `like`.

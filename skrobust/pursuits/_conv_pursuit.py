@@ -9,7 +9,7 @@ from skrobust.signals import batch_slices, is_tensor, kernel_threads, tell_of_sh
 
 from ._conv_fista import Problem, fista
 from ._conv_operator import ConvolutionalOperator, flat_rows
-from ._threads import on_threads
+from ._threads import on_threads, threads_for
 
 DENSE_SHARE = 0.5
 """Share of coefficients other than zero from which proximal gradient is faster than coordinate descent."""
@@ -249,9 +249,11 @@ def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_
     maps = codes.reshape(n_samples, -1, codes.shape[-1])
     settings = warm, tables, plan, padded, rates, float(alpha), bool(positive), float(tol), int(max_iter)
     parts = band_parts(operator.geometry)
-    with kernel_threads(n_jobs, uses_blas=False):
+    with kernel_threads(n_jobs):
         if parts is None:
-            on_threads(descend_signals, flat, masks, maps, *settings, room, report, n_pieces=n_samples)
+            # At least two scans of all correlations.
+            how = {"n_pieces": n_samples, "work": 2 * operator.products(codes)}
+            on_threads(descend_signals, flat, masks, maps, *settings, room, report, **how)
         else:
             for n in range(n_samples):
                 report[n] = _descend_in_bands(flat[n], masks[n], maps[n], *settings, room, parts)
@@ -260,14 +262,12 @@ def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_
 
 def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, positive, tol, most, room, parts):
     """Gap, objective, sweeps and ending of one large signal, several threads on it."""
-    import numba
-
     from ._conv_bands import DONE, ENDING, GAP, OBJECTIVE, STATE_SIZE, descend_in_bands
     from ._conv_kernels import lay_signal
     from ._conv_plan import BLOCK, lanes_of
 
     n_parts, dtype = len(parts), x.dtype
-    n_threads = min(numba.get_num_threads(), n_parts // 2)
+    n_threads = threads_for(n_parts // 2)
     shown, signal = np.zeros((2, plan.rows * plan.pitch), dtype=dtype)
     lay_signal(np.ones_like(x) if mask.size == 0 else mask, shown, plan)
     lay_signal(x, signal, plan)

@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 from scipy import fft
 
+from skrobust.signals import allowed_threads
+
 
 class Spectrum:
     """The transfer functions of a convolutional dictionary on a grid on which nothing wraps that should not.
@@ -26,9 +28,9 @@ class Spectrum:
         g = self.geometry
         spread = np.zeros((len(codes), *self.size, codes.shape[-1]), dtype=codes.dtype)
         spread[(slice(None), *self._lattice())] = codes
-        frequencies = fft.rfftn(spread, axes=self.axes, workers=_threads())
+        frequencies = fft.rfftn(spread, axes=self.axes, workers=allowed_threads())
         products = _per_frequency("...k,...kc->...c", frequencies, self.transfer)
-        signals = fft.irfftn(products, self.size, self.axes, workers=_threads())
+        signals = fft.irfftn(products, self.size, self.axes, workers=allowed_threads())
         inside = tuple(slice(o, o + n) for o, n in zip(g.offset, g.grid, strict=True))
         return np.ascontiguousarray(signals[(slice(None), *inside)], dtype=codes.dtype)
 
@@ -38,9 +40,9 @@ class Spectrum:
         widened = np.zeros((len(X), *self.size, X.shape[-1]), dtype=X.dtype)
         inside = tuple(slice(o, o + n) for o, n in zip(g.offset, g.grid, strict=True))
         widened[(slice(None), *inside)] = X
-        frequencies = fft.rfftn(widened, axes=self.axes, workers=_threads())
+        frequencies = fft.rfftn(widened, axes=self.axes, workers=allowed_threads())
         products = _per_frequency("...c,...kc->...k", frequencies, self.transfer.conj())
-        maps = fft.irfftn(products, self.size, self.axes, workers=_threads())
+        maps = fft.irfftn(products, self.size, self.axes, workers=allowed_threads())
         return np.ascontiguousarray(maps[(slice(None), *self._lattice())], dtype=X.dtype)
 
     def _lattice(self):
@@ -55,13 +57,6 @@ def padded_sizes(geometry):
     # Positions wrap, but only into pixels that are cropped: the grid and one kernel less a pixel suffice.
     spans = zip(geometry.grid, geometry.kernel_size, geometry.reach, strict=True)
     return tuple(fft.next_fast_len(max(n + k - 1, r - k + 1), real=True) for n, k, r in spans)
-
-
-def _threads():
-    """Those that `kernel_threads` allows."""
-    import numba
-
-    return numba.get_num_threads()
 
 
 def _per_frequency(subscripts, values, transfer):

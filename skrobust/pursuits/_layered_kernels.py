@@ -8,6 +8,9 @@ from ._conv_operator import flat_rows
 from ._threads import on_threads
 from ._vectors import kernel, take_number
 
+_COST = 4
+"""Multiply-adds that an element of the arrays is worth: its memory counts for more than its arithmetic."""
+
 
 def shrink_and_carry(point, before, slopes, step, thresholds, momentum, positive, n_jobs=None):
     """Codes ``S(point + step slopes, thresholds)``, and ``codes + momentum (codes - before)``.
@@ -33,8 +36,9 @@ def shrink_and_carry(point, before, slopes, step, thresholds, momentum, positive
     rows = [flat_rows(values) for values in (point, before if momentum else point, slopes)]
     bounds = np.array(np.broadcast_to(thresholds, n_components), dtype=dtype)
     outs = codes.reshape(len(codes), -1), carried.reshape(len(codes), -1)
-    with kernel_threads(n_jobs, uses_blas=False):
-        on_threads(_shrink, *rows, bounds, dtype(step), dtype(momentum), bool(positive), *outs, n_pieces=len(point))
+    with kernel_threads(n_jobs):
+        how = {"n_pieces": len(point), "work": _COST * point.size}
+        on_threads(_shrink, *rows, bounds, dtype(step), dtype(momentum), bool(positive), *outs, **how)
     return codes, carried
 
 
@@ -42,8 +46,8 @@ def extrapolate(old, new, momentum, n_jobs=None):
     """``new + momentum (new - old)`` with a momentum for each sample."""
     result = np.empty(new.shape, dtype=new.dtype)
     rows = flat_rows(old), flat_rows(new), np.ascontiguousarray(momentum), result.reshape(len(new), -1)
-    with kernel_threads(n_jobs, uses_blas=False):
-        on_threads(_extrapolate, *rows, n_pieces=len(new))
+    with kernel_threads(n_jobs):
+        on_threads(_extrapolate, *rows, n_pieces=len(new), work=_COST * new.size)
     return result
 
 
@@ -51,8 +55,9 @@ def half_squares_and_penalties(left, codes, penalty, n_jobs=None):
     """``1/2 ||left||^2 + <penalty, |codes|>`` of each sample, in double precision."""
     values = np.empty(len(left))
     weights = np.array(np.broadcast_to(penalty, codes.shape[-1]), dtype=np.float64)
-    with kernel_threads(n_jobs, uses_blas=False):
-        on_threads(_objective, flat_rows(left), flat_rows(codes), weights, values, n_pieces=len(left))
+    with kernel_threads(n_jobs):
+        how = {"n_pieces": len(left), "work": left.size + codes.size}
+        on_threads(_objective, flat_rows(left), flat_rows(codes), weights, values, **how)
     return values
 
 

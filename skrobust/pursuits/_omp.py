@@ -146,7 +146,7 @@ def orthogonal_mp(
         raise ValueError(f"Values of X are too large for inner products in {X.dtype}: scale X down.")
 
     pursuit = Pursuit(len(X), *components.shape, X.dtype, **settings)
-    with kernel_threads(n_jobs, uses_blas=False):
+    with kernel_threads(n_jobs):
         atoms = UnitAtoms(components)
         if mask is not None:
             shared = (atoms.columns, np.square(atoms.columns), atoms.inverse_norms)
@@ -244,7 +244,7 @@ def orthogonal_mp_gram(
     )
     diagonal = np.maximum(gram.diagonal(), 0)
     scales = np.divide(1, np.sqrt(diagonal), out=np.zeros_like(diagonal), where=diagonal > 0)
-    with kernel_threads(n_jobs, uses_blas=False):
+    with kernel_threads(n_jobs):
         shared = (padded_width(len(gram), C.dtype), padded_gram(gram, scales), scales)
         return pursuit.run("pursue_correlations", (C, norms), shared, refuse)
 

@@ -78,7 +78,8 @@ def gram_of(columns, n_atoms):
     """Inner products of the atoms that are the first `n_atoms` of padded columns, flat, each row padded."""
     padded = aligned_zeros((n_atoms, columns.shape[1]), columns.dtype)
     rows = np.ascontiguousarray(columns[:, :n_atoms].T)
-    on_threads(gram_rows, rows, columns, padded, _ROWS, n_pieces=-(-n_atoms // _ROWS))
+    work = rows.size * columns.shape[1]
+    on_threads(gram_rows, rows, columns, padded, _ROWS, n_pieces=-(-n_atoms // _ROWS), work=work)
     return padded.reshape(-1)
 
 

@@ -4,7 +4,6 @@ import math
 import warnings
 from numbers import Integral
 
-import numba
 import numpy as np
 
 from skrobust.signals import batch_slices
@@ -12,7 +11,7 @@ from skrobust.signals import batch_slices
 from . import _omp_kernels as kernels
 from ._omp_atoms import padded_width
 from ._omp_codes import CodeRows, compressed_rows
-from ._threads import on_threads
+from ._threads import on_threads, threads_for
 
 _BLOCK_BYTES = 1 << 19
 """Correlations that a thread makes at a time: they stay in its second-level cache."""
@@ -37,7 +36,7 @@ class Pursuit:
     def __init__(
         self, n_signals, n_atoms, n_features, dtype, *, n_nonzero_coefs, tol, selection, sparse_output, return_residual
     ):
-        self.n_signals, self.n_atoms, self.dtype = n_signals, n_atoms, dtype
+        self.n_signals, self.n_atoms, self.n_features, self.dtype = n_signals, n_atoms, n_features, dtype
         self.most = most_atoms(n_nonzero_coefs, tol, n_atoms, n_features)
         self.tol = None if tol is None else one_per_signal(tol, n_signals, "tol")
         self.warns_of_tol = n_nonzero_coefs is None
@@ -58,21 +57,22 @@ class Pursuit:
         ------
         CodeRows, ndarray, ndarray
         """
-        kernel, n_threads = getattr(kernels, name), numba.get_num_threads()
+        kernel = getattr(kernels, name)
         squared_tol = np.zeros(0) if self.tol is None else np.square(self.tol)
         bytes_per_row = padded_width(self.n_atoms, self.dtype) * self.dtype.itemsize
         # Without a tolerance codes fill their room; with one they are packed batch by batch.
         room = 0 if self.tol is None else self.most * (4 + self.dtype.itemsize)
         for batch in batch_slices(self.n_signals, room):
             n = batch.stop - batch.start
-            block = max(1, min(_BLOCK_BYTES // bytes_per_row, -(-n // n_threads)))
+            work = n * padded_width(self.n_atoms, self.dtype) * self.n_features
+            block = max(1, min(_BLOCK_BYTES // bytes_per_row, -(-n // threads_for(n, work))))
             rows = CodeRows(n, self.most, self.dtype)
             residuals = np.zeros(n if self.return_residual else 0)
             tally = np.zeros((-(-n // block), 3), dtype=np.int64)
             on_threads(
                 kernel, *(array[batch] if len(array) else array for array in per_signal), *shared, self.by_gain,
                 squared_tol[batch], rows.indices, rows.values, rows.counts, residuals, tally, block,
-                n_pieces=len(tally),
+                n_pieces=len(tally), work=work,
             )  # fmt: skip
             yield rows, residuals, tally.sum(axis=0)
 

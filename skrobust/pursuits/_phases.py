@@ -77,6 +77,15 @@ def _give_way(typingctx):
 
 
 @inlined
+def pause(looks):
+    """Between two looks at a counter, of which there were so many: give way to other threads now and then."""
+    if looks % _PATIENCE == 0:
+        _give_way()
+    else:
+        _pause()
+
+
+@inlined
 def take_piece(counters, phase):
     """The number of the next piece of a phase."""
     return _raise(counters, phase * COUNTERS)
@@ -94,7 +103,4 @@ def wait_for_pieces(counters, phase, n_pieces):
     looks = 0
     while _look(counters, phase * COUNTERS + LINE) < n_pieces:
         looks += 1
-        if looks % _PATIENCE == 0:
-            _give_way()
-        else:
-            _pause()
+        pause(looks)

@@ -5,13 +5,25 @@ import os
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core.dispatcher import Dispatcher
 from numba.extending import models, register_model
+
+from ._kernel_cache import KernelCache
 
 EXPLICIT = os.environ.get("SKROBUST_EXPLICIT_VECTORS", "1") != "0"
 VECTOR_BYTES = 64
 
-# The cache knows a kernel by its source file: the two forms of one kernel must not share an entry.
-kernel = functools.partial(njit, cache=EXPLICIT, error_model="numpy", nogil=True)
+
+def kernel(function=None, **options):
+    """Compile a function for the hot loops: without the interpreter's lock, kept on disk once compiled."""
+    if function is None:
+        return functools.partial(kernel, **options)
+    compiled = njit(error_model="numpy", nogil=True, **options)(function)
+    if isinstance(compiled, Dispatcher):  # NUMBA_DISABLE_JIT leaves the function as it is
+        compiled._cache = KernelCache(function, f"vectors{VECTOR_BYTES if EXPLICIT else 0}")
+    return compiled
+
+
 inlined = functools.partial(kernel, forceinline=True)
 
 _I32 = ir.IntType(32)

@@ -6,7 +6,6 @@ the low-pass filter, then the high-pass filter of a `WaveletPlan`.
 """
 
 import numpy as np
-from numba import prange
 
 from ._selection import keep_largest
 from ._vectors import (
@@ -26,6 +25,7 @@ from ._vectors import (
     minimum,
     store,
     store_first,
+    take_number,
     transpose_block,
 )
 
@@ -286,18 +286,18 @@ def _workspace(shape, taps):
     return wide, coefficients, np.zeros(size, taps.dtype), np.zeros(size, taps.dtype)
 
 
-@kernel(parallel=True)
-def sparsify_images(images, result, shape, levels, taps, ks, n_groups, lowest, highest, block):
+@kernel
+def sparsify_images(pixels, cleaned, sizes, shape, levels, taps, ks, n_groups, lowest, highest, block, next_block):
     """Keep the ``ks[c]`` largest coefficients of channel c of each image, invert, clip to [lowest, highest].
 
-    `images` and `result` have shape (n_samples, height, width, n_channels) and are C-contiguous.
+    `pixels` and `cleaned` are flat; `sizes` is (n_samples, height, width, n_channels).
     """
-    n, height, width, n_channels = images.shape
-    pixels, cleaned = images.reshape(-1), result.reshape(-1)
-    for b in prange(-(-n // block)):
-        stride, coefficients, first, second = _workspace(shape, taps)
-        wide = _round_up(width, lanes(taps))
-        maxima = np.empty(n_groups, taps.dtype)
+    n, height, width, n_channels = sizes
+    stride, coefficients, first, second = _workspace(shape, taps)
+    wide = _round_up(width, lanes(taps))
+    maxima = np.empty(n_groups, taps.dtype)
+    b = take_number(next_block)
+    while b * block < n:
         for i in range(b * block, min(n, (b + 1) * block)):
             for channel in range(n_channels):
                 start = i * height * width * n_channels + channel
@@ -307,17 +307,17 @@ def sparsify_images(images, result, shape, levels, taps, ks, n_groups, lowest, h
                 keep_largest(coefficients, shape[0] * stride, ks[channel], maxima, first)
                 _synthesize_image(coefficients, stride, levels, taps, first, second, wide)
                 write_clipped(second, wide, cleaned, start, height, width, n_channels, lowest, highest)
+        b = take_number(next_block)
 
 
-@kernel(parallel=True)
-def analyze_images(images, result, levels, taps, ks, n_groups, block):
+@kernel
+def analyze_images(pixels, values, sizes, shape, levels, taps, ks, n_groups, block, next_block):
     """Coefficients (n_samples, n_channels, *shape) of images; only the ``ks[c]`` largest where ks[c] > 0."""
-    n, height, width, n_channels = images.shape
-    shape = result.shape[2:]
-    pixels, values = images.reshape(-1), result.reshape(-1)
-    for b in prange(-(-n // block)):
-        stride, coefficients, first, second = _workspace(shape, taps)
-        maxima = np.empty(n_groups, taps.dtype)
+    n, height, width, n_channels = sizes
+    stride, coefficients, first, second = _workspace(shape, taps)
+    maxima = np.empty(n_groups, taps.dtype)
+    b = take_number(next_block)
+    while b * block < n:
         for i in range(b * block, min(n, (b + 1) * block)):
             for channel in range(n_channels):
                 start = i * height * width * n_channels + channel
@@ -328,21 +328,22 @@ def analyze_images(images, result, levels, taps, ks, n_groups, block):
                     keep_largest(coefficients, shape[0] * stride, ks[channel], maxima, first)
                 to = (i * n_channels + channel) * shape[0] * shape[1]
                 _copy_exactly(coefficients, stride, shape[0], shape[1], values, to, shape[1])
+        b = take_number(next_block)
 
 
-@kernel(parallel=True)
-def synthesize_images(values, result, levels, taps, lowest, highest, block):
-    """Images (n_samples, height, width, n_channels) of coefficients (n_samples, n_channels, *shape)."""
-    n, height, width, n_channels = result.shape
-    shape = values.shape[2:]
-    flat, pixels = values.reshape(-1), result.reshape(-1)
-    for b in prange(-(-n // block)):
-        stride, coefficients, first, second = _workspace(shape, taps)
-        wide = _round_up(width, lanes(taps))
+@kernel
+def synthesize_images(values, pixels, sizes, shape, levels, taps, lowest, highest, block, next_block):
+    """Images of coefficients (n_samples, n_channels, *shape)."""
+    n, height, width, n_channels = sizes
+    stride, coefficients, first, second = _workspace(shape, taps)
+    wide = _round_up(width, lanes(taps))
+    b = take_number(next_block)
+    while b * block < n:
         for i in range(b * block, min(n, (b + 1) * block)):
             for channel in range(n_channels):
                 start = (i * n_channels + channel) * shape[0] * shape[1]
-                _copy_padded(flat, start, shape[1], shape[0], shape[1], coefficients, stride)
+                _copy_padded(values, start, shape[1], shape[0], shape[1], coefficients, stride)
                 _synthesize_image(coefficients, stride, levels, taps, first, second, wide)
                 to = i * height * width * n_channels + channel
                 write_clipped(second, wide, pixels, to, height, width, n_channels, lowest, highest)
+        b = take_number(next_block)

@@ -1,10 +1,9 @@
 """The wavelet kernels for 1-D signals: as many signals at a time as a vector has lanes, time running down the rows."""
 
 import numpy as np
-from numba import prange
 
 from ._selection import keep_largest
-from ._vectors import kernel, lanes
+from ._vectors import kernel, lanes, take_number
 from ._wavelet_kernels import analyze_rows, synthesize_rows
 
 
@@ -68,49 +67,55 @@ def _workspace(size, taps):
     return step, np.zeros((size + 1) * step, taps.dtype), np.zeros((size + 1) * step, taps.dtype), row
 
 
-@kernel(parallel=True)
-def sparsify_signals(signals, result, size, levels, taps, ks, n_groups, lowest, highest):
+@kernel
+def sparsify_signals(signals, result, size, levels, taps, ks, n_groups, lowest, highest, next_group):
     """`sparsify_images` for arrays of shape (n_samples, length, n_channels)."""
     n_rows = signals.shape[0] * signals.shape[2]
-    for b in prange(-(-n_rows // lanes(taps))):
-        step, coefficients, scratch, row = _workspace(size, taps)
-        packed, maxima = np.zeros(row.size + step, taps.dtype), np.empty(n_groups, taps.dtype)
-        _read_lanes(signals, b * step, coefficients, step)
+    step, coefficients, scratch, row = _workspace(size, taps)
+    packed, maxima = np.zeros(row.size + step, taps.dtype), np.empty(n_groups, taps.dtype)
+    first = take_number(next_group) * step
+    while first < n_rows:
+        _read_lanes(signals, first, coefficients, step)
         _analyze_lanes(coefficients, step, levels, taps, scratch)
-        for lane in range(min(step, n_rows - b * step)):
-            k = ks[(b * step + lane) % signals.shape[2]]
+        for lane in range(min(step, n_rows - first)):
+            k = ks[(first + lane) % signals.shape[2]]
             _keep_in_lane(coefficients, step, lane, size, k, row, maxima, packed)
         _synthesize_lanes(coefficients, step, levels, taps, scratch)
-        _write_lanes(coefficients, step, b * step, result, lowest, highest)
+        _write_lanes(coefficients, step, first, result, lowest, highest)
+        first = take_number(next_group) * step
 
 
-@kernel(parallel=True)
-def analyze_signals(signals, result, levels, taps, ks, n_groups):
+@kernel
+def analyze_signals(signals, result, levels, taps, ks, n_groups, next_group):
     """Coefficients (n_samples, n_channels, size) of signals; only the ``ks[c]`` largest where ks[c] > 0."""
     n_channels, size = result.shape[1:]
     n_rows = signals.shape[0] * n_channels
-    for b in prange(-(-n_rows // lanes(taps))):
-        step, coefficients, scratch, row = _workspace(size, taps)
-        packed, maxima = np.zeros(row.size + step, taps.dtype), np.empty(n_groups, taps.dtype)
-        _read_lanes(signals, b * step, coefficients, step)
+    step, coefficients, scratch, row = _workspace(size, taps)
+    packed, maxima = np.zeros(row.size + step, taps.dtype), np.empty(n_groups, taps.dtype)
+    first = take_number(next_group) * step
+    while first < n_rows:
+        _read_lanes(signals, first, coefficients, step)
         _analyze_lanes(coefficients, step, levels, taps, scratch)
-        for lane in range(min(step, n_rows - b * step)):
-            i, channel = (b * step + lane) // n_channels, (b * step + lane) % n_channels
+        for lane in range(min(step, n_rows - first)):
+            i, channel = (first + lane) // n_channels, (first + lane) % n_channels
             if ks[channel] > 0:
                 _keep_in_lane(coefficients, step, lane, size, ks[channel], row, maxima, packed)
             for r in range(size):
                 result[i, channel, r] = coefficients[r * step + lane]
+        first = take_number(next_group) * step
 
 
-@kernel(parallel=True)
-def synthesize_signals(values, result, levels, taps, lowest, highest):
+@kernel
+def synthesize_signals(values, result, levels, taps, lowest, highest, next_group):
     """Signals (n_samples, length, n_channels) of coefficients (n_samples, n_channels, size)."""
     n, n_channels, size = values.shape
-    for b in prange(-(-n * n_channels // lanes(taps))):
-        step, coefficients, scratch, _ = _workspace(size, taps)
-        for lane in range(min(step, n * n_channels - b * step)):
-            i, channel = (b * step + lane) // n_channels, (b * step + lane) % n_channels
+    step, coefficients, scratch, _ = _workspace(size, taps)
+    first = take_number(next_group) * step
+    while first < n * n_channels:
+        for lane in range(min(step, n * n_channels - first)):
+            i, channel = (first + lane) // n_channels, (first + lane) % n_channels
             for r in range(size):
                 coefficients[r * step + lane] = values[i, channel, r]
         _synthesize_lanes(coefficients, step, levels, taps, scratch)
-        _write_lanes(coefficients, step, b * step, result, lowest, highest)
+        _write_lanes(coefficients, step, first, result, lowest, highest)
+        first = take_number(next_group) * step

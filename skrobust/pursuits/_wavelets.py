@@ -8,10 +8,14 @@ from sklearn.utils import check_array
 
 from skrobust.signals import check_clip, is_tensor, kernel_threads
 
+from ._threads import on_threads, threads_for
 from ._wavelet_plan import most_levels, plan_wavelet
 
-_BLOCK_BYTES = 1 << 18
-"""Pixels that a thread takes at a time: enough to hide its start, few enough to share the work evenly."""
+_BLOCK_BYTES = 1 << 16
+"""Pixels that a thread takes at a time, at most."""
+
+_BLOCKS = 4
+"""Blocks that each thread takes at least, where there are so many images: they share the work evenly."""
 
 
 class WaveletBasis:
@@ -107,11 +111,10 @@ class WaveletBasis:
         ks = np.zeros(X.shape[-1], dtype=np.int64) if ks is None else ks
         module, levels = self._kernels()
         rest = levels, self._taps(X.dtype), ks, self._groups(ks)
-        with kernel_threads(n_jobs, uses_blas=False):
-            if len(self.grid) == 1:
-                module.analyze_signals(np.ascontiguousarray(X), result, *rest)
-            else:
-                module.analyze_images(np.ascontiguousarray(X), result, *rest, self._block(X))
+        if len(self.grid) == 1:
+            self._run(module.analyze_signals, X, (np.ascontiguousarray(X), result, *rest), n_jobs)
+        else:
+            self._run(module.analyze_images, X, (X.ravel(), result.ravel(), X.shape, self.shape, *rest), n_jobs)
         return result
 
     def synthesize(self, coefficients, *, n_jobs=None):
@@ -140,11 +143,11 @@ class WaveletBasis:
             return result
         module, levels = self._kernels()
         rest = levels, self._taps(C.dtype), *_limits(None, C.dtype)
-        with kernel_threads(n_jobs, uses_blas=False):
-            if len(self.grid) == 1:
-                module.synthesize_signals(C, result, *rest)
-            else:
-                module.synthesize_images(C, result, *rest, self._block(result))
+        if len(self.grid) == 1:
+            self._run(module.synthesize_signals, result, (C, result, *rest), n_jobs)
+        else:
+            rest = result.shape, self.shape, *rest
+            self._run(module.synthesize_images, result, (C.ravel(), result.ravel(), *rest), n_jobs)
         return result
 
     def sparsify(self, X, ks, *, clip=None, n_jobs=None):
@@ -181,11 +184,10 @@ class WaveletBasis:
             return result
         module, levels = self._kernels()
         rest = levels, self._taps(X.dtype), ks, self._groups(ks), *_limits(clip, X.dtype)
-        with kernel_threads(n_jobs, uses_blas=False):
-            if len(self.grid) == 1:
-                module.sparsify_signals(X, result, self.size, *rest)
-            else:
-                module.sparsify_images(X, result, self.shape, *rest, self._block(X))
+        if len(self.grid) == 1:
+            self._run(module.sparsify_signals, X, (X, result, self.size, *rest), n_jobs)
+        else:
+            self._run(module.sparsify_images, X, (X.ravel(), result.ravel(), X.shape, self.shape, *rest), n_jobs)
         return result
 
     def on_tensors(self, like):
@@ -244,9 +246,20 @@ class WaveletBasis:
 
         return group_count(int(ks.max()))
 
-    @staticmethod
-    def _block(images):
-        return max(1, _BLOCK_BYTES // max(1, images[0].nbytes))
+    def _run(self, kernel, signals, args, n_jobs):
+        """Call a kernel on threads; a piece of work is a block of images, or as many signals as a vector has lanes."""
+        work = signals.size * 2 * len(self.grid) * self.plan.taps.size
+        with kernel_threads(n_jobs):
+            if len(self.grid) == 1:
+                from ._vectors import VECTOR_BYTES
+
+                n_pieces = -(-signals.shape[0] * signals.shape[-1] * signals.itemsize // VECTOR_BYTES)
+                on_threads(kernel, *args, n_pieces=n_pieces, work=work)
+                return
+            n = len(signals)
+            most = max(1, _BLOCK_BYTES // max(1, signals[0].nbytes))
+            block = max(1, min(most, n // (_BLOCKS * threads_for(n, work))))
+            on_threads(kernel, *args, block, n_pieces=-(-n // block), work=work)
 
 
 def _checked_grid(grid):

@@ -4,7 +4,7 @@ from ._base import SignalTransformer, restored_on_error
 from ._clip import check_clip
 from ._files import write_atomically
 from ._layout import SignalLayout, Signals
-from ._resources import batch_slices, kernel_threads
+from ._resources import allowed_threads, batch_slices, kernel_threads, one_blas_thread
 from ._shortfall import Shortfalls, shortfalls_ignored, tell_of_shortfall, told_once_a_fit
 from ._tensors import is_tensor
 
@@ -13,10 +13,12 @@ __all__ = [
     "SignalLayout",
     "SignalTransformer",
     "Signals",
+    "allowed_threads",
     "batch_slices",
     "check_clip",
     "is_tensor",
     "kernel_threads",
+    "one_blas_thread",
     "restored_on_error",
     "shortfalls_ignored",
     "tell_of_shortfall",

@@ -1,11 +1,16 @@
 """Memory and threads that a computation may use."""
 
-import sys
-from contextlib import contextmanager, nullcontext
+import functools
+import os
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Integral
 
+from joblib import cpu_count
 from sklearn import get_config
 from sklearn.utils import gen_batches
+from threadpoolctl import threadpool_limits
 
 
 def batch_slices(n_samples, bytes_per_sample, batch_size=None):
@@ -36,43 +41,123 @@ def batch_slices(n_samples, bytes_per_sample, batch_size=None):
         yield from gen_batches(n_samples, most)
 
 
+_allowed = ContextVar("skrobust_threads", default=None)
+
+
 @contextmanager
-def kernel_threads(n_jobs=None, *, uses_blas=True):
-    """Bound the threads of the numba kernels, and keep BLAS within them to one.
+def kernel_threads(n_jobs=None):
+    """Bound the threads of the kernels that this thread calls.
+
+    Nothing of the process is changed: other threads, BLAS, OpenMP and torch keep their own settings.
 
     Parameters
     ----------
     n_jobs : int or None, default=None
-        None: what the environment allows (``NUMBA_NUM_THREADS``, which joblib lowers in its workers); negative
-        numbers count from the end, as in joblib (-1: all).
-    uses_blas : bool, default=True
-        Whether matrix products run inside the kernels; where none do, a millisecond is saved.
+        None: what an enclosing `kernel_threads` allows, else the environment; negative numbers count from the end, as
+        in joblib (-1: all that the environment allows).
 
     Raises
     ------
     ValueError
-        If `n_jobs` is 0.
-    """
-    import numba
-    from threadpoolctl import threadpool_limits
+        If `n_jobs` is 0 or no integer.
 
-    # Where numba and torch share an OpenMP library, numba's thread count becomes torch's too: give torch's back.
-    torch = sys.modules.get("torch")
-    of_torch = torch.get_num_threads() if torch else None
-    allowed = numba.config.NUMBA_NUM_THREADS
-    before = numba.get_num_threads()
+    See Also
+    --------
+    allowed_threads : How many there are.
+    """
     if n_jobs is None:
-        wanted = before
-    elif not isinstance(n_jobs, Integral) or n_jobs == 0:
+        yield
+        return
+    if not isinstance(n_jobs, Integral) or n_jobs == 0:
         raise ValueError(f"n_jobs must be None or an integer other than 0, got {n_jobs!r}.")
-    else:
-        wanted = n_jobs if n_jobs > 0 else max(1, allowed + 1 + n_jobs)
-    numba.set_num_threads(min(int(wanted), allowed))
+    most = _environment_threads()
+    before = _allowed.set(min(int(n_jobs), most) if n_jobs > 0 else max(1, most + 1 + int(n_jobs)))
     try:
-        # BLAS workers spin after a product and starve the kernel's own threads: one BLAS thread inside kernels.
-        with threadpool_limits(1, user_api="blas") if uses_blas else nullcontext():
-            yield
+        yield
     finally:
-        numba.set_num_threads(before)
-        if torch and torch.get_num_threads() != of_torch:
-            torch.set_num_threads(of_torch)
+        _allowed.reset(before)
+
+
+def allowed_threads():
+    """Threads that a kernel may use where this is called.
+
+    Those of the innermost `kernel_threads`; outside of any, or with ``n_jobs=None``, those of the environment:
+    ``NUMBA_NUM_THREADS``, which joblib sets in its worker processes, else the processors that this process may use.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> from skrobust.signals import allowed_threads, kernel_threads
+    >>> with kernel_threads(1):
+    ...     allowed_threads()
+    1
+    """
+    return _allowed.get() or _environment_threads()
+
+
+@functools.cache
+def _environment_threads():
+    given = os.environ.get("NUMBA_NUM_THREADS", "")
+    return max(1, int(given)) if given.strip().isdigit() else cpu_count()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_environment_threads.cache_clear)  # a worker may be given fewer processors
+
+
+class _BlasLimit:
+    """One BLAS thread while anyone asks for it: the first to come limits, the last to go restores.
+
+    Limits of several threads that each restore what they found would leave the process with the limit of another.
+    """
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.n_users, self.n_forks, self.limits = 0, 0, None
+
+    def enter(self):
+        with self.lock:
+            if self.n_users == 0:
+                self.limits = threadpool_limits(1, user_api="blas")
+            self.n_users += 1
+            return self.n_forks
+
+    def leave(self, n_forks):
+        with self.lock:
+            if n_forks != self.n_forks:  # entered in the parent of this process
+                return
+            self.n_users -= 1
+            if self.n_users == 0:
+                self.limits.restore_original_limits()
+
+    def after_fork(self):
+        """The parent's users do not leave in the child, which begins without a limit."""
+        if self.n_users:
+            self.limits.restore_original_limits()
+        self.n_users, self.n_forks = 0, self.n_forks + 1
+        self.lock.release()
+
+
+_blas = _BlasLimit()
+
+if hasattr(os, "register_at_fork"):
+    # The lock is held across the fork: no other thread is halfway in or out.
+    os.register_at_fork(
+        before=_blas.lock.acquire, after_in_parent=_blas.lock.release, after_in_child=_blas.after_fork
+    )
+
+
+@contextmanager
+def one_blas_thread():
+    """Keep BLAS to one thread: for many small products, which more threads make slower, on a busy machine by far.
+
+    The limit is the whole process's; it ends when the last of all threads that are in such a context leaves it.
+    """
+    n_forks = _blas.enter()
+    try:
+        yield
+    finally:
+        _blas.leave(n_forks)

@@ -1,0 +1,200 @@
+"""Compiled kernels on disk: where they lie, what invalidates them, and what a folder that cannot be written does."""
+
+import importlib
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from skrobust.pursuits import _kernel_cache
+from skrobust.pursuits._kernel_cache import KernelCache, cache_folders, source_stamp
+from skrobust.pursuits._vectors import kernel
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    """A cache of this test's own."""
+    monkeypatch.setenv("SKROBUST_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    cache_folders.cache_clear()
+    yield tmp_path / "cache"
+    cache_folders.cache_clear()
+
+
+@pytest.fixture
+def modules(monkeypatch, tmp_path):
+    """Makes modules of a package that stands for skrobust."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(_kernel_cache, "_PACKAGE", tmp_path / "robust")
+
+    def make(**sources):
+        (tmp_path / "robust").mkdir(exist_ok=True)
+        for name, source in sources.items():
+            (tmp_path / "robust" / f"{name}.py").write_text(textwrap.dedent(source), encoding="utf-8")
+        _kernel_cache._read.cache_clear()
+        source_stamp.cache_clear()
+        importlib.invalidate_caches()
+        for name in [name for name in sys.modules if name.split(".")[0] == "robust"]:
+            del sys.modules[name]
+        return {name: importlib.import_module(f"robust.{name}") for name in sources}
+
+    return make
+
+
+INNER = """
+from skrobust.pursuits._vectors import inlined
+@inlined
+def step(x):
+    return x + {}
+"""
+
+OUTER = """
+from skrobust.pursuits._vectors import kernel
+from .inner import (
+    step,
+)
+@kernel
+def run(x):
+    return 2 * step(x)
+"""
+
+
+def _files(folder):
+    return sorted(path for path in folder.rglob("*.bin"))
+
+
+def test_a_second_process_finds_what_the_first_compiled(folder, modules):
+    made = modules(inner=INNER.format(1), outer=OUTER)
+    assert made["outer"].run(3) == 8
+    assert {path.name.split("-")[0] for path in _files(folder)} == {"step", "run"}
+    again = modules(inner=INNER.format(1), outer=OUTER)["outer"].run
+    assert again(3) == 8
+    assert sum(again.stats.cache_hits.values()) == 1 and not again.stats.cache_misses
+    again(3.0)  # another signature
+    assert len(_files(folder)) == 4
+
+
+def test_editing_an_inlined_function_of_another_file_invalidates(folder, modules):
+    assert modules(inner=INNER.format(1), outer=OUTER)["outer"].run(3) == 8
+    changed = modules(inner=INNER.format(5), outer=OUTER)["outer"].run
+    assert changed(3) == 16
+    assert not changed.stats.cache_hits
+    back = modules(inner=INNER.format(1), outer=OUTER)["outer"].run  # the former files are still there
+    assert back(3) == 8 and back.stats.cache_hits
+
+
+def test_the_stamp_covers_all_modules_that_kernels_are_made_of():
+    stamped = set()
+    source_stamp.cache_clear()
+    read = _kernel_cache._read
+
+    def reading(path):
+        stamped.add(path.name)
+        return read(path)
+
+    _kernel_cache._read, before = reading, read
+    try:
+        source_stamp(ROOT / "skrobust" / "pursuits" / "_wavelet_kernels_1d.py")
+    finally:
+        _kernel_cache._read = before
+        source_stamp.cache_clear()
+    assert {"_wavelet_kernels_1d.py", "_wavelet_kernels.py", "_selection.py", "_vectors.py", "_vector_ir.py"} <= stamped
+    assert "_omp_kernels.py" not in stamped
+
+
+def test_damaged_and_foreign_files_are_compiled_anew(folder, modules):
+    modules(inner=INNER.format(1), outer=OUTER)["outer"].run(3)
+    for content in b"", b"\x80", pickle.dumps((("another signature",), None)):
+        for path in _files(folder):
+            path.write_bytes(content)
+        assert modules(inner=INNER.format(1), outer=OUTER)["outer"].run(3) == 8
+
+
+def test_a_folder_that_cannot_be_written(folder, modules):
+    folder.write_text("a file, no folder")
+    assert modules(inner=INNER.format(1), outer=OUTER)["outer"].run(3) == 8
+    temporary = cache_folders()[1]
+    assert len(_files(temporary)) == 2
+    again = modules(inner=INNER.format(1), outer=OUTER)["outer"].run
+    assert again(3) == 8 and again.stats.cache_hits
+    temporary.chmod(0o777)  # anyone may have put something there: neither read nor written
+    if hasattr(os, "getuid"):
+        fresh = modules(inner=INNER.format(1), outer=OUTER)["outer"].run
+        assert fresh(3) == 8 and not fresh.stats.cache_hits
+
+
+def test_no_folder_at_all_is_no_error(folder, modules):
+    folder.write_text("a file, no folder")
+    cache_folders()[1].write_text("another")
+    assert modules(inner=INNER.format(1), outer=OUTER)["outer"].run(3) == 8
+
+
+def test_old_folders_are_removed(folder, modules):
+    for number in range(_kernel_cache._KEPT + 3):
+        other = folder / f"0.0.{number}-other"
+        (other / "module-stamp").mkdir(parents=True)
+        os.utime(other, (number, number))
+    for number in range(_kernel_cache._KEPT + 3):
+        assert modules(inner=INNER.format(number), outer=OUTER)["outer"].run(0) == 2 * number
+    left = sorted(path.name for path in folder.iterdir())
+    assert len(left) == _kernel_cache._KEPT and "0.0.0-other" not in left and f"0.0.{number}-other" in left
+    (current,) = (path for path in folder.iterdir() if not path.name.endswith("-other"))
+    for module in "inner", "outer":
+        assert len(list(current.glob(f"{module}-*"))) == _kernel_cache._KEPT
+
+
+@pytest.mark.parametrize(
+    "environment, expected",
+    [
+        ({"SKROBUST_CACHE_DIR": "/a", "NUMBA_CACHE_DIR": "/b", "XDG_CACHE_HOME": "/c"}, "/a"),
+        ({"NUMBA_CACHE_DIR": "/b", "XDG_CACHE_HOME": "/c"}, "/b/skrobust"),
+        ({"XDG_CACHE_HOME": "/c"}, "/c/skrobust"),
+        ({"HOME": "/d"}, "/d/.cache/skrobust"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="places of Linux")
+def test_places(environment, expected):
+    names = "SKROBUST_CACHE_DIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME"
+    inherited = {name: value for name, value in os.environ.items() if name not in names}
+    code = "from skrobust.pursuits._kernel_cache import cache_folders; print(cache_folders()[0])"
+    environment = {**inherited, "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == expected, done.stderr
+
+
+def test_nothing_is_written_in_the_package(folder):
+    from skrobust.pursuits import _selection
+
+    def compiled():
+        return {path for kind in ("nbi", "nbc", "bin") for path in (ROOT / "skrobust").rglob(f"*.{kind}")}
+
+    before = compiled()
+    values = np.arange(32.0)
+    _selection.keep_largest(values, 32, 3, np.empty(128), np.empty(64))
+    assert np.flatnonzero(values).tolist() == [29, 30, 31]
+    assert _files(folder) and compiled() == before
+
+
+def test_every_kernel_has_this_cache():
+    from numba.core.dispatcher import Dispatcher
+
+    names = [path.stem for path in (ROOT / "skrobust" / "pursuits").glob("*_kernels.py")]
+    found = [
+        value
+        for name in names
+        for value in vars(importlib.import_module(f"skrobust.pursuits.{name}")).values()
+        if isinstance(value, Dispatcher)
+    ]
+    assert len(found) > 50 and all(isinstance(value._cache, KernelCache) for value in found)
+    assert kernel(fastmath=True)(abs_of).targetoptions["fastmath"] is True
+
+
+def abs_of(x):
+    return abs(x)
