@@ -118,7 +118,7 @@ def test_clip():
 @pytest.mark.parametrize(
     ("parameters", "X", "message"),
     [
-        ({"n_nonzero_coefs": 65}, np.ones((2, 64)), "n_nonzero_coefs=65 is more than the 64 pixels"),
+        ({"n_nonzero_coefs": 65}, np.ones((2, 64)), "n_nonzero_coefs=65 is more than the 64 coefficients"),
         ({"n_nonzero_coefs": 0}, np.ones((2, 64)), "n_nonzero_coefs"),
         ({"n_nonzero_coefs": 1.5}, np.ones((2, 64)), "n_nonzero_coefs"),
         ({"n_nonzero_coefs": (1, 2)}, np.ones((2, 8, 8, 3)), "has 2 entries, X has 3 channels"),

@@ -115,6 +115,11 @@ class ConvolutionalOperator:
         return self._tables["lipschitz"]
 
     @property
+    def step(self):
+        """``1 / lipschitz``: the longest step of proximal gradient descent that is safe; 1 where all atoms are zero."""
+        return safe_step(self.lipschitz)
+
+    @property
     def uses_fft(self):
         """Whether arrays are transformed rather than convolved directly."""
         if self.evaluation == "auto":
@@ -263,6 +268,11 @@ class ConvolutionalOperator:
             group = signals_at_a_time(plan, dtype)
             self._tables[key] = plan, group, atom_slabs(atoms, plan, dtype), atom_taps(atoms, plan, dtype)
         return self._tables[key]
+
+
+def safe_step(lipschitz):
+    """``1 / lipschitz``, or 1 where that is no number: codes of a dictionary of zeros stay zero at any step."""
+    return float(1 / lipschitz) if lipschitz > 1 / np.finfo(np.float64).max else 1.0
 
 
 def flat_rows(values):
