@@ -116,7 +116,8 @@ def stripes_by_pixels(codes, grid, kernel, stride, circular):
 @pytest.mark.parametrize("circular", [False, True])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize(
-    ("grid", "kernel"), [((9,), (3,)), ((10,), (4,)), ((13,), (5,)), ((7, 6), (2, 3)), ((4, 5), (4, 5)), ((7, 5), (4, 1))]
+    ("grid", "kernel"),
+    [((9,), (3,)), ((10,), (4,)), ((13,), (5,)), ((7, 6), (2, 3)), ((4, 5), (4, 5)), ((7, 5), (4, 1))],
 )
 def test_stripe_sparsity_by_brute_force(grid, kernel, stride, circular):
     rng = np.random.default_rng(4)
@@ -126,7 +127,9 @@ def test_stripe_sparsity_by_brute_force(grid, kernel, stride, circular):
     found = stripe_sparsity(codes, kernel, stride=stride, circular=circular, grid=grid if circular else None)
     np.testing.assert_array_equal(found, expected)
     if circular:  # of a circle that is not given, the worst
-        circles = itertools.product(*(range(max((p - 1) * stride + 1, k), p * stride + 1) for p, k in zip(shape, kernel)))
+        circles = itertools.product(
+            *(range(max((p - 1) * stride + 1, k), p * stride + 1) for p, k in zip(shape, kernel))
+        )
         worst = np.max([stripes_by_pixels(codes, circle, kernel, stride, True) for circle in circles], axis=0)
         np.testing.assert_array_equal(stripe_sparsity(codes, kernel, stride=stride, circular=True), worst)
 
