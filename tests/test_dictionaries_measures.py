@@ -128,7 +128,7 @@ def test_stripe_sparsity_by_brute_force(grid, kernel, stride, circular):
     np.testing.assert_array_equal(found, expected)
     if circular:  # of a circle that is not given, the worst
         circles = itertools.product(
-            *(range(max((p - 1) * stride + 1, k), p * stride + 1) for p, k in zip(shape, kernel))
+            *(range(max((p - 1) * stride + 1, k), p * stride + 1) for p, k in zip(shape, kernel, strict=True))
         )
         worst = np.max([stripes_by_pixels(codes, circle, kernel, stride, True) for circle in circles], axis=0)
         np.testing.assert_array_equal(stripe_sparsity(codes, kernel, stride=stride, circular=True), worst)

@@ -169,8 +169,9 @@ def test_deep_pursuit_is_the_structured_lasso(skip, positive):
     assert (result.gap <= 1e-8 * result.objective).all()
     dense = layers.to_dense()
     penalties = np.repeat(alphas, [int(np.prod(shape)) for shape in layers.code_shapes])
-    for n, found in enumerate(flat(result.codes)):
-        b = np.concatenate([X[n].ravel(), np.zeros(len(dense) - X[n].size)])
+    nothing = [np.zeros((len(X), *shape)) for shape in layers.code_shapes]
+    whole = flat([layers.target(j, X, nothing) for j in range(layers.n_layers)])
+    for n, (found, b) in enumerate(zip(flat(result.codes), whole, strict=True)):
         # Atoms divided by their penalties turn weighted penalties into one.
         lasso = Lasso(alpha=1 / len(b), positive=positive, fit_intercept=False, tol=1e-12, max_iter=100_000)
         expected = lasso.fit(dense / penalties, b).coef_ / penalties

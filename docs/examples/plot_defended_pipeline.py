@@ -24,7 +24,7 @@ scorer = make_robust_scorer(PGD(eps=0.1, n_iter=10, loss="margin", random_state=
 front_end = WaveletSparsifier("haar", clip=(0, 1), image_shape=(8, 8))
 defended = GridSearchCV(
     make_pipeline(front_end, LinearSVC(C=0.1)),
-    {"waveletsparsifier__n_nonzero_coefs": [0.3, 0.5, 0.8]},
+    {"waveletsparsifier__n_nonzero_coefs": [0.3, 0.5, 0.8], "waveletsparsifier__level": [1, 2, 3]},
     scoring=scorer,
     cv=3,
 ).fit(X_train, y_train)
