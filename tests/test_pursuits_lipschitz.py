@@ -115,7 +115,7 @@ def test_takes_milliseconds():
         for _ in range(5):
             operator._tables.clear()
             begin = time.perf_counter()
-            operator.lipschitz
+            assert operator.lipschitz > 0
             seconds.append(time.perf_counter() - begin)
         assert min(seconds) < 0.2
 
@@ -164,7 +164,11 @@ def test_zero_atoms_have_zero_codes(cls, which):
     lower = codes[:, : np.prod(coder.layers_.code_shapes[0])].reshape(3, -1, 3)
     upper = codes[:, np.prod(coder.layers_.code_shapes[0]) :].reshape(3, -1, 2)
     if which == "one":
-        assert cls is MultilayerPursuit or (not lower[..., 1].any() and lower[..., 0].any())
+        if cls in (
+            LayeredThresholding,
+            LayeredBasisPursuit,
+        ):  # the others bring the layer near what the next makes of it
+            assert not lower[..., 1].any() and lower[..., 0].any()
         assert not upper[..., 0].any()
     else:
         assert not upper.any()
