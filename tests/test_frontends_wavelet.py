@@ -127,7 +127,7 @@ def test_default_level_keeps_what_level_1_erases():
     for level in (1, None):
         model = WaveletSparsifier("sym9", n_nonzero_coefs=0.035, level=level, clip=(0, 1)).fit(X)
         errors.append(np.sqrt(((model.transform(X) - X) ** 2).mean()))
-    assert errors[0] > 0.3 and errors[1] < 0.03
+    assert errors[0] > 0.3 and errors[1] < 0.05
 
 
 @pytest.mark.parametrize("wavelet", ["haar", "db5", "coif1"])
@@ -250,7 +250,7 @@ def test_pixels_on_an_end_of_the_range_keep_their_gradient(dtype, color_space):
         T = torch.tensor(X, requires_grad=True)
         out = function(T)
         (out * weights).sum().backward()
-        assert float(out.min()) >= 0 and float(out.max()) <= 1
+        assert bool(((out >= 0) & (out <= 1)).all())
         np.testing.assert_allclose(T.grad, weights, atol=1e-4 if dtype == torch.float32 else 1e-12)
 
 
