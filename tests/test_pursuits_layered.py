@@ -218,7 +218,7 @@ def test_the_gap_bounds_the_distance_to_the_minimum(skip):
 
 
 def test_a_sample_does_not_depend_on_its_company():
-    layers, X = chain(3, "residual"), signals(chain(3), 5)
+    layers, X = chain(3, {(3, 1): None}), signals(chain(3), 5)
     X[2] *= 10
     for options in ({"tol": 1e-6, "max_iter": 5000}, {"max_iter": 30}):
         together = flat(deep_pursuit(X, layers, 0.05, **options).codes)
