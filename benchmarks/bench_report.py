@@ -88,7 +88,7 @@ def fitted(args):
     options = {} if args.quick else {"data_home": args.data_home}
     train, test = (load_dataset(name, split=split, **options) for split in ("train", "test"))
     wavelet, share = ("haar", 0.5) if args.quick else ("db5", 0.05)
-    front_end = WaveletSparsifier(wavelet, n_nonzero_coefs=share, clip=(0, 1), image_shape=train.image_shape)
+    front_end = WaveletSparsifier(wavelet, n_nonzero_coefs=share, level=1, clip=(0, 1), image_shape=train.image_shape)
     model = make_pipeline(front_end, LinearSVC(C=0.003, random_state=0))
     return model.fit(train.data[:n_train], train.target[:n_train]), test.data[:n_test], test.target[:n_test]
 

@@ -16,7 +16,7 @@ from skrobust.evaluation import PerturbationGalleryDisplay
 
 X_train, y_train = load_dataset("digits", split="train", return_X_y=True)
 X_test, y_test = load_dataset("digits", split="test", return_X_y=True)
-front_end = WaveletSparsifier("haar", n_nonzero_coefs=0.5, clip=(0, 1), image_shape=(8, 8))
+front_end = WaveletSparsifier("haar", n_nonzero_coefs=0.5, level=1, clip=(0, 1), image_shape=(8, 8))
 defended = make_pipeline(front_end, LinearSVC(C=0.1)).fit(X_train, y_train)
 display = PerturbationGalleryDisplay.from_estimator(
     defended, X_test[:100], y_test[:100], attack=PGD(eps=0.15, random_state=0), n_examples=8

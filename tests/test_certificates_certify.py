@@ -339,7 +339,7 @@ def test_lines_enclose_the_clip(low, width, clip):
 def test_gap_condition_is_needed():
     """Where the gap is too small, the support does change, and then a proof would be wrong."""
     X = np.array([[0.5, 0.5, 0.52, 0.52], [0.9, 0.9, 0.2, 0.2]])
-    front = WaveletSparsifier("haar", n_nonzero_coefs=1)
+    front = WaveletSparsifier("haar", n_nonzero_coefs=1, level=1)
     model = make_pipeline(front, LogisticRegression()).fit(X, [0, 1])
     model[-1].coef_ = np.array([[1.0, 1.0, -1.0, -1.0]])
     model[-1].intercept_ = np.zeros(1)

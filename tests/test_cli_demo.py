@@ -110,7 +110,7 @@ def test_missing_packages_are_said_plainly(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def few_settings(monkeypatch):
-    """Two settings a model instead of fifteen, so that the tests are short."""
+    """Few settings a model, so that the tests are short."""
     from dataclasses import replace
 
     from skrobust.cli import _recipes

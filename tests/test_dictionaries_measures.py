@@ -100,32 +100,61 @@ def test_welch_bound_is_reached():
     assert welch_bound((2, 5)) == 0.0
 
 
+def stripes_by_pixels(codes, grid, kernel, stride, circular):
+    """The most atoms whose pixels meet those of the atoms at one position, set by set."""
+    places = list(np.ndindex(*codes.shape[1:-1]))
+    covered = []
+    for place in places:
+        axes = [[p * stride + t for t in range(k)] for p, k in zip(place, kernel, strict=True)]
+        if circular:
+            axes = [[pixel % n for pixel in axis] for axis, n in zip(axes, grid, strict=True)]
+        covered.append(set(itertools.product(*axes)))
+    stripes = [[place for place, other in zip(places, covered, strict=True) if other & own] for own in covered]
+    return [max(sum(int((code[place] != 0).sum()) for place in stripe) for stripe in stripes) for code in codes]
+
+
 @pytest.mark.parametrize("circular", [False, True])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("grid", "kernel"), [((9,), (3,)), ((7, 6), (2, 3)), ((4, 5), (4, 5))])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("grid", "kernel"),
+    [((9,), (3,)), ((10,), (4,)), ((13,), (5,)), ((7, 6), (2, 3)), ((4, 5), (4, 5)), ((7, 5), (4, 1))],
+)
 def test_stripe_sparsity_by_brute_force(grid, kernel, stride, circular):
     rng = np.random.default_rng(4)
-    codes = rng.normal(size=(3, *grid, 2)) * (rng.random((3, *grid, 2)) < 0.3)
-    expected = []
-    for code in codes:
-        most = 0
-        for centre in np.ndindex(*grid):
-            count = 0
-            for position in np.ndindex(*grid):
-                gaps = [abs(a - b) for a, b in zip(centre, position, strict=True)]
-                if circular:
-                    gaps = [min(gap, n - gap) for gap, n in zip(gaps, grid, strict=True)]
-                if all(gap * stride < k for gap, k in zip(gaps, kernel, strict=True)):
-                    count += int((code[position] != 0).sum())
-            most = max(most, count)
-        expected.append(most)
-    np.testing.assert_array_equal(stripe_sparsity(codes, kernel, stride=stride, circular=circular), expected)
+    shape = [-(-n // stride) for n in grid]
+    codes = rng.normal(size=(3, *shape, 2)) * (rng.random((3, *shape, 2)) < 0.3)
+    expected = stripes_by_pixels(codes, grid, kernel, stride, circular)
+    found = stripe_sparsity(codes, kernel, stride=stride, circular=circular, grid=grid if circular else None)
+    np.testing.assert_array_equal(found, expected)
+    if circular:  # of a circle that is not given, the worst
+        circles = itertools.product(
+            *(range(max((p - 1) * stride + 1, k), p * stride + 1) for p, k in zip(shape, kernel, strict=True))
+        )
+        worst = np.max([stripes_by_pixels(codes, circle, kernel, stride, True) for circle in circles], axis=0)
+        np.testing.assert_array_equal(stripe_sparsity(codes, kernel, stride=stride, circular=True), worst)
 
 
-def test_largest_patch_norm_by_brute_force():
+def test_stripes_where_a_circle_closes():
+    # Five pixels, positions 0, 2 and 4: the last atom covers pixels 4 and 0.
+    assert stripe_sparsity(np.array([1, 0, 1.0]).reshape(1, 3, 1), 2, stride=2, circular=True) == 2
+    assert stripe_sparsity(np.array([1, 0, 1.0]).reshape(1, 3, 1), 2, stride=2, circular=True, grid=6) == 1
+
+
+@pytest.mark.parametrize("circular", [False, True])
+@pytest.mark.parametrize("kernel", [(3, 2), (6, 7), (9, 1), (1, 1)])
+def test_largest_patch_norm_by_brute_force(kernel, circular):
     X = np.random.default_rng(5).normal(size=(2, 6, 7, 3))
-    expected = [max(np.linalg.norm(image[y : y + 3, x : x + 2]) for y in range(4) for x in range(6)) for image in X]
-    np.testing.assert_allclose(largest_patch_norm(X, (3, 2)), expected)
+    height, width = (min(k, n) for k, n in zip(kernel, X.shape[1:3], strict=True))
+    expected = []
+    for image in X:
+        norms = []
+        for y, x in itertools.product(range(6), range(7)):
+            if circular:
+                norms.append(np.linalg.norm(np.roll(image, (-y, -x), axis=(0, 1))[:height, :width]))
+            elif y + height <= 6 and x + width <= 7:
+                norms.append(np.linalg.norm(image[y : y + height, x : x + width]))
+        expected.append(max(norms))
+    np.testing.assert_allclose(largest_patch_norm(X, kernel, circular=circular), expected)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +169,7 @@ def test_largest_patch_norm_by_brute_force():
         (lambda: stripe_sparsity(np.ones((1, 4, 2)), 0), "kernel_size must be an integer >= 1"),
         (lambda: stripe_sparsity(np.ones((1, 4, 2)), 2.5), "kernel_size must be an integer >= 1"),
         (lambda: stripe_sparsity(np.ones((1, 4, 2)), 3, stride=0), "stride must be an integer >= 1"),
+        (lambda: stripe_sparsity(np.ones((1, 4, 2)), 3, stride=2, circular=True, grid=6), "grid=6 does not fit codes"),
         (lambda: largest_patch_norm(np.ones((1, 4, 1)), (2, 2)), "does not fit X"),
         (lambda: largest_patch_norm(np.ones((1, 4, 1)), 0), "kernel_size must be an integer >= 1"),
     ],

@@ -50,7 +50,8 @@ def test_errors_equal_those_of_the_dense_matrix(skip, dtype):
     codes = deep_pursuit(signals, layers, 0.05, max_iter=7).codes
     dense = layers.to_dense()
     flat = np.concatenate([w.reshape(7, -1) for w in codes], axis=1)
-    whole = np.concatenate([signals.reshape(7, -1), np.zeros((7, len(dense) - signals[0].size))], axis=1)
+    nothing = [np.zeros((7, *shape), dtype) for shape in layers.code_shapes]
+    whole = np.concatenate([layers.target(k, signals, nothing).reshape(7, -1) for k in range(3)], axis=1)
     left = np.split(whole - flat @ dense.T, np.cumsum([np.prod(o.signal_shape) for o in layers.operators])[:-1], axis=1)
     errors, of_signals = reconstruction_errors(signals, layers, codes)
     for k in range(3):

@@ -108,6 +108,42 @@ def test_a_size_that_does_not_halve_is_said_not_to_be_orthonormal():
     assert WaveletSparsifier(level=30).fit(X).level_ == 5
 
 
+@pytest.mark.parametrize(
+    ("shape", "level"),
+    [((28, 28), 2), ((32, 32, 3), 5), ((8, 8), 3), ((224, 48), 4), ((7, 8), 1), ((1, 4), 0), ((6,), 1), ((64,), 6)],
+)
+def test_default_level_is_the_deepest_that_halves_all_sizes(shape, level):
+    X = np.random.default_rng(0).random((2, *shape)) if len(shape) > 1 else np.zeros((2, *shape))
+    model = WaveletSparsifier("haar").fit(X)
+    assert model.level_ == level
+    assert model.is_orthonormal_ == (level == 0 or all(n % 2**level == 0 for n in shape[:2]))
+
+
+def test_default_level_keeps_what_level_1_erases():
+    """At 3.5 % of the coefficients, level 1 cannot hold the brightness of each block of pixels."""
+    y, x = np.mgrid[:32, :32] / 31
+    X = (0.6 + 0.3 * np.sin(3 * x + 2 * y))[None]
+    errors = []
+    for level in (1, None):
+        model = WaveletSparsifier("sym9", n_nonzero_coefs=0.035, level=level, clip=(0, 1)).fit(X)
+        errors.append(np.sqrt(((model.transform(X) - X) ** 2).mean()))
+    assert errors[0] > 0.3 and errors[1] < 0.05
+
+
+@pytest.mark.parametrize("wavelet", ["haar", "db5", "coif1"])
+@pytest.mark.parametrize("shape", [(7,), (7, 7), (7, 6, 3), (28, 28), (11, 13)])
+@pytest.mark.parametrize("level", [None, 1, 2, 3])
+def test_the_whole_fraction_is_the_identity(wavelet, shape, level):
+    X = np.random.default_rng(0).random((3, *shape))
+    model = WaveletSparsifier(wavelet, n_nonzero_coefs=1.0, level=level).fit(X)
+    np.testing.assert_allclose(model.transform(X), X, atol=1e-9)
+    np.testing.assert_allclose(model.transform(torch.tensor(X)), X, atol=1e-9)
+    whole = model.transform_coefficients(X)
+    assert whole.nnz <= 3 * sum(model.n_nonzero_coefs_)
+    every = np.abs(model.basis_.analyze(X.reshape(3, *model.basis_.grid, -1))) > 0
+    assert every.any(axis=0).sum() <= sum(model.n_nonzero_coefs_)  # gaps between bands are no coefficients
+
+
 def test_clip():
     model = WaveletSparsifier("db5", n_nonzero_coefs=0.1, clip=(0, 1), image_shape=(8, 8)).fit(DIGITS)
     free = clone(model).set_params(clip=None).fit(DIGITS).transform(DIGITS)
@@ -118,7 +154,7 @@ def test_clip():
 @pytest.mark.parametrize(
     ("parameters", "X", "message"),
     [
-        ({"n_nonzero_coefs": 65}, np.ones((2, 64)), "n_nonzero_coefs=65 is more than the 64 pixels"),
+        ({"n_nonzero_coefs": 65}, np.ones((2, 64)), "n_nonzero_coefs=65 is more than the 64 coefficients"),
         ({"n_nonzero_coefs": 0}, np.ones((2, 64)), "n_nonzero_coefs"),
         ({"n_nonzero_coefs": 1.5}, np.ones((2, 64)), "n_nonzero_coefs"),
         ({"n_nonzero_coefs": (1, 2)}, np.ones((2, 8, 8, 3)), "has 2 entries, X has 3 channels"),
@@ -196,6 +232,26 @@ def test_gradients_are_what_they_are_called(fitted):
     out, skipped = _backward(fitted, "skip", X, W)
     np.testing.assert_array_equal(out, X)
     np.testing.assert_array_equal(skipped, W)
+
+
+@pytest.mark.parametrize("color_space", [None, "ycbcr"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pixels_on_an_end_of_the_range_keep_their_gradient(dtype, color_space):
+    """A reconstruction that equals 0 or 1 lies a rounding inside or outside; the gradient must not depend on that."""
+    channels = () if color_space is None else (3,)
+    front = WaveletSparsifier("db2", n_nonzero_coefs=1.0, clip=(0, 1), color_space=color_space)
+    X = (np.random.default_rng(0).random((20, 8, 8, *channels)) < 0.5).astype(str(dtype)[6:])
+    front.fit(X)
+    free = WaveletSparsifier("db2", n_nonzero_coefs=1.0, color_space=color_space).fit(X).transform(torch.tensor(X))
+    outside = (free < 0) | (free > 1)
+    assert float(outside.double().mean()) > 0.1
+    weights = torch.tensor(np.random.default_rng(1).normal(size=X.shape), dtype=dtype)
+    for function in (as_module(front, dtype=dtype), front.transform):
+        T = torch.tensor(X, requires_grad=True)
+        out = function(T)
+        (out * weights).sum().backward()
+        assert bool(((out >= 0) & (out <= 1)).all())
+        np.testing.assert_allclose(T.grad, weights, atol=1e-4 if dtype == torch.float32 else 1e-12)
 
 
 def test_exact_gradient_against_differences(fitted):

@@ -45,6 +45,24 @@ def test_float32_and_threads():
     np.testing.assert_array_equal(codes, convolutional_omp(X, operator, n_nonzero_coefs=6, n_jobs=1))
 
 
+@pytest.mark.parametrize(("length", "kernel", "stride"), [(5, 2, 2), (11, 4, 3), (13, 5, 2), (7, 6, 3)])
+def test_stripes_on_a_circle_that_no_stride_divides(length, kernel, stride):
+    """Around the end, positions are closer than a stride: more atoms overlap there."""
+    rng = np.random.default_rng(0)
+    atoms = rng.normal(size=(3, kernel, 1))
+    operator = ConvolutionalOperator(atoms, (length, 1), padding="circular", stride=stride)
+    X = rng.normal(size=(40, length, 1))
+    pixels = [{(p * stride + t) % length for t in range(kernel)} for p in range(operator.code_shape[0])]
+    overlap = np.array([[bool(a & b) for b in pixels] for a in pixels])
+    for most in (1, 2):
+        for codes in (
+            convolutional_omp(X, operator, stripe_sparsity=most),
+            convolutional_thresholding(X, operator, 0.01, stripe_sparsity=most),
+        ):
+            stripes = (codes != 0).sum(axis=-1) @ overlap
+            assert stripes.max() == most
+
+
 @pytest.mark.parametrize("padding", ["same", "circular"])
 @pytest.mark.parametrize("most", [1, 3])
 def test_no_stripe_holds_more_than_allowed(padding, most):

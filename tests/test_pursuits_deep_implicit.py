@@ -38,10 +38,12 @@ def closed_form(X, layers, alphas, found):
     units = [unit.reshape(-1, *shape) for unit, shape in zip(units, layers.code_shapes, strict=True)]
     dense = -flat(layers.residuals(X.new_zeros(sum(sizes), *X.shape[1:]), units)).T
     penalties = flat([alpha.expand(1, *shape) for alpha, shape in zip(alphas, layers.code_shapes, strict=True)])[0]
+    nothing = [X.new_zeros(len(X), *shape) for shape in layers.code_shapes]
+    signals = flat([layers.target(j, X, nothing) for j in range(layers.n_layers)])
     rows = []
-    for x, w in zip(X, found.detach(), strict=True):
+    for b, w in zip(signals, found.detach(), strict=True):
         support = w != 0
-        atoms, b = dense[:, support], torch.cat([x.flatten(), x.new_zeros(len(dense) - x.numel())])
+        atoms = dense[:, support]
         right = atoms.T @ b - penalties[support] * w[support].sign()
         rows.append(X.new_zeros(len(w)).index_put((support,), torch.linalg.solve(atoms.T @ atoms, right)))
     return torch.stack(rows)

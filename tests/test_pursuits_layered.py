@@ -93,10 +93,33 @@ def test_skip_connections_are_linear_with_an_exact_adjoint(source, target, learn
     np.testing.assert_allclose(of_tensors[1], skip.adjoint(targets), atol=1e-12)
 
 
+@pytest.mark.parametrize("n_layers", [2, 5, 6])
+def test_residual_connections_join_the_input_of_each_unit_to_its_second_layer(n_layers):
+    """Units of two layers from the first on: (2, 0), (4, 2), (6, 4), where 0 is the data."""
+    atoms = np.random.default_rng(0).normal(size=(2, 3, 2)) / 3
+    layers = LayeredDictionary([ConvolutionalOperator(atoms, (6, 2))] * n_layers, "residual")
+    X = np.random.default_rng(1).normal(size=(3, 6, 2))
+    codes = layered_thresholding(X, layers, 0.01)
+    before = [X, *codes]
+    for j in range(n_layers):
+        target = before[j] + (before[j - 1] if j % 2 else 0)
+        np.testing.assert_allclose(layers.target(j, X, codes), target)
+    result = deep_pursuit(X, layers, 0.05, tol=1e-5, max_iter=20000)
+    assert (result.gap <= 1e-5 * result.objective).all()
+    # The same problem as a LASSO: the signal is X, and what connections bring of it.
+    signal = np.concatenate([(X if j == 0 else X * (j == 1)).reshape(3, -1) for j in range(n_layers)], axis=1)
+    dense = layers.to_dense()
+    for x, codes in zip(signal, flat(result.codes), strict=True):
+        lasso = Lasso(alpha=0.05 / len(x), positive=True, fit_intercept=False, tol=1e-12, max_iter=100000)
+        best = lasso.fit(dense, x).coef_
+        values = [0.5 * ((x - dense @ w) ** 2).sum() + 0.05 * w.sum() for w in (codes, best)]
+        assert values[0] <= values[1] * (1 + 2e-5)
+
+
 def test_a_skip_matrix_that_does_not_fit():
     with pytest.raises(ValueError, match=r"must have shape \(3, 2\)"):
         SkipConnection((4, 2), (4, 3), np.eye(2))
-    with pytest.raises(ValueError, match="needs 1 <= k < j - 1"):
+    with pytest.raises(ValueError, match="needs 0 <= k < j - 1"):
         chain(3, {(2, 1): None})
     with pytest.raises(ValueError, match="skip must be"):
         chain(3, "ladder")
@@ -146,8 +169,9 @@ def test_deep_pursuit_is_the_structured_lasso(skip, positive):
     assert (result.gap <= 1e-8 * result.objective).all()
     dense = layers.to_dense()
     penalties = np.repeat(alphas, [int(np.prod(shape)) for shape in layers.code_shapes])
-    for n, found in enumerate(flat(result.codes)):
-        b = np.concatenate([X[n].ravel(), np.zeros(len(dense) - X[n].size)])
+    nothing = [np.zeros((len(X), *shape)) for shape in layers.code_shapes]
+    whole = flat([layers.target(j, X, nothing) for j in range(layers.n_layers)])
+    for n, (found, b) in enumerate(zip(flat(result.codes), whole, strict=True)):
         # Atoms divided by their penalties turn weighted penalties into one.
         lasso = Lasso(alpha=1 / len(b), positive=positive, fit_intercept=False, tol=1e-12, max_iter=100_000)
         expected = lasso.fit(dense / penalties, b).coef_ / penalties
@@ -194,7 +218,7 @@ def test_the_gap_bounds_the_distance_to_the_minimum(skip):
 
 
 def test_a_sample_does_not_depend_on_its_company():
-    layers, X = chain(3, "residual"), signals(chain(3), 5)
+    layers, X = chain(3, {(3, 1): None}), signals(chain(3), 5)
     X[2] *= 10
     for options in ({"tol": 1e-6, "max_iter": 5000}, {"max_iter": 30}):
         together = flat(deep_pursuit(X, layers, 0.05, **options).codes)

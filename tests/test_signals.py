@@ -1,6 +1,7 @@
 """The signals room: layouts, checked input, batches, threads."""
 
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,7 +12,16 @@ from sklearn import config_context
 from sklearn.exceptions import NotFittedError
 
 from skrobust import PolarizingCoder, WaveletSparsifier
-from skrobust.signals import SignalLayout, SignalTransformer, allowed_threads, batch_slices, is_tensor, kernel_threads
+from skrobust.signals import (
+    SignalLayout,
+    SignalTransformer,
+    allowed_threads,
+    batch_slices,
+    clip_values,
+    count_of,
+    is_tensor,
+    kernel_threads,
+)
 
 
 class Identity(SignalTransformer):
@@ -192,6 +202,50 @@ def test_threads_are_bounded_and_restored():
         pass
 
 
+@pytest.mark.parametrize("total", [1, 7, 100, 784, 3072, 150528])
+def test_fractions_are_those_that_the_user_wrote(total):
+    """Every multiple of a hundredth, of a thousandth and of 1 / total, as a decimal fraction says it."""
+    for denominator in (100, 1000, total):
+        for numerator in range(1, denominator + 1, max(1, denominator // 500)):
+            expected = max(1, Fraction(numerator, denominator) * total // 1)
+            assert count_of(numerator / denominator, total) == expected
+            assert count_of(np.float64(numerator / denominator), total) == expected
+            assert count_of(np.float32(1), total) == total
+    assert count_of(np.int64(5), total) == 5 and count_of(1e-9, total, least=0) == 0
+
+
+def test_fractions_mean_the_same_everywhere():
+    from skrobust import ConvSparseCoder, PatchDictionaryDenoiser, WaveletSparsifier
+    from skrobust.attacks import JSMA
+    from skrobust.pursuits import orthogonal_mp
+
+    assert orthogonal_mp(np.ones((1, 100)), np.eye(100), n_nonzero_coefs=0.29).nnz == 29
+    X = np.random.default_rng(0).random((1, 100))
+    assert WaveletSparsifier("haar", n_nonzero_coefs=0.29).fit(X).n_nonzero_coefs_ == (29,)
+    coder = ConvSparseCoder(dictionary=np.ones((1, 1, 1)), pursuit="omp", n_nonzero_coefs=0.29).fit(X)
+    assert np.count_nonzero(coder.transform(X)) == 29
+    patches = PatchDictionaryDenoiser(n_nonzero_coefs=0.29, patch_size=100, dictionary=np.eye(100)).fit(X)
+    assert next(iter(patches._pursuits(X[..., None])))[1].most == 29
+    assert JSMA(gamma=0.29, pairs=False)._n_changes(100) == 29 and JSMA(gamma=0.58)._n_changes(100) == 29
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 1), (0, 255), (0.1, 0.9), (-np.inf, 1)])
+def test_clipped_values_and_their_derivative(low, high, dtype):
+    unit = max(abs(end) for end in (low, high) if np.isfinite(end)) * torch.finfo(dtype).eps
+    start = -5.0 if low == -np.inf else low
+    values = [start - unit, start, (start + high) / 2, high, high + unit, high + 0.01 * abs(high), start - 0.01 * high]
+    X = torch.tensor([values], dtype=dtype, requires_grad=True)
+    clipped = clip_values(X, low, high)
+    clipped.sum().backward()
+    np.testing.assert_array_equal(clipped.detach(), X.detach().clamp(low, high))
+    np.testing.assert_array_equal(X.grad, [[1, 1, 1, 1, 1, 0, float(low == -np.inf)]])
+    with torch.no_grad():
+        np.testing.assert_array_equal(clip_values(X, low, high), clipped.detach())
+    np.testing.assert_array_equal(clip_values(X.detach().numpy(), low, high), clipped.detach())
+    assert clip_values(X[:0], low, high).shape == (0, 7) and clip_values(X[0], low, high).shape == (7,)
+    second = torch.func.vmap(torch.func.grad(lambda x: clip_values(x, low, high).sum()))(X.detach())
+    assert second.shape == X.shape
 @pytest.mark.parametrize("container", ["pandas", "polars"])
 def test_frames_hold_rows_and_no_images(container):
     pytest.importorskip(container)

@@ -20,6 +20,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 from _linear_svm import (
+    LEVELS,
     describe_search,
     linear_svm,
     load_images,
@@ -82,7 +83,7 @@ def search_both(X, y, image_shape, arguments):
         wavelets, fractions, Cs = ["haar"], [0.2, 0.5], [0.001, 0.01]
     else:
         wavelets, fractions, Cs = WAVELETS, [0.03, 0.06, 0.12], [0.0005, 0.002]
-    n_settings = len(wavelets) * len(fractions) * len(Cs)
+    n_settings = len(wavelets) * len(fractions) * len(LEVELS) * len(Cs)
     n_l1 = n_settings // 3
     plan = {
         FRONT_END: (
@@ -90,6 +91,7 @@ def search_both(X, y, image_shape, arguments):
             {
                 "waveletsparsifier__wavelet": wavelets,
                 "waveletsparsifier__n_nonzero_coefs": fractions,
+                "waveletsparsifier__level": LEVELS,
                 "linearsvc__C": Cs,
             },
         ),

@@ -59,7 +59,7 @@ def pipeline(X, y, image_shape):
     """The Pipeline of the comparison, fitted."""
     model = make_pipeline(
         StandardScaler(),
-        WaveletSparsifier("db5", n_nonzero_coefs=0.1, image_shape=image_shape),
+        WaveletSparsifier("db5", n_nonzero_coefs=0.1, level=1, image_shape=image_shape),
         PCA(60, random_state=0),
         SVC(C=10.0),
     )

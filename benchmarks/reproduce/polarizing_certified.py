@@ -19,7 +19,7 @@ Writes polarizing_certified.json.
 import time
 
 import numpy as np
-from _linear_svm import load_images, split_as_published
+from _linear_svm import LEVELS, load_images, split_as_published
 from _polarizing import certified_row, certified_search, fit_with_dropout, print_rows, read_arguments, save_parts
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -111,7 +111,11 @@ def two_classes(content, arguments):
     searches |= without_code(X, y, np.geomspace(1e-6, 1, 24), words, few_l1=12)
     few = np.random.default_rng(0).permutation(len(y))[:3000]
     front = WaveletSparsifier("haar", clip=(0, 1), image_shape=image_shape)
-    grid = {"waveletsparsifier__n_nonzero_coefs": [20, 40, 80], "linearsvc__C": [1e-4, 1e-3]}
+    grid = {
+        "waveletsparsifier__n_nonzero_coefs": [20, 40, 80],
+        "waveletsparsifier__level": LEVELS,
+        "linearsvc__C": [1e-4, 1e-3],
+    }
     name = "Haar front end, gap certificate"
     searches[name] = certified_search(make_pipeline(front, svm), grid, X[few], y[few], **words)
     searches[name].best_estimator_.fit(X, y)

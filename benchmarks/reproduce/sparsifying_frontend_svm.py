@@ -23,6 +23,7 @@ matplotlib.use("Agg")
 import numpy as np
 import torch
 from _linear_svm import (
+    LEVELS,
     describe_search,
     linear_svm,
     load_images,
@@ -171,9 +172,13 @@ def tune(image_shape, X, y, content, arguments):
     searches = {}
     for wavelet in ("db5", "haar"):
         pipeline = linear_svm(wavelet_front_end(wavelet, image_shape), random_state=0)
-        grid = {"waveletsparsifier__n_nonzero_coefs": fractions, "linearsvc__C": Cs}
+        grid = {
+            "waveletsparsifier__n_nonzero_coefs": fractions,
+            "waveletsparsifier__level": LEVELS,
+            "linearsvc__C": Cs,
+        }
         searches[f"{wavelet}, tuned"] = (pipeline, grid)
-    n = len(fractions) * len(Cs)
+    n = len(fractions) * len(LEVELS) * len(Cs)
     searches["undefended, tuned"] = (linear_svm(random_state=0), strengths("l2", 1e-6, 1, n))
     searches["undefended, l1, tuned"] = (linear_svm(random_state=0), strengths("l1", 1e-4, 3e-2, n))
     tuned, content["searches"] = {}, {}

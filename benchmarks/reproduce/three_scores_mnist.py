@@ -20,7 +20,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
-from _linear_svm import linear_svm, read_arguments, save_figure, save_json, strengths, wavelet_front_end
+from _linear_svm import LEVELS, linear_svm, read_arguments, save_figure, save_json, strengths, wavelet_front_end
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from skrobust.attacks import PGD, Square
@@ -107,7 +107,7 @@ def candidates(image_shape, arguments):
         wavelets, fractions, Cs = ["haar"], [0.3, 0.8], [0.001, 0.01, 0.1]
     else:
         wavelets, fractions, Cs = ["haar", "coif1", "db5"], [0.03, 0.06, 0.12], [0.0002, 0.0006, 0.002]
-    n_settings = len(wavelets) * len(fractions) * len(Cs)
+    n_settings = len(wavelets) * len(fractions) * len(LEVELS) * len(Cs)
     n_l1 = n_settings // 3
     svm = {"loss": "squared_hinge", "max_iter": 300, "tol": 1e-2, "random_state": SEED}
     return {
@@ -116,6 +116,7 @@ def candidates(image_shape, arguments):
             {
                 "waveletsparsifier__wavelet": wavelets,
                 "waveletsparsifier__n_nonzero_coefs": fractions,
+                "waveletsparsifier__level": LEVELS,
                 "linearsvc__C": Cs,
             },
         ),

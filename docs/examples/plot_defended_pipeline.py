@@ -24,7 +24,7 @@ X_test, y_test = load_dataset("digits", split="test", return_X_y=True)
 scorer = make_robust_scorer(PGD(eps=0.1, n_iter=10, loss="margin", random_state=0))
 front_end = WaveletSparsifier("haar", clip=(0, 1), image_shape=(8, 8))
 strengths = {"linearsvc__C": [0.003, 0.01, 0.03, 0.1]}
-fractions = {"waveletsparsifier__n_nonzero_coefs": [0.3, 0.5, 0.8]}
+fractions = {"waveletsparsifier__n_nonzero_coefs": [0.3, 0.5, 0.8], "waveletsparsifier__level": [1, 2, 3]}
 defended = GridSearchCV(
     make_pipeline(front_end, LinearSVC()), {**strengths, **fractions}, scoring=scorer, cv=3
 ).fit(X_train, y_train)

@@ -7,6 +7,8 @@ import torch
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 
+from skrobust.signals import count_of
+
 from ._base import GradientAttack
 from ._rivals import rivals_by_score
 
@@ -162,7 +164,7 @@ class JSMA(GradientAttack):
         search.offer(index, x, attacker.scores(x))
 
     def _n_changes(self, n_features):
-        return int(n_features * self.gamma / (2 if self.pairs else 1))
+        return count_of(float(self.gamma), n_features, least=0) // (2 if self.pairs else 1)
 
     def _radius(self):
         return abs(float(self.theta))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from skrobust.signals import clip_values
+
 from ._modules import binary_proba, finite_log, two_columns
 
 
@@ -50,7 +52,7 @@ def _log_one_vs_rest(decision):
 
 
 def _modified_huber(decision):
-    proba = (decision.clamp(-1, 1) + 1) / 2
+    proba = (clip_values(decision, -1, 1) + 1) / 2
     return binary_proba(proba) if decision.ndim == 1 else normalized_rows(proba, 1 / decision.shape[1])
 
 

@@ -4,6 +4,8 @@ import torch
 from sklearn import preprocessing
 from torch import nn
 
+from skrobust.signals import clip_values
+
 from ._registry import register_module
 
 
@@ -25,7 +27,7 @@ class Affine(nn.Module):
             X = X * self.factor
         if self.offset is not None:
             X = X + self.offset
-        return X if self.bounds is None else X.clamp(*self.bounds)
+        return X if self.bounds is None else clip_values(X, *self.bounds)
 
 
 class RowNormalizer(nn.Module):

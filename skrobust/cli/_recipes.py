@@ -74,7 +74,12 @@ def _polarizing(image_shape):
 
 # A further front end or coder joins the demo by an entry here.
 FRONT_ENDS = [
-    FrontEnd("wavelet front end", _wavelet, lambda recipe: {"n_nonzero_coefs": list(recipe.fractions)}),
+    # None is the deepest level that halves all sizes exactly.
+    FrontEnd(
+        "wavelet front end",
+        _wavelet,
+        lambda recipe: {"n_nonzero_coefs": list(recipe.fractions), "level": [1, None]},
+    ),
     FrontEnd("polarizing coder", _polarizing, lambda recipe: {"n_thresholds": [1, 2, 3], "eps": [recipe.tune_eps]}),
 ]
 

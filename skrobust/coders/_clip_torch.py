@@ -1,6 +1,7 @@
 """The end of every reconstruction on tensors: the clip, and what the backward pass makes of it."""
 
 from skrobust.bridge import with_backward
+from skrobust.signals import clip_values
 
 
 def finish_reconstruction(rebuilt, values, clip, gradient):
@@ -21,6 +22,6 @@ def finish_reconstruction(rebuilt, values, clip, gradient):
     Tensor
     """
     if clip is not None:
-        cleaned = rebuilt.clamp(*clip)
+        cleaned = clip_values(rebuilt, *clip)
         rebuilt = cleaned if gradient == "exact" else with_backward(cleaned, rebuilt)
     return with_backward(rebuilt, values) if gradient == "identity" else rebuilt

@@ -1,11 +1,9 @@
 """The pursuit that a `ConvSparseCoder` is told to use."""
 
-import math
 from contextlib import nullcontext
-from numbers import Integral, Real
 
 from skrobust.pursuits import convolutional_basis_pursuit, convolutional_omp, convolutional_thresholding
-from skrobust.signals import is_tensor, shortfalls_ignored
+from skrobust.signals import count_of, is_tensor, shortfalls_ignored
 
 
 def check_device(device):
@@ -24,11 +22,9 @@ def pursue(coder, values):
     if coder.pursuit == "thresholding":
         return convolutional_thresholding(values, operator, coder.alpha, positive=coder.positive, **shared)
     if coder.pursuit == "omp":
-        count = coder.n_nonzero_coefs
-        if count is None or (isinstance(count, Real) and not isinstance(count, Integral)):
-            # 0.29 * 100 is 28.999…: the fraction that the user wrote is meant.
-            count = max(1, math.floor((0.1 if count is None else count) * coder.n_features_in_ * (1 + 1e-12)))
-        return convolutional_omp(values, operator, n_nonzero_coefs=int(count), **shared)
+        share = 0.1 if coder.n_nonzero_coefs is None else coder.n_nonzero_coefs
+        count = count_of(share, coder.n_features_in_)
+        return convolutional_omp(values, operator, n_nonzero_coefs=count, **shared)
     # A gap below its rounding is not asked of float32.
     beyond = values.element_size() if is_tensor(values) else values.itemsize
     with shortfalls_ignored() if beyond == 4 and coder.tol < 1e-5 else nullcontext():

@@ -230,7 +230,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         wanted = sum(sizes) if self.per_layer else sizes[-1]
         if codes.ndim != 2 or codes.shape[1] != wanted:
             raise ValueError(f"codes must have shape (n_samples, {wanted}), got {tuple(codes.shape)}.")
-        if self.layers_.skips and not self.per_layer:
+        if not self.layers_.is_chain and not self.per_layer:
             raise ValueError("With skip connections, codes of all layers are needed: set per_layer=True.")
         if not is_tensor(codes) and codes.dtype not in (np.float32, np.float64):
             codes = codes.astype(np.float64)

@@ -29,7 +29,7 @@ def smooth_steps(X, operator, codes, alpha, positive):
     -------
     Tensor of the shape of `codes`
     """
-    step = 1 / operator.lipschitz
+    step = operator.step
     for _ in range(SMOOTH_STEPS):
         slopes = operator.analyze(X - operator.synthesize(codes))
         codes = smooth_shrink(codes + step * slopes, alpha * step, positive)

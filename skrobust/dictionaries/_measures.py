@@ -157,8 +157,8 @@ def welch_bound(components_shape):
     return float(np.sqrt((n_atoms / dimensions - 1) / (n_atoms * n_shifts - 1)))
 
 
-def stripe_sparsity(codes, kernel_size, *, stride=1, circular=False):
-    """The local norm l0,inf: the most atoms of a code whose positions overlap one position.
+def stripe_sparsity(codes, kernel_size, *, stride=1, circular=False, grid=None):
+    """The local norm l0,inf: the most atoms of a code that overlap the atoms at one position.
 
     Parameters
     ----------
@@ -166,6 +166,10 @@ def stripe_sparsity(codes, kernel_size, *, stride=1, circular=False):
     kernel_size : int or tuple of int
     stride : int or tuple of int, default=1
     circular : bool, default=False
+        Atoms wrap around the grid.
+    grid : int, tuple of int or None, default=None
+        Pixels along each axis of a circle. With a stride, circles of several sizes have codes of this shape, and on
+        the smallest most atoms overlap; None: that one, so that what is returned is never too small.
 
     Returns
     -------
@@ -188,17 +192,28 @@ def stripe_sparsity(codes, kernel_size, *, stride=1, circular=False):
             f"kernel_size and stride have entries, got codes of shape {np.shape(codes)}, kernel_size={kernel_size!r}, "
             f"stride={stride!r}."
         )
+    circle = None
+    if circular:
+        smallest = tuple((p - 1) * s + 1 for p, s in zip(codes.shape[1:-1], strides, strict=True))
+        circle = smallest if grid is None else _sizes("grid", grid, n_axes)
+        if tuple(-(-n // s) for n, s in zip(circle, strides, strict=False)) != codes.shape[1:-1]:
+            raise ValueError(
+                f"grid={grid!r} does not fit codes of shape {codes.shape} with stride={stride!r}: along each axis it "
+                f"needs ceil(grid / stride) positions, as a grid of {smallest} has. Leave it None, or correct it."
+            )
     counts = (codes != 0).sum(axis=-1)
-    return stripe_counts(counts, kernel, strides, circular).max(axis=tuple(range(1, counts.ndim)))
+    return stripe_counts(counts, kernel, strides, circle).max(axis=tuple(range(1, counts.ndim)))
 
 
-def largest_patch_norm(X, kernel_size):
-    """The local norm l2,inf: the largest norm of a patch of each signal.
+def largest_patch_norm(X, kernel_size, *, circular=False):
+    """The local norm l2,inf: the largest norm of a patch of each signal, at any pixel.
 
     Parameters
     ----------
     X : array-like of shape ``(n_samples, *grid, n_channels)``
     kernel_size : int or tuple of int
+    circular : bool, default=False
+        Patches wrap around the grid.
 
     Returns
     -------
@@ -210,6 +225,8 @@ def largest_patch_norm(X, kernel_size):
     >>> from skrobust.dictionaries import largest_patch_norm
     >>> largest_patch_norm(np.array([3.0, 4.0, 0.0, 4.0]).reshape(1, 4, 1), 2)
     array([5.])
+    >>> largest_patch_norm(np.array([3.0, 0.0, 0.0, 4.0]).reshape(1, 4, 1), 2, circular=True)
+    array([5.])
     """
     energies = (np.asarray(X, dtype=np.float64) ** 2).sum(axis=-1)
     n_axes = energies.ndim - 1
@@ -217,7 +234,10 @@ def largest_patch_norm(X, kernel_size):
     if n_axes < 1 or len(kernel) != n_axes or 0 in energies.shape[1:]:
         raise ValueError(f"kernel_size={kernel_size!r} does not fit X of shape {np.shape(X)}.")
     for axis, k in enumerate(kernel, start=1):
-        windows = np.lib.stride_tricks.sliding_window_view(energies, min(k, energies.shape[axis]), axis)
+        k = min(k, energies.shape[axis])
+        if circular:
+            energies = np.concatenate([energies, energies.take(range(k - 1), axis)], axis)
+        windows = np.lib.stride_tricks.sliding_window_view(energies, k, axis)
         energies = windows.sum(axis=-1)
     return np.sqrt(energies.max(axis=tuple(range(1, energies.ndim))))
 

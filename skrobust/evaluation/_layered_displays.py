@@ -65,7 +65,7 @@ class CoherenceDisplay:
         -------
         CoherenceDisplay
         """
-        if layers.skips:
+        if not layers.is_chain:
             measures = {
                 "all layers,\nchain": layered_coherence(LayeredDictionary(layers.operators)),
                 "all layers,\nwith skips": layered_coherence(layers),

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 
 from skrobust.bridge import register_module
 from skrobust.pursuits._omp_batches import most_atoms
-from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor
+from skrobust.signals import SignalTransformer, batch_slices, check_clip, clip_values, is_tensor
 
 from ._patch_grid import PatchGrid
 
@@ -263,7 +263,7 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         for part, pursuit in self._pursuits(values):
             sums[part] = pursuit.sums(values[part])
         cleaned = self._average(sums, values)
-        return signals.restore(cleaned if self.clip is None else cleaned.clip(*self.clip))
+        return signals.restore(cleaned if self.clip is None else clip_values(cleaned, *self.clip))
 
     def atom_usage(self, X):
         """How many patches of X use each atom.

@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from skrobust.bridge import with_backward
-from skrobust.signals import batch_slices
+from skrobust.signals import batch_slices, clip_values
 
 SMOOTH_TEMPERATURE = 0.1
 """Width of the smooth selection as a fraction of the largest squared correlation."""
@@ -38,7 +38,7 @@ class PatchModule(nn.Module):
         pixels = signals.values
         sums = self._sums(pixels, follow=self.gradient in ("exact", "projection"))
         kept = self.estimator._average(sums, pixels)
-        cleaned = kept if self.clip is None else kept.clamp(*self.clip)
+        cleaned = kept if self.clip is None else clip_values(kept, *self.clip)
         if self.gradient == "identity":
             cleaned = with_backward(cleaned, pixels)
         elif self.gradient == "projection":

@@ -5,6 +5,7 @@ from torch import nn
 
 from skrobust.bridge import with_backward
 from skrobust.pursuits._wavelet_torch import TorchWavelets, largest_mask, soften_mask
+from skrobust.signals import clip_values
 
 from ._color import color_matrices
 
@@ -46,7 +47,7 @@ class WaveletModule(nn.Module):
         coefficients = self.wavelets.analyze(pixels @ self.to_color_space if self.has_color_space else pixels)
         mask = largest_mask(coefficients, self.ks)
         kept = self._synthesize(coefficients * mask)
-        cleaned = kept if self.clip is None else kept.clamp(*self.clip)
+        cleaned = kept if self.clip is None else clip_values(kept, *self.clip)
         if self.gradient == "identity":
             cleaned = with_backward(cleaned, pixels)
         elif self.gradient == "projection":

@@ -8,6 +8,7 @@ import numpy as np
 from skrobust.signals import is_tensor
 
 from ._conv_geometry import least_over_cover
+from ._conv_operator import safe_step
 
 CHECK_EVERY = 10
 """Iterations from one duality gap to the next."""
@@ -126,7 +127,7 @@ def fista(problem, codes, *, tol, max_iter):
     """
     n_samples = len(codes)
     operator = problem.operator
-    step = float(1 / max(operator.lipschitz, np.finfo(np.float64).tiny))
+    step = safe_step(operator.lipschitz)
     thresholds = problem.penalties * step
     per_sample = (-1, *[1] * (codes.ndim - 1))
     per_signal = (-1, *[1] * (problem.X.ndim - 1))

@@ -70,6 +70,11 @@ class ConvolutionGeometry:
         return tuple((p - 1) * s + k for p, s, k in zip(self.code_grid, self.stride, self.kernel_size, strict=True))
 
     @property
+    def circle(self):
+        """The grid where atoms wrap around it, else None."""
+        return self.grid if self.wraps else None
+
+    @property
     def is_dense(self):
         """Whether every atom covers the whole grid once: the operator is a matrix product."""
         return self.kernel_size == self.grid and self.n_positions == 1 and not any(self.offset)
@@ -80,7 +85,26 @@ class ConvolutionGeometry:
         return math.prod(self.code_grid)
 
 
-def stripe_counts(counts, kernel_size, stride, wraps):
+def overlap_reach(n_positions, kernel_size, stride, circle=None):
+    """Which atoms along an axis overlap: those of positions at most `near` apart, or at least `far`.
+
+    Parameters
+    ----------
+    n_positions, kernel_size, stride : int
+    circle : int or None, default=None
+        Pixels of the circle on which atoms wrap around. None: they do not. Where the stride does not divide it, the
+        last and the first position are closer than a stride.
+
+    Returns
+    -------
+    near, far : int
+        `far` is `n_positions`, which no two positions are apart, where nothing wraps around.
+    """
+    near = (kernel_size - 1) // stride
+    return near, n_positions if circle is None else max((circle - kernel_size) // stride + 1, 0)
+
+
+def stripe_counts(counts, kernel_size, stride, circle=None):
     """Atoms of each stripe: of all positions whose atoms overlap those at one position.
 
     Parameters
@@ -88,25 +112,29 @@ def stripe_counts(counts, kernel_size, stride, wraps):
     counts : ndarray of int of shape ``(n_samples, *code_grid)``
         Atoms at each position.
     kernel_size, stride : tuple of int
-    wraps : bool
+    circle : tuple of int or None, default=None
+        Pixels along each axis where atoms wrap around. None: they do not.
 
     Returns
     -------
     ndarray of int of shape ``(n_samples, *code_grid)``
     """
-    for axis, (k, s) in enumerate(zip(kernel_size, stride, strict=True), start=1):
-        counts = _sliding_sum(counts, (k - 1) // s, axis, wraps)
+    circle = (None,) * len(kernel_size) if circle is None else circle
+    for axis, (k, s, n) in enumerate(zip(kernel_size, stride, circle, strict=True), start=1):
+        counts = _overlapping_sum(counts, *overlap_reach(counts.shape[axis], k, s, n), axis)
     return counts
 
 
-def _sliding_sum(counts, reach, axis, wraps):
-    """Sum over the positions within `reach` along an axis; on a circle each position counts once."""
-    if wraps and 2 * reach + 1 >= counts.shape[axis]:
-        return np.broadcast_to(counts.sum(axis=axis, keepdims=True), counts.shape)
-    margins = [(0, 0)] * counts.ndim
-    margins[axis] = (reach, reach)
-    padded = np.pad(counts, margins, mode="wrap" if wraps else "constant")
-    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis).sum(axis=-1)
+def _overlapping_sum(counts, near, far, axis):
+    """Sum over the positions at most `near` or at least `far` apart along an axis; each counts once."""
+    n = counts.shape[axis]
+    sums = np.concatenate([np.zeros_like(counts.take([0], axis)), counts.cumsum(axis)], axis)
+    places = np.arange(n)
+    first, last = np.maximum(places - near, 0), np.minimum(places + near + 1, n)
+    # Beyond the window: positions up to i - far, and from i + far on.
+    before, after = np.clip(places - far + 1, 0, first), np.clip(places + far, last, n)
+    inside = sums.take(last, axis) - sums.take(first, axis)
+    return inside + sums.take(before, axis) + sums.take([n], axis) - sums.take(after, axis)
 
 
 def least_over_cover(values, geometry):

@@ -7,7 +7,7 @@ import numpy as np
 from skrobust.signals import batch_slices, is_tensor, kernel_threads, tell_of_shortfall
 
 from ._conv_fista import shrink
-from ._conv_geometry import stripe_counts
+from ._conv_geometry import overlap_reach, stripe_counts
 from ._conv_operator import ConvolutionalOperator, flat_rows
 from ._conv_pursuit import checked_signals
 from ._threads import on_threads
@@ -82,7 +82,7 @@ def _excess_left_out(excess, stripe_sparsity, geometry):
     while (few < many).any():
         taken = (few + many + 1) // 2
         counts = (ranks < taken[:, None]).reshape(excess.shape).sum(axis=-1)
-        fits = stripe_counts(counts, geometry.kernel_size, geometry.stride, geometry.wraps)
+        fits = stripe_counts(counts, geometry.kernel_size, geometry.stride, geometry.circle)
         fits = fits.reshape(len(counts), -1).max(axis=1, initial=0) <= stripe_sparsity
         few, many = np.where(fits, taken, few), np.where(fits, many, taken - 1)
     rows, behind = np.arange(len(order)), np.minimum(few, order.shape[1] - 1)
@@ -198,8 +198,12 @@ def _match_batch(X, operator, most_atoms, stripe_most, tol, mask, codes, report,
     plan, tables, _, _ = operator.descent_tables(np.ones(operator.code_shape[-1]), X.dtype)
     flat = flat_rows(X)
     masks = np.empty((n_samples, 0), X.dtype) if mask is None else flat_rows(mask)
-    reach = [(k - 1) // s for k, s in zip(operator.geometry.kernel_size, operator.geometry.stride, strict=True)]
-    reach = tuple(reach if len(reach) == 2 else [0, *reach])
+    g = operator.geometry
+    reach = [
+        overlap_reach(p, k, s, n if g.wraps else None)
+        for p, k, s, n in zip(g.code_grid, g.kernel_size, g.stride, g.grid, strict=True)
+    ]
+    reach = tuple(reach if len(reach) == 2 else [(0, 1), *reach])
     rates = _inverse_norms(operator, np.ones((1, *operator.signal_shape)) if mask is None else mask)
     padded = np.zeros((len(rates), operator.geometry.n_positions, plan.padded_atoms), dtype=X.dtype)
     padded[:, :, : plan.atoms] = rates.reshape(len(rates), -1, plan.atoms)

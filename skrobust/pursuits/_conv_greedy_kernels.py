@@ -59,9 +59,10 @@ def _mark(stale, y, reach, wraps):
 
 
 @inlined
-def _apart(a, b, size, wraps):
+def _overlap(a, b, reach):
+    """Whether atoms at two positions of an axis overlap; `reach` is that of `overlap_reach`."""
     distance = abs(a - b)
-    return min(distance, size - distance) if wraps else distance
+    return distance <= reach[0] or distance >= reach[1]
 
 
 @kernel
@@ -72,7 +73,6 @@ def _take_cluster(candidates, n, plan, reach, taken, cluster, origin):
     """
     where, places, atoms, kinds, _, _, values = candidates
     own_where, own_places, own_atoms, own_kinds, _, _, own_values = cluster
-    wider = 1 if plan.wraps else 0  # positions may be closer than a stride where a circle closes
     taken[:n] = False
     taken[n - 1] = True
     origin[0] = n - 1
@@ -85,9 +85,9 @@ def _take_cluster(candidates, n, plan, reach, taken, cluster, origin):
             if taken[j]:
                 continue
             other = where[j] // plan.padded_atoms
-            if _apart(y, other // plan.code_width, plan.code_height, plan.wraps) > reach[0] + wider:
+            if not _overlap(y, other // plan.code_width, reach[0]):
                 continue
-            if _apart(x, other % plan.code_width, plan.code_width, plan.wraps) <= reach[1] + wider:
+            if _overlap(x, other % plan.code_width, reach[1]):
                 taken[j] = True
                 origin[size] = j
                 size += 1
@@ -99,31 +99,46 @@ def _take_cluster(candidates, n, plan, reach, taken, cluster, origin):
     return size
 
 
+@inlined
+def _next_overlapping(place, at, size, reach):
+    """The first position from `place` on whose atoms overlap those at `at`; `size` if there is none.
+
+    `reach` is that of `overlap_reach`.
+    """
+    near, far = reach
+    if place > at - far and place < at - near:
+        place = at - near
+    if place > at + near and place < at + far:
+        place = at + far
+    return min(max(place, 0), size)
+
+
 @kernel
-def _fill_stripes(counts, full, y, x, reach, wraps, most):
+def _fill_stripes(counts, full, y, x, reach, most):
     """Count an atom at (y, x) in the stripes that hold it; close the positions whose atoms would overfill one."""
     height, width = counts.shape
-    for dy in range(-reach[0], reach[0] + 1):
-        for dx in range(-reach[1], reach[1] + 1):
-            cy, cx = y + dy, x + dx
-            if wraps:
-                cy, cx = cy % height, cx % width
-            elif cy < 0 or cy >= height or cx < 0 or cx >= width:
-                continue
-            # On a small circle the window meets itself: each stripe counts an atom once.
-            if wraps and (abs(dy) * 2 > height or abs(dx) * 2 > width):
-                continue
-            if wraps and ((dy * 2 == -height) or (dx * 2 == -width)):
-                continue
+    cy = _next_overlapping(0, y, height, reach[0])
+    while cy < height:
+        cx = _next_overlapping(0, x, width, reach[1])
+        while cx < width:
             counts[cy, cx] += 1
             if counts[cy, cx] == most:
-                for ey in range(-reach[0], reach[0] + 1):
-                    for ex in range(-reach[1], reach[1] + 1):
-                        fy, fx = cy + ey, cx + ex
-                        if wraps:
-                            full[fy % height, fx % width] = True
-                        elif 0 <= fy < height and 0 <= fx < width:
-                            full[fy, fx] = True
+                _close(full, cy, cx, reach)
+            cx = _next_overlapping(cx + 1, x, width, reach[1])
+        cy = _next_overlapping(cy + 1, y, height, reach[0])
+
+
+@kernel
+def _close(full, y, x, reach):
+    """Close the positions of a stripe."""
+    height, width = full.shape
+    fy = _next_overlapping(0, y, height, reach[0])
+    while fy < height:
+        fx = _next_overlapping(0, x, width, reach[1])
+        while fx < width:
+            full[fy, fx] = True
+            fx = _next_overlapping(fx + 1, x, width, reach[1])
+        fy = _next_overlapping(fy + 1, y, height, reach[0])
 
 
 @kernel
@@ -167,13 +182,13 @@ def _match(x, mask, codes, tables, plan, rates, most_atoms, stripe_most, reach, 
         places[n], values[n] = place_at(y, x_position, plan), 0
         n += 1
         if stripe_most > 0:
-            _fill_stripes(stripes, full, y, x_position, reach, plan.wraps, stripe_most)
-            _mark(stale, y, 2 * reach[0], plan.wraps)
+            _fill_stripes(stripes, full, y, x_position, reach, stripe_most)
+            _mark(stale, y, 2 * (reach[0][0] + 1), plan.wraps)
         size = _take_cluster(candidates, n, plan, reach, taken, cluster, origin)
         solve_on_support(residual, counts, vectors, plan, free, cluster, size, work, LEAST_SQUARES_STEPS, 64 * eps)
         for i in range(size):
             values[origin[i]] = cluster[6][i]
-            _mark(stale, cluster[0][i] // plan.padded_atoms // plan.code_width, reach[0] + 1, plan.wraps)
+            _mark(stale, cluster[0][i] // plan.padded_atoms // plan.code_width, reach[0][0] + 1, plan.wraps)
         squared = inner_inside(residual, residual, plan)
     write_code(codes, plan, candidates, n)
     report[0], report[1] = squared, n
@@ -191,8 +206,8 @@ def match_signals(X, masks, codes, tables, plan, rates, most_atoms, stripe_most,
         Inverse norm of what counts of each shifted atom; zero where nothing does.
     stripe_most : int
         Atoms a stripe may hold; 0: any number.
-    reach : tuple of int
-        Positions to either side whose atoms overlap.
+    reach : tuple of (int, int)
+        For each axis, how near and how far apart positions are whose atoms overlap: see `overlap_reach`.
     report : ndarray of shape (n, 2)
         Squared residual and atoms.
     """

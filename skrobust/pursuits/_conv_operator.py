@@ -49,9 +49,12 @@ class ConvolutionalOperator:
     code_shape : tuple of int
         ``(*positions, n_components)``.
     lipschitz : float
-        Squared norm of the synthesis: the largest eigenvalue over frequencies of D(w) D(w)^H, with the aliases of a
-        stride stacked. Exact for "circular" where the stride divides the sizes; for zero padding that of the padded
-        circle, which bounds it from above.
+        Squared norm of the synthesis, or a bound on it from above. Exact for "circular" where the stride divides the
+        sizes: the largest eigenvalue over frequencies of D(w) D(w)^H, with the aliases of a stride stacked. Where
+        signals or codes have up to 1200 values, or every atom covers the whole signal, the eigenvalue or up to one in a
+        thousand more. Else that of a padded circle, which bounds it from above and is near for atoms that are small
+        beside the grid; for larger ones improved by up to 40 Lanczos steps, whose bound holds but for a probability of
+        1e-12.
 
     Raises
     ------
@@ -109,10 +112,15 @@ class ConvolutionalOperator:
     def lipschitz(self):
         """Squared norm of the synthesis, or a bound on it from above."""
         if "lipschitz" not in self._tables:
-            from ._conv_spectrum import largest_squared_singular_value
+            from ._conv_norm import squared_norm
 
-            self._tables["lipschitz"] = largest_squared_singular_value(self._as_array(np.float64), self.geometry)
+            self._tables["lipschitz"] = squared_norm(self._as_array(np.float64), self.geometry)
         return self._tables["lipschitz"]
+
+    @property
+    def step(self):
+        """``1 / lipschitz``: the longest step of proximal gradient descent that is safe; 1 where all atoms are zero."""
+        return safe_step(self.lipschitz)
 
     @property
     def uses_fft(self):
@@ -269,6 +277,11 @@ class ConvolutionalOperator:
             group = signals_at_a_time(plan, dtype)
             self._tables[key] = plan, group, atom_slabs(atoms, plan, dtype), atom_taps(atoms, plan, dtype)
         return self._tables[key]
+
+
+def safe_step(lipschitz):
+    """``1 / lipschitz``, or 1 where that is no number: codes of a dictionary of zeros stay zero at any step."""
+    return float(1 / lipschitz) if lipschitz > 1 / np.finfo(np.float64).max else 1.0
 
 
 def flat_rows(values):

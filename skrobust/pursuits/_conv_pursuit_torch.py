@@ -75,7 +75,7 @@ def unrolled_pursuit(
     if counted is not None:
         X = X.where(counted != 0, X.new_zeros(()))
     convolution = operator.on_tensors(X)
-    step = 1 / operator.lipschitz if step is None else step
+    step = operator.step if step is None else step
     thresholds = alpha * step if weights is None else alpha * weights * step
     z = X.new_zeros((len(X), *operator.code_shape)) if init is None else init
     y, t, begins_at_zero = z, 1.0, init is None

@@ -1,6 +1,4 @@
-"""Convolutional synthesis and analysis by fast Fourier transforms, and the largest singular value."""
-
-import itertools
+"""Convolutional synthesis and analysis by fast Fourier transforms."""
 
 import numpy as np
 from scipy import fft
@@ -66,37 +64,3 @@ def _per_frequency(subscripts, values, transfer):
         by_frequency = by_frequency.swapaxes(-1, -2)
     columns = np.moveaxis(values, 0, -2)  # (*frequencies, n_samples, n_in)
     return np.moveaxis(columns @ by_frequency, -2, 0)
-
-
-def largest_squared_singular_value(components, geometry):
-    """Largest eigenvalue over frequencies of D(w) D(w)^H: the squared norm of the synthesis.
-
-    Exact for a circular operator whose stride divides the grid. Otherwise it is that of the circular operator on the
-    padded grid, of which the operator is a restriction: an upper bound, tight for signals larger than the atoms.
-
-    With a stride, s frequencies an axis share one code frequency; their transfer functions are stacked.
-    """
-    n_components = components.shape[0]
-    sizes, strides = [], []
-    for n, k, r, s in zip(geometry.grid, geometry.kernel_size, geometry.reach, geometry.stride, strict=True):
-        if geometry.wraps:  # a stride that does not divide the circle has no frequencies: bounded by stride 1
-            strides.append(s if n % s == 0 else 1)
-            sizes.append(n)
-        else:
-            strides.append(s)
-            sizes.append(-(-max(n + k - 1, r - k + 1) // s) * s)
-    axes = tuple(range(1, 1 + len(sizes)))
-    transfer = fft.fftn(components.astype(np.float64), s=sizes, axes=axes)
-    aliases = []
-    bases = [size // s for size, s in zip(sizes, strides, strict=True)]
-    for turn in itertools.product(*(range(s) for s in strides)):
-        window = tuple(slice(t * b, (t + 1) * b) for t, b in zip(turn, bases, strict=True))
-        aliases.append(transfer[(slice(None), *window)])
-    stacked = np.concatenate(aliases, axis=-1)  # (n_components, *base frequencies, n_aliases * n_channels)
-    matrices = np.moveaxis(stacked, 0, -1).reshape(-1, stacked.shape[-1], n_components)
-    if matrices.shape[1] == 1:
-        top = (np.abs(matrices) ** 2).sum(axis=-1).max()
-    else:
-        wide = matrices if matrices.shape[1] <= n_components else matrices.swapaxes(-1, -2)
-        top = np.linalg.eigvalsh(wide @ wide.conj().swapaxes(-1, -2))[:, -1].max()
-    return float(top) / len(aliases)

@@ -7,6 +7,7 @@ import numpy as np
 from skrobust.signals import is_tensor, tell_of_shortfall
 
 from ._conv_fista import CHECK_EVERY
+from ._conv_operator import safe_step
 from ._layered_kernels import extrapolate
 from ._layered_pursuit import LayeredResult, checked_input, layered_thresholding, per_layer, proximal_step
 from ._layers import analyze, sums, synthesize
@@ -86,7 +87,7 @@ def deep_pursuit(
     penalties = per_layer("alpha", alpha, layers, X)
     safe = step is None
     if safe:
-        steps = [1 / layers.block_lipschitz(j) for j in range(layers.n_layers)]
+        steps = [safe_step(layers.block_lipschitz(j)) for j in range(layers.n_layers)]
     else:
         steps = per_layer("step", step, layers, X, of_components=False)
     if init is None:
@@ -206,7 +207,7 @@ class _State:
             scaled = values / penalty if self.positive else abs(values / penalty)
             top = np.maximum(top, _array(_largest(scaled)))
         squares = sum(_array(sums(r * r)) for r in left)
-        products = _array(sums(left[0] * self.X))
+        products = _array(self.layers.along_data(self.X, left))
         objective = _array(self.layers.objective(left, self.codes, self.penalties, n_jobs=self.n_jobs))
         tiny = np.finfo(np.float64).tiny
         scale = np.minimum(products / np.maximum(squares, tiny), 1 / np.maximum(top, tiny)).clip(0)

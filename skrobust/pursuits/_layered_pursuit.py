@@ -136,7 +136,7 @@ def layered_basis_pursuit(
         target = layers.target(j, X, codes)
         if tol is None:
             begin = shrink(analyze(operator, target, n_jobs), penalties[j], positive)
-            length = 1 / operator.lipschitz if step is None else step[j]
+            length = operator.step if step is None else step[j]
             w = proximal_steps(target, operator, penalties[j], begin, length, max_iter, positive, momentum, n_jobs)
             codes.append(w)
             continue

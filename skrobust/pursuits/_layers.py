@@ -7,11 +7,12 @@ import numpy as np
 from skrobust.signals import is_tensor
 
 from ._conv_operator import ConvolutionalOperator
+from ._largest_eigenvalue import of_products
 from ._layered_kernels import half_squares_and_penalties
 from ._skips import SkipConnection
 
-POWER_STEPS, POWER_TOL = 500, 1e-6
-"""Most power iterations for the norm of the structured dictionary, and the relative change at which they end."""
+LANCZOS_STEPS, LANCZOS_TOL = 300, 1e-3
+"""Most Lanczos steps for the norm of the structured dictionary, and the relative excess at which they end."""
 
 
 class LayeredDictionary:
@@ -23,24 +24,28 @@ class LayeredDictionary:
 
     where the C_jk are skip connections. All layers together are one sparse coding problem with the structured
     dictionary of [1]_ (eq. 16 there, whose B_jk^T is C_jk here): its block row j is ``B_j`` on the diagonal and
-    ``-C_jk`` (``-I`` for k = j - 1) left of it, and its signal is (x, 0, ..., 0).
+    ``-C_jk`` (``-I`` for k = j - 1) left of it, and its signal is (x, C_20 x, ..., C_l0 x): zero beyond x where no
+    connection begins at the data.
 
     Parameters
     ----------
     operators : sequence of ConvolutionalOperator
         The first one's signals are the data; each other one's signals have the code shape of the one before.
     skip : {None, "residual", "dense"} or dict, default=None
-        "residual": ``C_jk = I`` from the input of each unit of two layers to its second: (3, 1), (5, 3), ... "dense":
-        from all earlier layers to each. Where shapes differ, the grid is subsampled and channels are cut or filled
-        with zeros. A dict gives the matrices of single connections, ``{(j, k): (n_channels_to, n_channels_from)}``
-        with layers counted from 1, or None for identity.
+        "residual": ``C_jk = I`` from the input of each unit of two layers to its second: (2, 0), (4, 2), (6, 4), ...,
+        as in the appendix of [1]_; the input of the first unit is the data, w_0 = x. "dense": from the codes of all
+        earlier layers to each. Where shapes differ, the grid is subsampled and channels are cut or filled with zeros.
+        A dict gives the matrices of single connections, ``{(j, k): (n_channels_to, n_channels_from)}`` with layers
+        counted from 1 and the data as 0, or None for identity.
 
     Attributes
     ----------
     code_shapes : list of tuple
         ``(*positions, n_components)`` of each layer.
     skips : dict
-        `SkipConnection` of (j, k), layers counted from 0.
+        `SkipConnection` of (j, k) between codes, layers counted from 0.
+    inputs : dict
+        `SkipConnection` of j, the layers that read the data besides the codes below them.
 
     Raises
     ------
@@ -74,7 +79,9 @@ class LayeredDictionary:
                     f"Layer {j + 1} reads signals of shape {tuple(above)}, but layer {j} has codes of shape "
                     f"{tuple(below)}."
                 )
-        self.skips = self._connections(skip)
+        connections = self._connections(skip)
+        self.skips = {pair: connection for pair, connection in connections.items() if pair[1] >= 0}
+        self.inputs = {to: connection for (to, source), connection in connections.items() if source < 0}
         self._known = {}
 
     @property
@@ -92,21 +99,26 @@ class LayeredDictionary:
         """``(*positions, n_components)`` of each layer."""
         return [operator.code_shape for operator in self.operators]
 
+    @property
+    def is_chain(self):
+        """Whether no connection skips a layer."""
+        return not self.skips and not self.inputs
+
     def _connections(self, skip):
         shapes = [self.signal_shape, *self.code_shapes]
         if skip is None:
             pairs = {}
         elif skip == "residual":
-            pairs = {(j, j - 2): None for j in range(3, self.n_layers + 1, 2)}
+            pairs = {(j, j - 2): None for j in range(2, self.n_layers + 1, 2)}
         elif skip == "dense":
             pairs = {(j, k): None for j in range(3, self.n_layers + 1) for k in range(1, j - 1)}
         elif isinstance(skip, dict):
             pairs = skip
             for j, k in pairs:
-                if not 1 <= k < j - 1 < self.n_layers:
+                if not 0 <= k < j - 1 < self.n_layers:
                     raise ValueError(
-                        f"skip has the connection {(j, k)}, to layer {j} from layer {k}; it needs 1 <= k < j - 1 and "
-                        f"j <= {self.n_layers}."
+                        f"skip has the connection {(j, k)}, to layer {j} from layer {k}; it needs 0 <= k < j - 1 and "
+                        f"j <= {self.n_layers}, where 0 is the data."
                     )
         else:
             raise ValueError(f"skip must be None, 'residual', 'dense' or a dict of connections, got {skip!r}.")
@@ -118,10 +130,17 @@ class LayeredDictionary:
         if j == 0:
             return X
         total = codes[j - 1]
+        if j in self.inputs:
+            total = total + self.inputs[j].apply(X)
         for (to, source), skip in self.skips.items():
             if to == j:
                 total = total + skip.apply(codes[source])
         return total
+
+    def along_data(self, X, residuals):
+        """Inner product of the structured problem's signal, X and what connections bring of it, with residuals."""
+        rest = sum(sums(residuals[j] * connection.apply(X)) for j, connection in self.inputs.items())
+        return sums(residuals[0] * X) + rest
 
     def feedback(self, j, residuals):
         """Derivative of half the squared residuals of the later layers by the codes of layer j.
@@ -178,12 +197,14 @@ class LayeredDictionary:
         ndarray or Tensor of shape ``(n_samples, *signal_shape)``
         """
         if not isinstance(codes, (list, tuple)):
-            if self.skips:
+            if not self.is_chain:
                 raise ValueError("With skip connections, synthesize needs the codes of all layers, a list.")
             codes = [None] * (self.n_layers - 1) + [codes]
         below = codes[-1]
         for j in reversed(range(self.n_layers)):
             below = synthesize(self.operators[j], below, n_jobs)
+            if j in self.inputs:
+                below = below - self.inputs[j].apply(synthesize(self.operators[0], codes[0], n_jobs))
             for (to, source), skip in self.skips.items():
                 if to == j:
                     below = below - skip.apply(codes[source])
@@ -200,24 +221,19 @@ class LayeredDictionary:
 
     @property
     def lipschitz(self):
-        """Squared norm of the structured dictionary, by power iteration from below, to about one in a thousand."""
+        """Squared norm of the structured dictionary, or up to about one in a thousand more, by Lanczos steps."""
         if "whole" not in self._known:
-            random = np.random.default_rng(0)
-            codes = [random.normal(size=(1, *shape)) for shape in self.code_shapes]
-            X = np.zeros((1, *self.signal_shape))
             fixed = LayeredDictionary([_on_arrays(operator) for operator in self.operators])
             fixed.skips = {pair: skip.on_arrays() for pair, skip in self.skips.items()}
-            before = 0.0
-            for _ in range(POWER_STEPS):
-                length = math.sqrt(sum(float((w * w).sum()) for w in codes))
-                codes = [w / max(length, np.finfo(float).tiny) for w in codes]
-                images = fixed.residuals(X, codes)
-                now = sum(float((r * r).sum()) for r in images)
-                if abs(now - before) <= POWER_TOL * now:
-                    break
-                before = now
-                codes = [-w for w in fixed.correlate(images)]
-            self._known["whole"] = now
+            X = np.zeros((1, *self.signal_shape))
+            sizes = [math.prod(shape) for shape in self.code_shapes]
+
+            def apply(flat):
+                parts = np.split(flat, np.cumsum(sizes)[:-1])
+                codes = [part.reshape(1, *shape) for part, shape in zip(parts, self.code_shapes, strict=True)]
+                return -np.concatenate([w.ravel() for w in fixed.correlate(fixed.residuals(X, codes))])
+
+            self._known["whole"] = of_products(apply, (sum(sizes),), n_steps=LANCZOS_STEPS, tol=LANCZOS_TOL)
         return self._known["whole"]
 
     def to_dense(self):

@@ -62,12 +62,12 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
     >>> [codes.ravel().round(6).tolist() for codes in result.codes]
     [[0.8, 0.0], [0.8, 0.0]]
     """
-    if layers.skips:
+    if not layers.is_chain:
         raise ValueError("multilayer_pursuit knows no skip connections; use skip=None, or deep_pursuit.")
     X = checked_input(X, layers, max_iter)
     penalties = per_layer("alpha", alpha, layers, X)
     if step is None:
-        step = [1 / max(operator.lipschitz, np.finfo(float).tiny) for operator in layers.operators]
+        step = [operator.step for operator in layers.operators]
     steps = per_layer("step", step, layers, X, of_components=False)
     # The slope that layer j follows is that of the Moreau envelope below it, divided by the steps taken there.
     thresholds = [penalty * math.prod(steps[: j + 1]) for j, penalty in enumerate(penalties)]

@@ -1,12 +1,11 @@
 """Greedy pursuits in batches: what was asked for, the kernel's runs, and what they have to report."""
 
-import math
 import warnings
 from numbers import Integral
 
 import numpy as np
 
-from skrobust.signals import batch_slices
+from skrobust.signals import batch_slices, count_of
 
 from . import _omp_kernels as kernels
 from ._omp_atoms import padded_width
@@ -119,7 +118,7 @@ def most_atoms(n_nonzero_coefs, tol, n_atoms, n_features):
     if n_nonzero_coefs is None:
         return min(n_atoms, n_features) if tol is not None else min(n_atoms, max(1, n_features // 10))
     if not isinstance(n_nonzero_coefs, Integral):
-        return min(n_atoms, max(1, math.floor(n_nonzero_coefs * n_features)))
+        return min(n_atoms, count_of(n_nonzero_coefs, n_features))
     for limit, what in ((n_atoms, "atoms"), (n_features, "features")):
         if n_nonzero_coefs > limit:
             raise ValueError(

@@ -1,5 +1,6 @@
 """Filters, sizes and places of a periodized orthogonal wavelet transform."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,12 @@ class WaveletPlan:
     @property
     def n_levels(self):
         return len(self.starts[0])
+
+    @property
+    def n_coefficients(self):
+        """Coefficients of one channel, without the gaps that odd sizes leave between the bands of an array."""
+        coarse = [math.prod(sizes) for sizes in zip(*self.sizes, strict=True)]
+        return coarse[-1] + sum((2 ** len(self.sizes) - 1) * size for size in coarse[1:])
 
     def analysis_matrix(self, axis, level):
         """Matrix from the samples before a level (0-based) to its coefficients, at their places; zeros between."""
@@ -73,6 +80,17 @@ def most_levels(grid):
     (5, 0)
     """
     return int(min(grid) - 1).bit_length()
+
+
+def exact_levels(grid):
+    """The deepest level at which every size is halved exactly, at least 1.
+
+    Examples
+    --------
+    >>> exact_levels((28, 28)), exact_levels((32, 48)), exact_levels((7, 8))
+    (2, 4, 1)
+    """
+    return max(1, min((n & -n).bit_length() - 1 for n in grid))
 
 
 def plan_wavelet(wavelet, grid, level):

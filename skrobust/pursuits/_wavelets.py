@@ -6,10 +6,10 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_array
 
-from skrobust.signals import check_clip, is_tensor, kernel_threads
+from skrobust.signals import check_clip, clip_values, is_tensor, kernel_threads
 
 from ._threads import on_threads, threads_for
-from ._wavelet_plan import most_levels, plan_wavelet
+from ._wavelet_plan import exact_levels, most_levels, plan_wavelet
 
 _BLOCK_BYTES = 1 << 16
 """Pixels that a thread takes at a time, at most."""
@@ -30,8 +30,9 @@ class WaveletBasis:
         An orthogonal wavelet.
     grid : tuple of int
         ``(length,)`` or ``(height, width)``.
-    level : int, default=1
-        Levels; reduced to as many as the smallest axis has.
+    level : int or None, default=None
+        Levels; reduced to as many as the smallest axis has. None: the deepest at which every size is halved exactly,
+        at least 1.
 
     Attributes
     ----------
@@ -50,7 +51,7 @@ class WaveletBasis:
     --------
     >>> import numpy as np
     >>> from skrobust.pursuits import WaveletBasis
-    >>> basis = WaveletBasis("haar", (4,))
+    >>> basis = WaveletBasis("haar", (4,), level=1)
     >>> X = np.array([[3.0, 3.0, 1.0, -1.0]]).reshape(1, 4, 1)
     >>> basis.analyze(X).round(3)
     array([[[4.243, 0.   , 0.   , 1.414]]])
@@ -61,10 +62,12 @@ class WaveletBasis:
     lipschitz = 1.0
     """Largest singular value of the synthesis, squared."""
 
-    def __init__(self, wavelet, grid, level=1):
+    def __init__(self, wavelet, grid, level=None):
         self.grid = _checked_grid(grid)
-        if not isinstance(level, Integral) or level < 0:
-            raise ValueError(f"level must be an integer >= 0, got {level!r}.")
+        if level is None:
+            level = exact_levels(self.grid)
+        elif not isinstance(level, Integral) or level < 0:
+            raise ValueError(f"level must be None or an integer >= 0, got {level!r}.")
         self.level = min(int(level), most_levels(self.grid))
         self.plan = plan_wavelet(wavelet, self.grid, self.level)
         self.shape = self.plan.shape
@@ -73,8 +76,13 @@ class WaveletBasis:
 
     @property
     def size(self):
-        """Coefficients of one channel."""
+        """Places of one channel's coefficients."""
         return math.prod(self.shape)
+
+    @property
+    def n_coefficients(self):
+        """Coefficients of one channel that are not always zero: `size` less the gaps between bands of odd sizes."""
+        return self.plan.n_coefficients
 
     def analyze(self, X, ks=None, *, n_jobs=None):
         """Coefficients of signals, all or the largest.
@@ -177,7 +185,7 @@ class WaveletBasis:
         ks = self._counts(ks, X.shape[-1])
         if is_tensor(X):
             cleaned = self.synthesize(self.analyze(X, ks))
-            return cleaned if clip is None else cleaned.clamp(*clip)
+            return cleaned if clip is None else clip_values(cleaned, *clip)
         X = np.ascontiguousarray(X)
         result = np.empty_like(X)
         if not len(X):

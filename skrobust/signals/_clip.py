@@ -1,7 +1,12 @@
-"""The range to which front ends and reconstructions are clipped."""
+"""Values brought into a range, with the derivative that exact arithmetic would have."""
 
 import math
 from numbers import Real
+
+from ._tensors import is_tensor
+
+ROUNDINGS = 32
+"""Values this many roundings beyond the range count as inside: a reconstruction sums that many terms or fewer."""
 
 
 def check_clip(clip):
@@ -12,3 +17,47 @@ def check_clip(clip):
     numbers = len(bounds) == 2 and all(isinstance(bound, Real) and not math.isnan(bound) for bound in bounds)
     if not numbers or not bounds[0] < bounds[1]:
         raise ValueError(f"clip must be None or (lowest, highest) with lowest < highest, got {clip!r}.")
+
+
+def clip_values(values, low, high):
+    """Values clipped to [low, high].
+
+    A pixel that lies on an end of the range (the black background of a digit) comes out of a reconstruction a rounding
+    beside it. Clipping alone would then take away its gradient, by chance. So the derivative of tensors is one where
+    values are inside up to rounding: up to ``32 eps`` times the largest magnitude among the sample's values and the
+    ends of the range. The result itself is clipped exactly.
+
+    Parameters
+    ----------
+    values : ndarray or Tensor of shape (n_samples, ...)
+    low, high : float
+        May be infinite.
+
+    Returns
+    -------
+    ndarray or Tensor of the shape of `values`
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skrobust.signals import clip_values
+    >>> X = torch.tensor([[-1e-17, 0.5, 1.5]], dtype=torch.float64, requires_grad=True)
+    >>> clipped = clip_values(X, 0, 1)
+    >>> clipped.sum().backward()
+    >>> clipped.tolist(), X.grad.tolist()
+    ([[0.0, 0.5, 1.0]], [[1.0, 1.0, 0.0]])
+    """
+    if not is_tensor(values):
+        return values.clip(low, high)
+    import torch
+
+    clipped = values.clamp(low, high)
+    if not torch.is_grad_enabled():
+        return clipped
+    unit = max((abs(float(end)) for end in (low, high) if math.isfinite(end)), default=0.0)
+    largest = values.detach().abs()
+    if values.ndim > 1:
+        largest = largest.amax(tuple(range(1, values.ndim)), keepdim=True)
+    margin = ROUNDINGS * torch.finfo(values.dtype).eps * largest.clamp_min(unit)
+    wider = torch.minimum(torch.maximum(values, low - margin), high + margin)
+    return wider + (clipped - wider).detach()
