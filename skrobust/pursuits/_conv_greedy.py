@@ -6,7 +6,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skrobust.signals import batch_slices, is_tensor, kernel_threads
+from skrobust.signals import batch_slices, groups_by_exponent, is_tensor, kernel_threads, times_power
 
 from ._conv_fista import shrink
 from ._conv_geometry import stripe_counts
@@ -169,25 +169,32 @@ def convolutional_omp(
         bounded = stripe_sparsity is not None or tol is not None
         n_nonzero_coefs = n_values if bounded else max(1, n_values // 10)
     codes = np.zeros((len(X), *operator.code_shape), dtype=X.dtype)
-    report = np.empty((len(X), 2))
-    for batch in batch_slices(len(X), 4 * n_codes * X.itemsize):
-        _match_batch(
-            X[batch],
-            operator,
-            min(n_nonzero_coefs, n_values, n_codes),
-            stripe_sparsity or 0,
-            tol or 0.0,
-            None if counted is None else np.broadcast_to(counted, X.shape)[batch],
-            codes[batch],
-            report[batch],
-            n_jobs,
-        )
+    residuals = np.empty(len(X))
+    for batch in batch_slices(len(X), 6 * n_codes * X.itemsize):
+        values = X[batch]
+        mask = None if counted is None else np.broadcast_to(counted, X.shape)[batch]
+        for exponent, rows in groups_by_exponent(values):  # in units near the size of the signals
+            signals = times_power(values[rows], -exponent)
+            found, ends = np.zeros((len(signals), *operator.code_shape), dtype=X.dtype), np.empty((len(signals), 2))
+            _match_batch(
+                signals,
+                operator,
+                min(n_nonzero_coefs, n_values, n_codes),
+                stripe_sparsity or 0,
+                times_power(float(tol or 0.0), -exponent),
+                None if mask is None else mask[rows],
+                found,
+                ends,
+                n_jobs,
+            )
+            codes[batch][rows] = times_power(found, exponent)
+            residuals[batch][rows] = times_power(np.sqrt(ends[:, 0]), exponent)
     if tol is not None:
-        short = int((report[:, 0] > (tol * (1 + 1e-6)) ** 2).sum())
+        short = int((residuals > tol * (1 + 1e-6)).sum())
         if short:
             warnings.warn(
                 f"{short} of {len(X)} signals ended with a residual above tol={tol:g} (largest "
-                f"{np.sqrt(report[:, 0].max()):.3g}). Raise n_nonzero_coefs, stripe_sparsity or tol.",
+                f"{residuals.max():.3g}). Raise n_nonzero_coefs, stripe_sparsity or tol.",
                 ConvergenceWarning,
                 stacklevel=2,
             )

@@ -25,10 +25,10 @@ class Spectrum:
         """Signals of codes of shape ``(n_samples, *code_grid, n_components)``."""
         g = self.geometry
         spread = np.zeros((len(codes), *self.size, codes.shape[-1]), dtype=codes.dtype)
-        spread[(slice(None), *self._lattice())] = codes
-        frequencies = fft.rfftn(spread, axes=self.axes, workers=_threads())
+        spread[(slice(None), *self.lattice())] = codes
+        frequencies = fft.rfftn(spread, axes=self.axes, workers=fft_threads())
         products = _per_frequency("...k,...kc->...c", frequencies, self.transfer)
-        signals = fft.irfftn(products, self.size, self.axes, workers=_threads())
+        signals = fft.irfftn(products, self.size, self.axes, workers=fft_threads())
         inside = tuple(slice(o, o + n) for o, n in zip(g.offset, g.grid, strict=True))
         return np.ascontiguousarray(signals[(slice(None), *inside)], dtype=codes.dtype)
 
@@ -38,12 +38,12 @@ class Spectrum:
         widened = np.zeros((len(X), *self.size, X.shape[-1]), dtype=X.dtype)
         inside = tuple(slice(o, o + n) for o, n in zip(g.offset, g.grid, strict=True))
         widened[(slice(None), *inside)] = X
-        frequencies = fft.rfftn(widened, axes=self.axes, workers=_threads())
+        frequencies = fft.rfftn(widened, axes=self.axes, workers=fft_threads())
         products = _per_frequency("...c,...kc->...k", frequencies, self.transfer.conj())
-        maps = fft.irfftn(products, self.size, self.axes, workers=_threads())
-        return np.ascontiguousarray(maps[(slice(None), *self._lattice())], dtype=X.dtype)
+        maps = fft.irfftn(products, self.size, self.axes, workers=fft_threads())
+        return np.ascontiguousarray(maps[(slice(None), *self.lattice())], dtype=X.dtype)
 
-    def _lattice(self):
+    def lattice(self):
         g = self.geometry
         return tuple(slice(0, (p - 1) * s + 1, s) for p, s in zip(g.code_grid, g.stride, strict=True))
 
@@ -57,7 +57,7 @@ def padded_sizes(geometry):
     return tuple(fft.next_fast_len(max(n + k - 1, r - k + 1), real=True) for n, k, r in spans)
 
 
-def _threads():
+def fft_threads():
     """Those that `kernel_threads` allows."""
     import numba
 
