@@ -146,6 +146,9 @@ def admm(problem, spectrum, codes, *, tol, max_iter):
     for iteration in range(max_iter + 1):
         if iteration:
             state.step()
+        if iteration == next_balance:  # ever more seldom, or it might never settle
+            state.balance()
+            next_balance *= 2
         if iteration % CHECK_EVERY == 0 or iteration == max_iter:
             found, last = state.codes(), iteration == max_iter
             if iteration:
@@ -162,7 +165,4 @@ def admm(problem, spectrum, codes, *, tol, max_iter):
             if not going.all():
                 left, bounds = left[going], bounds[going]
                 state.keep(going)
-        if iteration == next_balance:  # ever more seldom, or it might never settle
-            state.balance()
-            next_balance *= 2
     return solved, gaps, best, counts

@@ -95,7 +95,8 @@ class Problem:
 
     def relative_correlations(self, points):
         """Correlations with all atoms, relative to their penalties; their magnitudes where codes may be negative."""
-        correlations = self.operator.analyze(points) / self.penalties
+        with np.errstate(over="ignore"):  # infinity: no multiple of the point is feasible but zero
+            correlations = self.operator.analyze(points) / self.penalties
         return correlations if self.positive else abs(correlations)
 
     def dual_value(self, points, correlations):

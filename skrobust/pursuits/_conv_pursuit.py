@@ -111,7 +111,7 @@ def convolutional_basis_pursuit(
         gradient with adaptive restart. "admm": alternating directions in the frequency domain, on the CPU, for dense
         codes at small penalties. "auto": descent; then, where codes become dense (more than half as many coefficients
         as there are values, or half of all) and for operators with ``evaluation="fft"``, fista, or admm where alpha is
-        below 0.03 `convolutional_alpha_max`; admm there also where descent ends short of `tol`. On other devices
+        below 0.03 `convolutional_alpha_max`; admm there also where descent ends far from `tol`. On other devices
         fista.
     tol : float, default=1e-3
         Relative duality gap. 0: `max_iter` sweeps or steps, however small the gap.

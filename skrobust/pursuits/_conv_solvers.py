@@ -14,6 +14,9 @@ DENSE_SHARE, DENSE_PER_VALUE = 0.5, 0.5
 SMALL_ALPHA = 0.03
 """Share of the largest penalty below which ADMM, not proximal gradient, takes over what descent leaves unsolved."""
 
+FAR, LARGE_GAP = 10, 1e-2
+"""ADMM takes over where descent ends at a gap of more than so many times `tol`, and of more than this."""
+
 MOST_CANDIDATES = 1 << 22
 """Candidates for which there is room in any case: what is not used of it costs nothing."""
 
@@ -43,12 +46,12 @@ def solve_arrays(X, mask, init, alpha, operator, positive, weights, tol, max_ite
         )
         gaps, objectives, counts = report[:, 0].copy(), report[:, 1].copy(), report[:, 2].astype(np.int64)
         dense = np.flatnonzero(np.isinf(gaps))
-    penalties = alpha * weights
+    penalties = np.maximum(alpha * weights, np.finfo(X.dtype).tiny)  # in the dtype of X still more than 0
     by_admm = dense[:0]
     if solver == "admm":
         dense, by_admm = by_admm, dense
     elif solver == "auto":
-        unsolved = np.flatnonzero(np.isinf(gaps) | (gaps > tol * objectives))
+        unsolved = np.flatnonzero(np.isinf(gaps) | (gaps > max(FAR * tol, LARGE_GAP) * objectives))
         by_admm = unsolved[_largest_penalties(X[unsolved], operator, penalties, positive, n_jobs) > 1 / SMALL_ALPHA]
         dense = np.setdiff1d(dense, by_admm)
     if len(dense):

@@ -4,7 +4,7 @@ import numpy as np
 
 from ._tensors import is_tensor
 
-_STEP = {4: 16, 8: 128}
+_STEP = {4: 16, 8: 32}
 """Exponents are multiples of this, by bytes a value: samples of one size get one exponent, ordinary ones get 0.
 
 Squares of values within a step of 1, and such squares times those of a rounding, are far from both ends of the range.
