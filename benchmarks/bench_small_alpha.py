@@ -23,12 +23,12 @@ from sporco.admm import cbpdn
 from skrobust.dictionaries import initial_convolutional_atoms
 from skrobust.pursuits import ConvolutionalOperator, convolutional_alpha_max, convolutional_basis_pursuit
 
-SHARES, TARGETS, MOST = (1e-4, 1e-5, 1e-6), (1e-2, 1e-3), 4000
+SHARES, TARGETS, MOST = (1e-4, 1e-5, 1e-6), (1e-2, 1e-3), 1000
 
 RHOS = {
     "rho 50 alpha + 1, adaptive": {},
     "rho 0.1": {"rho": 0.1, "AutoRho": {"Enabled": False}},
-    "rho 10 alpha, adaptive": {"rho": None, "AutoRho": {"Enabled": True}},
+    "rho 30 alpha / alpha_max": {"rho": None, "AutoRho": {"Enabled": False}},
 }
 
 
@@ -78,7 +78,7 @@ def theirs(X, operator, alpha, least, settings):
         return len(reached) == len(TARGETS)
 
     if settings.get("rho", 0) is None:
-        settings = {**settings, "rho": 10 * alpha}
+        settings = {**settings, "rho": 30 * alpha / float(convolutional_alpha_max(X, operator).max())}
     options = {"Verbose": False, "RelStopTol": 1e-12, "MaxMainIter": MOST, "Callback": callback, **settings}
     atoms = np.moveaxis(operator.components[..., 0], 0, -1)
     solver = cbpdn.ConvBPDN(atoms, X[0, ..., 0], alpha, cbpdn.ConvBPDN.Options(options), dimK=0)
@@ -97,7 +97,7 @@ def main():
         top = float(convolutional_alpha_max(X, operator).max())
         for share in SHARES:
             alpha = share * top
-            best = convolutional_basis_pursuit(X, operator, alpha, tol=1e-5, max_iter=20_000)
+            best = convolutional_basis_pursuit(X, operator, alpha, tol=1e-4, max_iter=3000)
             own, default_gap = ours(X, operator, alpha)
             row = {"default gap": default_gap, "skrobust": own}
             for name, settings in RHOS.items():

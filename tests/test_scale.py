@@ -239,7 +239,7 @@ def test_front_ends(unit):
 @given(unit=UNITS)
 def test_coders(unit):
     def run(X, unit):
-        polar = PolarizingCoder("filters", eps=0.1 * unit, n_components=4, kernel_size=3, random_state=0).fit(X)
+        polar = PolarizingCoder("learned", eps=0.1 * unit, n_components=4, kernel_size=3, random_state=0).fit(X)
         coder = ConvSparseCoder(
             4, kernel_size=3, alpha=0.3 * unit, n_epochs=2, random_state=0, image_shape=(10, 10)
         ).fit(X)

@@ -69,7 +69,7 @@ def times_power(values, exponents):
             exponents = exponents.reshape(-1, *[1] * (np.ndim(values) - 1))
         with np.errstate(over="ignore", under="ignore"):
             scaled = np.ldexp(values, exponents)
-        return scaled if np.ndim(values) else float(scaled)
+        return float(scaled) if isinstance(values, float) else scaled
     # The whole power may leave the range of the dtype where the result does not.
     half = exponents // 2
     for part in (half, exponents - half):
