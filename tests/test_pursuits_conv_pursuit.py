@@ -19,6 +19,7 @@ from skrobust.pursuits import (
     convolutional_omp,
     convolutional_path,
 )
+from skrobust.pursuits._conv_admm import admm
 from skrobust.pursuits._conv_fista import Problem, fista
 from skrobust.pursuits._conv_geometry import ConvolutionGeometry, least_over_cover
 
@@ -40,7 +41,7 @@ def objective(X, operator, codes, alpha, weights=1.0, mask=1.0):
     return 0.5 * (residual**2).sum(axes) + alpha * (weights * np.abs(codes)).sum(axes)
 
 
-@pytest.mark.parametrize("solver", ["descent", "fista"])
+@pytest.mark.parametrize("solver", ["descent", "fista", "admm"])
 @pytest.mark.parametrize("positive", [False, True])
 @pytest.mark.parametrize(("padding", "stride"), [*((p, 1) for p in PADDINGS), ("same", 2), ("circular", 2)])
 def test_equals_scikit_learn_on_the_dense_dictionary(padding, stride, positive, solver):
@@ -77,7 +78,7 @@ def test_equals_scikit_learn_on_the_dense_dictionary(padding, stride, positive, 
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("solver", ["descent", "fista"])
+@pytest.mark.parametrize("solver", ["descent", "fista", "admm"])
 @pytest.mark.parametrize("kind", ["noise", "image", "smooth", "zero", "constant", "one atom"])
 def test_gap_bounds_the_suboptimality(kind, solver, dtype):
     operator, X = make_problem((12, 10, 1), (3, 3), 8, dtype=dtype)
@@ -106,7 +107,7 @@ def test_gap_bounds_the_suboptimality(kind, solver, dtype):
         assert (result.gap <= tol * result.objective + 1e-12).all()
 
 
-@pytest.mark.parametrize("solver", ["descent", "fista"])
+@pytest.mark.parametrize("solver", ["descent", "fista", "admm"])
 @pytest.mark.parametrize(("padding", "stride"), [*((p, 1) for p in PADDINGS), ("valid", 2), ("circular", 2)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_gap_bounds_the_suboptimality_wherever_it_stops(padding, stride, masked, solver):
@@ -205,30 +206,66 @@ def test_atoms_that_depend_on_each_other(dtype, positive):
 
 @pytest.fixture
 def handed_over(monkeypatch):
-    """How many signals proximal gradient was given, call by call."""
+    """Which solver of dense codes was given how many signals, call by call."""
     calls = []
 
-    def counted(problem, codes, **parameters):
-        calls.append(len(codes))
-        return fista(problem, codes, **parameters)
+    def counting(name, solver):
+        def counted(problem, *arguments, **parameters):
+            calls.append((name, len(problem.X)))
+            return solver(problem, *arguments, **parameters)
 
-    monkeypatch.setattr("skrobust.pursuits._conv_pursuit.fista", counted)
+        return counted
+
+    monkeypatch.setattr("skrobust.pursuits._conv_solvers.fista", counting("fista", fista))
+    monkeypatch.setattr("skrobust.pursuits._conv_admm.admm", counting("admm", admm))
     return calls
 
 
-def test_dense_codes_go_to_proximal_gradient(handed_over):
+@pytest.mark.parametrize(("share", "solver"), [(0.1, "fista"), (1e-3, "admm")])
+def test_dense_codes_go_to_the_solver_for_their_penalty(handed_over, share, solver):
     operator, X = make_problem((20, 20, 1), (3, 3), 1)
     X[1] = operator.synthesize(np.eye(400).reshape(400, 20, 20, 1)[[210]])[0]  # one atom
-    alpha = 1e-3 * convolutional_alpha_max(X, operator).min()
+    alpha = share * convolutional_alpha_max(X, operator).min()
     chosen = convolutional_basis_pursuit(X, operator, alpha, tol=1e-3, max_iter=20_000)
-    assert handed_over == [2]
+    assert handed_over == [(solver, 2)]
     assert ((chosen.codes != 0).mean(axis=(1, 2, 3)) > 0.5).tolist() == [True, False, True]
     descent = convolutional_basis_pursuit(X, operator, alpha, solver="descent", tol=1e-3, max_iter=20_000)
-    assert handed_over == [2]
+    assert len(handed_over) == 1
     np.testing.assert_allclose(chosen.objective, descent.objective, rtol=2e-3)
 
 
-@pytest.mark.parametrize(("evaluation", "expected"), [("auto", []), ("fft", [2])])
+@pytest.mark.parametrize("share", [1e-4, 1e-5, 1e-6])
+@pytest.mark.parametrize(("padding", "n_channels", "masked"), [("circular", 1, False), ("circular", 3, False),
+                                                              ("same", 1, True), ("valid", 2, False)])  # fmt: skip
+def test_planted_codes_are_found_at_small_penalties(share, padding, n_channels, masked):
+    rng = np.random.default_rng(0)
+    atoms = rng.normal(size=(4, 5, 5, n_channels))
+    atoms /= np.sqrt((atoms**2).sum((1, 2, 3), keepdims=True))
+    operator = ConvolutionalOperator(atoms, (32, 32, n_channels), padding=padding)
+    codes = rng.normal(size=(1, *operator.code_shape)) * (rng.random((1, *operator.code_shape)) < 0.02)
+    X = operator.synthesize(codes)
+    mask = rng.random((32, 32)) < 0.8 if masked else None
+    alpha = share * convolutional_alpha_max(X, operator, mask=mask).max()
+    found = convolutional_basis_pursuit(X, operator, alpha, mask=mask)
+    assert found.gap[0] <= 1e-3 * found.objective[0]
+    np.testing.assert_allclose(found.codes, codes, atol=10 * share)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_natural_signals_converge_at_small_penalties(dtype):
+    X = np.kron(load_digits().images[:2], np.ones((3, 3)))[..., None].astype(dtype)
+    X -= X.mean()
+    atoms = X[0][:, :, 0][np.add.outer(np.arange(0, 16, 2), np.arange(6))][:, :, 4:10, None]
+    operator = ConvolutionalOperator(atoms + 0.1 * np.random.default_rng(0).normal(size=atoms.shape), (24, 24, 1))
+    alpha = 1e-4 * convolutional_alpha_max(X, operator).max()
+    found = convolutional_basis_pursuit(X, operator, alpha, tol=3e-2)
+    assert (found.gap <= 3e-2 * found.objective).all()
+    with pytest.warns(ConvergenceWarning, match="largest"):
+        short = convolutional_basis_pursuit(X, operator, alpha, tol=1e-2, max_iter=40)
+    assert (short.objective - short.gap <= found.objective * (1 + 1e-5)).all()
+
+
+@pytest.mark.parametrize(("evaluation", "expected"), [("auto", []), ("fft", [("fista", 2)])])
 def test_sparse_codes_of_large_atoms_stay_with_descent(handed_over, evaluation, expected):
     rng = np.random.default_rng(0)
     operator = ConvolutionalOperator(rng.normal(size=(4, 300, 1)), (2000, 1), evaluation=evaluation)
@@ -282,7 +319,7 @@ def test_path_equals_single_pursuits_and_begins_where_the_last_one_ended():
             convolutional_path(X, operator, wrong)
 
 
-@pytest.mark.parametrize("solver", ["descent", "fista"])
+@pytest.mark.parametrize("solver", ["descent", "fista", "admm"])
 def test_alpha_max_is_where_codes_begin(solver):
     operator, X = make_problem()
     top = convolutional_alpha_max(X, operator)
@@ -318,7 +355,7 @@ def test_large_signals_in_bands(padding, stride, masked):
     assert (again.n_iter == 0).all()
 
 
-@pytest.mark.parametrize("solver", ["descent", "fista"])
+@pytest.mark.parametrize("solver", ["descent", "fista", "admm"])
 def test_what_is_missing_may_be_anything(solver):
     operator, X = make_problem()
     mask = np.random.default_rng(1).random(X.shape) < 0.7
@@ -398,7 +435,7 @@ def test_warns_short_of_the_gap():
     [
         ({"alpha": 0.0}, "alpha must be a number > 0"),
         ({"alpha": float("nan")}, "alpha must be a number > 0"),
-        ({"solver": "admm"}, "solver must be"),
+        ({"solver": "lars"}, "solver must be"),
         ({"weights": [1.0]}, "weights must be 6 numbers > 0"),
         ({"weights": [0.0] * 6}, "weights must be 6 numbers > 0"),
         ({"mask": np.ones((3, 3))}, r"mask of shape \(3, 3\) fits neither"),

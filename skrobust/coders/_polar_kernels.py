@@ -127,7 +127,10 @@ def count(responses, scale, groups, lowest, bins_per_unit, magnitudes, counts):
             value = responses[i, a] / scale[a]
             if magnitudes:
                 value = abs(value)
-            counts[groups[a], min(max(int((value - lowest) * bins_per_unit), 0), last)] += 1
+            place = (value - lowest) * bins_per_unit
+            # Compared as floats: what an integer cannot hold, NaN too, must not become an index.
+            bin_number = 0 if not place > 0 else last if place >= last else int(place)
+            counts[groups[a], bin_number] += 1
 
 
 @kernel

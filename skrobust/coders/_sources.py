@@ -91,6 +91,8 @@ def _learn(values, kernel, n_components, signed, random_state):
     from sklearn.decomposition import MiniBatchDictionaryLearning
 
     patches = _patches(values, kernel, random_state)
+    # The learner has absolute tolerances: it sees values of at most 1, divided by a power of two.
+    patches = np.ldexp(patches, -np.frexp(np.abs(patches).max())[1])
     if signed:
         patches = patches - patches.mean(axis=1, keepdims=True)
     else:

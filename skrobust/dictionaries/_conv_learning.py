@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state, gen_batches
 
 from skrobust.pursuits import ConvolutionalOperator, convolutional_basis_pursuit
 from skrobust.pursuits._conv_pursuit import in_floats
-from skrobust.signals import batch_slices, shortfalls_ignored
+from skrobust.signals import batch_slices, data_exponent, shortfalls_ignored, times_power
 
 from ._conv_statistics import ConvolutionalStatistics
 
@@ -47,6 +47,7 @@ def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", ra
     if not (isinstance(n_components, Integral) and n_components >= 1):
         raise ValueError(f"n_components must be an integer >= 1, got {n_components!r}.")
     kernel_size = _checked_kernel(kernel_size, X.shape[1:-1])
+    X = times_power(X, -data_exponent(X))
     random_state = check_random_state(random_state)
     shape = (*kernel_size, X.shape[-1])
     if init == "random":
@@ -76,8 +77,8 @@ def _checked_kernel(kernel_size, grid):
 
 def unit_atoms(atoms, random_state):
     """Atoms divided by their norms; noise in place of those that are zero."""
-    flat = atoms.reshape(len(atoms), -1)
-    empty = np.linalg.norm(flat, axis=1) <= 1e-10 * max(1.0, np.abs(flat).max())
+    flat = times_power(atoms, -data_exponent(atoms)).reshape(len(atoms), -1)
+    empty = np.linalg.norm(flat, axis=1) <= 1e-10 * np.abs(flat).max()
     if empty.any():
         flat = flat.copy()
         flat[empty] = random_state.normal(size=(int(empty.sum()), flat.shape[1]))
@@ -156,10 +157,15 @@ class ConvolutionalLearner:
         self.random_state = check_random_state(random_state)
         self.statistics = ConvolutionalStatistics(self.components.shape)
         self.n_seen = 0
-        self.objective = np.inf
+        # Sums, codes and this cost are in units of 2**exponent of the signals.
+        self._exponent, self._cost = 0, np.inf
         self._codes = None
         self._worst = None
         self._tol = max(tol, FIRST_TOL)
+
+    @property
+    def objective(self):
+        return times_power(float(self._cost), 2 * self._exponent)
 
     def epoch(self, X):
         """One pass over all signals, then one update of the atoms; codes are kept, sparse, to begin the next from.
@@ -173,6 +179,7 @@ class ConvolutionalLearner:
         self
         """
         X = _signals(X)
+        X = self._in_units(X, data_exponent(X))
         statistics = ConvolutionalStatistics(self.components.shape)
         operator = self._operator(X)
         code_shape = (-1, *operator.code_shape)
@@ -193,10 +200,10 @@ class ConvolutionalLearner:
             kept.append(sparse.csr_array(result.codes.reshape(len(result.codes), -1)))
         self._codes = kept
         self.statistics, self.n_seen = statistics, len(X)
-        if np.isfinite(self.objective) and self.objective > 0:
-            fallen = 1 - total / len(X) / self.objective
+        if np.isfinite(self._cost) and self._cost > 0:
+            fallen = 1 - total / len(X) / self._cost
             self._tol = min(self._tol, max(self.tol, fallen))
-        self.objective = total / len(X)
+        self._cost = total / len(X)
         self._update(X.dtype)
         return self
 
@@ -212,6 +219,8 @@ class ConvolutionalLearner:
         self
         """
         X = _signals(X)
+        exponent = data_exponent(X)
+        X = self._in_units(X, max(self._exponent, exponent) if self.n_seen else exponent)
         operator = self._operator(X)
         self.n_seen += len(X)
         # As scikit-learn's mini-batch learner: early batches, coded with poor atoms, are forgotten.
@@ -227,7 +236,7 @@ class ConvolutionalLearner:
             self.statistics.add(X[batch], result.codes, operator.geometry, n_jobs=self.n_jobs)
             self._remember_worst(X[batch], result.codes, operator)
             total += float(result.objective.sum())
-        self.objective = total / len(X)
+        self._cost = total / len(X)
         self._codes = None
         self._update(X.dtype)
         return self
@@ -250,8 +259,19 @@ class ConvolutionalLearner:
         for batch in gen_batches(len(X), batch_size):
             rows = order[batch]
             total += self.update(X[rows]).objective * len(rows)
-        self.objective = total / len(X)
+        self._cost = times_power(total / len(X), -2 * self._exponent)
         return self
+
+    def _in_units(self, X, exponent):
+        """X in units of ``2**exponent``, to which what is remembered goes over."""
+        shift = self._exponent - exponent
+        self.statistics.gram = times_power(self.statistics.gram, 2 * shift)
+        self.statistics.products = times_power(self.statistics.products, 2 * shift)
+        self.statistics.energy = times_power(self.statistics.energy, 2 * shift)
+        for codes in self._codes or ():
+            codes.data = times_power(codes.data, shift)
+        self._exponent, self._cost = exponent, times_power(float(self._cost), 2 * shift)
+        return times_power(X, -exponent)
 
     def _operator(self, X):
         return ConvolutionalOperator(
@@ -263,7 +283,7 @@ class ConvolutionalLearner:
             return convolutional_basis_pursuit(
                 X,
                 operator,
-                self.alpha,
+                times_power(float(self.alpha), -self._exponent),
                 positive=self.positive,
                 init=init,
                 tol=tol,

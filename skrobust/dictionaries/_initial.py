@@ -6,6 +6,8 @@ import math
 import numpy as np
 from sklearn.utils import check_array
 
+from skrobust.signals import scale_exponents, times_power
+
 
 def initial_components(init, n_components, X, layout, positive, random_state):
     """Atoms of unit norm to begin with.
@@ -47,6 +49,7 @@ def initial_components(init, n_components, X, layout, positive, random_state):
 
 def unit_rows(atoms):
     """Rows divided by their norms; zero rows stay."""
+    atoms = times_power(atoms, -scale_exponents(atoms))
     norms = np.linalg.norm(atoms, axis=1, keepdims=True)
     return np.divide(atoms, norms, out=np.zeros_like(atoms), where=norms > 0)
 

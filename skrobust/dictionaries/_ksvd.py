@@ -45,7 +45,7 @@ class KSVD(AlternatingLearner):
     max_iter : int, default=50
         Most passes over the signals.
     tol : float, default=1e-4
-        Stop when a pass changes the objective by no more than this share of it.
+        Stop when a pass changes the objective by no more than this share of it. 0: make all `max_iter` passes.
     warm_start : bool, default=False
         Go on from the atoms of the earlier `fit`; `objective_` and `n_iter_` then tell of all of them.
     sparse_output : bool, default=True

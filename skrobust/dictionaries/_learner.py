@@ -1,5 +1,6 @@
 """What all patch dictionaries share: parameters, codes, and a `fit` that survives interruption."""
 
+import copy
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 
@@ -11,7 +12,15 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from skrobust.signals import SignalTransformer, is_tensor, kernel_threads, one_blas_thread, told_once_a_fit
+from skrobust.signals import (
+    SignalTransformer,
+    data_exponent,
+    is_tensor,
+    kernel_threads,
+    one_blas_thread,
+    times_power,
+    told_once_a_fit,
+)
 
 from ._coding import GREEDY, encode, many_codings
 from ._columns import usage
@@ -21,10 +30,14 @@ from ._replacement import replace_idle_atoms
 
 @dataclass
 class Progress:
-    """How far a fit has come; changed only when a step is complete."""
+    """How far a fit has come; changed only when a step is complete.
+
+    Signals, and all that follows from them, are in units of ``2**exponent``.
+    """
 
     components: np.ndarray
     objective: list = field(default_factory=list)
+    exponent: int = 0
 
 
 class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
@@ -112,16 +125,19 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         progress = None
         try:
             X = self._read_rows(X, reset=True)
-            progress = self._start(X, self._earlier(before))
+            earlier = self._earlier(before)
+            exponent = self._unit(X, earlier)
+            learner, X = self._in_units(exponent), times_power(X, -exponent)
+            progress = learner._start(X, earlier, exponent)
             with (
                 kernel_threads(self.n_jobs),
                 one_blas_thread(),
                 many_codings(),
                 tqdm(desc=type(self).__name__, total=self.max_iter, unit="pass", disable=not self.verbose) as bar,
             ):
-                for objective in self._passes(X, progress):
+                for objective in learner._passes(X, progress):
                     bar.update()
-                    bar.set_postfix_str(f"objective {objective:.6g}", refresh=False)
+                    bar.set_postfix_str(f"objective {times_power(objective, 2 * exponent):.6g}", refresh=False)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and self.warm_start and progress is not None:
                 self._publish(progress)
@@ -145,12 +161,25 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             )
         return before
 
-    def _start(self, X, earlier):
+    def _unit(self, X, earlier):
+        """Exponent of the power of two in units of which to learn."""
+        return data_exponent(X)
+
+    def _in_units(self, exponent):
+        """This learner for signals in units of ``2**exponent``: what has the unit of a signal is scaled with them."""
+        learner = copy.copy(self)
+        learner.alpha = times_power(float(self.alpha), -exponent)
+        if self.residual_tol is not None:
+            learner.residual_tol = times_power(float(self.residual_tol), -exponent)
+        return learner
+
+    def _start(self, X, earlier, exponent):
         """Progress of a fit that begins, or goes on from the attributes of an `earlier` one."""
         self._check_constraints()
         if earlier is None:
-            return Progress(self._first_components(X, check_random_state(self.random_state)))
-        return Progress(earlier["components_"].astype(X.dtype), list(earlier["objective_"]))
+            return Progress(self._first_components(X, check_random_state(self.random_state)), exponent=exponent)
+        objective = times_power(earlier["objective_"], -2 * exponent)
+        return Progress(earlier["components_"].astype(X.dtype), list(objective), exponent)
 
     def _check_constraints(self):
         if self.positive_code and self.coding in GREEDY:
@@ -164,7 +193,7 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     def _publish(self, progress):
         self.components_ = progress.components
-        self.objective_ = np.array(progress.objective)
+        self.objective_ = times_power(np.array(progress.objective), 2 * progress.exponent)
         self.n_iter_ = len(progress.objective)
         self.patch_size_ = self._layout.grid
 
@@ -284,7 +313,8 @@ class AlternatingLearner(DictionaryLearner):
             components, energies = self._improve(X, codes, components)
             objective = self._objective(energies, codes)
             known = progress.objective
-            ends = bool(known) and abs(known[-1] - objective) <= self.tol * known[-1]
+            # Without a tolerance rounding must not end it, either.
+            ends = self.tol > 0 and bool(known) and abs(known[-1] - objective) <= self.tol * known[-1]
             if not ends and step + 1 < self.max_iter:
                 replace_idle_atoms(components, usage(codes), energies, X, self.positive_dict)
             progress.components, progress.objective = components, [*known, objective]

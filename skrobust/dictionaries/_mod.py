@@ -42,7 +42,7 @@ class MOD(AlternatingLearner):
     max_iter : int, default=50
         Most passes over the signals.
     tol : float, default=1e-4
-        Stop when a pass changes the objective by no more than this share of it.
+        Stop when a pass changes the objective by no more than this share of it. 0: make all `max_iter` passes.
     warm_start : bool, default=False
         Go on from the atoms of the earlier `fit`.
     sparse_output : bool, default=True

@@ -1,6 +1,6 @@
 """`OnlineDictionaryLearning`: from minibatches, for data sets of any size and streams."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,7 +8,7 @@ from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
-from skrobust.signals import kernel_threads
+from skrobust.signals import data_exponent, kernel_threads, times_power
 
 from ._learner import DictionaryLearner, Progress
 from ._online_steps import MinibatchSteps
@@ -50,14 +50,27 @@ class Stream(Progress):
     cost: float = 0.0
 
     @classmethod
-    def begin(cls, components, seed):
+    def begin(cls, components, seed, exponent):
         n_atoms, n_features = components.shape
         return cls(
             components,
+            exponent=exponent,
             gram=np.zeros((n_atoms, n_atoms)),
             products=np.zeros((n_atoms, n_features)),
             uses=np.zeros(n_atoms),
             seed=seed,
+        )
+
+    def in_units(self, exponent):
+        """The same in other units of the signals."""
+        shift = 2 * (self.exponent - exponent)
+        return replace(
+            self,
+            exponent=exponent,
+            objective=list(times_power(np.array(self.objective), shift)),
+            gram=times_power(self.gram, shift),
+            products=times_power(self.products, shift),
+            cost=times_power(float(self.cost), shift),
         )
 
 
@@ -101,7 +114,7 @@ class OnlineDictionaryLearning(DictionaryLearner):
     max_iter : int, default=10
         Most passes of `fit` over the signals, each in a new random order.
     tol : float, default=1e-3
-        Stop when a pass changes the objective by no more than this share of it.
+        Stop when a pass changes the objective by no more than this share of it. 0: make all `max_iter` passes.
     warm_start : bool, default=False
         `fit` goes on from the earlier one, sums and all; after an interruption, from at most eight minibatches back.
     sparse_output : bool, default=True
@@ -233,10 +246,13 @@ class OnlineDictionaryLearning(DictionaryLearner):
         try:
             first = "components_" not in before
             X = self._read_rows(X, reset=first)
-            stream = self._start(X, None if first else before)
+            earlier = None if first else before
+            exponent = self._unit(X, earlier)
+            learner, X = self._in_units(exponent), times_power(X, -exponent)
+            stream = learner._start(X, earlier, exponent)
             with kernel_threads(self.n_jobs):
                 stream.position, stream.cost = 0, 0.0
-                self._stream(X, np.arange(len(X)), stream)
+                learner._stream(X, np.arange(len(X)), stream)
             self._publish(stream)
         except BaseException:
             vars(self).clear()
@@ -244,16 +260,24 @@ class OnlineDictionaryLearning(DictionaryLearner):
             raise
         return self
 
-    def _start(self, X, earlier):
+    def _unit(self, X, earlier):
+        if earlier is None:
+            return data_exponent(X)
+        # Neither the signals nor what is remembered of earlier ones may be much larger than the unit.
+        stream = earlier["_progress"]
+        sizes = np.sqrt(stream.gram.diagonal()).astype(X.dtype)
+        remembered = stream.exponent + data_exponent(sizes[None])
+        return max(data_exponent(X), remembered) if X.any() else remembered
+
+    def _start(self, X, earlier, exponent):
         self._check_constraints()
         if earlier is not None:
-            stream = Stream(**vars(earlier["_progress"]))
+            stream = earlier["_progress"].in_units(exponent)
             stream.components = stream.components.astype(X.dtype)
-            stream.objective = list(stream.objective)
             return stream
         random_state = check_random_state(self.random_state)
         components = self._first_components(X, random_state)
-        return Stream.begin(components, int(random_state.randint(np.iinfo(np.int32).max)))
+        return Stream.begin(components, int(random_state.randint(np.iinfo(np.int32).max)), exponent)
 
     def _publish(self, progress):
         super()._publish(progress)
@@ -268,7 +292,7 @@ class OnlineDictionaryLearning(DictionaryLearner):
             objective = self._stream(X, order, stream)
             yield objective
             known = stream.objective
-            if len(known) > 1 and abs(known[-2] - objective) <= self.tol * known[-2]:
+            if self.tol > 0 and len(known) > 1 and abs(known[-2] - objective) <= self.tol * known[-2]:
                 break
 
     def _stream(self, X, order, stream):

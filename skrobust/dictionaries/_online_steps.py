@@ -52,7 +52,8 @@ class MinibatchSteps:
             aligned_zeros((n_atoms, tall), dtype).reshape(-1),
             aligned_zeros((4, tall), dtype).reshape(-1),
         )
-        self.codes = np.empty((n, most), np.int32), np.empty((n, most), dtype), np.zeros(n, np.int32)
+        # Zeros: an index that is read is one of an atom, whatever the values do.
+        self.codes = np.zeros((n, most), np.int32), np.empty((n, most), dtype), np.zeros(n, np.int32)
         self.by_atom = np.zeros(n_atoms + 1, np.int64), np.empty(n * most, np.int32), np.empty(n * most, np.int64)
         self.sums = aligned_zeros((n_atoms, n_atoms), dtype).reshape(-1), np.zeros(n_atoms * tall, dtype)
         self.energies = np.zeros(self.batch_size)

@@ -7,7 +7,7 @@ from skrobust.pursuits._omp_batches import most_atoms
 from skrobust.pursuits._omp_kernels import NOT_FINITE
 from skrobust.pursuits._threads import on_threads
 from skrobust.pursuits._vectors import VECTOR_BYTES
-from skrobust.signals import batch_slices, kernel_threads
+from skrobust.signals import batch_slices, groups_by_exponent, kernel_threads, times_power
 
 _BAND = 2048
 """Patches that a band has at least, where its image has so many."""
@@ -66,14 +66,19 @@ class PatchPursuit:
         """
         result = np.empty_like(values)
         n_patches = self.grid.n_patches if return_supports else 0
-        supports = np.zeros((len(values) * n_patches, self.most), dtype=np.int32)
-        sizes = np.zeros(len(values) * n_patches, dtype=np.int32)
+        supports = np.zeros((len(values), n_patches, self.most), dtype=np.int32)
+        sizes = np.zeros((len(values), n_patches), dtype=np.int32)
         with kernel_threads(self.n_jobs):
             for batch in self._batches(values):
-                part = slice(batch.start * n_patches, batch.stop * n_patches)
-                planes = self._denoised(self.grid.planes(values[batch]), supports[part], sizes[part])
-                result[batch] = self.grid.values(planes, values[batch])
-        return (result, supports, sizes) if return_supports else result
+                for exponent, rows in groups_by_exponent(values[batch]):
+                    images = times_power(values[batch][rows], -exponent)
+                    atoms = np.zeros((len(images) * n_patches, self.most), dtype=np.int32)
+                    counts = np.zeros(len(images) * n_patches, dtype=np.int32)
+                    planes = self._denoised(self.grid.planes(images), atoms, counts, exponent)
+                    result[batch][rows] = times_power(self.grid.values(planes, images), exponent)
+                    supports[batch][rows] = atoms.reshape(len(images), n_patches, self.most)
+                    sizes[batch][rows] = counts.reshape(len(images), n_patches)
+        return (result, supports.reshape(-1, self.most), sizes.reshape(-1)) if return_supports else result
 
     def projections(self, values, supports, sizes):
         """The transpose of `sums` with the atoms of each patch held fixed, at `values` of its shape."""
@@ -123,14 +128,15 @@ class PatchPursuit:
         on_threads(merge_bands, sums, self.grid.tops, self.band, self.grid.size[0], result, **rows)
         return result
 
-    def _denoised(self, planes, supports, sizes):
+    def _denoised(self, planes, supports, sizes, exponent):
+        """Sums of the patches of images in units of ``2**exponent``."""
         from ._patch_kernels import denoise_bands
 
         grid = self.grid
         sums = self._zeros(planes)
         tally = np.zeros((len(sums), 3), dtype=np.int64)
         block = max(1, min(_BLOCK_BYTES // self.atoms.columns[0].nbytes, self.band * len(grid.lefts)))
-        squared_tol = np.zeros(0) if self.tol is None else np.array([self.tol**2], dtype=np.float64)
+        squared_tol = np.zeros(0) if self.tol is None else np.array([times_power(self.tol, -exponent) ** 2])
         on_threads(
             denoise_bands, planes, grid.tops, grid.lefts, grid.size, self.band, self.remove_mean,
             self.atoms.columns, self.gram, self.rows, self.atoms.inverse_norms, self.by_gain, squared_tol, self.most,

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skrobust.signals import batch_slices, is_tensor, kernel_threads, tell_of_shortfall
+from skrobust.signals import batch_slices, is_tensor, kernel_threads, scale_exponents, tell_of_shortfall, times_power
 
 _DTYPES = (np.float64, np.float32)
 _BATCH_BYTES = 1 << 26
@@ -127,8 +127,13 @@ def basis_pursuit(
         )
     X, components = _checked(X, components)
     alphas = one_alpha_per_signal(alpha, len(X))
+    exponents = scale_exponents(X)
     with kernel_threads(n_jobs):
-        codes, gap, n_unmet = _pursue(X, components, alphas, positive, tol, max_iter, gram)
+        codes, gap, n_unmet = _pursue(
+            times_power(X, -exponents), components, times_power(alphas, -exponents), positive, tol, max_iter, gram
+        )
+    codes.data = times_power(codes.data, np.repeat(exponents, np.diff(codes.indptr)))
+    gap = times_power(gap, 2 * exponents)
     warn_of_unmet(n_unmet, len(X), tol, max_iter)
     codes = codes if sparse_output else codes.toarray()
     return (codes, gap) if return_gap else codes

@@ -2,7 +2,7 @@
 
 import torch
 
-from skrobust.signals import batch_slices
+from skrobust.signals import batch_slices, scale_exponents, times_power
 from skrobust.signals._tensors import check_tensor
 
 from ._basis_pursuit import basis_pursuit, one_alpha_per_signal, warn_of_unmet
@@ -41,8 +41,11 @@ def basis_pursuit_of_tensors(X, components, *, alpha, positive, tol, max_iter, g
             atoms, values = padded_codes(codes)
             gap = torch.from_numpy(gap)
         else:
-            alphas = torch.tensor(one_alpha_per_signal(alpha, len(X)), device=X.device)
-            atoms, values, gap = by_gradient(X, components, alphas, positive, tol, max_iter)
+            exponents = scale_exponents(X)
+            alphas = times_power(one_alpha_per_signal(alpha, len(X)), -exponents)
+            alphas = torch.tensor(alphas, device=X.device)
+            atoms, values, gap = by_gradient(times_power(X, -exponents), components, alphas, positive, tol, max_iter)
+            values, gap = times_power(values, exponents), times_power(gap, 2 * exponents)
     values = FixedSupport.apply(X, components, atoms, values, None)
     codes = assembled(atoms, values, len(components), sparse_output)
     return (codes, gap) if return_gap else codes

@@ -106,7 +106,7 @@ def _judge(alpha, tol, most, most_active, counts, top, state):
         return
     turns = STAGE_SWEEPS
     if stage == 0:
-        if state[GAP] <= tol * state[OBJECTIVE] or (n == 0 and margin_at(stage, int(state[SCANS])) == 1):
+        if (tol > 0 and state[GAP] <= tol * state[OBJECTIVE]) or (n == 0 and margin_at(stage, int(state[SCANS])) == 1):
             state[ENDING] = CONVERGED
         elif state[DONE] >= most:
             state[ENDING] = STOPPED

@@ -26,7 +26,7 @@ from ._conv_support import add_candidate, add_candidates, gradient, improve_on_s
 from ._conv_vectors import minimise_over
 from ._vectors import aligned_zeros, inlined, kernel, lanes, take_number
 
-FACTOR, MOST_STAGES = 1.5, 8
+FACTOR, MOST_STAGES = 1.5, 40
 """The penalty falls by this factor from stage to stage."""
 
 MARGINS = (1.4, 1.1, 1.0)
@@ -95,7 +95,7 @@ def stage_count(top, alpha):
     """Stages before the final penalty."""
     if not top > FACTOR * alpha:
         return 0
-    return min(MOST_STAGES, int(math.log(top / alpha) / math.log(FACTOR)))
+    return int(min(float(MOST_STAGES), math.log(top / alpha) / math.log(FACTOR)))
 
 
 @kernel
@@ -157,7 +157,7 @@ def _descend(signal, counts, n, room, tables, plan, weights, rates, alpha, posit
                 top = largest_correlation(kept, tables[1], plan, rates, positive, rows, out)
                 bound = max(bound, dual_value(signal, kept, plan, alpha, top)[0])
                 gap = max(0.0, objective - bound)
-            if gap <= tol * objective or (n == 0 and margin == 1):
+            if (tol > 0 and gap <= tol * objective) or (n == 0 and margin == 1):
                 return n, gap, objective, done, CONVERGED
             if done >= most:
                 return n, gap, objective, done, STOPPED

@@ -61,6 +61,10 @@ class Problem:
         left = self.X - signals
         return left if self.mask is None else left * self.mask
 
+    def objective(self, codes, residual):
+        """Objective of each sample."""
+        return sums_of_samples(residual * residual) / 2 + sums_of_samples(abs(codes) * self.penalties)
+
     def gap(self, codes, signals, bounds, tol, last):
         """Duality gap and objective of each sample.
 
@@ -75,7 +79,7 @@ class Problem:
         """
         residual = self.residual(signals)
         correlations = self.relative_correlations(residual)
-        objective = _sums(residual * residual) / 2 + _sums(abs(codes) * self.penalties)
+        objective = self.objective(codes, residual)
         np.maximum(bounds, self.dual_value(residual, correlations), out=bounds)
         gap = (objective - bounds).clip(0)
         if self.geometry is not None:
@@ -92,12 +96,17 @@ class Problem:
 
     def relative_correlations(self, points):
         """Correlations with all atoms, relative to their penalties; their magnitudes where codes may be negative."""
-        correlations = self.operator.analyze(points) / self.penalties
+        with np.errstate(over="ignore"):  # infinity: no multiple of the point is feasible but zero
+            correlations = self.operator.analyze(points) / self.penalties
         return correlations if self.positive else abs(correlations)
 
     def dual_value(self, points, correlations):
         """Lower bounds on the objective by points scaled to be feasible and, within that, best."""
-        top, squares, products = _largest(correlations), _sums(points * points), _sums(points * self.X)
+        top, squares, products = (
+            largest_of_samples(correlations),
+            sums_of_samples(points * points),
+            sums_of_samples(points * self.X),
+        )
         tiny = np.finfo(np.float64).tiny
         scale = np.minimum(products / np.maximum(squares, tiny), 1 / np.maximum(top, tiny)).clip(0)
         return scale * products - scale * scale * squares / 2
@@ -114,6 +123,7 @@ def fista(problem, codes, *, tol, max_iter):
     codes : ndarray or Tensor of shape ``(n_samples, *code_shape)``
         Where to begin.
     tol : float
+        0: all `max_iter` steps, even where rounding makes the gap 0.
     max_iter : int
 
     Returns
@@ -142,8 +152,7 @@ def fista(problem, codes, *, tol, max_iter):
             gap, objective = problem.gap(z, signals, bounds, tol, iteration == max_iter)
             gaps[left], objectives[left], counts[left] = gap, objective, iteration
             going = ~(gap <= tol * objective)
-            if iteration == max_iter:
-                going[:] = False
+            going[:] = (going | (tol == 0)) & (iteration < max_iter)
             if not going.all():
                 solved[_index(left[~going], codes)] = z[_index(~going, codes)]
                 if not going.any():
@@ -164,7 +173,7 @@ def fista(problem, codes, *, tol, max_iter):
     return solved, gaps, objectives, counts
 
 
-def _sums(values):
+def sums_of_samples(values):
     """Sum of each sample in double precision, as an array."""
     flat = values.reshape(len(values), -1)
     if is_tensor(flat):
@@ -172,7 +181,7 @@ def _sums(values):
     return flat.sum(axis=1, dtype=np.float64)
 
 
-def _largest(values):
+def largest_of_samples(values):
     flat = values.reshape(len(values), -1)
     if is_tensor(flat):
         return flat.detach().amax(1).double().cpu().numpy()

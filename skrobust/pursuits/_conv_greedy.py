@@ -4,7 +4,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skrobust.signals import batch_slices, is_tensor, kernel_threads, tell_of_shortfall
+from skrobust.signals import batch_slices, groups_by_exponent, is_tensor, kernel_threads, tell_of_shortfall, times_power
 
 from ._conv_fista import shrink
 from ._conv_geometry import overlap_reach, stripe_counts
@@ -167,26 +167,33 @@ def convolutional_omp(
         bounded = stripe_sparsity is not None or tol is not None
         n_nonzero_coefs = n_values if bounded else max(1, n_values // 10)
     codes = np.zeros((len(X), *operator.code_shape), dtype=X.dtype)
-    report = np.empty((len(X), 2))
-    for batch in batch_slices(len(X), 4 * n_codes * X.itemsize):
-        _match_batch(
-            X[batch],
-            operator,
-            min(n_nonzero_coefs, n_values, n_codes),
-            stripe_sparsity or 0,
-            tol or 0.0,
-            None if counted is None else np.broadcast_to(counted, X.shape)[batch],
-            codes[batch],
-            report[batch],
-            n_jobs,
-        )
+    residuals = np.empty(len(X))
+    for batch in batch_slices(len(X), 6 * n_codes * X.itemsize):
+        values = X[batch]
+        mask = None if counted is None else np.broadcast_to(counted, X.shape)[batch]
+        for exponent, rows in groups_by_exponent(values):  # in units near the size of the signals
+            signals = times_power(values[rows], -exponent)
+            found, ends = np.zeros((len(signals), *operator.code_shape), dtype=X.dtype), np.empty((len(signals), 2))
+            _match_batch(
+                signals,
+                operator,
+                min(n_nonzero_coefs, n_values, n_codes),
+                stripe_sparsity or 0,
+                times_power(float(tol or 0.0), -exponent),
+                None if mask is None else mask[rows],
+                found,
+                ends,
+                n_jobs,
+            )
+            codes[batch][rows] = times_power(found, exponent)
+            residuals[batch][rows] = times_power(np.sqrt(ends[:, 0]), exponent)
     if tol is not None:
-        short = int((report[:, 0] > (tol * (1 + 1e-6)) ** 2).sum())
+        short = int((residuals > tol * (1 + 1e-6)).sum())
         tell_of_shortfall(
             short,
             len(X),
-            f"ended with a residual above tol={tol:g} (largest {np.sqrt(report[:, 0].max(initial=0)):.3g}). Raise "
-            "n_nonzero_coefs, stripe_sparsity or tol.",
+            f"ended with a residual above tol={tol:g} (largest {residuals.max(initial=0):.3g}). Raise n_nonzero_coefs, "
+            "stripe_sparsity or tol.",
         )
     return codes
 

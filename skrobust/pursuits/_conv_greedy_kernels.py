@@ -169,7 +169,7 @@ def _match(x, mask, codes, tables, plan, rates, most_atoms, stripe_most, reach, 
         cell, atom, best = _best_atom(residual, columns, plan, rates, full, out, stale, bests, cells, best_atoms)
         if n == 0:
             first = best
-        if cell < 0 or best <= 16 * eps * first:
+        if cell < 0 or not best > 16 * eps * first:
             break
         index = cell * plan.padded_atoms + atom
         again = False

@@ -5,20 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skrobust.signals import batch_slices, is_tensor, kernel_threads, tell_of_shortfall
+from skrobust.signals import batch_slices, groups_by_exponent, is_tensor, tell_of_shortfall, times_power
 
-from ._conv_fista import Problem, fista
-from ._conv_operator import ConvolutionalOperator, flat_rows
-from ._threads import on_threads, threads_for
-
-DENSE_SHARE = 0.5
-"""Share of coefficients other than zero from which proximal gradient is faster than coordinate descent."""
-
-MOST_CANDIDATES = 1 << 22
-"""Candidates for which there is room in any case: what is not used of it costs nothing."""
-
-CACHED_BYTES = 1 << 21
-"""Codes that proximal gradient treats at a time: they stay in the cache."""
+from ._conv_operator import ConvolutionalOperator
+from ._conv_solvers import solve_arrays, solve_tensors
 
 
 class PursuitResult(NamedTuple):
@@ -114,12 +104,15 @@ def convolutional_basis_pursuit(
         True (or 1) where a value is known, False (or 0) where it is missing, whatever X has there, NaN included.
     init : array-like or Tensor of shape ``(n_samples, *code_shape)`` or None, default=None
         Where to begin, such as the codes at a larger alpha.
-    solver : {"auto", "descent", "fista"}, default="auto"
+    solver : {"auto", "descent", "fista", "admm"}, default="auto"
         "descent": coordinate descent on a working set, for sparse codes, on the CPU. "fista": accelerated proximal
-        gradient with adaptive restart. "auto": descent, and fista for the signals more than half of whose
-        coefficients become nonzero, for operators with ``evaluation="fft"`` and on other devices.
+        gradient with adaptive restart. "admm": alternating directions in the frequency domain, on the CPU, for dense
+        codes at small penalties. "auto": descent; then, where codes become dense (more than half as many coefficients
+        as there are values, or half of all) and for operators with ``evaluation="fft"``, fista, or admm where alpha is
+        below 0.03 `convolutional_alpha_max`; admm there also where descent ends far from `tol`. On other devices
+        fista.
     tol : float, default=1e-3
-        Relative duality gap.
+        Relative duality gap. 0: `max_iter` sweeps or steps, however small the gap.
     max_iter : int, default=1000
         Sweeps or steps.
     n_jobs : int or None, default=None
@@ -159,8 +152,8 @@ def convolutional_basis_pursuit(
     """
     if not (isinstance(alpha, Real) and np.isfinite(alpha) and alpha > 0):
         raise ValueError(f"alpha must be a number > 0, got {alpha!r}.")
-    if solver not in ("auto", "descent", "fista"):
-        raise ValueError(f"solver must be 'auto', 'descent' or 'fista', got {solver!r}.")
+    if solver not in ("auto", "descent", "fista", "admm"):
+        raise ValueError(f"solver must be 'auto', 'descent', 'fista' or 'admm', got {solver!r}.")
     if not (isinstance(tol, Real) and tol >= 0):
         raise ValueError(f"tol must be a number >= 0, got {tol!r}.")
     if not (isinstance(max_iter, Integral) and max_iter >= 1):
@@ -172,9 +165,10 @@ def convolutional_basis_pursuit(
         codes = np.zeros((0, *operator.code_shape), dtype=np.float64)
         return PursuitResult(_like(codes, X), np.empty(0), np.empty(0), np.empty(0, dtype=np.int64))
     if is_tensor(X) and not (X.device.type == "cpu" and solver != "fista"):
-        if solver == "descent":
-            raise ValueError("solver='descent' runs on the CPU only; use solver='fista' for tensors elsewhere.")
-        result = _on_tensors(X, operator, alpha, positive, weights, counted, init, tol, max_iter)
+        if solver in ("descent", "admm"):
+            raise ValueError(f"solver={solver!r} runs on the CPU only; use solver='fista' for tensors elsewhere.")
+        arrays = X.detach(), counted, init
+        result = _in_units(solve_tensors, *arrays, float(alpha), operator, positive, weights, tol, max_iter)
     else:
         if is_tensor(operator.components):
             operator = ConvolutionalOperator(
@@ -185,7 +179,18 @@ def convolutional_basis_pursuit(
                 evaluation=operator.evaluation,
             )
         arrays = [v.detach().numpy() if is_tensor(v) else v for v in (X, counted, init)]
-        result = _on_arrays(arrays[0], operator, alpha, positive, weights, *arrays[1:], solver, tol, max_iter, n_jobs)
+        result = _in_units(
+            solve_arrays,
+            *arrays,
+            float(alpha),
+            operator,
+            positive,
+            weights,
+            tol,
+            max_iter,
+            solver=solver,
+            n_jobs=n_jobs,
+        )
         if is_tensor(X):
             result = result._replace(codes=X.new_tensor(result.codes))
     short = int((result.gap > tol * result.objective).sum())
@@ -200,148 +205,28 @@ def convolutional_basis_pursuit(
     return result
 
 
-def _on_arrays(X, operator, alpha, positive, weights, mask, init, solver, tol, max_iter, n_jobs):
-    n_samples = len(X)
-    if init is None:
-        codes = np.zeros((n_samples, *operator.code_shape), dtype=X.dtype)
-    else:
-        codes = np.array(init, dtype=X.dtype, order="C")
-        if positive:
-            np.maximum(codes, 0, out=codes)
-    gaps, objectives = np.full(n_samples, np.inf), np.empty(n_samples)
-    counts = np.zeros(n_samples, dtype=np.int64)
-    dense = np.arange(n_samples)
-    # However large the atoms: sparse codes need few of their products.
-    if solver == "descent" or (solver == "auto" and operator.evaluation != "fft"):
-        share = 1.0 if solver == "descent" else DENSE_SHARE
-        report = _descend(
-            X, operator, alpha, positive, weights, mask, codes, init is not None, tol, max_iter, share, n_jobs
-        )
-        gaps, objectives, counts = report[:, 0].copy(), report[:, 1].copy(), report[:, 2].astype(np.int64)
-        dense = np.flatnonzero(np.isinf(gaps))
-    penalties = (alpha * weights).astype(X.dtype)
-    if len(dense):
-        each = max(1, CACHED_BYTES // codes[0].nbytes)
-        threaded = _Threaded(operator, n_jobs)
-        for first in range(0, len(dense), each):
-            rows = dense[first : first + each]
-            counted = None if mask is None else np.broadcast_to(mask, X.shape)[rows]
-            problem = Problem(X[rows], threaded, penalties, counted, positive, operator.geometry)
-            codes[rows], gaps[rows], objectives[rows], steps = fista(problem, codes[rows], tol=tol, max_iter=max_iter)
-            counts[rows] += steps
+def _in_units(solve, X, mask, init, alpha, *settings, **more):
+    """Solve in units of powers of two near the size of the signals, those of one size together."""
+    groups = groups_by_exponent(X)
+    if len(groups) == 1:
+        return _in_unit(solve, X, mask, init, alpha, groups[0][0], *settings, **more)
+    codes = None
+    gaps, objectives, counts = np.empty(len(X)), np.empty(len(X)), np.empty(len(X), dtype=np.int64)
+    for exponent, rows in groups:
+        part = None if mask is None else mask[rows] if mask.ndim == X.ndim else mask
+        begin = None if init is None else init[rows]
+        found = _in_unit(solve, X[rows], part, begin, alpha, exponent, *settings, **more)
+        if codes is None:
+            shape = len(X), *found.codes.shape[1:]
+            codes = X.new_empty(shape) if is_tensor(X) else np.empty(shape, dtype=X.dtype)
+        codes[rows], gaps[rows], objectives[rows], counts[rows] = found
     return PursuitResult(codes, gaps, objectives, counts)
 
 
-def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_iter, share, n_jobs):
-    """Coordinate descent, into `codes`; gap, objective and sweeps of each signal, infinite where it is too dense."""
-    from ._conv_bands import band_parts
-    from ._conv_descent import descend_signals
-
-    plan, tables, padded, rates = operator.descent_tables(weights, X.dtype)
-    n_samples = len(X)
-    flat = flat_rows(X)
-    if mask is None:
-        masks = np.empty((n_samples, 0), dtype=X.dtype)
-    else:
-        masks = flat_rows(np.broadcast_to(mask, X.shape))
-    report = np.empty((n_samples, 4))
-    room = min(codes[0].size, max(MOST_CANDIDATES, int(share * codes[0].size))) + 64, int(share * codes[0].size) + 64
-    maps = codes.reshape(n_samples, -1, codes.shape[-1])
-    settings = warm, tables, plan, padded, rates, float(alpha), bool(positive), float(tol), int(max_iter)
-    parts = band_parts(operator.geometry)
-    with kernel_threads(n_jobs):
-        if parts is None:
-            # At least two scans of all correlations.
-            how = {"n_pieces": n_samples, "work": 2 * operator.products(codes)}
-            on_threads(descend_signals, flat, masks, maps, *settings, room, report, **how)
-        else:
-            for n in range(n_samples):
-                report[n] = _descend_in_bands(flat[n], masks[n], maps[n], *settings, room, parts)
-    return report
-
-
-def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, positive, tol, most, room, parts):
-    """Gap, objective, sweeps and ending of one large signal, several threads on it."""
-    from ._conv_bands import DONE, ENDING, GAP, OBJECTIVE, STATE_SIZE, descend_in_bands
-    from ._conv_kernels import lay_signal
-    from ._conv_plan import BLOCK, lanes_of
-
-    n_parts, dtype = len(parts), x.dtype
-    n_threads = threads_for(n_parts // 2)
-    shown, signal = np.zeros((2, plan.rows * plan.pitch), dtype=dtype)
-    lay_signal(np.ones_like(x) if mask.size == 0 else mask, shown, plan)
-    lay_signal(x, signal, plan)
-    signal *= shown
-    most_rows = int(np.diff(parts, axis=1).max())
-    of_part = min(4 * room[0] // n_parts, most_rows * plan.code_width * plan.atoms) + 64
-    kinds = [np.int64, np.int64, np.int64, np.int8, dtype, dtype, dtype]
-    state = np.zeros(STATE_SIZE)
-    on_threads(
-        descend_in_bands,
-        signal,
-        shown,
-        np.empty_like(signal),
-        np.zeros_like(signal),
-        code,
-        tables,
-        plan,
-        weights,
-        rates,
-        alpha,
-        positive,
-        mask.size > 0,
-        warm,
-        tol,
-        most,
-        parts,
-        tuple(np.empty((n_parts, of_part), dtype=kind) for kind in kinds),
-        np.empty((n_threads, of_part), dtype=np.int64),
-        np.zeros(len(code) * (plan.padded_atoms // lanes_of(dtype)), dtype=np.uint16),
-        np.empty(len(code), dtype=dtype),
-        room[1],
-        np.zeros((n_threads, (plan.code_width + BLOCK) * plan.padded_atoms), dtype=dtype),
-        np.zeros(n_parts, dtype=np.int64),
-        np.zeros(n_parts, dtype=dtype),
-        state,
-        np.zeros(1, dtype=np.int64),
-        n_threads,
-        n_pieces=n_parts // 2,
-    )
-    return state[GAP], state[OBJECTIVE], state[DONE], state[ENDING]
-
-
-def _on_tensors(X, operator, alpha, positive, weights, mask, init, tol, max_iter):
-    import torch
-
-    with torch.no_grad():
-        codes = X.new_zeros((len(X), *operator.code_shape)) if init is None else init
-        values = X.detach()
-        each = len(X) if X.device.type != "cpu" else max(1, CACHED_BYTES // (codes[0].numel() * codes.element_size()))
-        gaps, objectives = np.empty(len(X)), np.empty(len(X))
-        counts = np.empty(len(X), dtype=np.int64)
-        solved = []
-        for first in range(0, len(X), each):
-            rows = slice(first, first + each)
-            counted = None if mask is None else mask.expand(X.shape)[rows]
-            penalties = _like(alpha * weights, X)
-            problem = Problem(values[rows], operator, penalties, counted, positive, operator.geometry)
-            part, gaps[rows], objectives[rows], counts[rows] = fista(problem, codes[rows], tol=tol, max_iter=max_iter)
-            solved.append(part)
-        return PursuitResult(torch.cat(solved), gaps, objectives, counts)
-
-
-class _Threaded:
-    """An operator on arrays with a bound on its threads."""
-
-    def __init__(self, operator, n_jobs):
-        self.operator, self.n_jobs = operator, n_jobs
-        self.lipschitz = operator.lipschitz
-
-    def synthesize(self, codes):
-        return self.operator.synthesize(codes, n_jobs=self.n_jobs)
-
-    def analyze(self, X):
-        return self.operator.analyze(X, n_jobs=self.n_jobs)
+def _in_unit(solve, X, mask, init, alpha, exponent, *settings, **more):
+    X, init = (values if values is None else times_power(values, -exponent) for values in (X, init))
+    codes, *sizes, counts = solve(X, mask, init, times_power(alpha, -exponent), *settings, **more)
+    return PursuitResult(times_power(codes, exponent), *(times_power(values, 2 * exponent) for values in sizes), counts)
 
 
 def in_floats(X):

@@ -25,7 +25,7 @@ class Spectrum:
         """Signals of codes of shape ``(n_samples, *code_grid, n_components)``."""
         g = self.geometry
         spread = np.zeros((len(codes), *self.size, codes.shape[-1]), dtype=codes.dtype)
-        spread[(slice(None), *self._lattice())] = codes
+        spread[(slice(None), *self.lattice())] = codes
         frequencies = fft.rfftn(spread, axes=self.axes, workers=allowed_threads())
         products = _per_frequency("...k,...kc->...c", frequencies, self.transfer)
         signals = fft.irfftn(products, self.size, self.axes, workers=allowed_threads())
@@ -41,9 +41,9 @@ class Spectrum:
         frequencies = fft.rfftn(widened, axes=self.axes, workers=allowed_threads())
         products = _per_frequency("...c,...kc->...k", frequencies, self.transfer.conj())
         maps = fft.irfftn(products, self.size, self.axes, workers=allowed_threads())
-        return np.ascontiguousarray(maps[(slice(None), *self._lattice())], dtype=X.dtype)
+        return np.ascontiguousarray(maps[(slice(None), *self.lattice())], dtype=X.dtype)
 
-    def _lattice(self):
+    def lattice(self):
         g = self.geometry
         return tuple(slice(0, (p - 1) * s + 1, s) for p, s in zip(g.code_grid, g.stride, strict=True))
 

@@ -9,7 +9,7 @@ from skrobust.signals import is_tensor, tell_of_shortfall
 from ._conv_fista import CHECK_EVERY
 from ._conv_operator import safe_step
 from ._layered_kernels import extrapolate
-from ._layered_pursuit import LayeredResult, checked_input, layered_thresholding, per_layer, proximal_step
+from ._layered_pursuit import LayeredResult, checked_input, in_units, layered_thresholding, per_layer, proximal_step
 from ._layers import analyze, sums, synthesize
 from ._segments import in_segments
 
@@ -90,16 +90,22 @@ def deep_pursuit(
         steps = [safe_step(layers.block_lipschitz(j)) for j in range(layers.n_layers)]
     else:
         steps = per_layer("step", step, layers, X, of_components=False)
-    if init is None:
-        init = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)
-    state = _State(X, layers, penalties, steps, init, positive, extrapolate, safe, n_jobs)
-    if tol is None:
+    if tol is not None and any((_array(penalty) <= 0).any() for penalty in penalties):
+        raise ValueError("alpha must be > 0 in every layer to reach a duality gap. Use tol=None for fixed sweeps.")
+
+    def solve(X, penalties, init):
+        if init is None:
+            init = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)
+        state = _State(X, layers, penalties, steps, init, positive, extrapolate, safe, n_jobs)
+        if tol is not None:
+            return _to_gap(state, tol, max_iter)
         state.sweep(max_iter, to_the_end=not safe)
         objective = _array(state.final_objective()) if safe else None
         return LayeredResult(state.codes, None, objective, np.full(len(X), max_iter))
-    if any((_array(penalty) <= 0).any() for penalty in penalties):
-        raise ValueError("alpha must be > 0 in every layer to reach a duality gap. Use tol=None for fixed sweeps.")
-    return _to_gap(state, tol, max_iter)
+
+    if is_tensor(X) and tol is None:  # nothing may depend on the values while a network is traced
+        return solve(X, penalties, init)
+    return in_units(solve, X, penalties, init)
 
 
 class _State:
@@ -234,7 +240,7 @@ def _to_gap(state, tol, max_iter):
     while True:
         gap, objective = state.gap()
         gaps[left], objectives[left], counts[left] = gap, objective, done
-        going = (gap > tol * objective) & (done < max_iter)
+        going = ((gap > tol * objective) | (tol == 0)) & (done < max_iter)
         if not going.all():
             ended = _index(~going, state.X)
             for whole, w in zip(solved, state.codes, strict=True):
@@ -252,7 +258,7 @@ def _to_gap(state, tol, max_iter):
         n_samples,
         f"did not reach the relative duality gap tol={tol:g} within max_iter={max_iter} sweeps. Increase max_iter or "
         "tol.",
-        stacklevel=3,
+        stacklevel=5,
     )
     return LayeredResult(solved, gaps, objectives, counts)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skrobust.signals import is_tensor, shortfalls_ignored, tell_of_shortfall
+from skrobust.signals import groups_by_exponent, is_tensor, shortfalls_ignored, tell_of_shortfall, times_power
 
 from ._conv_fista import shrink
 from ._conv_pursuit import checked_signals, convolutional_basis_pursuit
@@ -167,6 +167,48 @@ def layered_basis_pursuit(
         "max_iter or tol.",
     )
     return LayeredResult(codes, gaps, objectives, counts)
+
+
+def in_units(solve, X, penalties, init=None):
+    """Solve in units of powers of two near the size of the signals, those of one size together.
+
+    Parameters
+    ----------
+    solve : callable
+        ``solve(X, penalties, init)``, a `LayeredResult`.
+    X : ndarray or Tensor
+    penalties : list of ndarray or Tensor
+        What is given in units of the signals.
+    init : list of ndarray or Tensor, or None, default=None
+
+    Returns
+    -------
+    LayeredResult
+    """
+    parts, order = [], []
+    for exponent, rows in groups_by_exponent(X):
+        scaled = [times_power(penalty, -exponent) for penalty in penalties]
+        begin = None if init is None else [times_power(w[rows], -exponent) for w in init]
+        found = solve(times_power(X[rows], -exponent), scaled, begin)
+        codes = [times_power(w, exponent) for w in found.codes]
+        sizes = (value if value is None else times_power(value, 2 * exponent) for value in found[1:3])
+        parts.append(LayeredResult(codes, *sizes, found.n_iter))
+        order.append(np.arange(len(X))[rows])
+    if len(parts) == 1:
+        return parts[0]
+    places = np.argsort(np.concatenate(order))
+
+    def together(values):
+        if values[0] is None:
+            return None
+        if is_tensor(values[0]):
+            import torch
+
+            return torch.cat(values)[torch.as_tensor(places, device=values[0].device)]
+        return np.concatenate(values)[places]
+
+    codes, *rest = zip(*parts, strict=True)
+    return LayeredResult([together(w) for w in zip(*codes, strict=True)], *(together(values) for values in rest))
 
 
 def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, n_jobs=None):

@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 
-from ._layered_pursuit import LayeredResult, checked_input, layered_thresholding, per_layer, proximal_step
+from skrobust.signals import is_tensor
+
+from ._layered_pursuit import LayeredResult, checked_input, in_units, layered_thresholding, per_layer, proximal_step
 from ._layers import analyze, sums, synthesize
 from ._segments import in_segments
 
@@ -69,38 +71,42 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
     if step is None:
         step = [operator.step for operator in layers.operators]
     steps = per_layer("step", step, layers, X, of_components=False)
-    # The slope that layer j follows is that of the Moreau envelope below it, divided by the steps taken there.
-    thresholds = [penalty * math.prod(steps[: j + 1]) for j, penalty in enumerate(penalties)]
-    deepest = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)[-1]
 
-    def all_layers(deepest):
-        """The signals, and the codes of each layer."""
-        codes = [deepest]
-        for operator in reversed(layers.operators):
-            codes.insert(0, synthesize(operator, codes[0], n_jobs))
-        return codes
+    def solve(X, penalties, _):
+        # The slope that layer j follows is that of the Moreau envelope below it, divided by the steps taken there.
+        thresholds = [penalty * math.prod(steps[: j + 1]) for j, penalty in enumerate(penalties)]
+        deepest = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)[-1]
 
-    def advance(begin, n_iter, state):
-        deepest, ahead, t = state
-        for _ in range(n_iter):
-            codes, below = all_layers(ahead), X
-            later = (1 + (1 + 4 * t * t) ** 0.5) / 2
-            for j, operator in enumerate(layers.operators):
-                slope = analyze(operator, below - codes[j], n_jobs)
-                carry = (t - 1) / later if momentum and j + 1 == layers.n_layers else 0.0
-                below, ahead = proximal_step(
-                    codes[j + 1], deepest, slope, steps[j], thresholds[j], carry, positive, n_jobs
-                )
-            deepest, t = below, later
-        return deepest, ahead, t
+        def all_layers(deepest):
+            """The signals, and the codes of each layer."""
+            codes = [deepest]
+            for operator in reversed(layers.operators):
+                codes.insert(0, synthesize(operator, codes[0], n_jobs))
+            return codes
 
-    atoms = [operator.components for operator in layers.operators]
-    codes = all_layers(in_segments(advance, (deepest, deepest, 1.0), max_iter, X, atoms, thresholds)[0])
-    left = X - codes[0]
-    objective = sums(left * left) / 2 + sum(
-        sums(abs(w) * penalty) for w, penalty in zip(codes[1:], penalties, strict=True)
-    )
-    return LayeredResult(codes[1:], None, np.asarray(_detached(objective)), np.full(len(X), max_iter))
+        def advance(begin, n_iter, state):
+            deepest, ahead, t = state
+            for _ in range(n_iter):
+                codes, below = all_layers(ahead), X
+                later = (1 + (1 + 4 * t * t) ** 0.5) / 2
+                for j, operator in enumerate(layers.operators):
+                    slope = analyze(operator, below - codes[j], n_jobs)
+                    carry = (t - 1) / later if momentum and j + 1 == layers.n_layers else 0.0
+                    below, ahead = proximal_step(
+                        codes[j + 1], deepest, slope, steps[j], thresholds[j], carry, positive, n_jobs
+                    )
+                deepest, t = below, later
+            return deepest, ahead, t
+
+        atoms = [operator.components for operator in layers.operators]
+        codes = all_layers(in_segments(advance, (deepest, deepest, 1.0), max_iter, X, atoms, thresholds)[0])
+        left = X - codes[0]
+        objective = sums(left * left) / 2 + sum(
+            sums(abs(w) * penalty) for w, penalty in zip(codes[1:], penalties, strict=True)
+        )
+        return LayeredResult(codes[1:], None, np.asarray(_detached(objective)), np.full(len(X), max_iter))
+
+    return solve(X, penalties, None) if is_tensor(X) else in_units(solve, X, penalties)
 
 
 def _detached(values):

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from skrobust.signals import is_tensor, kernel_threads
+from skrobust.signals import is_tensor, kernel_threads, scale_exponents, times_power
 
 _DTYPES = (np.float64, np.float32)
 
@@ -145,7 +145,9 @@ def orthogonal_mp(
         assert_all_finite(X if mask is None else np.where(mask, X, 0), input_name="X")
         raise ValueError(f"Values of X are too large for inner products in {X.dtype}: scale X down.")
 
-    pursuit = Pursuit(len(X), *components.shape, X.dtype, **settings)
+    exponents = scale_exponents(X if mask is None else np.where(mask, X, 0))
+    pursuit = Pursuit(len(X), *components.shape, X.dtype, exponents=exponents, **settings)
+    X = times_power(X, -exponents)
     with kernel_threads(n_jobs):
         atoms = UnitAtoms(components)
         if mask is not None:
@@ -228,6 +230,8 @@ def orthogonal_mp_gram(
     C = check_array(correlations, dtype=_DTYPES, order="C", input_name="correlations")
     gram = _checked_gram(gram, C.shape[1], C.dtype)
     norms = np.zeros(0) if squared_norms is None else one_per_signal(squared_norms, len(C), "squared_norms")
+    exponents = scale_exponents(C)
+    C, norms = times_power(C, -exponents), norms if squared_norms is None else times_power(norms, -2 * exponents)
 
     def refuse():
         raise ValueError("squared_norms has values that are not finite.")
@@ -241,6 +245,7 @@ def orthogonal_mp_gram(
         selection=selection,
         sparse_output=sparse_output,
         return_residual=return_residual,
+        exponents=exponents,
     )
     diagonal = np.maximum(gram.diagonal(), 0)
     scales = np.divide(1, np.sqrt(diagonal), out=np.zeros_like(diagonal), where=diagonal > 0)

@@ -5,7 +5,7 @@ from numbers import Integral
 
 import numpy as np
 
-from skrobust.signals import batch_slices, count_of
+from skrobust.signals import batch_slices, count_of, times_power
 
 from . import _omp_kernels as kernels
 from ._omp_atoms import padded_width
@@ -25,6 +25,8 @@ class Pursuit:
     dtype : numpy.dtype
     n_nonzero_coefs, tol, selection, sparse_output, return_residual
         As in `orthogonal_mp`.
+    exponents : ndarray of int of shape (n_signals,) or None, default=None
+        Of the powers of two in units of which the kernel gets the signals.
 
     Attributes
     ----------
@@ -33,11 +35,25 @@ class Pursuit:
     """
 
     def __init__(
-        self, n_signals, n_atoms, n_features, dtype, *, n_nonzero_coefs, tol, selection, sparse_output, return_residual
+        self,
+        n_signals,
+        n_atoms,
+        n_features,
+        dtype,
+        *,
+        n_nonzero_coefs,
+        tol,
+        selection,
+        sparse_output,
+        return_residual,
+        exponents=None,
     ):
         self.n_signals, self.n_atoms, self.n_features, self.dtype = n_signals, n_atoms, n_features, dtype
         self.most = most_atoms(n_nonzero_coefs, tol, n_atoms, n_features)
-        self.tol = None if tol is None else one_per_signal(tol, n_signals, "tol")
+        self.exponents = np.zeros(n_signals, dtype=np.int64) if exponents is None else exponents
+        self.tol = None
+        if tol is not None:
+            self.tol = times_power(one_per_signal(tol, n_signals, "tol"), -self.exponents)
         self.warns_of_tol = n_nonzero_coefs is None
         self.by_gain = selection == "ols"
         self.sparse_output, self.return_residual = sparse_output, return_residual
@@ -86,8 +102,11 @@ class Pursuit:
             residuals.append(residual)
         self.warn(tally)
         codes = compressed_rows(batches, self.n_atoms)
+        codes.data = times_power(codes.data, np.repeat(self.exponents, np.diff(codes.indptr)))
         codes = codes if self.sparse_output else codes.toarray()
-        return (codes, np.concatenate(residuals).astype(self.dtype)) if self.return_residual else codes
+        if not self.return_residual:
+            return codes
+        return codes, times_power(np.concatenate(residuals), self.exponents).astype(self.dtype)
 
     def warn(self, tally):
         """Tell of pursuits that did not end as asked."""

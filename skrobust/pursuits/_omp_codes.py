@@ -32,7 +32,8 @@ class CodeRows:
     """
 
     def __init__(self, n_signals, most, dtype):
-        self.indices = np.empty((n_signals, most), dtype=np.int32)
+        # Zeros: an index that is read is one of an atom, whatever the values do.
+        self.indices = np.zeros((n_signals, most), dtype=np.int32)
         self.values = np.empty((n_signals, most), dtype=dtype)
         self.counts = np.zeros(n_signals, dtype=np.int32)
 

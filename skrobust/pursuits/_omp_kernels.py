@@ -223,7 +223,7 @@ def _pursue_rows(
 
 @kernel
 def _squared_norms(x, n_rows, energies):
-    """In the precision of `x`; where that overflows, in float64."""
+    """In the precision of `x`; where that over- or underflows, in float64."""
     flat, d = x.reshape(-1), x.shape[1]
     for i in range(n_rows):
         squares = broadcast(x.dtype.type(0))
@@ -231,7 +231,7 @@ def _squared_norms(x, n_rows, energies):
             part = load_first(flat, i * d + v, d - v)
             squares = fma(part, part, squares)
         energies[i] = total(squares)
-        if not energies[i] < np.inf:
+        if not (energies[i] > SMALL * SMALL and energies[i] < np.inf):
             energies[i] = 0
             for f in range(d):
                 energies[i] += np.float64(x[i, f]) ** 2
