@@ -19,6 +19,35 @@ class _WithBackward(torch.autograd.Function):
         return None, grad
 
 
+class _Node(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, X, function):
+        if not ctx.needs_input_grad[0]:
+            return function(X)
+        with torch.enable_grad():
+            inner = X.detach().requires_grad_(True)
+            output = function(inner)
+        ctx.pair = inner, output
+        return output.detach()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        inner, output = ctx.pair
+        if not output.requires_grad:
+            return torch.zeros_like(inner), None
+        return torch.autograd.grad(output, inner, grad, retain_graph=True)[0], None
+
+
+def as_one_node(function, X):
+    """``function(X)``, which `torch.jit.trace` records as one node that calls `function` anew.
+
+    For functions whose operations depend on the values of X, such as pursuits that end at a gap: a trace of their
+    operations would be right for the X that was traced alone.
+    """
+    return _Node.apply(X, function) if torch.jit.is_tracing() else function(X)
+
+
 def with_backward(value, surrogate):
     """Return `value`, bit for bit, with the gradient of `surrogate`.
 

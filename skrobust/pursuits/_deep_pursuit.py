@@ -7,10 +7,11 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skrobust.signals import is_tensor
+from skrobust.signals._tensors import is_exporting
 
 from ._conv_fista import CHECK_EVERY
 from ._layered_kernels import extrapolate
-from ._layered_pursuit import LayeredResult, layered_thresholding, per_layer, proximal_step
+from ._layered_pursuit import LayeredResult, layered_thresholding, per_layer, proximal_step, steps_taken
 from ._layers import analyze, sums, synthesize
 from ._segments import in_segments
 
@@ -95,8 +96,8 @@ def deep_pursuit(
     state = _State(X, layers, penalties, steps, init, positive, extrapolate, safe, n_jobs)
     if tol is None:
         state.sweep(max_iter, to_the_end=not safe)
-        objective = _array(state.final_objective()) if safe else None
-        return LayeredResult(state.codes, None, objective, np.full(len(X), max_iter))
+        objective = _array(state.final_objective()) if safe and not is_exporting() else None
+        return LayeredResult(state.codes, None, objective, steps_taken(X, max_iter))
     if any((_array(penalty) <= 0).any() for penalty in penalties):
         raise ValueError("alpha must be > 0 in every layer to reach a duality gap. Use tol=None for fixed sweeps.")
     return _to_gap(state, tol, max_iter)
@@ -124,7 +125,7 @@ class _State:
         if self.watched:
             # Each sample loses its momentum by itself.
             self.objective = self._objective(self.codes, self.syntheses)
-            self.t = X.new_ones(len(X)) if is_tensor(X) else np.ones(len(X), dtype=X.dtype)
+            self.t = X.new_ones(X.shape[0]) if is_tensor(X) else np.ones(len(X), dtype=X.dtype)
 
     def residuals(self):
         return [self.layers.target(j, self.X, self.codes) - s for j, s in enumerate(self.syntheses)]

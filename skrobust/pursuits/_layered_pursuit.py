@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skrobust.signals import is_tensor
+from skrobust.signals._tensors import is_exporting
 
 from ._conv_fista import shrink
 from ._conv_pursuit import convolutional_basis_pursuit
@@ -158,7 +159,7 @@ def layered_basis_pursuit(
         objectives.append(found.objective)
         counts.append(found.n_iter)
     if tol is None:
-        return LayeredResult(codes, None, None, np.full((len(X), layers.n_layers), max_iter))
+        return LayeredResult(codes, None, None, steps_taken(X, max_iter, layers.n_layers))
     gaps, objectives, counts = (np.stack(values, axis=1) for values in (gaps, objectives, counts))
     short = int((gaps > tol * objectives).any(axis=1).sum())
     if short:
@@ -169,6 +170,11 @@ def layered_basis_pursuit(
             stacklevel=2,
         )
     return LayeredResult(codes, gaps, objectives, counts)
+
+
+def steps_taken(X, n_iter, *shape):
+    """`n_iter` for each sample; None while a graph is exported, which knows no number of samples."""
+    return None if is_exporting() else np.full((len(X), *shape), n_iter)
 
 
 def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, n_jobs=None):
@@ -193,7 +199,7 @@ def proximal_step(ahead, before, slopes, step, thresholds, momentum, positive, n
     if is_tensor(ahead):
         from ._fused_torch import shrink_with_momentum
 
-        previous = before if momentum else None
+        previous = before if is_tensor(momentum) or momentum else None
         return shrink_with_momentum(ahead, previous, thresholds, momentum, positive, slopes=slopes, step=step)
     return shrink_and_carry(ahead, before, slopes, step, thresholds, momentum, positive, n_jobs)
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from skrobust.signals import is_tensor, kernel_threads
+from skrobust.signals._tensors import kept_tensor
 
 from ._wavelet_plan import most_levels, plan_wavelet
 
@@ -161,10 +162,8 @@ class WaveletBasis:
         from ._wavelet_torch import TorchWavelets
 
         def matrix(kind, axis, level):
-            key = kind, axis, level, like.dtype, like.device
-            if key not in self._torch:
-                self._torch[key] = like.new_tensor(getattr(self.plan, f"{kind}_matrix")(axis, level))
-            return self._torch[key]
+            array = getattr(self.plan, f"{kind}_matrix")
+            return kept_tensor(self._torch, (kind, axis, level), lambda: array(axis, level), like)
 
         return TorchWavelets(self.plan, matrix)
 
