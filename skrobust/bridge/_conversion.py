@@ -145,8 +145,8 @@ class Conversion:
         if self._gradient != "exact" and not inner._asked[0] and not is_smooth(converter):
             warnings.warn(
                 f"gradient={self._gradient!r} changes nothing about {inner.describe(estimator)}: its converter "
-                f"{converter.__qualname__} does not read conversion.gradient, so that all modes are one. Read it there, "
-                "or register the converter with smooth=True if the step is smooth.",
+                f"{converter.__qualname__} does not read conversion.gradient, so that all modes are one. Read it "
+                "there, or register the converter with smooth=True if the step is smooth.",
                 UserWarning,
                 stacklevel=3,
             )

@@ -194,7 +194,7 @@ def greedy_approximations(X, components, *, most, tol=None, by_gain=False):
 
 
 def structured_lasso(X, layers, penalties, *, positive, tol, max_iter):
-    """Codes of all layers to a relative duality gap of the structured problem, as `implicit_deep_pursuit` finds them."""
+    """Codes of all layers to a relative duality gap of the structured problem, as in `implicit_deep_pursuit`."""
     sizes = [math.prod(shape) for shape in layers.code_shapes]
     grids = [tuple(layers.signal_shape), *layers.code_shapes[:-1]]
     ends = [math.prod(grid) for grid in grids]

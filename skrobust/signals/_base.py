@@ -89,7 +89,7 @@ class SignalTransformer(TransformerMixin, BaseEstimator):
             )
         raise ValueError(
             f"X has samples of shape {sample_shape}, but {name} was fitted on {self._layout.canonical_shape} "
-            f"(height, width, channels), {self.n_features_in_} features a sample."
+            f"(height, width, channels), {self.n_features_in_} features a sample.{self._layout.hint(sample_shape)}"
         )
 
     def __sklearn_tags__(self):

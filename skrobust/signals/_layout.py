@@ -78,8 +78,26 @@ class SignalLayout:
             whole.append(tuple(self.grid))
         return sample_shape in whole
 
+    def hint(self, sample_shape):
+        """What to do about samples whose channels come first; empty for others."""
+        height_first = (*sample_shape[1:], *sample_shape[:1])
+        if len(sample_shape) < 2 or height_first != self.canonical_shape:
+            return ""
+        return " Channels come last here: X.transpose(0, 2, 3, 1) of an array, X.permute(0, 2, 3, 1) of a tensor."
+
     def place(self, X):
-        """`X` (ndarray or tensor, any admitted layout) as `Signals` of shape ``(n_samples, *grid, n_channels)``."""
+        """`X` (ndarray or tensor, any admitted layout) as `Signals` of shape ``(n_samples, *grid, n_channels)``.
+
+        Raises
+        ------
+        ValueError
+            If samples of that shape are none of this layout.
+        """
+        if not self.admits(X.shape[1:]):
+            raise ValueError(
+                f"X has samples of shape {tuple(X.shape[1:])}, but samples of shape {self.canonical_shape} or "
+                f"({self.n_features},) are expected.{self.hint(X.shape[1:])}"
+            )
         return Signals(X.reshape((X.shape[0], *self.canonical_shape)), tuple(X.shape[1:]))
 
 
