@@ -23,7 +23,7 @@ from skrobust import (
     PolarizingCoder,
     WaveletSparsifier,
 )
-from skrobust.dictionaries import KSVD, MOD, OnlineDictionaryLearning
+from skrobust.dictionaries import KSVD, MOD
 
 IMAGE = {"image_shape": (8, 8)}
 
@@ -81,9 +81,7 @@ TRANSFORMERS = {
     "MultilayerPursuit": lambda: MultilayerPursuit(max_iter=4, **_layers()),
     "KSVD": lambda: KSVD(20, n_nonzero_coefs=3, max_iter=2, random_state=0, **IMAGE),
     'MOD(coding="l1")': lambda: MOD(20, coding="l1", max_iter=2, sparse_output=False, random_state=0, **IMAGE),
-    'OnlineDictionaryLearning(coding="ols")': lambda: OnlineDictionaryLearning(
-        20, coding="ols", n_nonzero_coefs=3, max_iter=2, random_state=0, **IMAGE
-    ),
+    'MOD(coding="ols")': lambda: MOD(20, coding="ols", n_nonzero_coefs=3, max_iter=2, random_state=0, **IMAGE),
 }
 
 CLASSIFIERS = {

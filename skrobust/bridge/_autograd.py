@@ -80,4 +80,6 @@ def with_backward(value, surrogate):
     """
     if value.shape != surrogate.shape:
         raise ValueError(f"value has shape {tuple(value.shape)}, but surrogate has shape {tuple(surrogate.shape)}.")
+    if torch.jit.is_tracing():  # a saved trace knows no autograd.Function
+        return value.detach() + (surrogate - surrogate.detach()).to(value.dtype)
     return _WithBackward.apply(value.detach(), surrogate.to(value.dtype))

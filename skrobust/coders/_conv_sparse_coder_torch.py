@@ -38,7 +38,8 @@ class ConvSparseCoderModule(nn.Module):
         if self.gradient == "skip" and self.rebuilds:
             return X
         signals = self.layout.place(X)
-        result = as_one_node(self.encode, signals.values)
+        plain = self.gradient == "skip" or self.estimator.pursuit == "thresholding"
+        result = self.encode(signals.values) if plain else as_one_node(self.encode, signals.values)
         return signals.restore(result) if self.rebuilds else result
 
     def encode(self, values):
