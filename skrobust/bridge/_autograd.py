@@ -1,5 +1,7 @@
 """Backward passes that differ from the forward pass."""
 
+from contextlib import contextmanager
+
 import torch
 
 
@@ -19,12 +21,24 @@ class _WithBackward(torch.autograd.Function):
         return None, grad
 
 
+@contextmanager
+def _unrecorded():
+    """No tracing: what happens within one node is no part of the graph."""
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
+
+
 class _Node(torch.autograd.Function):
     @staticmethod
     def forward(ctx, X, function):
         if not ctx.needs_input_grad[0]:
-            return function(X)
-        with torch.enable_grad():
+            with _unrecorded():
+                return function(X)
+        with torch.enable_grad(), _unrecorded():
             inner = X.detach().requires_grad_(True)
             output = function(inner)
         ctx.pair = inner, output
