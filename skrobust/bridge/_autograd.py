@@ -57,7 +57,30 @@ def as_one_node(function, X):
     """``function(X)``, which `torch.jit.trace` records as one node that calls `function` anew.
 
     For functions whose operations depend on the values of X, such as pursuits that end at a gap: a trace of their
-    operations would be right for the X that was traced alone.
+    operations would be right for the X that was traced alone. Such a trace cannot be saved.
+
+    Parameters
+    ----------
+    function : callable
+        Tensor to Tensor.
+    X : Tensor
+
+    Returns
+    -------
+    Tensor
+        Differentiable in X, also in a trace.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skrobust.bridge import as_one_node
+    >>> def halved_until_small(X):
+    ...     while X.abs().max() > 1:
+    ...         X = X / 2
+    ...     return X
+    >>> trace = torch.jit.trace(lambda X: as_one_node(halved_until_small, X), torch.tensor([3.0]))
+    >>> trace(torch.tensor([8.0, 4.0]))
+    tensor([1.0000, 0.5000])
     """
     return _Node.apply(X, function) if torch.jit.is_tracing() else function(X)
 
