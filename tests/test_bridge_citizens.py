@@ -224,7 +224,8 @@ def test_a_converter_that_ignores_the_mode_brings_a_warning():
 
 
 @pytest.mark.parametrize(
-    ("output", "words"), [(lambda s: (s, s), "a tuple"), (lambda s: {"logits": s}, r"a dict with the keys \['logits'\]")]
+    ("output", "words"),
+    [(lambda s: (s, s), "a tuple"), (lambda s: {"logits": s}, r"a dict with the keys \['logits'\]")],
 )
 def test_networks_that_return_no_tensor(output, words):
     class Network(nn.Module):

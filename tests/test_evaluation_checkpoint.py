@@ -85,7 +85,7 @@ def test_functions_count_by_their_code():
     assert fingerprint({1: "a", 2: "b"}) == fingerprint({2: "b", 1: "a"})
     assert fingerprint([1, 2]) != fingerprint([12])
     assert fingerprint(np.zeros(4)) != fingerprint(np.zeros((2, 2)))
-    assert fingerprint(np.random.RandomState(0)) == fingerprint(np.random.RandomState(0))  # noqa: NPY002
+    assert fingerprint(np.random.RandomState(0)) == fingerprint(np.random.RandomState(0))
 
 
 def test_skorch_networks_trained_alike_are_one_in_any_process():

@@ -91,7 +91,7 @@ def read_box(clip, x):
 
 def _remedy(x):
     """What to do about images outside the box."""
-    if bool((x == x.round()).all()) and 0 <= float(x.min()) and 1 < float(x.max()) <= 255:
+    if bool((x == x.round()).all()) and float(x.min()) >= 0 and 1 < float(x.max()) <= 255:
         return (
             "They look like bytes: pass X / 255 to a model that was fitted so, or set clip=(0, 255) and eps in the "
             "same units."
