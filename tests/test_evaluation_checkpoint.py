@@ -19,19 +19,11 @@ from skrobust.attacks import FGSM
 from skrobust.evaluation import robustness_report
 from skrobust.evaluation._fingerprint import fingerprint
 
-TRAINED = """
-import sys, torch
-from sklearn.datasets import load_digits
-from skorch import NeuralNetClassifier
+LOADED = """
+import pickle, sys, torch, skorch
 from skrobust.evaluation._fingerprint import fingerprint
-torch.manual_seed(int(sys.argv[1])); torch.set_num_threads(1)
-X, y = load_digits(return_X_y=True)
-net = NeuralNetClassifier(
-    torch.nn.Sequential(torch.nn.Linear(64, 10)), max_epochs=1, train_split=None, verbose=0,
-    criterion=torch.nn.CrossEntropyLoss,
-)
-net.fit((X[:200] / 16).astype("float32"), y[:200])
-print(fingerprint(net))
+with open(sys.argv[1], "rb") as file:
+    print(fingerprint(pickle.load(file)))
 """
 
 
@@ -88,34 +80,33 @@ def test_functions_count_by_their_code():
     assert fingerprint(np.random.RandomState(0)) == fingerprint(np.random.RandomState(0))
 
 
-def test_skorch_networks_trained_alike_are_one_in_any_process():
-    pytest.importorskip("skorch")
+def trained(seed):
+    skorch = pytest.importorskip("skorch")
+    X, y = digits()
+    torch.manual_seed(seed)
+    net = skorch.NeuralNetClassifier(
+        torch.nn.Sequential(torch.nn.Linear(64, 10)),
+        criterion=torch.nn.CrossEntropyLoss,
+        max_epochs=2,
+        train_split=None,
+        verbose=0,
+    )
+    return net.fit(X.astype(np.float32), y)
 
-    def trained(seed):
-        ran = subprocess.run([sys.executable, "-c", TRAINED, seed], capture_output=True, text=True, check=True)
-        return ran.stdout.strip().splitlines()[-1]
 
-    first = trained("0")
-    assert trained("0") == first
-    assert trained("1") != first
+def test_skorch_networks_are_one_in_any_process(tmp_path):
+    net = trained(0)
+    known = fingerprint(net)
+    assert fingerprint(trained(0)) == known
+    assert fingerprint(trained(1)) != known
+    (tmp_path / "net.pkl").write_bytes(pickle.dumps(net))
+    words = [sys.executable, "-c", LOADED, str(tmp_path / "net.pkl")]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[-1] == known
 
 
 def test_report_goes_on_with_an_equal_skorch_network(tmp_path):
-    skorch = pytest.importorskip("skorch")
     X, y = digits()
     X = X.astype(np.float32)
-
-    def trained(seed):
-        torch.manual_seed(seed)
-        net = skorch.NeuralNetClassifier(
-            torch.nn.Sequential(torch.nn.Linear(64, 10)),
-            criterion=torch.nn.CrossEntropyLoss,
-            max_epochs=2,
-            train_split=None,
-            verbose=0,
-        )
-        return net.fit(X, y)
-
     words = {"eps": 0.1, "attacks": FGSM(), "checkpoint": tmp_path / "kept.npz", "checks": False, "baseline": None}
     first = robustness_report(trained(0), X[:40], y[:40], **words)
     again = robustness_report(trained(0), X[:40], y[:40], **words)
