@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from sklearn import config_context
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_digits
+from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -24,6 +26,7 @@ from skrobust.evaluation import (
     robust_accuracy,
     wilson_interval,
 )
+from skrobust.evaluation._scoring import evenly_spread
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +236,33 @@ class _OnImages(BaseEstimator):
 
     def predict(self, X):
         return self.model.predict(X.reshape(len(X), -1))
+
+
+def test_sample_weights_are_asked_for(digits):
+    X, y = digits
+    weights = (np.arange(len(y)) % 3).astype(float)
+    model = LogisticRegression(max_iter=200).fit(X[:180], y[:180])
+    attack = FGSM(eps=0.05)
+    scorer = make_robust_scorer(attack, max_samples=100)
+    with pytest.raises(RuntimeError, match="enable_metadata_routing"):
+        scorer.set_score_request(sample_weight=True)
+    right = model.predict(attack.perturb(model, X[180:], y[180:])) == y[180:]
+    expected = np.average(right, weights=weights[180:])
+    assert robust_accuracy(model, X[180:], y[180:], attack, sample_weight=weights[180:]) == pytest.approx(expected)
+    assert expected != right.mean()
+    with config_context(enable_metadata_routing=True):
+        chosen = evenly_spread(180, 100)
+        assert scorer(model, X[180:], y[180:], sample_weight=weights[180:]) == pytest.approx(
+            np.average(right[chosen], weights=weights[180:][chosen])
+        )
+        scorer = pickle.loads(pickle.dumps(make_robust_scorer(attack).set_score_request(sample_weight=True)))
+        estimator = LogisticRegression(C=0.1, max_iter=200).set_fit_request(sample_weight=False)
+        words = {"cv": 2, "scoring": scorer}
+        weighted = cross_validate(estimator, X, y, params={"sample_weight": weights}, **words)["test_score"].mean()
+        search = GridSearchCV(estimator, {"C": [0.1]}, cv=2, scoring={"robust": scorer}, refit="robust")
+        assert search.fit(X, y, sample_weight=weights).best_score_ == pytest.approx(weighted)
+        assert cross_validate(estimator, X, y, **words)["test_score"].mean() != pytest.approx(weighted)
+        with pytest.raises(UnsetMetadataPassedError):
+            cross_validate(
+                estimator, X, y, cv=2, scoring=make_robust_scorer(attack), params={"sample_weight": weights}
+            )

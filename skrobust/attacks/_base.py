@@ -89,14 +89,16 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         skrobust.bridge.NoGradientError
             If the attack needs gradients and the model has none.
         ValueError
-            If X lies outside `clip`, y holds no class of the model, or `clip`, `mask` or `eps` do not fit X.
+            If X lies outside `clip`, y holds no class of the model, `clip`, `mask` or `eps` do not fit X, or X is a
+            data frame whose columns the model would refuse.
         """
         self._validate_params()
-        x = read_images(X, name=type(self).__name__, device=self.device)
-        box = read_box(self.clip, x)
-        streams = ImageStreams(self.random_state)
-        with streams.torch_seeded(x.device):
-            return give_back(self._perturb(model, x, y, y_target, box, streams), X)
+        with torch.inference_mode(False):  # a caller's inference mode would leave no gradients
+            x = read_images(X, name=type(self).__name__, device=self.device, model=model)
+            box = read_box(self.clip, x)
+            streams = ImageStreams(self.random_state)
+            with streams.torch_seeded(x.device):
+                return give_back(self._perturb(model, x, y, y_target, box, streams), X)
 
     def _perturb(self, model, x, y, y_target, box, streams):
         judge = self._judge(model, x)

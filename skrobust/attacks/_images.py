@@ -6,19 +6,28 @@ import numpy as np
 import torch
 from sklearn.utils import check_array, column_or_1d
 
+from skrobust.bridge._inputs import check_feature_names
 from skrobust.signals import is_tensor
 from skrobust.signals._tensors import check_tensor
 
 from ._box import Box
 
 
-def read_images(X, *, name, device=None):
-    """Return X as a float32 or float64 tensor that shares no memory with it."""
+def read_images(X, *, name, device=None, model=None):
+    """Return X as a float32 or float64 tensor that shares no memory with it.
+
+    Raises
+    ------
+    ValueError
+        If X is no array of finite numbers, or a data frame that `model` would refuse.
+    """
+    check_feature_names(model, X)
     if is_tensor(X):
         values = check_tensor(X, name=name).detach()
         return values.to(device if device is not None else values.device).clone()
     values = check_array(X, dtype=[np.float64, np.float32], allow_nd=True, input_name="X", estimator=name)
-    return torch.tensor(values, device=device)
+    # torch knows no negative strides.
+    return torch.tensor(np.ascontiguousarray(values), device=device)
 
 
 def in_words(value):
@@ -77,7 +86,7 @@ def read_box(clip, x):
         return Box.of(None, x)
     try:
         low, high = clip
-        low, high = (torch.as_tensor(np.asarray(bound, dtype=np.float64), device=x.device) for bound in (low, high))
+        low, high = (torch.tensor(np.array(bound, dtype=np.float64), device=x.device) for bound in (low, high))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"clip must be None or a pair (low, high) of numbers or of arrays; got {clip!r}.") from error
     for bound in (low, high):
@@ -87,8 +96,8 @@ def read_box(clip, x):
     tolerance = 1e-6 * torch.where(torch.isfinite(high - low), high - low, 1.0)
     if bool(((x < low - tolerance) | (x > high + tolerance)).any()):
         raise ValueError(
-            f"X lies outside clip={clip!r}: its values go from {float(x.min()):.4g} to {float(x.max()):.4g}. Set clip "
-            "to the range of valid values, such as (-1, 1), or to None for no bounds."
+            f"X lies outside clip={clip!r}: its values go from {float(x.min()):.4g} to {float(x.max()):.4g}. "
+            + _remedy(x)
         )
     return Box.of((_inward(low, x, torch.inf), _inward(high, x, -torch.inf)), x)
 
@@ -178,3 +187,13 @@ def _inward(bound, x, inside):
     stored = bound.to(x.dtype)
     outside = stored.double() > bound if inside < 0 else stored.double() < bound
     return torch.where(outside, torch.nextafter(stored, torch.full_like(stored, inside)), stored)
+
+
+def _remedy(x):
+    """What to do about images outside the box."""
+    if bool((x == x.round()).all()) and float(x.min()) >= 0 and 1 < float(x.max()) <= 255:
+        return (
+            "They look like bytes: pass X / 255 to a model that was fitted so, or set clip=(0, 255) and eps in the "
+            "same units."
+        )
+    return "Set clip to the range of valid values, such as (-1, 1), or to None for no bounds."

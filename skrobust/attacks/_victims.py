@@ -72,7 +72,7 @@ class ModuleVictim:
 
     def gradients(self, x, objectives):
         """Gradients of several objectives at `x`, the scores, and the objectives' values, one a sample each."""
-        x = x.detach().requires_grad_(True)
+        x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
         total = [torch.zeros_like(x) for _ in objectives]
         values, seen = [0] * len(objectives), 0
         for _ in range(self._n_eot):

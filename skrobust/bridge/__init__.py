@@ -13,6 +13,7 @@ _FILE_OF = {
     "Conversion": "_conversion",
     "TransformerModule": "_modules",
     "as_module": "_conversion",
+    "as_one_node": "_autograd",
     "with_backward": "_autograd",
 }
 

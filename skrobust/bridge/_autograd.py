@@ -1,5 +1,7 @@
 """Backward passes that differ from the forward pass."""
 
+from contextlib import contextmanager
+
 import torch
 
 
@@ -17,6 +19,70 @@ class _WithBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         return None, grad
+
+
+@contextmanager
+def _unrecorded():
+    """No tracing: what happens within one node is no part of the graph."""
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
+
+
+class _Node(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, X, function):
+        if not ctx.needs_input_grad[0]:
+            with _unrecorded():
+                return function(X)
+        with torch.enable_grad(), _unrecorded():
+            inner = X.detach().requires_grad_(True)
+            output = function(inner)
+        ctx.pair = inner, output
+        return output.detach()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        inner, output = ctx.pair
+        if not output.requires_grad:
+            return torch.zeros_like(inner), None
+        return torch.autograd.grad(output, inner, grad, retain_graph=True)[0], None
+
+
+def as_one_node(function, X):
+    """``function(X)``, which `torch.jit.trace` records as one node that calls `function` anew.
+
+    For functions whose operations depend on the values of X, such as pursuits that end at a gap: a trace of their
+    operations would be right for the X that was traced alone. Such a trace cannot be saved.
+
+    Parameters
+    ----------
+    function : callable
+        Tensor to Tensor.
+    X : Tensor
+
+    Returns
+    -------
+    Tensor
+        Differentiable in X, also in a trace.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skrobust.bridge import as_one_node
+    >>> def halved_until_small(X):
+    ...     while X.abs().max() > 1:
+    ...         X = X / 2
+    ...     return X
+    >>> trace = torch.jit.trace(lambda X: as_one_node(halved_until_small, X), torch.tensor([3.0]))
+    >>> trace(torch.tensor([8.0, 4.0]))
+    tensor([1.0000, 0.5000])
+    """
+    return _Node.apply(X, function) if torch.jit.is_tracing() else function(X)
 
 
 def with_backward(value, surrogate):
@@ -51,4 +117,6 @@ def with_backward(value, surrogate):
     """
     if value.shape != surrogate.shape:
         raise ValueError(f"value has shape {tuple(value.shape)}, but surrogate has shape {tuple(surrogate.shape)}.")
+    if torch.jit.is_tracing():  # a saved trace knows no autograd.Function
+        return value.detach() + (surrogate - surrogate.detach()).to(value.dtype)
     return _WithBackward.apply(value.detach(), surrogate.to(value.dtype))

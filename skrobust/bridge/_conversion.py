@@ -1,12 +1,14 @@
 """`as_module`, the one door between estimators and torch."""
 
+import warnings
+
 import numpy as np
 import torch
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
-from ._modules import ClassifierModule, ClassifierStep, NetworkModule, ScoresStep, TransformerModule
-from ._registry import NoGradientError, find_converter, is_classifier
+from ._modules import ClassifierModule, ClassifierStep, EstimatorModule, NetworkModule, ScoresStep, TransformerModule
+from ._registry import NoGradientError, find_converter, is_classifier, is_smooth
 
 GRADIENTS = ("exact", "identity", "projection", "smooth", "skip")
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -19,7 +21,8 @@ def as_module(estimator, *, gradient="exact", dtype=None, device=None):
     ----------
     estimator : estimator, Pipeline or torch.nn.Module
         Fitted. A torch module is used as it is, in eval mode, in its own dtype and on its own device: its outputs are
-        the scores of the classes 0, 1, ...
+        the scores of the classes 0, 1, ... Modules that `as_module` returned, alone or inside a torch module, are
+        differentiated as `gradient` says; with "exact" as they were made.
     gradient : {"exact", "identity", "projection", "smooth", "skip"}, default="exact"
         How non-smooth front ends are differentiated. "exact": their true derivative almost everywhere. "identity":
         the forward pass is exact, the backward pass the identity (BPDA). "projection": backward through the
@@ -66,14 +69,18 @@ def as_module(estimator, *, gradient="exact", dtype=None, device=None):
     >>> module.predict(images), model.predict(X[:5])
     (array([0, 1, 2, 3, 4]), array([0, 1, 2, 3, 4]))
     """
-    conversion = Conversion(gradient=gradient, dtype=dtype, device=device)
-    if isinstance(estimator, (TransformerModule, ClassifierModule)):
-        return estimator
-    if isinstance(estimator, torch.nn.Module):
-        return NetworkModule(estimator)
-    step = conversion(estimator)
-    kind = ClassifierModule if isinstance(step, ClassifierStep) else TransformerModule
-    return kind(step, estimator, conversion.tensor(np.zeros(0))).eval()
+    # Buffers made in inference mode could not take part in any later backward pass.
+    with torch.inference_mode(False):
+        conversion = Conversion(gradient=gradient, dtype=dtype, device=device)
+        if isinstance(estimator, NetworkModule):
+            return estimator if gradient == "exact" else NetworkModule(estimator.step.network, gradient)
+        if isinstance(estimator, EstimatorModule):
+            return estimator if gradient == "exact" else estimator.with_gradient(gradient)
+        if isinstance(estimator, torch.nn.Module):
+            return NetworkModule(estimator, gradient)
+        step = conversion(estimator)
+        kind = ClassifierModule if isinstance(step, ClassifierStep) else TransformerModule
+        return kind(step, estimator, conversion.tensor(np.zeros(0))).eval()
 
 
 class Conversion:
@@ -94,11 +101,18 @@ class Conversion:
     def __init__(self, *, gradient="exact", dtype=None, device=None):
         if gradient not in GRADIENTS:
             raise ValueError(f"gradient must be one of {', '.join(map(repr, GRADIENTS))}, got {gradient!r}.")
-        self.gradient = gradient
+        self._gradient = gradient
+        self._asked = [False]
         self.dtype = _checked_dtype(dtype)
         self.device = torch.device("cpu" if device is None else device)
         self.role = None
         self._path = ()
+
+    @property
+    def gradient(self):
+        """How front ends are differentiated."""
+        self._asked[0] = True
+        return self._gradient
 
     def __call__(self, estimator, *, name=None, role=None):
         """Convert a nested estimator.
@@ -119,7 +133,7 @@ class Conversion:
         """
         path = self._path if name is None else (*self._path, str(name))
         inner = object.__new__(type(self))
-        vars(inner).update(vars(self), _path=path)
+        vars(inner).update(vars(self), _path=path, _asked=[False])
         if hasattr(estimator, "fit"):
             check_is_fitted(estimator)
         inner.role = role or ("classifier" if is_classifier(estimator) else "transformer")
@@ -127,6 +141,15 @@ class Conversion:
         if converter is None:
             raise inner.no_gradient(estimator, reason)
         module = converter(estimator, inner)
+        self._asked[0] = True  # it is handed on
+        if self._gradient != "exact" and not inner._asked[0] and not is_smooth(converter):
+            warnings.warn(
+                f"gradient={self._gradient!r} changes nothing about {inner.describe(estimator)}: its converter "
+                f"{converter.__qualname__} does not read conversion.gradient, so that all modes are one. Read it "
+                "there, or register the converter with smooth=True if the step is smooth.",
+                UserWarning,
+                stacklevel=3,
+            )
         if inner.role == "classifier" and not isinstance(module, ClassifierStep):
             module = ScoresStep(module, inner.classes(estimator))
         return module

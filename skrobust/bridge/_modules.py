@@ -1,12 +1,18 @@
 """The modules that `as_module` returns, and what every converted classifier offers inside them."""
 
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import chain
 
 import numpy as np
 import torch
 from sklearn.utils.metaestimators import available_if
 from torch import nn
+
+from ._inputs import takes_rows_only
+
+# While a network runs whose front ends are to be differentiated otherwise than as they were made: their stand-ins.
+_stand_ins = ContextVar("stand_ins", default=None)
 
 
 class ClassifierStep(nn.Module):
@@ -90,13 +96,15 @@ def binary_proba(positive):
     return torch.stack((1 - positive, positive), dim=1)
 
 
-class _EstimatorModule(nn.Module):
+class EstimatorModule(nn.Module):
     """Common to the modules that users get: tensors are checked and brought to the module's dtype and device."""
 
     def __init__(self, step, estimator, like):
         super().__init__()
         self.step = step
+        self._estimator = None if isinstance(estimator, nn.Module) else estimator
         self._name = type(estimator).__name__
+        self._rows_only = takes_rows_only(estimator)
         self._n_features = getattr(estimator, "n_features_in_", None)
         # Follows module.to(...), so that input is always brought to where and in what the module computes.
         self.register_buffer("_like", like, persistent=False)
@@ -110,6 +118,11 @@ class _EstimatorModule(nn.Module):
             raise ValueError(
                 f"Expected 2D array, got {X.ndim}D tensor instead. Reshape one sample with X.reshape(1, -1)."
             )
+        if X.ndim > 2 and self._rows_only:
+            raise ValueError(
+                f"Found array with dim {X.ndim}, while dim <= 2 is required by {self._name}. Flatten the samples: "
+                "X.flatten(1)."
+            )
         if X.ndim == 2 and self._n_features is not None and X.shape[1] != self._n_features:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {self._name} is expecting {self._n_features} features as input."
@@ -117,14 +130,21 @@ class _EstimatorModule(nn.Module):
         return X.to(self._like)
 
     def forward(self, X):
-        return self.step(self._read(X))
+        stand_in = (_stand_ins.get() or {}).get(self)
+        return (self.step if stand_in is None else stand_in)(self._read(X))
+
+    def with_gradient(self, gradient):
+        """A module of the same estimator, dtype and device, whose front ends are differentiated as `gradient` says."""
+        from ._conversion import as_module
+
+        return as_module(self._estimator, gradient=gradient, dtype=self._like.dtype, device=self._like.device)
 
 
-class TransformerModule(_EstimatorModule):
+class TransformerModule(EstimatorModule):
     """The module of a transformer: X to ``transform(X)``."""
 
 
-class ClassifierModule(_EstimatorModule):
+class ClassifierModule(EstimatorModule):
     """The module of a classifier or of a Pipeline that ends in one.
 
     Its forward pass returns class scores of shape (n_samples, n_classes); their argmax is the prediction.
@@ -180,8 +200,8 @@ class NetworkModule(ClassifierModule):
     The number of classes is known after the first forward pass.
     """
 
-    def __init__(self, network):
-        super().__init__(NetworkStep(network), network, torch.zeros(0))
+    def __init__(self, network, gradient="exact"):
+        super().__init__(NetworkStep(network, gradient=gradient), network, torch.zeros(0))
 
     def _read(self, X):
         if isinstance(X, torch.Tensor):
@@ -196,12 +216,19 @@ class NetworkStep(ClassifierStep):
     """A torch network whose outputs are class scores, shared with the user.
 
     It runs in eval mode whatever its training flags, which are as before afterwards: a network can be attacked while
-    it is being trained.
+    it is being trained. Modules of `as_module` within it are differentiated as `gradient` says; with "exact" as they
+    were made.
     """
 
-    def __init__(self, network, n_classes=None):
+    def __init__(self, network, n_classes=None, gradient="exact"):
         nn.Module.__init__(self)
         self.network = network
+        self._gradient = gradient
+        nested = [] if gradient == "exact" else [m for m in network.modules() if isinstance(m, EstimatorModule)]
+        nested = [module for module in nested if not isinstance(module, NetworkModule)]
+        # Where the network holds them, and what stands in for them.
+        self._nested = tuple(nested)
+        self.stand_ins = nn.ModuleList([module.with_gradient(gradient).step for module in nested])
         self.training = False
         self._n_classes = n_classes
 
@@ -216,8 +243,18 @@ class NetworkStep(ClassifierStep):
         return self
 
     def forward(self, X):
-        with evaluating(self.network):
+        with self.running():
             return self.check_scores(self.network(self.cast(X)))
+
+    @contextmanager
+    def running(self):
+        """The network in eval mode, its front ends differentiated as they should be."""
+        token = _stand_ins.set(dict(zip(self._nested, self.stand_ins, strict=True)) or _stand_ins.get())
+        try:
+            with evaluating(self.network):
+                yield
+        finally:
+            _stand_ins.reset(token)
 
     def cast(self, X):
         """X in the dtype and on the device of the network's first parameter or buffer."""
@@ -227,6 +264,13 @@ class NetworkStep(ClassifierStep):
 
     def check_scores(self, scores):
         """`scores`, whose columns are counted as classes."""
+        if not isinstance(scores, torch.Tensor):
+            held = f" with the keys {list(scores)}" if isinstance(scores, dict) else ""
+            raise TypeError(
+                f"{type(self.network).__name__} returned a {type(scores).__name__}{held}; a classifier returns one "
+                "tensor of scores of shape (n_samples, n_classes). Wrap it in a module whose forward picks them, such "
+                "as output[0] or output['logits']."
+            )
         if scores.ndim != 2 or scores.shape[1] < 2:
             raise ValueError(
                 f"{type(self.network).__name__} returned shape {tuple(scores.shape)}; a classifier returns scores "

@@ -31,13 +31,14 @@ _METHODS = {
 }
 
 _converters = {}
+_smooth_converters = set()
 
 
 class NoGradientError(TypeError):
     """A step of the model has no differentiable form that the bridge knows."""
 
 
-def register_module(*classes, role=None):
+def register_module(*classes, role=None, smooth=False):
     """Enter a function that turns a fitted estimator into a torch module.
 
     The function serves the classes and their subclasses, unless a subclass redefines the method that the module
@@ -51,6 +52,9 @@ def register_module(*classes, role=None):
     role : {"transformer", "classifier"} or None, default=None
         Which of its two uses the module stands for, for a class that both transforms and predicts. None: the only
         one it has, or "classifier".
+    smooth : bool, default=False
+        Whether the step is smooth, so that gradient modes do not concern it. If not, a function that never reads
+        ``conversion.gradient`` brings a warning where another mode than "exact" is asked for.
 
     Returns
     -------
@@ -72,7 +76,7 @@ def register_module(*classes, role=None):
     ...         return self
     ...     def transform(self, X):
     ...         return X**2
-    >>> @register_module(Squares)
+    >>> @register_module(Squares, smooth=True)
     ... def convert_squares(estimator, conversion):
     ...     class SquaresModule(torch.nn.Module):
     ...         def forward(self, X):
@@ -89,9 +93,16 @@ def register_module(*classes, role=None):
     def decorator(function):
         for cls in classes:
             _converters[cls, role] = function
+        if smooth:
+            _smooth_converters.add(function)
         return function
 
     return decorator
+
+
+def is_smooth(converter):
+    """Whether gradient modes do not concern what `converter` makes: it says so, or is one of ours."""
+    return converter in _smooth_converters or converter.__module__.startswith("skrobust.bridge.")
 
 
 def is_classifier(estimator):

@@ -5,7 +5,7 @@ import math
 import torch
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 
-from ._modules import NetworkStep, evaluating, finite_log, two_columns
+from ._modules import NetworkStep, finite_log, two_columns
 from ._registry import register_module
 
 
@@ -16,15 +16,17 @@ class SkorchStep(NetworkStep):
     ----------
     net : skorch.NeuralNet
     n_classes : int or None
+    gradient : str
+        How front ends within the network are differentiated.
     """
 
-    def __init__(self, net, n_classes):
-        super().__init__(net.module_, n_classes)
+    def __init__(self, net, n_classes, gradient):
+        super().__init__(net.module_, n_classes, gradient)
         self._net = net
         self._nonlinearity = net._get_predict_nonlinearity()
 
     def infer(self, X):
-        with evaluating(self.network):
+        with self.running():
             output = self._net.infer(self.cast(X))
         return output[0] if isinstance(output, tuple) else output
 
@@ -60,9 +62,9 @@ class SkorchBinaryStep(SkorchStep):
 @register_module(NeuralNetClassifier)
 def convert_classifier(estimator, conversion):
     # skorch predicts positions, whatever labels it has seen.
-    return SkorchClassifierStep(estimator, len(estimator.classes_))
+    return SkorchClassifierStep(estimator, len(estimator.classes_), conversion.gradient)
 
 
 @register_module(NeuralNetBinaryClassifier)
 def convert_binary_classifier(estimator, conversion):
-    return SkorchBinaryStep(estimator, 2)
+    return SkorchBinaryStep(estimator, 2, conversion.gradient)

@@ -36,7 +36,7 @@ def pool_codes(codes, kind, size):
     if any(margins):
         magnitudes = _extended(magnitudes, margins)
     split = [length for pair in zip(cells, sizes, strict=True) for length in pair]
-    apart = magnitudes.reshape(len(codes), *split, code_shape[-1])
+    apart = magnitudes.reshape(codes.shape[0], *split, code_shape[-1])
     axes = tuple(range(2, 2 + 2 * len(cells), 2))
     if kind == "sum":
         return apart.sum(axes)

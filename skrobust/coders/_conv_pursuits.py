@@ -16,15 +16,18 @@ def check_device(device):
         raise ValueError(f"device must be None or a device of torch that is there, got {device!r}: {error}") from error
 
 
+def n_atoms_wanted(coder):
+    """Atoms of each image, for matching pursuit."""
+    return count_of(0.1 if coder.n_nonzero_coefs is None else coder.n_nonzero_coefs, coder.n_features_in_)
+
+
 def pursue(coder, values):
     """Codes of arrays or tensors on the grid of a fitted coder, without a gradient."""
     operator, shared = coder._operator, {"n_jobs": coder.n_jobs}
     if coder.pursuit == "thresholding":
         return convolutional_thresholding(values, operator, coder.alpha, positive=coder.positive, **shared)
     if coder.pursuit == "omp":
-        share = 0.1 if coder.n_nonzero_coefs is None else coder.n_nonzero_coefs
-        count = count_of(share, coder.n_features_in_)
-        return convolutional_omp(values, operator, n_nonzero_coefs=count, **shared)
+        return convolutional_omp(values, operator, n_nonzero_coefs=n_atoms_wanted(coder), **shared)
     # A gap below its rounding is not asked of float32.
     beyond = values.element_size() if is_tensor(values) else values.itemsize
     with shortfalls_ignored() if beyond == 4 and coder.tol < 1e-5 else nullcontext():

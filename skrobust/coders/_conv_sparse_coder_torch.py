@@ -1,18 +1,20 @@
 """`ConvSparseCoder` as a torch module, with the backward passes that an attacker may choose."""
 
+import math
 import warnings
 
 import torch
 from torch import nn
 
-from skrobust.bridge import with_backward
+from skrobust.bridge import as_one_node, with_backward
 from skrobust.pursuits import ConvolutionalOperator, convolutional_thresholding, implicit_pursuit
 from skrobust.pursuits._conv_pursuit_torch import with_support_gradient
+from skrobust.pursuits._smooth_torch import smooth_shrink, smooth_steps
+from skrobust.signals._tensors import is_exporting
 
 from ._clip_torch import finish_reconstruction
 from ._conv_pooling import pool_codes
-from ._conv_pursuits import pursue
-from ._smooth_torch import smooth_shrink, smooth_steps
+from ._conv_pursuits import n_atoms_wanted, pursue
 
 
 class ConvSparseCoderModule(nn.Module):
@@ -37,7 +39,8 @@ class ConvSparseCoderModule(nn.Module):
         if self.gradient == "skip" and self.rebuilds:
             return X
         signals = self.layout.place(X)
-        result = self.encode(signals.values)
+        plain = self.gradient == "skip" or self.estimator.pursuit == "thresholding"
+        result = self.encode(signals.values) if plain else as_one_node(self.encode, signals.values)
         return signals.restore(result) if self.rebuilds else result
 
     def encode(self, values):
@@ -54,10 +57,13 @@ class ConvSparseCoderModule(nn.Module):
         return finish_reconstruction(rebuilt, values, self.estimator.clip, self.gradient)
 
     def _operator(self):
-        estimator = self.estimator
-        return ConvolutionalOperator(
-            self.components, self.layout.canonical_shape, padding=estimator.padding, stride=estimator.stride
+        fitted = self.estimator._operator
+        operator = ConvolutionalOperator(
+            self.components, fitted.signal_shape, padding=fitted.padding, stride=fitted.stride
         )
+        if is_exporting():  # the norm is found on arrays
+            operator.lipschitz = fitted.lipschitz
+        return operator
 
     def _features(self, codes):
         pool = self.estimator.pool
@@ -65,6 +71,8 @@ class ConvSparseCoderModule(nn.Module):
 
     def _codes(self, values, operator):
         estimator = self.estimator
+        if is_exporting():
+            return self._pursue(values, operator)
         if estimator.pursuit == "bp" and self.gradient == "exact":
             with estimator._shortfalls.gathered(type(estimator).__name__):
                 return self._pursue(values, operator)
@@ -81,6 +89,8 @@ class ConvSparseCoderModule(nn.Module):
 
     def _pursue(self, values, operator):
         estimator = self.estimator
+        if estimator.pursuit == "omp" and is_exporting():
+            return self._exported_omp(values, operator)
         if estimator.pursuit == "omp":
             arrays = values.detach().cpu().numpy()
             return values.new_tensor(pursue(estimator, arrays))
@@ -94,6 +104,16 @@ class ConvSparseCoderModule(nn.Module):
             tol=estimator.tol,
             max_iter=estimator.max_iter,
         )
+
+    def _exported_omp(self, values, operator):
+        from skrobust.pursuits._export_torch import greedy_approximations
+
+        shape = operator.code_shape
+        n_codes = math.prod(shape)
+        atoms = operator.synthesize(torch.eye(n_codes, dtype=values.dtype, device=values.device).reshape(-1, *shape))
+        most = min(n_atoms_wanted(self.estimator), n_codes)
+        codes = greedy_approximations(values.flatten(1), atoms.flatten(1), most=most)[1]
+        return codes.reshape(-1, *shape)
 
     def _smooth_codes(self, values, operator, codes):
         """A few proximal steps from the codes, whose shrinkage is smooth; one, from zero, for thresholding."""

@@ -5,13 +5,14 @@ import warnings
 import torch
 from torch import nn
 
-from skrobust.bridge import with_backward
+from skrobust.bridge import as_one_node, with_backward
 from skrobust.pursuits import implicit_pursuit
 from skrobust.pursuits._conv_pursuit_torch import with_support_gradient
 from skrobust.pursuits._layered_pursuit import per_layer
+from skrobust.pursuits._smooth_torch import smooth_shrink, smooth_steps
+from skrobust.signals._tensors import is_exporting
 
 from ._clip_torch import finish_reconstruction
-from ._smooth_torch import smooth_shrink, smooth_steps
 
 
 class LayeredCoderModule(nn.Module):
@@ -36,7 +37,10 @@ class LayeredCoderModule(nn.Module):
         if self.gradient == "skip" and self.rebuilds:
             return X
         signals = self.layout.place(X)
-        result = self.features(signals.values)
+        if self.gradient != "skip" and getattr(self.estimator, "tol", None) is not None:
+            result = as_one_node(self.features, signals.values)
+        else:
+            result = self.features(signals.values)
         return signals.restore(result) if self.rebuilds else result
 
     def features(self, values):
@@ -54,7 +58,7 @@ class LayeredCoderModule(nn.Module):
         estimator, penalties = self.estimator, per_layer("penalty", self.estimator._penalties, layers, values)
         if self.gradient == "skip":
             return _cascade(values, layers, lambda j, correlations, target: correlations)
-        if self.gradient == "exact":
+        if self.gradient == "exact" or is_exporting():
             return self._differentiable(values, layers, penalties)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -97,6 +101,9 @@ class LayeredCoderModule(nn.Module):
             return implicit_deep_pursuit(values, layers, penalties, **options)
         codes = []
         for j, operator in enumerate(layers.operators):
+            if is_exporting():
+                codes.append(implicit_pursuit(layers.target(j, values, codes), operator, penalties[j], **options))
+                continue
             strength = float(penalties[j].mean())
             weights = penalties[j] / strength if penalties[j].ndim else None
             codes.append(

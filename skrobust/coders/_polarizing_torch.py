@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from skrobust.bridge import with_backward
-from skrobust.pursuits._wavelet_torch import TorchWavelets
+from skrobust.pursuits._wavelet_torch import WaveletMatrices
+from skrobust.signals._tensors import is_exporting
 
 from ._atoms import FilterAtoms, PixelAtoms
 from ._clip_torch import finish_reconstruction
@@ -43,10 +44,10 @@ class PolarizingModule(nn.Module):
         self.register_buffer("scale", tensor(np.repeat(switches.atoms.scale, self.n_thresholds)))
         if self.rebuilds:
             matrix, offset = estimator._decoder()
-            matrix = matrix.tocoo()
-            indices = torch.as_tensor(np.stack(matrix.coords), device=like.device)
-            decoder = torch.sparse_coo_tensor(indices, tensor(matrix.data), matrix.shape, check_invariants=True)
-            self.register_buffer("decoder", decoder)
+            matrix = matrix.tocsr().tocoo()  # in the order of rows, without duplicates
+            self.decoder_shape = tuple(matrix.shape)
+            self.register_buffer("decoder_indices", torch.as_tensor(np.stack(matrix.coords), device=like.device).long())
+            self.register_buffer("decoder_values", tensor(matrix.data))
             self.register_buffer("offset", tensor(offset))
 
     def anneal(self, share):
@@ -71,8 +72,18 @@ class PolarizingModule(nn.Module):
         codes = with_backward(codes, self._surrogate(responses / self.scale, codes))
         if not self.rebuilds:
             return codes
-        rebuilt = torch.sparse.mm(self.decoder, codes.T).T + self.offset
+        rebuilt = self._decode(codes) + self.offset
         return finish_reconstruction(rebuilt, values.flatten(1), self.clip, self.gradient)
+
+    def _decode(self, codes):
+        """Product with the decoder, which is dense in a graph that is exported: exporters know no sparse tensors."""
+        if is_exporting():
+            zeros = self.decoder_values.new_zeros(self.decoder_shape)
+            return codes @ zeros.index_put(tuple(self.decoder_indices.unbind()), self.decoder_values).T
+        decoder = torch.sparse_coo_tensor(
+            self.decoder_indices, self.decoder_values, self.decoder_shape, is_coalesced=True, check_invariants=False
+        )
+        return torch.sparse.mm(decoder, codes.T).T
 
     def _surrogate(self, responses, codes):
         if self.gradient == "identity":
@@ -124,11 +135,7 @@ class _Filters(nn.Module):
 class _Wavelets(nn.Module):
     def __init__(self, atoms, tensor):
         super().__init__()
-        plan = atoms.basis.plan
-        for axis in range(len(plan.sizes)):
-            for level in range(plan.n_levels):
-                self.register_buffer(f"analysis_{axis}_{level}", tensor(plan.analysis_matrix(axis, level)))
-        self.wavelets = TorchWavelets(plan, lambda kind, axis, level: getattr(self, f"{kind}_{axis}_{level}"))
+        self.wavelets = WaveletMatrices(atoms.basis.plan, tensor, kinds=("analysis",))
 
     def forward(self, values):
-        return self.wavelets.analyze(values).movedim(1, -1).flatten(1)
+        return self.wavelets.transform.analyze(values).movedim(1, -1).flatten(1)

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from skrobust.bridge import register_module
 from skrobust.signals import (
     SignalTransformer,
     data_exponent,
@@ -321,3 +322,10 @@ class AlternatingLearner(DictionaryLearner):
             yield objective
             if ends:
                 break
+
+
+@register_module(DictionaryLearner)
+def _as_module(estimator, conversion):
+    from ._learner_torch import DictionaryModule
+
+    return DictionaryModule(estimator, conversion)

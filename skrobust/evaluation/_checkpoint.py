@@ -6,11 +6,11 @@ import pathlib
 import zipfile
 from dataclasses import replace
 
-import joblib
 import numpy as np
 
 from skrobust.signals import write_atomically
 
+from ._fingerprint import fingerprint
 from ._trials import Trial, settings_of
 
 _ARRAYS = ("eps", "right", "predicted", "seconds", "witnesses")
@@ -24,7 +24,8 @@ class Checkpoint:
     path : str, path-like or None
         None: nothing is kept.
     task : object
-        All that a trial depends on besides the attack; hashed. A file of another task is refused, not mixed in.
+        All that a trial depends on besides the attack; its contents are hashed, parameters and fitted arrays of models
+        included. A file of another task is refused, not mixed in.
 
     Raises
     ------
@@ -37,7 +38,7 @@ class Checkpoint:
         self._trials = {}
         if self.path is None:
             return
-        self._task = joblib.hash(task)
+        self._task = fingerprint(task)
         if self.path.exists():
             self._read()
 
@@ -81,7 +82,7 @@ class Checkpoint:
 
 def _key(model, attack):
     settings = settings_of(attack)
-    return joblib.hash([model, type(attack).__name__, json.dumps(settings, sort_keys=True, default=repr)])
+    return fingerprint([model, type(attack).__name__, settings])
 
 
 def _plain(array):

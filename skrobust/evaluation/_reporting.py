@@ -12,6 +12,8 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from tqdm import tqdm
 
+from skrobust.bridge._inputs import check_feature_names
+
 from ._checkpoint import Checkpoint
 from ._corruptions import Corruption
 from ._defaults import Transferred, black_box_attacks, default_attacks
@@ -126,7 +128,8 @@ def robustness_report(
     Raises
     ------
     ValueError
-        If eps is negative, attacks differ in norm, or one leaves its ball.
+        If eps is negative, attacks differ in norm, or one leaves its ball; or X is a data frame whose columns a model
+        would refuse.
     TypeError
         If an attack has no `perturb`, or the model no `predict`.
     skrobust.bridge.NoGradientError
@@ -146,10 +149,13 @@ def robustness_report(
     >>> eps.tolist(), bool(accuracy[0] > accuracy[1] > accuracy[2])
     ([0.0, 0.05, 0.1], True)
     """
+    given = X
     X, y = _checked_data(X, y)
     grid = _checked_eps(eps)
     focus = _checked_focus(focus_eps, grid)
     models, baseline_name = _checked_models(model, baseline)
+    for one in models.values():
+        check_feature_names(one, given)
     layout = next((found for one in models.values() if (found := image_layout(one, X.shape[1:], image_shape))), None)
     shape = image_shape if layout is None else _shape(layout)
     plan, norm = _plan(models, baseline_name, attacks, norm, clip, random_state, shape)
@@ -255,7 +261,8 @@ def robustness_report(
 
 
 def _checked_data(X, y):
-    X = check_array(X, dtype=(np.float64, np.float32), allow_nd=True, input_name="X", estimator="robustness_report")
+    options = {"dtype": (np.float64, np.float32), "order": "C", "allow_nd": True}
+    X = check_array(X, input_name="X", estimator="robustness_report", **options)
     y = column_or_1d(y)
     check_consistent_length(X, y)
     return X, y

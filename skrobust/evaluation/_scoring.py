@@ -3,6 +3,10 @@
 from numbers import Real
 
 import numpy as np
+from sklearn import get_config
+from sklearn.utils.metadata_routing import MetadataRequest
+
+from skrobust.signals import is_tensor
 
 from ._corruptions import corruptions_for
 from ._images import image_layout
@@ -45,7 +49,8 @@ def predicted_labels(model, X):
 
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a fitted classifier with predict, or a torch.nn.Module; got {model!r}.")
-    return as_module(model).predict(torch.as_tensor(X))
+    # torch knows no negative strides.
+    return as_module(model).predict(X if is_tensor(X) else torch.as_tensor(np.ascontiguousarray(X)))
 
 
 def is_adversary(attack):
@@ -53,7 +58,7 @@ def is_adversary(attack):
     return getattr(attack, "threat_model", "white box") != "corruption"
 
 
-def robust_accuracy(model, X, y, attack, *, reduce="worst"):
+def robust_accuracy(model, X, y, attack, *, reduce="worst", sample_weight=None):
     """Share of images that `model` still gets right under attack.
 
     The images are perturbed by the attack and judged by the model's own ``predict``. With several attacks, an image
@@ -69,6 +74,8 @@ def robust_accuracy(model, X, y, attack, *, reduce="worst"):
         Anything with ``perturb(model, X, y)``. "corruptions": `corruptions_for` X, every kind that fits its images.
     reduce : {"worst", "mean"}, default="worst"
         How several attacks combine. "mean" is the mean accuracy over the list, as it is usual for corruptions.
+    sample_weight : array-like of shape (n_samples,) or None, default=None
+        Weight of each image in the mean.
 
     Returns
     -------
@@ -95,7 +102,8 @@ def robust_accuracy(model, X, y, attack, *, reduce="worst"):
     _check_reduce(reduce)
     attacks = all_corruptions(model, X) if _is_all(attack) else checked_attacks(attack)
     right = np.stack([survivors(model, X, y, one) for one in attacks])
-    return float(np.mean(right.all(axis=0) if reduce == "worst" else right))
+    shares = right.all(axis=0) if reduce == "worst" else right.mean(axis=0)
+    return float(np.average(shares, weights=None if sample_weight is None else np.asarray(sample_weight, dtype=float)))
 
 
 class RobustScorer:
@@ -109,14 +117,47 @@ class RobustScorer:
         self.reduce = reduce
         self.max_samples = max_samples
 
-    def __call__(self, estimator, X, y):
+    def __call__(self, estimator, X, y, *, sample_weight=None):
         """Robust accuracy of the fitted `estimator` on `X`, `y`."""
         if self.max_samples is not None:
             chosen = evenly_spread(len(y), self.max_samples)
             attacks = [for_images(attack, chosen, X) for attack in self.attacks]
             X, y = _rows(X, chosen), np.asarray(y)[chosen]
-            return robust_accuracy(estimator, X, y, attacks, reduce=self.reduce)
-        return robust_accuracy(estimator, X, y, self.attacks, reduce=self.reduce)
+            sample_weight = None if sample_weight is None else np.asarray(sample_weight)[chosen]
+        else:
+            attacks = self.attacks
+        return robust_accuracy(estimator, X, y, attacks, reduce=self.reduce, sample_weight=sample_weight)
+
+    def set_score_request(self, *, sample_weight):
+        """Ask searches and cross-validation for sample weights, with scikit-learn's metadata routing enabled.
+
+        Parameters
+        ----------
+        sample_weight : bool, None or str
+            True: ask for them. False: do not. None: raise an error where they are passed. A string: their name there.
+
+        Returns
+        -------
+        self
+        """
+        if not get_config()["enable_metadata_routing"]:
+            raise RuntimeError(
+                "set_score_request needs metadata routing: enable it with "
+                "sklearn.set_config(enable_metadata_routing=True)."
+            )
+        self._sample_weight_request = sample_weight
+        return self
+
+    def get_metadata_routing(self):
+        """What the scorer asks for, in scikit-learn's form.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRequest
+        """
+        request = MetadataRequest(owner=self)
+        request.score.add_request(param="sample_weight", alias=getattr(self, "_sample_weight_request", None))
+        return request
 
     def __repr__(self):
         attacks = self.attacks[0] if len(self.attacks) == 1 else self.attacks
@@ -145,7 +186,8 @@ def make_robust_scorer(attack, *, reduce="worst", max_samples=None):
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X, y)``, picklable, for ``scoring=``; also as an entry of a dict.
+        ``scorer(estimator, X, y)``, picklable, for ``scoring=``; also as an entry of a dict. It takes sample weights,
+        for which ``scorer.set_score_request(sample_weight=True)`` asks under metadata routing.
 
     Raises
     ------

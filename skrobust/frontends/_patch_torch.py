@@ -5,8 +5,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from skrobust.bridge import with_backward
+from skrobust.bridge import as_one_node, with_backward
+from skrobust.pursuits._omp_batches import most_atoms
 from skrobust.signals import batch_slices, clip_values
+from skrobust.signals._tensors import is_exporting, kept_tensor
 
 SMOOTH_TEMPERATURE = 0.1
 """Width of the smooth selection as a fraction of the largest squared correlation."""
@@ -35,7 +37,9 @@ class PatchModule(nn.Module):
         if self.gradient == "skip":
             return X
         signals = self.layout.place(X)
-        pixels = signals.values
+        return signals.restore(as_one_node(self._cleaned, signals.values))
+
+    def _cleaned(self, pixels):
         sums = self._sums(pixels, follow=self.gradient in ("exact", "projection"))
         kept = self.estimator._average(sums, pixels)
         cleaned = kept if self.clip is None else clip_values(kept, *self.clip)
@@ -45,10 +49,12 @@ class PatchModule(nn.Module):
             cleaned = with_backward(cleaned, kept)
         elif self.gradient == "smooth" and torch.is_grad_enabled() and pixels.requires_grad:
             cleaned = with_backward(cleaned, self.estimator._average(self._soft_sums(pixels), pixels))
-        return signals.restore(cleaned)
+        return cleaned
 
     def _sums(self, pixels, *, follow):
         """Sums of the approximations of all patches; their gradient follows the atoms chosen if `follow`."""
+        if is_exporting():
+            return self._exported_sums(pixels)
         sums = []
         given = pixels if follow else pixels.detach()
         for part, pursuit in self.estimator._pursuits(pixels.detach().cpu().numpy()):
@@ -57,6 +63,27 @@ class PatchModule(nn.Module):
             else:
                 sums.append(self._sums_on_device(given[part], pursuit))
         return torch.cat(sums)
+
+    def _exported_sums(self, pixels):
+        from skrobust.pursuits._export_torch import greedy_approximations
+
+        estimator = self.estimator
+        if estimator._learns_in("transform"):
+            raise ValueError(
+                "A PatchDictionaryDenoiser with dictionary='image' learns from every image that it sees, which no "
+                "exported graph can: use dictionary='training', or atoms of your own."
+            )
+        patches, means = self._centred(pixels)
+        found, _ = greedy_approximations(
+            patches,
+            kept_tensor({}, (), lambda: estimator.components_, pixels),
+            most=most_atoms(
+                estimator.n_nonzero_coefs, estimator._tol, len(estimator.components_), estimator._grid.n_features
+            ),
+            tol=estimator._tol,
+            by_gain=estimator.selection == "ols",
+        )
+        return self._put_back(found + means, pixels)
 
     @staticmethod
     def _uses_kernels(pixels):
@@ -128,7 +155,7 @@ class PatchModule(nn.Module):
 
     def _put_back(self, patches, pixels):
         sums = torch.zeros_like(pixels).flatten(1).T
-        patches = patches.unflatten(0, (len(pixels), -1)).flatten(1).T
+        patches = patches.unflatten(0, (pixels.shape[0], len(self.places))).flatten(1).T
         return sums.index_add(0, self.places.flatten(), patches).T.reshape(pixels.shape)
 
 

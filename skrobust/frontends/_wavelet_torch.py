@@ -4,7 +4,7 @@ import numpy as np
 from torch import nn
 
 from skrobust.bridge import with_backward
-from skrobust.pursuits._wavelet_torch import TorchWavelets, largest_mask, soften_mask
+from skrobust.pursuits._wavelet_torch import WaveletMatrices, largest_mask, soften_mask
 from skrobust.signals import clip_values
 
 from ._color import color_matrices
@@ -26,25 +26,19 @@ class WaveletModule(nn.Module):
         self.layout = estimator._layout
         self.ks = estimator.n_nonzero_coefs_
         self.clip = estimator.clip
-        plan = estimator.basis_.plan
-        for axis in range(len(plan.sizes)):
-            for level in range(plan.n_levels):
-                for kind in ("analysis", "synthesis"):
-                    matrix = getattr(plan, f"{kind}_matrix")(axis, level)
-                    self.register_buffer(f"{kind}_{axis}_{level}", conversion.tensor(matrix))
+        self.wavelets = WaveletMatrices(estimator.basis_.plan, conversion.tensor)
         self.has_color_space = estimator.color_space is not None
         if self.has_color_space:
             to_space, back = color_matrices(estimator.color_space, np.float64)
             self.register_buffer("to_color_space", conversion.tensor(to_space))
             self.register_buffer("from_color_space", conversion.tensor(back))
-        self.wavelets = TorchWavelets(plan, lambda kind, axis, level: getattr(self, f"{kind}_{axis}_{level}"))
 
     def forward(self, X):
         if self.gradient == "skip":
             return X
         signals = self.layout.place(X)
         pixels = signals.values
-        coefficients = self.wavelets.analyze(pixels @ self.to_color_space if self.has_color_space else pixels)
+        coefficients = self.wavelets.transform.analyze(pixels @ self.to_color_space if self.has_color_space else pixels)
         mask = largest_mask(coefficients, self.ks)
         kept = self._synthesize(coefficients * mask)
         cleaned = kept if self.clip is None else clip_values(kept, *self.clip)
@@ -58,5 +52,5 @@ class WaveletModule(nn.Module):
         return signals.restore(cleaned)
 
     def _synthesize(self, coefficients):
-        pixels = self.wavelets.synthesize(coefficients)
+        pixels = self.wavelets.transform.synthesize(coefficients)
         return pixels @ self.from_color_space if self.has_color_space else pixels

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from skrobust.signals import is_tensor, kernel_threads
+from skrobust.signals._tensors import kept_tensor
 
 from ._conv_geometry import ConvolutionGeometry
 from ._threads import on_threads
@@ -117,6 +118,10 @@ class ConvolutionalOperator:
             self._tables["lipschitz"] = squared_norm(self._as_array(np.float64), self.geometry)
         return self._tables["lipschitz"]
 
+    @lipschitz.setter
+    def lipschitz(self, value):
+        self._tables["lipschitz"] = value
+
     @property
     def step(self):
         """``1 / lipschitz``: the longest step of proximal gradient descent that is safe; 1 where all atoms are zero."""
@@ -217,10 +222,8 @@ class ConvolutionalOperator:
 
         if is_tensor(self.components):
             return TorchConvolution(self.components.to(like), self.geometry, self.evaluation)
-        key = "tensor", like.dtype, like.device
-        if key not in self._tables:
-            self._tables[key] = like.new_tensor(self.components)
-        return TorchConvolution(self._tables[key], self.geometry, self.evaluation)
+        components = kept_tensor(self._tables, ("tensor",), lambda: self.components, like)
+        return TorchConvolution(components, self.geometry, self.evaluation)
 
     def descent_tables(self, weights, dtype):
         """What coordinate descent needs: plan, atoms in their forms with their squared norms, weights and inverses."""

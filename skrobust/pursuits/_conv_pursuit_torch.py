@@ -7,6 +7,8 @@ from numbers import Integral
 
 import torch
 
+from skrobust.signals._tensors import is_exporting
+
 from ._conv_adjoint import solve_on_supports
 from ._conv_operator import ConvolutionalOperator
 from ._conv_pursuit import checked_mask, checked_signals, convolutional_basis_pursuit
@@ -132,6 +134,8 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, mask=N
     [0.0, 1.0]
     """
     _check_tensor("implicit_pursuit", X, operator)
+    if is_exporting():
+        return _exported(X, operator, alpha, weights, mask, positive=positive, tol=tol, max_iter=max_iter)
     X, counted = checked_signals(X, operator, mask)
     components = operator.on_tensors(X).components
     penalties = alpha * (X.new_ones(len(components)) if weights is None else weights)
@@ -151,6 +155,16 @@ def implicit_pursuit(X, operator, alpha, *, positive=False, weights=None, mask=N
             ).codes
 
     return _Implicit.apply(X, components, penalties, operator, counted, solve)
+
+
+def _exported(X, operator, alpha, weights, mask, **options):
+    from ._export_torch import solve_lasso
+
+    if mask is not None:
+        raise ValueError("implicit_pursuit is exported without mask only.")
+    convolution = operator.on_tensors(X)
+    penalties = alpha * (X.new_ones(len(convolution.components)) if weights is None else weights)
+    return solve_lasso(X, convolution.analyze, convolution.synthesize, penalties, operator.lipschitz, **options)
 
 
 def _check_tensor(name, X, operator):

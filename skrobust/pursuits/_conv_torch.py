@@ -32,7 +32,7 @@ class TorchConvolution:
     def analyze(self, X):
         """Correlations of signals ``(n_samples, *grid, n_channels)`` with all shifted atoms."""
         if self.geometry.is_dense and not self.by_fft:
-            return (X.flatten(1) @ self.components.flatten(1).T).reshape(len(X), *self.geometry.code_grid, -1)
+            return (X.flatten(1) @ self.components.flatten(1).T).reshape(X.shape[0], *self.geometry.code_grid, -1)
         values = X.movedim(-1, 1)
         maps = self._analyze_by_fft(values) if self.by_fft else self._correlate(values)
         return maps.movedim(1, -1)
@@ -41,7 +41,7 @@ class TorchConvolution:
         """Signals of codes of shape ``(n_samples, *code_grid, n_components)``."""
         if self.geometry.is_dense and not self.by_fft:
             flat = codes.flatten(1) @ self.components.flatten(1)
-            return flat.reshape(len(codes), *self.geometry.grid, self.components.shape[-1])
+            return flat.reshape(codes.shape[0], *self.geometry.grid, self.components.shape[-1])
         maps = codes.movedim(-1, 1)
         signals = self._synthesize_by_fft(maps) if self.by_fft else self._convolve(maps)
         return signals.movedim(1, -1)
@@ -89,12 +89,12 @@ class TorchConvolution:
         patches = functional.unfold(plane, kernel, stride=stride)
         rows = patches.transpose(1, 2).reshape(-1, patches.shape[1])
         products = rows @ self._filters().flatten(1).T
-        return products.reshape(len(values), *self.geometry.code_grid, -1).movedim(-1, 1)
+        return products.reshape(values.shape[0], *self.geometry.code_grid, -1).movedim(-1, 1)
 
     def _add_patches(self, maps):
         kernel, stride, reach = self._plane()
         patches = maps.movedim(1, -1).reshape(-1, maps.shape[1]) @ self._filters().flatten(1)
-        patches = patches.reshape(len(maps), -1, patches.shape[1]).transpose(1, 2)
+        patches = patches.reshape(maps.shape[0], -1, patches.shape[1]).transpose(1, 2)
         whole = functional.fold(patches, reach, kernel, stride=stride)
         return whole if len(self.geometry.grid) == 2 else whole.squeeze(2)
 

@@ -5,11 +5,20 @@ import contextlib
 import numpy as np
 
 from skrobust.signals import is_tensor, tell_of_shortfall
+from skrobust.signals._tensors import is_exporting
 
 from ._conv_fista import CHECK_EVERY
 from ._conv_operator import safe_step
 from ._layered_kernels import extrapolate
-from ._layered_pursuit import LayeredResult, checked_input, in_units, layered_thresholding, per_layer, proximal_step
+from ._layered_pursuit import (
+    LayeredResult,
+    checked_input,
+    in_units,
+    layered_thresholding,
+    per_layer,
+    proximal_step,
+    steps_taken,
+)
 from ._layers import analyze, sums, synthesize
 from ._segments import in_segments
 
@@ -100,8 +109,8 @@ def deep_pursuit(
         if tol is not None:
             return _to_gap(state, tol, max_iter)
         state.sweep(max_iter, to_the_end=not safe)
-        objective = _array(state.final_objective()) if safe else None
-        return LayeredResult(state.codes, None, objective, np.full(len(X), max_iter))
+        objective = _array(state.final_objective()) if safe and not is_exporting() else None
+        return LayeredResult(state.codes, None, objective, steps_taken(X, max_iter))
 
     if is_tensor(X) and tol is None:  # nothing may depend on the values while a network is traced
         return solve(X, penalties, init)
@@ -130,7 +139,7 @@ class _State:
         if self.watched:
             # Each sample loses its momentum by itself.
             self.objective = self._objective(self.codes, self.syntheses)
-            self.t = X.new_ones(len(X)) if is_tensor(X) else np.ones(len(X), dtype=X.dtype)
+            self.t = X.new_ones(X.shape[0]) if is_tensor(X) else np.ones(len(X), dtype=X.dtype)
 
     def residuals(self):
         return [self.layers.target(j, self.X, self.codes) - s for j, s in enumerate(self.syntheses)]

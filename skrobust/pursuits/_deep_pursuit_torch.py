@@ -5,6 +5,8 @@ import warnings
 
 import torch
 
+from skrobust.signals._tensors import is_exporting
+
 from ._conv_pursuit_torch import solve_semidefinite
 from ._deep_pursuit import deep_pursuit
 from ._layered_pursuit import per_layer
@@ -53,6 +55,10 @@ def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter
     ([0.7, 0.0], [1.0, 0.0])
     """
     penalties = per_layer("alpha", alpha, layers, X)
+    if is_exporting():
+        from ._export_torch import structured_lasso
+
+        return structured_lasso(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as many sweeps as the caller grants
         codes = deep_pursuit(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter).codes

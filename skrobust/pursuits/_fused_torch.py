@@ -53,6 +53,9 @@ def shrink_with_momentum(forward_point, previous, thresholds, momentum, positive
     keep = torch.is_grad_enabled()
     if previous is None:
         momentum = 0.0
+    if torch.jit.is_tracing():  # a saved trace knows no autograd.Function
+        codes, extrapolated = _in_plain_torch(forward_point, slopes, previous, thresholds, momentum, step, positive)
+        return codes, codes if previous is None else extrapolated
     codes, extrapolated, _ = _Shrink.apply(
         forward_point, slopes, previous, thresholds, momentum, step, bool(positive), keep
     )
@@ -67,18 +70,9 @@ class _Shrink(torch.autograd.Function):
         kernels = _kernels(point)
         if kernels is not None and kernels.takes(point, thresholds, momentum, step):
             return kernels.forward(point, slopes, previous, thresholds, momentum, step, positive, keep)
-        if slopes is not None:
-            point = point + step * slopes
-        if positive:
-            codes = torch.relu(point - thresholds)
-        elif isinstance(thresholds, torch.Tensor):
-            codes = point - point.clip(-thresholds, thresholds)
-        else:
-            codes = torch.nn.functional.softshrink(point, thresholds)
+        codes, extrapolated = _in_plain_torch(point, slopes, previous, thresholds, momentum, step, positive)
         signs = torch.sign(codes).to(torch.int8) if keep else codes.new_empty(0, dtype=torch.int8)
-        if previous is None:
-            return codes, codes.new_empty(0), signs
-        return codes, codes + momentum * (codes - previous), signs
+        return codes, extrapolated, signs
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -123,6 +117,19 @@ class _Shrink(torch.autograd.Function):
             for value, needed, shape, dtype in zip(found, needs[:6], ctx.shapes, ctx.dtypes, strict=True)
         ]
         return *gradients, None, None
+
+
+def _in_plain_torch(point, slopes, previous, thresholds, momentum, step, positive):
+    """Codes, and where momentum carries them; empty without any."""
+    if slopes is not None:
+        point = point + step * slopes
+    if positive:
+        codes = torch.relu(point - thresholds)
+    elif isinstance(thresholds, torch.Tensor):
+        codes = point - point.clip(-thresholds, thresholds)
+    else:
+        codes = torch.nn.functional.softshrink(point, thresholds)
+    return codes, codes.new_empty(0) if previous is None else codes + momentum * (codes - previous)
 
 
 def _backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skrobust.signals import groups_by_exponent, is_tensor, shortfalls_ignored, tell_of_shortfall, times_power
+from skrobust.signals._tensors import is_exporting
 
 from ._conv_fista import shrink
 from ._conv_pursuit import checked_signals, convolutional_basis_pursuit
@@ -157,7 +158,7 @@ def layered_basis_pursuit(
         objectives.append(found.objective)
         counts.append(found.n_iter)
     if tol is None:
-        return LayeredResult(codes, None, None, np.full((len(X), layers.n_layers), max_iter))
+        return LayeredResult(codes, None, None, steps_taken(X, max_iter, layers.n_layers))
     gaps, objectives, counts = (np.stack(values, axis=1) for values in (gaps, objectives, counts))
     short = int((gaps > tol * objectives).any(axis=1).sum())
     tell_of_shortfall(
@@ -211,6 +212,11 @@ def in_units(solve, X, penalties, init=None):
     return LayeredResult([together(w) for w in zip(*codes, strict=True)], *(together(values) for values in rest))
 
 
+def steps_taken(X, n_iter, *shape):
+    """`n_iter` for each sample; None while a graph is exported, which knows no number of samples."""
+    return None if is_exporting() else np.full((len(X), *shape), n_iter)
+
+
 def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, n_jobs=None):
     """`n_iter` (accelerated) proximal gradient steps from codes z, on arrays or tensors."""
     thresholds = penalties * step
@@ -233,7 +239,7 @@ def proximal_step(ahead, before, slopes, step, thresholds, momentum, positive, n
     if is_tensor(ahead):
         from ._fused_torch import shrink_with_momentum
 
-        previous = before if momentum else None
+        previous = before if is_tensor(momentum) or momentum else None
         return shrink_with_momentum(ahead, previous, thresholds, momentum, positive, slopes=slopes, step=step)
     return shrink_and_carry(ahead, before, slopes, step, thresholds, momentum, positive, n_jobs)
 

@@ -1,5 +1,6 @@
 """`LayeredDictionary`: dictionaries of dictionaries, with skip connections, as one structured linear map."""
 
+import copy
 import math
 
 import numpy as np
@@ -250,6 +251,12 @@ class LayeredDictionary:
         residuals = self.residuals(np.zeros((len(identity), *self.signal_shape)), codes)
         return -np.concatenate([r.reshape(len(r), -1) for r in residuals], axis=1).T
 
+    def on_tensors(self, like):
+        """The dictionary on tensors of the dtype and on the device of `like`; it knows residuals and correlations."""
+        layers = copy.copy(self)
+        layers.operators = [operator.on_tensors(like) for operator in self.operators]
+        return layers
+
     def __getstate__(self):
         return {**self.__dict__, "_known": {}}
 
@@ -266,8 +273,9 @@ def analyze(operator, signals, n_jobs):
 
 def sums(values):
     """Sum over each sample in double precision: an array, or a tensor."""
-    flat = values.reshape(len(values), -1)
-    return flat.double().sum(1) if is_tensor(flat) else flat.sum(axis=1, dtype=np.float64)
+    if is_tensor(values):
+        return values.flatten(1).double().sum(1)
+    return values.reshape(len(values), -1).sum(axis=1, dtype=np.float64)
 
 
 def _on_arrays(operator):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from skrobust.signals import is_tensor
+from skrobust.signals._tensors import is_exporting
 
 from ._layered_pursuit import LayeredResult, checked_input, in_units, layered_thresholding, per_layer, proximal_step
 from ._layers import analyze, sums, synthesize
@@ -100,6 +101,8 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
 
         atoms = [operator.components for operator in layers.operators]
         codes = all_layers(in_segments(advance, (deepest, deepest, 1.0), max_iter, X, atoms, thresholds)[0])
+        if is_exporting():
+            return LayeredResult(codes[1:], None, None, None)
         left = X - codes[0]
         objective = sums(left * left) / 2 + sum(
             sums(abs(w) * penalty) for w, penalty in zip(codes[1:], penalties, strict=True)

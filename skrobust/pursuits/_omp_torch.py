@@ -106,7 +106,7 @@ class _LockStep:
         self.pursuit, self.components, self.has_mask = pursuit, components, has_mask
         self.noise = ROUNDINGS * torch.finfo(components.dtype).eps
         self.tally = np.zeros(3, dtype=np.int64)
-        scales = _inverse_norms(components)
+        scales = inverse_norms(components)
         self.units = components * scales[:, None]
         m, d = components.shape
         size = components.element_size()
@@ -195,7 +195,7 @@ class _LockStep:
             energy[unsure] = torch.square(residual[1].to(torch.float64))
 
 
-def _inverse_norms(components):
+def inverse_norms(components):
     largest = components.abs().amax(1)
     unit = torch.where(largest > 0, largest, 1)
     norms = torch.linalg.vector_norm(components / unit[:, None], dim=1)
@@ -211,7 +211,7 @@ class _Selected:
         self.rows = components[atoms.clamp_max(len(components) - 1)] * self.filled[:, :, None]
         if mask is not None:
             self.rows *= mask[:, None]
-        self.scales = torch.where(self.filled, _inverse_norms(self.rows.flatten(0, 1)).view(atoms.shape), 0)
+        self.scales = torch.where(self.filled, inverse_norms(self.rows.flatten(0, 1)).view(atoms.shape), 0)
         unit = self.rows * self.scales[:, :, None]
         gram = unit @ unit.mT
         # Where nothing is selected, one; and as much more as keeps rounding from ending the factorisation.

@@ -3,6 +3,7 @@
 import math
 
 from skrobust.signals import is_tensor
+from skrobust.signals._tensors import is_exporting
 
 REMEMBERED = 16
 """Most iterations all of which a backward pass remembers; of more, segments of about their root are."""
@@ -13,7 +14,7 @@ def in_segments(advance, state, n_iter, *others):
 
     Where a gradient will be asked for and iterations are many, the backward pass keeps the states between segments of
     about ``sqrt(n_iter)`` iterations and goes through each segment again when it comes to it: the memory of about
-    ``2 sqrt(n_iter)`` iterations for the time of one more forward pass.
+    ``2 sqrt(n_iter)`` iterations for the time of one more forward pass. A graph that is exported has one loop.
 
     Parameters
     ----------
@@ -27,6 +28,10 @@ def in_segments(advance, state, n_iter, *others):
     -------
     tuple
     """
+    if is_exporting() and _holds_tensors(state) and n_iter > 1:
+        from ._export_torch import repeat
+
+        return repeat(lambda state: advance(0, 1, state), state, n_iter)
     if n_iter <= REMEMBERED or not _is_recorded((state, others)):
         return advance(0, n_iter, state)
     from torch.utils.checkpoint import checkpoint
@@ -55,6 +60,10 @@ def _is_recorded(values):
     if not torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
         return False
     return any(tensor.requires_grad for tensor in tensors)
+
+
+def _holds_tensors(values):
+    return next(_tensors(values), None) is not None
 
 
 def _tensors(values):

@@ -57,7 +57,7 @@ class SkipConnection:
             mixed = taken @ self._like(codes).T
         if mixed.shape[1:] == self.target_shape:
             return mixed
-        whole = _zeros(mixed, (len(mixed), *self.target_shape))
+        whole = _zeros(mixed, (mixed.shape[0], *self.target_shape))
         whole[(slice(None), *(slice(n) for n in mixed.shape[1:-1]))] = mixed
         return whole
 
@@ -70,7 +70,7 @@ class SkipConnection:
             mixed = inner @ self._like(targets)
         if self._is_plain:
             return mixed
-        whole = _zeros(mixed, (len(mixed), *self.source_shape))
+        whole = _zeros(mixed, (mixed.shape[0], *self.source_shape))
         whole[self._places] = mixed
         return whole
 

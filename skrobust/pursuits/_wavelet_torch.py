@@ -1,6 +1,7 @@
 """The wavelet transform on tensors: one small matrix an axis and level, differentiable, on any device."""
 
 import torch
+from torch import nn
 from torch.nn.functional import pad
 
 from ._selection import TIE_ROUNDINGS
@@ -54,6 +55,32 @@ class TorchWavelets:
             return torch.cat([corner, block[..., starts[0] :]], dim=-1)
         top = torch.cat([corner, block[..., : starts[0], starts[1] :]], dim=-1)
         return torch.cat([top, block[..., starts[0] :, :]], dim=-2)
+
+
+class WaveletMatrices(nn.Module):
+    """The matrices of a `WaveletPlan` as buffers, and the transform by them.
+
+    Parameters
+    ----------
+    plan : WaveletPlan
+    tensor : callable
+        Turns an ndarray into a tensor of the dtype and on the device wanted.
+    kinds : sequence of {"analysis", "synthesis"}, default=("analysis", "synthesis")
+    """
+
+    def __init__(self, plan, tensor, kinds=("analysis", "synthesis")):
+        super().__init__()
+        self.plan = plan
+        for axis in range(len(plan.sizes)):
+            for level in range(plan.n_levels):
+                for kind in kinds:
+                    matrix = getattr(plan, f"{kind}_matrix")(axis, level)
+                    self.register_buffer(f"{kind}_{axis}_{level}", tensor(matrix))
+
+    @property
+    def transform(self):
+        """The transform by these buffers; made anew, so that a copied module uses its own."""
+        return TorchWavelets(self.plan, lambda kind, axis, level: getattr(self, f"{kind}_{axis}_{level}"))
 
 
 def largest_mask(coefficients, ks):

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from skrobust.signals import check_clip, clip_values, is_tensor, kernel_threads
+from skrobust.signals._tensors import kept_tensor
 
 from ._threads import on_threads, threads_for
 from ._wavelet_plan import exact_levels, most_levels, plan_wavelet
@@ -203,10 +204,8 @@ class WaveletBasis:
         from ._wavelet_torch import TorchWavelets
 
         def matrix(kind, axis, level):
-            key = kind, axis, level, like.dtype, like.device
-            if key not in self._torch:
-                self._torch[key] = like.new_tensor(getattr(self.plan, f"{kind}_matrix")(axis, level))
-            return self._torch[key]
+            array = getattr(self.plan, f"{kind}_matrix")
+            return kept_tensor(self._torch, (kind, axis, level), lambda: array(axis, level), like)
 
         return TorchWavelets(self.plan, matrix)
 

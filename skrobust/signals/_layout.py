@@ -86,7 +86,18 @@ class SignalLayout:
         return sample_shape in whole
 
     def place(self, X):
-        """`X` (ndarray or tensor, any admitted layout) as `Signals` of shape ``(n_samples, *grid, n_channels)``."""
+        """`X` (ndarray or tensor, any admitted layout) as `Signals` of shape ``(n_samples, *grid, n_channels)``.
+
+        Raises
+        ------
+        ValueError
+            If samples of that shape are none of this layout.
+        """
+        if not self.admits(X.shape[1:]):
+            raise ValueError(
+                f"X has samples of shape {tuple(X.shape[1:])}, but samples of shape {self.canonical_shape} or "
+                f"({self.n_features},) are expected.{channels_first_hint(tuple(X.shape[1:]))}"
+            )
         return Signals(X.reshape((X.shape[0], *self.canonical_shape)), tuple(X.shape[1:]))
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skrobust.bridge._inputs import check_feature_names
 from skrobust.evaluation._defaults import default_attacks
 from skrobust.evaluation._per_image import for_images, rows
 from skrobust.evaluation._scoring import checked_attacks, evenly_spread, predicted_labels
@@ -86,7 +87,8 @@ def masking_checks(
     >>> [verdict.check for verdict in verdicts if verdict.fired]
     []
     """
-    X, y = np.asarray(X), np.asarray(y)
+    check_feature_names(model, X)
+    X, y = np.ascontiguousarray(X), np.asarray(y)
     if attacks is None:
         attacks = default_attacks(norm or "linf", clip=clip, random_state=random_state)
     else:
@@ -126,8 +128,11 @@ def run_checks(model, X, y, right, *, eps, n_samples, broken, on_step=None, **wo
     words["clip"] = rows(words["clip"], "clip", known, X.shape)
     probe = Probe(model, X[known], y[known], eps=eps, broken=None if broken is None else broken[known], **words)
     verdicts = []
-    for check in CHECKS:
-        verdicts.append(check(probe))
-        if on_step is not None:
-            on_step()
+    import torch
+
+    with torch.inference_mode(False):  # a caller's inference mode would leave no gradients
+        for check in CHECKS:
+            verdicts.append(check(probe))
+            if on_step is not None:
+                on_step()
     return verdicts

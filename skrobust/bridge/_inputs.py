@@ -1,0 +1,32 @@
+"""What an estimator accepts, asked without calling it. Knows no torch."""
+
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import validation
+
+# Attributes by which estimators hold others, whose input they do not look at.
+_HELD = ("best_estimator_", "estimator", "estimators", "estimators_", "transformer_list")
+
+
+def check_feature_names(model, X):
+    """Refuse a data frame whose columns are not those of `fit`, in their order, as ``model.predict`` would.
+
+    Raises
+    ------
+    ValueError
+        With scikit-learn's own message.
+    """
+    if hasattr(X, "columns") and hasattr(model, "feature_names_in_"):
+        validation._check_feature_names(model, X, reset=False)
+
+
+def takes_rows_only(estimator):
+    """Whether `estimator` is known to refuse samples that are no rows: the steps of scikit-learn itself."""
+    while isinstance(estimator, Pipeline):
+        steps = [step for _, step in estimator.steps if step is not None and step != "passthrough"]
+        if not steps:
+            return False
+        estimator = steps[0]
+    if isinstance(estimator, FunctionTransformer) or any(hasattr(estimator, name) for name in _HELD):
+        return False
+    return type(estimator).__module__.startswith("sklearn.")

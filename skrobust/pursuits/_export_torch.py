@@ -1,0 +1,226 @@
+"""Pursuits as `torch.export` and the ONNX exporter can record them: torch operations and while loops alone.
+
+Their results are those of the solvers that run otherwise, to the accuracy asked for. They know no batches and no
+kernels, and nothing is differentiated through them.
+"""
+
+import math
+
+import torch
+from torch._higher_order_ops.while_loop import while_loop
+
+from ._omp_kernels import ROUNDINGS
+from ._omp_torch import inverse_norms
+
+LOOK = 2
+"""Steps between two looks at the gap: each is recorded anew, and takes its time to export."""
+
+MORE_STEPS = 10
+"""Proximal gradient steps granted for one pass of coordinate descent, which gets further."""
+
+LEAST_TOL = 64
+"""No relative duality gap below so many roundings is asked for: rounding would keep it from being seen."""
+
+
+def repeat(step, state, n_iter):
+    """The state after `n_iter` steps.
+
+    Parameters
+    ----------
+    step : callable
+    state : tuple of floats, tensors or lists of tensors
+    n_iter : int
+    """
+    flat, restore = _flat_state(state)
+
+    def body(k, *values):
+        return k + 1, *(value.contiguous().clone() for value in _flat_state(step(restore(values)))[0])
+
+    _, *flat = while_loop(lambda k, *values: k < n_iter, body, (torch.tensor(0), *flat))
+    return restore(flat)
+
+
+def _flat_state(state):
+    """Tensors of a state in one list, and the way back."""
+    flat, sizes = [], []
+    for part in state:
+        parts = list(part) if isinstance(part, (list, tuple)) else [part]
+        sizes.append(len(parts) if isinstance(part, (list, tuple)) else None)
+        flat += [p.contiguous().clone() if isinstance(p, torch.Tensor) else torch.tensor(p) for p in parts]
+
+    def restore(values):
+        values = iter(values)
+        return tuple(next(values) if size is None else [next(values) for _ in range(size)] for size in sizes)
+
+    return flat, restore
+
+
+def solve_lasso(X, analyze, synthesize, penalties, lipschitz, *, positive, tol, max_iter):
+    """Codes that minimise ``1/2 ||x - D z||^2 + sum |penalties z|`` to a relative duality gap, by FISTA with restarts.
+
+    Parameters
+    ----------
+    X : Tensor of shape (n_samples, ...)
+    analyze, synthesize : callable
+        ``D^T`` and ``D``.
+    penalties : Tensor that broadcasts to codes
+    lipschitz : float
+        At least the squared norm of D.
+    positive : bool
+    tol : float
+    max_iter : int
+
+    Returns
+    -------
+    Tensor
+    """
+    step = 1 / (lipschitz * (1 + 1e-6)) if lipschitz > 0 else 1.0
+    tol = max(tol, LEAST_TOL * torch.finfo(X.dtype).eps)
+    scale = penalties.clamp_min(torch.finfo(X.dtype).tiny)
+    zero = torch.zeros_like(analyze(X)).contiguous()
+    by_sample = (-1, *[1] * (zero.ndim - 1))
+
+    def sums(values):
+        return values.flatten(1).sum(1)
+
+    def is_met(z):
+        left = X - synthesize(z)
+        slopes = analyze(left)
+        top = ((slopes if positive else slopes.abs()) / scale).flatten(1).amax(1)
+        factor = torch.where(top > 1, 1 / top, torch.ones_like(top))
+        squares, l1 = sums(left * left) / 2, sums(penalties * z.abs())
+        gap = (1 - factor) ** 2 * squares + (l1 - factor * sums(z * slopes)).clamp_min(0)
+        return gap <= tol * (squares + l1)
+
+    def body(k, z, y, t, met):
+        for _ in range(LOOK):
+            moved = y + step * analyze(X - synthesize(y))
+            new = (moved - step * penalties).clamp_min(0)
+            if not positive:
+                new = new - (-moved - step * penalties).clamp_min(0)
+            climbs = sums((y - new) * (new - z)) > 0
+            later = torch.where(climbs, torch.ones_like(t), (1 + torch.sqrt(1 + 4 * t * t)) / 2)
+            share = torch.where(climbs, torch.zeros_like(t), (t - 1) / later).reshape(by_sample)
+            # Samples that have converged stay as they are.
+            stays = met.reshape(by_sample)
+            new = torch.where(stays, z, new)
+            y, z, t = torch.where(stays, y, new + share * (new - z)), new, later
+        return k + LOOK, z.contiguous().clone(), y.contiguous().clone(), t.clone(), is_met(z)
+
+    ones = torch.ones_like(zero.flatten(1)[:, 0])
+    begin = torch.tensor(0), zero, zero.clone(), ones, is_met(zero)
+    most = MORE_STEPS * max_iter
+    return while_loop(lambda k, z, y, t, met: (k < most) & ~met.all(), body, begin)[1]
+
+
+def greedy_approximations(X, components, *, most, tol=None, by_gain=False):
+    """What `orthogonal_mp` makes of signals: the parts along the atoms chosen, and the codes.
+
+    Parameters
+    ----------
+    X : Tensor of shape (n_signals, n_features)
+    components : Tensor of shape (n_atoms, n_features)
+    most : int
+    tol : float or None, default=None
+        Norm of the residual at which a signal is done.
+    by_gain : bool, default=False
+        ``selection="ols"``.
+
+    Returns
+    -------
+    approximations : Tensor of shape (n_signals, n_features)
+    codes : Tensor of shape (n_signals, n_atoms)
+    """
+    noise = ROUNDINGS * torch.finfo(X.dtype).eps
+    scales = inverse_norms(components)
+    units = components * scales[:, None]
+    columns = units.T.clone()  # loops take no two views of one tensor
+    largest = X.abs().amax(1, keepdim=True)
+    unit = torch.where(largest > 0, largest, torch.ones_like(largest))
+    signals = X / unit
+    limit = None if tol is None else torch.square(tol / unit[:, 0])
+    floor = noise * (signals @ columns).abs().amax(1)
+    order = torch.arange(most, device=X.device)
+
+    def body(k, residual, basis, chosen, left, going):
+        correlations = residual @ columns
+        scores = correlations.abs()
+        if by_gain:
+            scores = torch.where(left > noise, torch.square(scores) / left.clamp_min(noise), torch.zeros_like(scores))
+        atom = scores.argmax(1, keepdim=True)
+        going = going & (correlations.gather(1, atom)[:, 0].abs() > floor)
+        if limit is not None:
+            going = going & (torch.square(residual).sum(1) > limit)
+        fresh = units[atom[:, 0]]
+        for _ in range(2):  # once more, against rounding
+            fresh = fresh - ((basis @ fresh[:, :, None]) * basis).sum(1)
+        square = torch.square(fresh).sum(1)
+        going = going & (square > noise)
+        length = torch.where(going, square.clamp_min(noise).rsqrt(), torch.zeros_like(square))
+        fresh = fresh * length[:, None]
+        residual = residual - (residual * fresh).sum(1, keepdim=True) * fresh
+        now = (order == k)[None, :]
+        basis = basis + now.to(basis.dtype)[:, :, None] * fresh[:, None, :]
+        chosen = torch.where(now & going[:, None], atom, chosen)
+        left = left - torch.square(fresh @ columns)
+        return k + 1, residual, basis, chosen, left, going
+
+    ones = torch.ones_like(signals[:, 0])
+    begin = (
+        torch.tensor(0),
+        signals.clone(),
+        signals.new_zeros(signals.shape[0], most, signals.shape[1]),
+        torch.zeros_like(signals[:, :1], dtype=torch.int64).repeat(1, most),
+        ones[:, None].repeat(1, units.shape[0]),
+        ones > 0,
+    )
+    _, residual, basis, chosen, _, _ = while_loop(lambda k, *state: (k < most) & state[-1].any(), body, begin)
+    # Atoms are combinations of the basis up to their own step: the coefficients by back substitution.
+    parts = basis @ units[chosen].mT
+    aims = (basis @ signals[:, :, None])[:, :, 0]
+
+    def substitute(k, values):
+        now = (order == most - 1 - k).to(values.dtype)
+        row = (parts * now[:, None]).sum(1)
+        pivot = (row * now).sum(1)
+        rest = (aims * now).sum(1) - (row * values).sum(1)
+        value = torch.where(pivot > 0, rest / torch.where(pivot > 0, pivot, torch.ones_like(pivot)), 0 * rest)
+        return k + 1, values + value[:, None] * now
+
+    _, values = while_loop(lambda k, values: k < most, substitute, (torch.tensor(0), torch.zeros_like(aims)))
+    codes = torch.zeros_like(ones[:, None].repeat(1, units.shape[0]))
+    codes = codes.scatter_add(1, chosen, values * unit) * scales
+    return X - residual * unit, codes
+
+
+def structured_lasso(X, layers, penalties, *, positive, tol, max_iter):
+    """Codes of all layers to a relative duality gap of the structured problem, as in `implicit_deep_pursuit`."""
+    sizes = [math.prod(shape) for shape in layers.code_shapes]
+    grids = [tuple(layers.signal_shape), *layers.code_shapes[:-1]]
+    ends = [math.prod(grid) for grid in grids]
+    shapes, bound = layers.code_shapes, layers.lipschitz * 1.01
+    layers = layers.on_tensors(X)
+    none = torch.zeros_like(X)
+
+    def parts(flat, lengths, forms):
+        split = flat.split(lengths, dim=1)
+        return [part.reshape(-1, *form) for part, form in zip(split, forms, strict=True)]
+
+    def joined(values):
+        return torch.cat([value.flatten(1) for value in values], dim=1)
+
+    def synthesize(codes):
+        return -joined(layers.residuals(none, parts(codes, sizes, shapes)))
+
+    def analyze(signals):
+        return joined(layers.correlate(parts(signals, ends, grids)))
+
+    images = torch.cat([X.flatten(1), *(torch.zeros_like(X.flatten(1)[:, :1]).repeat(1, n) for n in ends[1:])], dim=1)
+    weights = torch.cat(
+        [
+            (torch.ones(shape, dtype=X.dtype, device=X.device) * penalty).flatten()
+            for shape, penalty in zip(shapes, penalties, strict=True)
+        ]
+    )
+    codes = solve_lasso(images, analyze, synthesize, weights, bound, positive=positive, tol=tol, max_iter=max_iter)
+    return parts(codes, sizes, shapes)
