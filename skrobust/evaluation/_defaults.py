@@ -95,12 +95,16 @@ def black_box_attacks(norm="linf", *, clip=(0, 1), random_state=0, image_shape=N
     Returns
     -------
     list of attack
+
+    Notes
+    -----
+    An image that survives costs 2500 queries.
     """
     from skrobust import attacks as room
 
     words = {"norm": norm, "clip": clip, "random_state": random_state}
     noise = room.RandomNoise(**words)
-    return [noise] if norm == "l1" else [noise, room.Square(n_iter=1000, image_shape=image_shape, **words)]
+    return [noise] if norm == "l1" else [noise, room.Square(n_iter=2500, image_shape=image_shape, **words)]
 
 
 class Transferred(BaseEstimator):

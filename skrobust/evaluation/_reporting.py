@@ -89,8 +89,9 @@ def robustness_report(
         Radii of the ball, in the units of X.
     attacks : attack, list of attacks or None, default=None
         Their eps is replaced by each of `eps`, and a missing `random_state` by the report's. None: noise, FGSM and
-        PGD through every backward pass of the front ends, the two locally linear attacks, and with a `baseline`
-        PGD transferred from it. On a model without gradients: noise and Square, and the transferred PGD.
+        PGD through every backward pass of the front ends, the front-end paper's attacks, a cascade of iterated attacks
+        on one rival class after the other, and with a `baseline` PGD transferred from it. On a model without
+        gradients: noise and Square, and the transferred PGD.
     baseline : fitted classifier, dict with one, or None, default=None
         What the model is to be compared with: the same classifier undefended and tuned just as hard.
     focus_eps : float or None, default=None
