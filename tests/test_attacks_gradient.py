@@ -89,6 +89,19 @@ def test_the_paper_order_of_attacks_on_a_network():
     assert accuracy(PGD(eps=1.0, random_state=0)) <= 0.05, "the whole box leaves no image standing"
 
 
+def test_the_locally_linear_attack_meets_the_nearest_rivals_first():
+    net, X, y = network()
+    one, four, nine, every = (
+        margins(net, IterativeLocallyLinear(eps=0.05, n_iter=5, n_targets=n).perturb(net, X, y), y)
+        for n in (1, 4, 9, None)
+    )
+    # Success ends an attack: beyond it margins say nothing.
+    assert (four[one <= 0] >= one[one <= 0]).all()
+    assert (nine[four <= 0] >= four[four <= 0]).all()
+    np.testing.assert_array_equal(nine, every)
+    assert np.mean(one > 0) >= 0.8 * np.mean(every > 0)
+
+
 def test_restarts_and_steps_only_help():
     net, X, y = network()
     seen = [

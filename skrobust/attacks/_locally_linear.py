@@ -8,6 +8,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from ._base import FOLLOWING, GradientAttack
 from ._climb import climb
 from ._losses import rival_difference
+from ._rivals import rivals_by_score
 
 
 class LocallyLinear(GradientAttack):
@@ -56,6 +57,8 @@ class LocallyLinear(GradientAttack):
     True
     """
 
+    n_targets = None
+
     def __init__(
         self,
         eps=0.1,
@@ -85,13 +88,12 @@ class LocallyLinear(GradientAttack):
 
     def _run(self, attacker, search):
         index = search.standing()
-        n_classes = attacker.scores(search.x[index[:1]]).shape[1]
         ends, best = search.x[index].clone(), torch.full_like(search.margin[index], -torch.inf)
-        for turn in range(1, 2 if search.goal.targeted else n_classes):
+        for rival in self._rivals(attacker, search, index):
             at = (~search.lost[index]).nonzero().squeeze(1)
             if not len(at):
                 return
-            pair = Pair(attacker, search, index[at], turn)
+            pair = Pair(attacker, search, index[at], None if rival is None else rival[at])
             x = self._follow(pair)
             if x is None:
                 continue
@@ -100,6 +102,13 @@ class LocallyLinear(GradientAttack):
             ends[at[worse]], best[at[worse]] = x[worse], value[worse]
         if bool(torch.isfinite(best).any()):
             search.offer(index, ends, attacker.scores(ends))
+
+    def _rivals(self, attacker, search, index):
+        """One rival for each image `index` at a time, the highest score first; None where a target class is given."""
+        if search.goal.targeted:
+            return [None]
+        scores = attacker.scores(search.x[index])
+        return rivals_by_score(scores, search.goal.label[index], self.n_targets or scores.shape[1] - 1).T
 
     def _follow(self, pair):
         """Where the attack of one pair ends; None where every iterate has been put to the search already."""
@@ -123,6 +132,8 @@ class IterativeLocallyLinear(LocallyLinear):
         Steps for each rival class.
     step_size : float or None, default=None
         None: ``2.5 * eps / n_iter``. The paper takes eps / 4 and eps / 20.
+    n_targets : int or None, default=None
+        Rival classes, at most, the highest score first. None: all, as in the paper.
     keep : {"best", "last"}, default="best"
         "best": the most harmful of all iterates. "last": the last iterate of the worst pair, as the authors do.
     gradient, n_eot, clip, mask, perturb_all, batch_size, random_state, device, verbose
@@ -145,6 +156,7 @@ class IterativeLocallyLinear(LocallyLinear):
         "n_iter": [Interval(Integral, 1, None, closed="left")],
         "step_size": [None, Interval(Real, 0, None, closed="neither")],
         "gradient": [FOLLOWING],
+        "n_targets": [None, Interval(Integral, 1, None, closed="left")],
         "keep": [StrOptions({"best", "last"})],
     }
 
@@ -155,6 +167,7 @@ class IterativeLocallyLinear(LocallyLinear):
         norm="linf",
         n_iter=100,
         step_size=None,
+        n_targets=None,
         keep="best",
         gradient="exact",
         n_eot=1,
@@ -170,6 +183,7 @@ class IterativeLocallyLinear(LocallyLinear):
         self.norm = norm
         self.n_iter = n_iter
         self.step_size = step_size
+        self.n_targets = n_targets
         self.keep = keep
         self.gradient = gradient
         self.n_eot = n_eot
@@ -195,7 +209,7 @@ class IterativeLocallyLinear(LocallyLinear):
         return None if self.keep == "best" else x
 
     def _n_ticks(self, n_classes):
-        return (n_classes - 1) * self.n_iter
+        return min(self.n_targets or n_classes - 1, n_classes - 1) * self.n_iter
 
 
 class Pair:
@@ -206,24 +220,24 @@ class Pair:
     attacker : ModuleVictim
     search : Search
     index : Tensor of int
-    turn : int
-        The rival is the class `turn` places after the true one. With a target class, the pair is that class and
-        the best of the others.
+    rival : Tensor of int or None
+        The rival class of each of these images. None, with a target class: the pair is that class and the best of
+        the others.
     """
 
-    def __init__(self, attacker, search, index, turn):
+    def __init__(self, attacker, search, index, rival):
         self.attacker = attacker
         self.search = search
         self.ball = search.ball[index]
         self._index = index
-        self._turn = turn
+        self._rival = rival
 
     def distortion(self, scores, at=slice(None)):
         """``y_i - y_t`` for the rival i."""
         goal = self.search.goal[self._index[at]]
         if goal.targeted:
             return goal.margin(scores)
-        return rival_difference(scores, goal.label, (goal.label + self._turn) % scores.shape[1])
+        return rival_difference(scores, goal.label, self._rival[at])
 
     def weights(self, x, at=slice(None), attacker=None):
         """The linear model of the pair at `x`, and the scores there."""

@@ -91,9 +91,10 @@ def robustness_report(
         Radii of the ball, in the units of X.
     attacks : attack, list of attacks or None, default=None
         Their eps is replaced by each of `eps`, and a missing `random_state` by the report's. An eps that is an array
-        keeps its pattern: its largest value becomes each of `eps`. None: noise, FGSM and
-        PGD through every backward pass of the front ends, the two locally linear attacks, and with a `baseline`
-        PGD transferred from it. On a model without gradients: noise and Square, and the transferred PGD.
+        keeps its pattern: its largest value becomes each of `eps`. None: noise, FGSM and PGD through every backward
+        pass of the front ends, the front-end paper's attacks, a cascade of iterated attacks on one other class after
+        the next, and with a `baseline` PGD transferred from it. On a model without gradients: noise and Square, and
+        the transferred PGD.
     baseline : fitted classifier, dict with one, or None, default=None
         What the model is to be compared with: the same classifier undefended and tuned just as hard.
     focus_eps : float or None, default=None
