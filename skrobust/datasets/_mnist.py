@@ -77,9 +77,8 @@ def load_fashion_mnist(
     """Load Fashion-MNIST: 60,000 + 10,000 pictures of clothes, 28 x 28 grey pixels, 10 classes.
 
     Reads the four IDX files, as .gz, unpacked or as .xz, from ``FashionMNIST/raw`` (torchvision's layout),
-    ``FashionMNIST``, ``fashion-mnist`` or directly from a data home. Checksums are published for the .gz files only: of
-    unpacked files, and of files that somebody has compressed once more, as Debian's package dataset-fashion-mnist, the
-    structure and the number of images per class are checked, and ``verified`` is False.
+    ``FashionMNIST``, ``fashion-mnist`` or directly from a data home. Their contents are checked by SHA-256, so that
+    files that were unpacked or compressed again (as in Debian's package dataset-fashion-mnist) are recognised.
 
     Parameters
     ----------
