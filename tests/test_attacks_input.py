@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from attacks_helpers import digits, logistic, network
+from attacks_helpers import ATTACKS, digits, logistic, make_attack, network
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
-from test_attacks_contract import ATTACKS, _attack
 
 from skrobust.attacks import PGD, RandomNoise, Square
 from skrobust.evaluation import make_robust_scorer, masking_checks, robustness_report
@@ -18,13 +17,13 @@ every_attack = pytest.mark.parametrize("name", ATTACKS)
 def test_negative_strides(name):
     model, X, y = logistic()
     X, y = X[:6], y[:6]
-    attack = _attack(name, model)
+    attack = make_attack(name, model)
     expected = attack.perturb(model, X, y)
     turned = np.ascontiguousarray(X[::-1, ::-1])[::-1, ::-1]
     assert min(turned.strides) < 0
     np.testing.assert_array_equal(attack.perturb(model, turned, y[::-1][::-1]), expected)
     low, high = np.zeros(64)[::-1], np.ones(64)[::-1]
-    boxed = _attack(name, model, clip=(low, high))
+    boxed = make_attack(name, model, clip=(low, high))
     np.testing.assert_array_equal(boxed.perturb(model, X, y), expected)
 
 
@@ -33,7 +32,7 @@ def test_negative_strides(name):
 def test_inference_mode(name, use):
     model, X, y = use()
     X, y = X[:4], y[:4]
-    attack = _attack(name, model)
+    attack = make_attack(name, model)
     expected = attack.perturb(model, X, y)
     with torch.inference_mode():
         np.testing.assert_array_equal(attack.perturb(model, X, y), expected)
@@ -52,8 +51,8 @@ def test_columns_of_another_order(name):
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(frame[names[::-1]])
     with pytest.raises(ValueError, match="feature names should match"):
-        _attack(name, model).perturb(model, frame[names[::-1]], y_test[:4])
-    attacked = _attack(name, model).perturb(model, frame, y_test[:4])
+        make_attack(name, model).perturb(model, frame[names[::-1]], y_test[:4])
+    attacked = make_attack(name, model).perturb(model, frame, y_test[:4])
     assert list(attacked.columns) == names
 
 
@@ -61,7 +60,7 @@ def test_columns_of_another_order(name):
 def test_bytes(name):
     model, X, y = logistic()
     with pytest.raises(ValueError, match=r"look like bytes: pass X / 255"):
-        _attack(name, model).perturb(model, np.rint(X[:4] * 255).astype(np.uint8), y[:4])
+        make_attack(name, model).perturb(model, np.rint(X[:4] * 255).astype(np.uint8), y[:4])
 
 
 def test_other_ways_to_the_models():

@@ -159,7 +159,7 @@ def _chain(values, n_phases, n_pieces, counters):
 def test_phases_wait_for_each_other():
     n_phases, n_pieces = 300, 7
     values = np.zeros((n_phases, n_pieces), np.int64)
-    on_threads(_chain, values, n_phases, n_pieces, n_counters=COUNTERS * n_phases)
+    on_threads(_chain, values, n_phases, n_pieces, n_pieces=n_pieces, n_counters=COUNTERS * n_phases)
     expected = 1
     for phase in range(n_phases):
         np.testing.assert_array_equal(values[phase], expected)

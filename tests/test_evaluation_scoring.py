@@ -197,6 +197,8 @@ def test_errors(pair):
     with pytest.raises(TypeError, match="Make an instance of it"):
         make_robust_scorer(PGD)
     with pytest.raises(TypeError, match=r"needs a method perturb\(model, X, y\)"):
+        robust_accuracy(model, X, y, 3)
+    with pytest.raises(ValueError, match="'corruptions', got 'pgd'"):
         robust_accuracy(model, X, y, "pgd")
     with pytest.raises(ValueError, match="empty list"):
         make_robust_scorer([])

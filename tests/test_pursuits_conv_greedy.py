@@ -128,7 +128,8 @@ def test_thresholding_ends_where_a_stripe_would_overfill(most, padding, stride, 
             if over.flat[at] <= 0:
                 break
             kept.flat[at] = True
-            fullest = stripe_sparsity(kept[None], (3, 2), stride=stride, circular=padding == "circular")[0]
+            circle = {"circular": True, "grid": (8, 6)} if padding == "circular" else {}
+            fullest = stripe_sparsity(kept[None], (3, 2), stride=stride, **circle)[0]
             if fullest > most:
                 left_out = over.flat[at]
                 break

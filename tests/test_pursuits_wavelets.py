@@ -243,5 +243,5 @@ def test_other_arguments_that_do_not_fit():
         with pytest.raises(ValueError, match="grid must be"):
             WaveletBasis("haar", grid)
     for level in (-1, 1.5, "a"):
-        with pytest.raises(ValueError, match="level must be an integer >= 0"):
+        with pytest.raises(ValueError, match="level must be None or an integer >= 0"):
             WaveletBasis("haar", (8, 8), level)
