@@ -1,5 +1,7 @@
 """`LayeredPursuit`: a layered pursuit whose atoms, thresholds, steps and skip connections are learned."""
 
+import sys
+
 import numpy as np
 import torch
 from torch import nn
@@ -12,6 +14,7 @@ from skrobust.pursuits import (
     layered_thresholding,
     multilayer_pursuit,
 )
+from skrobust.pursuits._conv_operator import safe_step
 
 PURSUITS = ("thresholding", "basis", "deep", "projection")
 SMALLEST_BETA = 0.1
@@ -205,7 +208,8 @@ class LayeredPursuit(nn.Module):
                 norm += sum(s.norm**2 for (_, source), s in layers.skips.items() if source == j)
             bounds.append(norm)
         if not self.learn_steps:
-            return [1 / bound for bound in bounds]
+            # An infinite norm, of atoms that training has lost, is told as a loss that is not finite.
+            return [max(safe_step(bound), sys.float_info.min) for bound in bounds]
         return [1 / (bound * beta) for bound, beta in zip(bounds, self.betas.unbind(), strict=True)]
 
     @torch.no_grad()

@@ -284,8 +284,8 @@ def per_layer(name, value, layers, X, *, of_components=True):
             if not np.isfinite(entry).all():
                 raise ValueError(f"{name} of layer {j + 1} must be finite, got {entry!r}.")
             # Steps only: thresholds that were learned with batch normalisation may be negative.
-            if not of_components and (entry < 0).any():
-                raise ValueError(f"{name} of layer {j + 1} must be >= 0, got {entry!r}.")
+            if not of_components and (entry <= 0).any():
+                raise ValueError(f"{name} of layer {j + 1} must be > 0, got {entry!r}.")
         shapes = [(), (layers.code_shapes[j][-1],)] if of_components else [()]
         if tuple(entry.shape) not in shapes:
             raise ValueError(f"{name} of layer {j + 1} must have shape {' or '.join(map(str, shapes))}, got {entry!r}.")
