@@ -103,3 +103,12 @@ def test_autoattack_breaks_no_image_that_the_default_report_calls_robust(name):
         attacked = np.clip(attacked.flatten(1).double().numpy(), np.maximum(X - eps, 0), np.minimum(X + eps, 1))
         missed = survives & (model.predict(attacked) != y)
         assert not missed.any(), f"eps = {eps}: images {np.flatnonzero(missed)}"
+
+
+def test_quick_reports_leave_the_cascade_out():
+    X, y = load_digits(return_X_y=True)
+    X = X[:60] / 16
+    model = LogisticRegression(max_iter=200).fit(X, y[:60])
+    report = robustness_report(model, X, y[:60], eps=0.05, attacks="quick", checks=False)
+    names = {row["attack"] for row in report.rows}
+    assert "PGD" in names and "Cascade" not in names

@@ -76,6 +76,7 @@ def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):
         test.data,
         test.target,
         eps=eps,
+        attacks="quick",
         baseline={UNDEFENDED: models[UNDEFENDED]},
         focus_eps=tune_eps,
         image_shape=train.image_shape,

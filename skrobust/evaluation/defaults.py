@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator, clone
 _N_TARGETS = 9
 
 
-def default_attacks(norm="linf", *, clip=(0, 1), random_state=0):
+def default_attacks(norm="linf", *, clip=(0, 1), random_state=0, thorough=True):
     """Attacks that a report runs by default.
 
     FGSM and PGD with every backward pass of the front ends; the semi-white and white-box locally linear attacks of the
@@ -18,6 +18,8 @@ def default_attacks(norm="linf", *, clip=(0, 1), random_state=0):
     clip : pair or None, default=(0, 1)
         Range of valid values.
     random_state : int, RandomState instance or None, default=0
+    thorough : bool, default=True
+        Whether to include `strongest_attack`, which takes most of the time.
 
     Returns
     -------
@@ -38,7 +40,7 @@ def default_attacks(norm="linf", *, clip=(0, 1), random_state=0):
         room.FGSM(gradient="worst", **words),
         room.WhiteBox(**words),
         room.PGD(n_iter=40, gradient="worst", **words),
-        strongest_attack(norm, clip=clip, random_state=random_state),
+        *([strongest_attack(norm, clip=clip, random_state=random_state)] if thorough else []),
         # On linear classifiers of several classes the margin loss is far stronger than cross-entropy.
         room.PGD(n_iter=40, n_restarts=2, loss="margin", gradient="worst", **words),
     ]

@@ -94,12 +94,12 @@ def robustness_report(
     y : array-like of shape (n_samples,)
     eps : float or sequence of float
         Radii of the ball, in the units of X.
-    attacks : attack, list of attacks or None, default=None
+    attacks : attack, list of attacks, "quick" or None, default=None
         Their eps is replaced by each of `eps`, and a missing `random_state` by the report's. An eps that is an array
         is scaled: its largest value becomes each of `eps`. None: noise, FGSM and PGD through every backward pass of
         the front ends, the front-end paper's attacks, a cascade of iterated attacks that target each other class in
         turn, and with a `baseline` PGD transferred from it. On a model without gradients: noise and Square, and
-        the transferred PGD.
+        the transferred PGD. "quick": these defaults without the cascade, which takes most of their time.
     baseline : fitted classifier, dict with one, or None, default=None
         The model to compare with: the same classifier, undefended and tuned equally hard.
     focus_eps : float or None, default=None
@@ -311,9 +311,9 @@ def _checked_models(model, baseline):
 
 def _plan(models, baseline, attacks, norm, clip, random_state, image_shape):
     """The attacks of each model, and their norm."""
-    if attacks is None:
+    if attacks is None or (isinstance(attacks, str) and attacks == "quick"):
         norm = norm or "linf"
-        usual = default_attacks(norm, clip=clip, random_state=random_state)
+        usual = default_attacks(norm, clip=clip, random_state=random_state, thorough=attacks is None)
         blind = black_box_attacks(norm, clip=clip, random_state=random_state, image_shape=image_shape)
         plan = {name: usual if _has_gradient(one) else blind for name, one in models.items()}
         if baseline is not None and _has_gradient(models[baseline]):
