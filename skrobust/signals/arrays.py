@@ -53,7 +53,7 @@ def choose(condition, where_true, where_false):
 
 def by_sample(values, other):
     """One value for each sample, shaped to broadcast over `other`; a number is returned as it is."""
-    if np.ndim(values) == 0:
+    if getattr(values, "ndim", 0) == 0:  # not np.ndim, which no exporter can trace
         return values
     return like(values, other).reshape(-1, *[1] * (other.ndim - 1))
 
