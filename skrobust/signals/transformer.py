@@ -2,6 +2,7 @@
 
 import functools
 from contextlib import contextmanager
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -9,6 +10,7 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from .layout import SignalLayout, channels_first_hint
+from .parameters import parameter, parametrized
 from .shortfall import Shortfalls
 from .tensors import check_tensor, is_tensor
 
@@ -48,18 +50,59 @@ def _rows_for_frames(transform):
     return wrapped
 
 
+@parametrized
 class SignalTransformer(TransformerMixin, BaseEstimator):
     """A transformer whose X is ``(n_samples, n_features)`` or ``(n_samples, height, width[, n_channels])``.
 
     A subclass reads its input only through `_read_signals`: validated, float32 or float64, C-contiguous, on its grid
-    with the channels last. `Signals.restore` maps results back to the layout of X. A parameter `image_shape`, if
-    present, turns flat samples into images.
+    with the channels last. `Signals.restore` maps results back to the layout of X.
+
+    Parameters
+    ----------
+    image_shape : tuple of int or None, default=None
+        ``(height, width)`` or ``(height, width, n_channels)`` of images given as rows of a 2-D X. None: rows are 1-D
+        signals.
+    n_jobs : int or None, default=None
+        Number of threads. None: what the environment allows. The result does not depend on it.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features of a sample.
+    feature_names_in_ : ndarray of str
+        Only if X has feature names.
     """
+
+    image_shape: tuple | None = parameter(None, tuple, list)
+    n_jobs: int | None = parameter(None, Integral)
 
     def __init_subclass__(cls, **kwargs):
         if "transform" in vars(cls):
             cls.transform = _rows_for_frames(cls.transform)
         super().__init_subclass__(**kwargs)  # scikit-learn puts the output into a data frame
+
+    def fit(self, X, y=None):
+        """Learn the layout of the samples.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
+            Samples, as rows or as images.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        object
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter does not fit X.
+        """
+        self._read_signals(X, reset=True)
+        return self
 
     def _read_signals(self, X, *, reset):
         """Validate `X` and return it as `Signals`.
@@ -82,7 +125,7 @@ class SignalTransformer(TransformerMixin, BaseEstimator):
         # scikit-learn records names or the number of features of rows; for images the layout gives their number.
         has_rows = values.ndim == 2 and not is_tensor(X)
         if reset:
-            layout = SignalLayout.infer(sample_shape, getattr(self, "image_shape", None))
+            layout = SignalLayout.infer(sample_shape, self.image_shape)
             if has_rows:
                 validate_data(self, X, reset=True, skip_check_array=True)
             else:

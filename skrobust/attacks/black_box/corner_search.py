@@ -1,13 +1,13 @@
 """Greedy discrete search among the corners of the ball, for models that are constant nearly everywhere."""
 
-from numbers import Integral
-
-from sklearn.utils._param_validation import Interval
+from typing import ClassVar
 
 from skrobust.attacks.core.base import GradientAttack
 from skrobust.attacks.core.corners import search_corners
+from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 
 
+@parametrized
 class CornerSearch(GradientAttack):
     """Greedy search among the corners of the l-infinity ball: keep the flips that raise the margin.
 
@@ -28,21 +28,8 @@ class CornerSearch(GradientAttack):
         Gradients, and blocks of flips, for each other class.
     n_targets : int, default=3
         Other classes, the highest score first. A targeted attack aims at its target alone.
-    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="smooth"
-        Backward pass of front ends, see `PGD`.
-    n_eot : int, default=1
-        Passes over which a randomised model is averaged.
-    clip : pair or None, default=(0, 1)
-        Range of valid values, see `PGD`. None: no bounds.
-    mask : array-like of bool or None, default=None
-        Features that may change, see `PGD`.
-    perturb_all : bool, default=False
-        Attack misclassified images too, see `PGD`.
-    batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
-    device : str, torch.device or None, default=None
-    verbose : int, default=0
 
     Notes
     -----
@@ -65,43 +52,10 @@ class CornerSearch(GradientAttack):
     True
     """
 
-    norm = "linf"
-
-    _parameter_constraints = {
-        **GradientAttack._parameter_constraints,
-        "n_iter": [Interval(Integral, 1, None, closed="left")],
-        "n_targets": [Interval(Integral, 1, None, closed="left")],
-    }
-    del _parameter_constraints["norm"]
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        n_iter=30,
-        n_targets=3,
-        gradient="smooth",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.n_iter = n_iter
-        self.n_targets = n_targets
-        self.gradient = gradient
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    n_iter: int = parameter(30, AT_LEAST_1)
+    n_targets: int = parameter(3, AT_LEAST_1)
+    gradient: str = parameter("smooth")
+    norm: ClassVar[str] = "linf"
 
     def search_batch(self, model, search):
         search_corners(model, search, n_iter=self.n_iter, n_targets=self.n_targets, progress=search.progress.update)

@@ -1,20 +1,23 @@
 """HopSkipJump: along the boundary, from labels alone."""
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from numpy.typing import ArrayLike
+from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.ball import vector_norm
 from skrobust.attacks.core.black_box import BlackBoxAttack
 from skrobust.attacks.core.shapes import wide
+from skrobust.signals.parameters import AT_LEAST_1, POSITIVE, parameter, parametrized
 
 # Questions asked at once, in bytes of images.
 _CHUNK_BYTES = 2**26
 
 
+@parametrized
 class HopSkipJump(BlackBoxAttack):
     """HopSkipJump: a walk along the decision boundary that needs labels only.
 
@@ -27,6 +30,7 @@ class HopSkipJump(BlackBoxAttack):
         Radius of the ball, in the units of X; arrays as for `PGD`. The attack on an image
         ends at the first adversarial image inside. Infinity: return the nearest adversarial image found.
     norm : {"linf", "l2"}, default="linf"
+        Norm of the ball.
     n_iter : int, default=50
         Steps along the boundary.
     n_eval_init : int, default=100
@@ -41,14 +45,6 @@ class HopSkipJump(BlackBoxAttack):
     clip : pair or None, default=(0, 1)
         Range of valid values, see `PGD`, from which starts are drawn. None: starts are the image plus normal noise,
         from half the range of the image up.
-    mask : array-like of bool or None, default=None
-        Features that may change, see `PGD`.
-    perturb_all : bool, default=False
-        Attack misclassified images too, see `PGD`.
-    batch_size : int or None, default=None
-    random_state : int, RandomState instance or None, default=None
-    device : str, torch.device or None, default=None
-    verbose : int, default=0
 
     References
     ----------
@@ -71,49 +67,13 @@ class HopSkipJump(BlackBoxAttack):
 
     _labels_only = True
 
-    _parameter_constraints = {
-        **BlackBoxAttack._parameter_constraints,
-        "eps": [Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor],
-        "norm": [StrOptions({"linf", "l2"})],
-        "n_iter": [Interval(Integral, 1, None, closed="left")],
-        "n_eval_init": [Interval(Integral, 1, None, closed="left")],
-        "n_eval_max": [Interval(Integral, 1, None, closed="left")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
-        "gamma": [Interval(Real, 0, None, closed="neither")],
-    }
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        n_iter=50,
-        n_eval_init=100,
-        n_eval_max=10000,
-        n_init=100,
-        gamma=1.0,
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.n_iter = n_iter
-        self.n_eval_init = n_eval_init
-        self.n_eval_max = n_eval_max
-        self.n_init = n_init
-        self.gamma = gamma
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    eps: ArrayLike = parameter(0.1, Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor, positional=True)
+    norm: str = parameter("linf", {"linf", "l2"})
+    n_iter: int = parameter(50, AT_LEAST_1)
+    n_eval_init: int = parameter(100, AT_LEAST_1)
+    n_eval_max: int = parameter(10000, AT_LEAST_1)
+    n_init: int = parameter(100, AT_LEAST_1)
+    gamma: float = parameter(1.0, POSITIVE)
 
     def search_batch(self, model, search):
         walk = _Walk(self, model, search)

@@ -1,12 +1,10 @@
 """Random noise of the same norm: the baseline of any attack."""
 
-from numbers import Integral
-
-from sklearn.utils._param_validation import Interval
-
 from skrobust.attacks.core.black_box import BlackBoxAttack
+from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 
 
+@parametrized
 class RandomNoise(BlackBoxAttack):
     """Random noise on the surface of the ball, the most harmful of `n_restarts` draws for each image.
 
@@ -15,21 +13,8 @@ class RandomNoise(BlackBoxAttack):
 
     Parameters
     ----------
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`.
-    norm : {"linf", "l2", "l1"}, default="linf"
     n_restarts : int, default=1
         Draws; an image is done at its first success.
-    clip : pair or None, default=(0, 1)
-        Range of valid values, see `PGD`. None: no bounds.
-    mask : array-like of bool or None, default=None
-        Features that may change, see `PGD`.
-    perturb_all : bool, default=False
-        Attack misclassified images too, see `PGD`.
-    batch_size : int or None, default=None
-    random_state : int, RandomState instance or None, default=None
-    device : str, torch.device or None, default=None
-    verbose : int, default=0
 
     Examples
     --------
@@ -44,35 +29,7 @@ class RandomNoise(BlackBoxAttack):
     True
     """
 
-    _parameter_constraints = {
-        **BlackBoxAttack._parameter_constraints,
-        "n_restarts": [Interval(Integral, 1, None, closed="left")],
-    }
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        n_restarts=1,
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.n_restarts = n_restarts
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    n_restarts: int = parameter(1, AT_LEAST_1)
 
     def search_batch(self, model, search):
         for restart in range(self.n_restarts):

@@ -1,16 +1,15 @@
 """Square Attack: random search with squares, the strongest simple black box."""
 
 import math
-from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skrobust.attacks.core.black_box import BlackBoxAttack
 from skrobust.attacks.core.shapes import wide
 from skrobust.signals import SignalLayout
 from skrobust.signals.layout import channels_first_hint
+from skrobust.signals.parameters import AT_LEAST_1, FRACTION, parameter, parametrized
 
 # The share of pixels halves after these of 10 000 queries.
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -19,6 +18,7 @@ _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _BLOCK = 64
 
 
+@parametrized
 class Square(BlackBoxAttack):
     """Square Attack: proposes random squares of the largest change, keeps what raises the margin.
 
@@ -27,29 +27,19 @@ class Square(BlackBoxAttack):
 
     Parameters
     ----------
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2"}, default="linf"
+        Norm of the ball.
     n_iter : int, default=5000
-        Queries a restart; an image is done at its first success.
+        Queries of each restart.
     p_init : float in (0, 1], default=0.8
         Share of the pixels that the first squares cover.
     rescale_schedule : bool, default=True
         Stretch the schedule of 10 000 queries to `n_iter`, as the paper does. False: as AutoAttack does.
     n_restarts : int, default=1
+        Runs; an image is done at its first success.
     image_shape : tuple or None, default=None
         (height, width) or (height, width, n_channels) of flat samples; without it they are signals, and squares
         intervals.
-    clip : pair or None, default=(0, 1)
-        Range of valid values, see `PGD`. None: no bounds.
-    mask : array-like of bool or None, default=None
-        Features that may change, see `PGD`.
-    perturb_all : bool, default=False
-        Attack misclassified images too, see `PGD`.
-    batch_size : int or None, default=None
-    random_state : int, RandomState instance or None, default=None
-    device : str, torch.device or None, default=None
-    verbose : int, default=0
 
     Notes
     -----
@@ -76,48 +66,12 @@ class Square(BlackBoxAttack):
     True
     """
 
-    _parameter_constraints = {
-        **BlackBoxAttack._parameter_constraints,
-        "norm": [StrOptions({"linf", "l2"})],
-        "n_iter": [Interval(Integral, 1, None, closed="left")],
-        "p_init": [Interval(Real, 0, 1, closed="right")],
-        "rescale_schedule": ["boolean"],
-        "n_restarts": [Interval(Integral, 1, None, closed="left")],
-        "image_shape": [None, tuple, list],
-    }
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        n_iter=5000,
-        p_init=0.8,
-        rescale_schedule=True,
-        n_restarts=1,
-        image_shape=None,
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.n_iter = n_iter
-        self.p_init = p_init
-        self.rescale_schedule = rescale_schedule
-        self.n_restarts = n_restarts
-        self.image_shape = image_shape
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    norm: str = parameter("linf", {"linf", "l2"})
+    n_iter: int = parameter(5000, AT_LEAST_1)
+    p_init: float = parameter(0.8, FRACTION)
+    rescale_schedule: bool = parameter(True, "boolean")
+    n_restarts: int = parameter(1, AT_LEAST_1)
+    image_shape: tuple | None = parameter(None, tuple, list)
 
     def search_batch(self, model, search):
         shape = tuple(search.x.shape[1:])

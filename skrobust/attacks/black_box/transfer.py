@@ -7,6 +7,10 @@ from skrobust.attacks.core.base import Attack
 from skrobust.attacks.core.black_box import BlackBoxAttack
 
 
+def _parameter_of_attack(name):
+    return property(lambda self: getattr(self.attack, name, None), doc=f"`{name}` of the inner attack.")
+
+
 class Transfer(BlackBoxAttack):
     """Transfer attack: images computed on a model that the attacker has, tried once on the attacked model.
 
@@ -43,51 +47,10 @@ class Transfer(BlackBoxAttack):
         self.attack = attack
         self.source = source
 
-    @property
-    def eps(self):
-        """Radius of the attack's ball."""
-        return getattr(self.attack, "eps", None)
-
-    @property
-    def norm(self):
-        """Norm of the attack's ball."""
-        return self.attack.norm
-
-    @property
-    def clip(self):
-        """Range of valid values, as the attack's."""
-        return self.attack.clip
-
-    @property
-    def mask(self):
-        """Features that may change, as the attack's."""
-        return self.attack.mask
-
-    @property
-    def keep(self):
-        """Which iterates count, as the attack's."""
-        return self.attack.keep
-
-    @property
-    def perturb_all(self):
-        """Whether wrong images are attacked, as the attack's."""
-        return self.attack.perturb_all
-
-    @property
-    def batch_size(self):
-        return self.attack.batch_size
-
-    @property
-    def random_state(self):
-        return self.attack.random_state
-
-    @property
-    def device(self):
-        return self.attack.device
-
-    @property
-    def verbose(self):
-        return self.attack.verbose
+    eps, norm, clip, mask, keep, perturb_all, batch_size, random_state, device, verbose = map(
+        _parameter_of_attack,
+        ("eps", "norm", "clip", "mask", "keep", "perturb_all", "batch_size", "random_state", "device", "verbose"),
+    )
 
     def set_params(self, **params):
         """Set parameters of this attack; ``eps`` is the inner attack's."""

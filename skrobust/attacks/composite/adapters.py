@@ -5,12 +5,15 @@ import math
 
 import torch
 
+from skrobust.signals.parameters import parametrized
+
 from .outside import ORDERS, OutsideAttack
 
 # Attacks of ART that read labels as targets, and draw targets if there are no labels.
 _ALWAYS_TARGETED = {"SaliencyMapMethod"}
 
 
+@parametrized
 class FromART(OutsideAttack):
     """Any evasion attack of the Adversarial Robustness Toolbox.
 
@@ -22,28 +25,6 @@ class FromART(OutsideAttack):
         Arguments of that class, such as ``{"max_iter": 40}``. Where they leave it open, `eps` and `norm` are the
         adapter's, ``eps_step`` is at most `eps`, and ``batch_size``, unless it is 1 by default, is all images of the
         batch; the rest is ART's.
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`, the images of each radius in a run of their
-        own. Infinity, for attacks that search for the nearest adversarial image: return the nearest found.
-    norm : {"linf", "l2", "l1"}, default="linf"
-    image_shape : tuple or None, default=None
-        ``(height, width)`` or ``(height, width, n_channels)`` of images stored as rows of a 2-D X, for attacks
-        that need images, such as "SquareAttack". ART receives ``(n_samples, n_channels, height, width)``.
-    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
-        Backward pass of front ends, see `PGD`. Attacks that need no gradient use the scores of any classifier.
-    clip : pair or None, default=(0, 1)
-        Range of valid values, see `PGD`. None: no bounds.
-    mask : array-like of bool or None, default=None
-        Features that may change, see `PGD`.
-    perturb_all : bool, default=False
-        Attack misclassified images too, see `PGD`.
-    batch_size : int or None, default=None
-        The library's draws depend on it.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the generators of torch, NumPy and Python, which are restored afterwards. A few attacks, such as ART's
-        HopSkipJump, also draw from a generator of their own, which cannot be seeded.
-    device : str, torch.device or None, default=None
-    verbose : int, default=0
 
     Raises
     ------
@@ -106,6 +87,7 @@ class FromART(OutsideAttack):
         return cls(classifier, **params).generate(x.cpu().numpy(), y=labels)
 
 
+@parametrized
 class FromFoolbox(OutsideAttack):
     """Any attack of foolbox.
 
@@ -115,16 +97,6 @@ class FromFoolbox(OutsideAttack):
         A class of ``foolbox.attacks`` or its name, such as "LinfPGD".
     options : dict or None, default=None
         Arguments of that class, such as ``{"steps": 40}``.
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`, the images of each radius in a run of their
-        own. Infinity, for attacks that search for the nearest adversarial image: return the nearest found.
-    norm : {"linf", "l2", "l1"}, default="linf"
-        The attack's own, where it has one.
-    image_shape : tuple or None, default=None
-        ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X, for attacks
-        that need images. foolbox is shown ``(n_samples, n_channels, height, width)``.
-    gradient, clip, mask, perturb_all, batch_size, random_state, device, verbose
-        As in `FromART`.
 
     Raises
     ------
@@ -189,6 +161,7 @@ class FromFoolbox(OutsideAttack):
         return attack(PyTorchModel(model, bounds, device=x.device), x, criterion, epsilons=epsilons)[1]
 
 
+@parametrized
 class FromTorchattacks(OutsideAttack):
     """Any attack of torchattacks, which knows images in [0, 1] only.
 
@@ -199,18 +172,8 @@ class FromTorchattacks(OutsideAttack):
     options : dict or None, default=None
         Arguments of that class, such as ``{"steps": 40, "alpha": 0.01}``. Where they leave it open, ``eps``, ``norm``,
         ``n_classes`` and ``seed`` are the adapter's; the rest, step sizes too, is torchattacks'.
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`, the images of each radius in a run of their
-        own. Infinity, for attacks that search for the nearest adversarial image: return the nearest found.
-    norm : {"linf", "l2", "l1"}, default="linf"
-        The attack's own, where it has one.
-    image_shape : tuple or None, default=None
-        ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X, for attacks
-        that need images. torchattacks is shown ``(n_samples, n_channels, height, width)``.
     clip : pair, default=(0, 1)
-        Within [0, 1].
-    gradient, mask, perturb_all, batch_size, random_state, device, verbose
-        As in `FromART`.
+        Range of valid values, within [0, 1].
 
     Raises
     ------

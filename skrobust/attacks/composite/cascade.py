@@ -1,17 +1,16 @@
 """Several attacks in a row, each on the images that survived those before it."""
 
-from numbers import Integral
-
 from sklearn.base import clone
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skrobust.attacks.black_box.square import Square
 from skrobust.attacks.core.base import Attack, GradientAttack
 from skrobust.attacks.core.corners import Corners
 from skrobust.attacks.gradient.apgd import APGD
 from skrobust.attacks.gradient.fab import FAB
+from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 
 
+@parametrized
 class Cascade(GradientAttack):
     """AutoAttack's order of attack: APGD on cross-entropy, targeted APGD, targeted FAB, Square.
 
@@ -21,9 +20,8 @@ class Cascade(GradientAttack):
 
     Parameters
     ----------
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`.
-    norm : {"linf", "l2"}, default="linf"
+    norm : {"linf", "l2", "l1"}, default="linf"
+        Without `attacks` l-infinity or l2.
     attacks : list of attacks or None, default=None
         In place of the four: any attacks, those of other libraries (`FromART`) and `Transfer` too. Their `eps`,
         `norm`, `clip`, `mask`, `perturb_all`, `random_state` and, where they have it, `gradient` and `n_eot` are this
@@ -39,18 +37,6 @@ class Cascade(GradientAttack):
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `PGD`. "worst" runs each gradient attack through all of them, and in
         l-infinity `CornerSearch` on a model whose exact gradient is zero everywhere.
-    n_eot : int, default=1
-        Passes over which a randomised model is averaged.
-    clip : pair or None, default=(0, 1)
-        Range of valid values, see `PGD`. None: no bounds.
-    mask : array-like of bool or None, default=None
-        Features that may change, see `PGD`.
-    perturb_all : bool, default=False
-        Attack misclassified images too, see `PGD`.
-    batch_size : int or None, default=None
-    random_state : int, RandomState instance or None, default=None
-    device : str, torch.device or None, default=None
-    verbose : int, default=0
 
     References
     ----------
@@ -72,52 +58,11 @@ class Cascade(GradientAttack):
     True
     """
 
-    _parameter_constraints = {
-        **GradientAttack._parameter_constraints,
-        "norm": [StrOptions({"linf", "l2", "l1"})],
-        "attacks": [None, list, tuple],
-        "n_iter": [Interval(Integral, 1, None, closed="left")],
-        "n_queries": [Interval(Integral, 1, None, closed="left")],
-        "n_targets": [Interval(Integral, 1, None, closed="left")],
-        "image_shape": [None, tuple, list],
-    }
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        attacks=None,
-        n_iter=100,
-        n_queries=5000,
-        n_targets=9,
-        image_shape=None,
-        gradient="exact",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.attacks = attacks
-        self.n_iter = n_iter
-        self.n_queries = n_queries
-        self.n_targets = n_targets
-        self.image_shape = image_shape
-        self.gradient = gradient
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    attacks: list | None = parameter(None, list, tuple)
+    n_iter: int = parameter(100, AT_LEAST_1)
+    n_queries: int = parameter(5000, AT_LEAST_1)
+    n_targets: int = parameter(9, AT_LEAST_1)
+    image_shape: tuple | None = parameter(None, tuple, list)
 
     def describe(self):
         """Settings for reports, with those of the attacks under "attacks"."""

@@ -5,10 +5,13 @@ import inspect
 import random
 from abc import abstractmethod
 from contextlib import contextmanager
+from dataclasses import MISSING
 from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.base import GradientAttack
@@ -16,16 +19,40 @@ from skrobust.attacks.core.black_box import BlackBoxAttack
 from skrobust.attacks.core.models import ScoreModel
 from skrobust.signals import SignalLayout
 from skrobust.signals.layout import channels_first_hint
+from skrobust.signals.parameters import parameter, parametrized
 
 # How the libraries write norms.
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 
 
+@parametrized
 class OutsideAttack(GradientAttack):
     """Base of the adapters: a subclass says how its library is called.
 
     The library's result is projected onto the ball and the box. The search then keeps it by its margin, as it does with
     candidates of our own attacks.
+
+    Parameters
+    ----------
+    attack : str or type
+        Class of the library, or its name.
+    options : dict or None, default=None
+        Arguments of that class.
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X; arrays as for `PGD`, the images of each radius in a run of their
+        own. Infinity, for attacks that search for the nearest adversarial image: return the nearest found.
+    norm : {"linf", "l2", "l1"}, default="linf"
+        Norm of the ball; the attack's own, where it has one.
+    image_shape : tuple or None, default=None
+        ``(height, width)`` or ``(height, width, n_channels)`` of images stored as rows of a 2-D X, for attacks
+        that need images. The library receives ``(n_samples, n_channels, height, width)``.
+    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
+        Backward pass of front ends, see `PGD`. Attacks that need no gradient use the scores of any classifier.
+    batch_size : int or None, default=None
+        Images attacked at once; the library's draws depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the generators of torch, NumPy and Python, which are restored afterwards. A few attacks, such as ART's
+        HopSkipJump, also draw from a generator of their own, which cannot be seeded.
     """
 
     _library = None
@@ -33,45 +60,12 @@ class OutsideAttack(GradientAttack):
     _install = "'skrobust[bench]'"
     _namespace = None
     _gradient_free = frozenset()
-    _parameter_constraints = {
-        **GradientAttack._parameter_constraints,
-        "eps": [Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor],
-        "attack": [str, type],
-        "options": [None, dict],
-        "image_shape": [None, tuple, list],
-    }
-    _parameter_constraints.pop("n_eot")
 
-    def __init__(
-        self,
-        attack,
-        options=None,
-        *,
-        eps=0.1,
-        norm="linf",
-        image_shape=None,
-        gradient="exact",
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.attack = attack
-        self.options = options
-        self.eps = eps
-        self.norm = norm
-        self.image_shape = image_shape
-        self.gradient = gradient
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    attack: str | type = parameter(MISSING, str, type, positional=True)
+    options: dict | None = parameter(None, dict, positional=True)
+    eps: ArrayLike = parameter(0.1, Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor)
+    image_shape: tuple | None = parameter(None, tuple, list)
+    n_eot: ClassVar[int] = 1
 
     @property
     def threat_model(self):

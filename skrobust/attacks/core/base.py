@@ -1,15 +1,15 @@
 """Shared parameters, and the attack loop over batches."""
 
 import abc
-from numbers import Integral, Real
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, StrOptions
 from tqdm import tqdm
 
 from skrobust.signals import batch_slices
+from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, parameter, parametrized
 
 from .ball import NORMS, Ball
 from .corners import Corners
@@ -23,7 +23,7 @@ from .streams import ImageStreams
 # The backward passes of `gradient="worst"`, most direct first; each runs on the images that remain.
 _WORST = ("exact", "identity", "projection", "smooth")
 # Backward passes of the attacks that move in steps and so can follow the projection.
-FOLLOWING = StrOptions({*_WORST, "iterated", "skip", "worst"})
+FOLLOWING = {*_WORST, "iterated", "skip", "worst"}
 
 # Bytes a value of an image that passing it through a model and back may need: a small network's activations.
 _BYTES_PER_VALUE = 1024
@@ -38,31 +38,44 @@ class _ThreatModel:
         return owner._threat_model
 
 
+@parametrized
 class Attack(BaseEstimator, metaclass=abc.ABCMeta):
     """Base of all attacks.
 
-    Derive an attack of your own from `GradientAttack` or `BlackBoxAttack`. Define ``__init__`` with `eps` and the
-    parameters that you need, and `search_batch`, which searches one batch. Everything else is inherited: input and
-    output types, labels, batches, random streams, targeted attacks, and the worst case per image.
+    Derive an attack of your own from `GradientAttack` or `BlackBoxAttack`, and define `search_batch`, which searches
+    one batch. Everything else is inherited: the parameters below, input and output types, labels, batches, random
+    streams, targeted attacks, and the worst case per image.
 
-    Parameters that ``__init__`` does not take keep the class's values listed below. A subclass may list the allowed
-    types of its own parameters in ``_parameter_constraints``, as estimators of scikit-learn do.
+    An ``__init__`` of your own may take some of the parameters only; the others keep their default. The allowed types
+    of parameters of your own can be listed in ``_parameter_constraints``, as estimators of scikit-learn do.
 
-    Attributes
+    Parameters
     ----------
+    eps : float or array-like, default=0.1
+        Radius of the ball, in the units of X. An array of shape (n_samples,): one an image. For l-infinity also one a
+        feature, in a shape that broadcasts to X.
     norm : {"linf", "l2", "l1"}, default="linf"
         Norm of the ball.
     clip : pair or None, default=(0, 1)
-        Range of valid values.
+        Range of valid values: numbers, arrays of the shape of one sample, or of the shape of X for a box an image.
+        None: no bounds.
     mask : array-like of bool or None, default=None
-        Features that may change.
+        Features that may change: of the shape of one sample for all images, or of the shape of X for each. None: all.
     perturb_all : bool, default=False
-        Attack misclassified images too.
+        Attack misclassified images too, and return the attack's result even if the model classifies it correctly, as
+        published tables count. False: misclassified images are returned unchanged.
     batch_size : int or None, default=None
+        Images attacked at once; None: as many as scikit-learn's ``working_memory`` holds.
     random_state : int, RandomState instance or None, default=None
+        Each image has its own random stream, so that batches do not change the draws.
     device : str, torch.device or None, default=None
+        Where to compute; None: where X is.
     verbose : int, default=0
-    keep : {"best", "last"}, default="best"
+        Show a progress bar.
+
+    Attributes
+    ----------
+    keep : {"best", "last"}
         Iterates that count, see `PGD`.
     threat_model : {"white box", "semi-white box", "black box", "transfer"}
         What the attacker knows.
@@ -74,30 +87,19 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
     ScoreModel : The model that a `BlackBoxAttack` attacks.
     """
 
-    norm = "linf"
-    clip = (0, 1)
-    mask = None
-    perturb_all = False
-    batch_size = None
-    random_state = None
-    device = None
-    verbose = 0
-    keep = "best"
+    eps: ArrayLike = parameter(0.1, NON_NEGATIVE, "array-like", torch.Tensor, positional=True)
+    norm: str = parameter("linf", set(NORMS))
+    clip: tuple | None = parameter((0, 1), None, tuple, list, np.ndarray)
+    mask: ArrayLike | None = parameter(None, "array-like", torch.Tensor)
+    perturb_all: bool = parameter(False, "boolean")
+    batch_size: int | None = parameter(None, AT_LEAST_1)
+    random_state: int | np.random.RandomState | None = parameter(None, "random_state")
+    device: str | torch.device | None = parameter(None, str, torch.device)
+    verbose: int = parameter(0, "verbose")
 
+    keep = "best"
     _threat_model = "white box"
     threat_model = _ThreatModel()
-
-    _parameter_constraints = {
-        "eps": [Interval(Real, 0, None, closed="left"), "array-like", torch.Tensor],
-        "norm": [StrOptions(set(NORMS))],
-        "clip": [None, tuple, list, np.ndarray],
-        "mask": [None, "array-like", torch.Tensor],
-        "perturb_all": ["boolean"],
-        "batch_size": [None, Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
-        "device": [None, str, torch.device],
-        "verbose": ["verbose"],
-    }
 
     def perturb(self, model, X, y, *, y_target=None):
         """Attack each image of X.
@@ -249,28 +251,24 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         return 1
 
 
+@parametrized
 class GradientAttack(Attack):
     """Base of the attacks that need gradients, which they get through `skrobust.as_module`.
 
     The `model` of `search_batch` is a `GradientModel`. With ``gradient="worst"`` the batch is searched once for each
     backward pass. See `Attack` for what a subclass defines.
 
-    Attributes
+    Parameters
     ----------
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
-        Backward pass of front ends.
+        Backward pass of front ends, see `skrobust.as_module`. "worst" tries the first four in turn and keeps the most
+        harmful result of each image. "skip" makes the attack semi-white: the front end is unknown to it.
     n_eot : int, default=1
         Passes over which a randomised model is averaged.
     """
 
-    gradient = "exact"
-    n_eot = 1
-
-    _parameter_constraints = {
-        **Attack._parameter_constraints,
-        "gradient": [StrOptions({*_WORST, "skip", "worst"})],
-        "n_eot": [Interval(Integral, 1, None, closed="left")],
-    }
+    gradient: str = parameter("exact", {*_WORST, "skip", "worst"})
+    n_eot: int = parameter(1, AT_LEAST_1)
 
     def _oracle(self, model, x):
         return GradientModel(model, "exact", x, self.n_eot, through_arrays=self.gradient == "worst")
@@ -292,16 +290,34 @@ class GradientAttack(Attack):
             search.offer(index, inner.best, search.oracle.scores(inner.best))
 
 
+@parametrized
 class AscentAttack(GradientAttack):
-    """Base of the attacks that maximise one of the losses in steps."""
+    """Base of the attacks that maximise one of the losses in steps.
 
-    _parameter_constraints = {
-        **GradientAttack._parameter_constraints,
-        "n_iter": [Interval(Integral, 1, None, closed="left")],
-        "step_size": [None, Interval(Real, 0, None, closed="neither")],
-        "n_restarts": [Interval(Integral, 1, None, closed="left")],
-        "loss": [StrOptions(set(LOSSES))],
-    }
+    Parameters
+    ----------
+    n_iter : int, default=40
+        Steps of each restart.
+    n_restarts : int, default=1
+        Runs; the most harmful result of each image counts.
+    loss : {"cross_entropy", "margin", "dlr"}, default="cross_entropy"
+        Cross-entropy is maximised through a monotone map that does not saturate where the model is confident. "dlr"
+        with two classes is the margin. All read the scores in units of a tenth of the clean image's gap between the
+        two scores that decide, so that none depends on their scale.
+    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
+        Backward pass of front ends, see `skrobust.as_module`. "worst" tries the first four in turn and keeps the most
+        harmful result of each image; where the exact gradient is zero everywhere, as behind hard thresholds, it also
+        searches the corners of an l-infinity ball, see `CornerSearch`. "skip" makes the attack semi-white: the front
+        end is unknown to it.
+    keep : {"best", "last"}, default="best"
+        "best": the most harmful of the image itself and all iterates. "last": of each restart the last iterate, as
+        published tables count; of several restarts the most harmful one.
+    """
+
+    n_iter: int = parameter(40, AT_LEAST_1)
+    n_restarts: int = parameter(1, AT_LEAST_1)
+    loss: str = parameter("cross_entropy", set(LOSSES))
+    keep: str = parameter("best", {"best", "last"})
 
     def _models(self, model, x, oracle):
         models = super()._models(model, x, oracle)

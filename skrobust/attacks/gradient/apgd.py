@@ -1,15 +1,13 @@
 """Auto-PGD: projected ascent that sets its own step size."""
 
-from numbers import Integral
-
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skrobust.attacks.core.base import AscentAttack
 from skrobust.attacks.core.losses import LOSSES, targeted_dlr
 from skrobust.attacks.core.other_classes import other_classes_by_score
 from skrobust.attacks.core.shapes import wide
+from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 
 # Constants of the paper: first checkpoint, shortening of the periods, shortest period (shares of n_iter); momentum;
 # share of a period's steps that must raise the loss.
@@ -18,6 +16,7 @@ _MOMENTUM = 0.75
 _RISING = 0.75
 
 
+@parametrized
 class APGD(AscentAttack):
     """Auto-PGD: momentum steps of size 2 eps, halved and restarted from the best point where they stop paying.
 
@@ -26,33 +25,15 @@ class APGD(AscentAttack):
 
     Parameters
     ----------
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2"}, default="linf"
+        Norm of the ball.
     n_iter : int, default=100
-        Steps a restart.
-    n_restarts : int, default=1
+        Steps of each restart.
     loss : {"cross_entropy", "margin", "dlr", "targeted_dlr"}, default="cross_entropy"
         "targeted_dlr" climbs towards one other class after the other, the highest score first. With fewer than four
         classes it is the plain difference of scores, as is "dlr" with two.
     n_targets : int, default=9
         Other classes of "targeted_dlr", at most.
-    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
-        Backward pass of front ends, see `PGD`.
-    n_eot : int, default=1
-        Passes over which a randomised model is averaged.
-    clip : pair or None, default=(0, 1)
-        Range of valid values, see `PGD`. None: no bounds.
-    mask : array-like of bool or None, default=None
-        Features that may change, see `PGD`.
-    keep : {"best", "last"}, default="best"
-        Which iterates count, see `PGD`.
-    perturb_all : bool, default=False
-        Attack misclassified images too, see `PGD`.
-    batch_size : int or None, default=None
-    random_state : int, RandomState instance or None, default=None
-    device : str, torch.device or None, default=None
-    verbose : int, default=0
 
     References
     ----------
@@ -74,51 +55,10 @@ class APGD(AscentAttack):
     True
     """
 
-    _parameter_constraints = {
-        **AscentAttack._parameter_constraints,
-        "norm": [StrOptions({"linf", "l2"})],
-        "loss": [StrOptions({*LOSSES, "targeted_dlr"})],
-        "keep": [StrOptions({"best", "last"})],
-        "n_targets": [Interval(Integral, 1, None, closed="left")],
-    }
-    _parameter_constraints.pop("step_size")
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        n_iter=100,
-        n_restarts=1,
-        loss="cross_entropy",
-        n_targets=9,
-        gradient="exact",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        keep="best",
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.n_iter = n_iter
-        self.n_restarts = n_restarts
-        self.loss = loss
-        self.n_targets = n_targets
-        self.gradient = gradient
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.keep = keep
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    norm: str = parameter("linf", {"linf", "l2"})
+    n_iter: int = parameter(100)
+    loss: str = parameter("cross_entropy", {*LOSSES, "targeted_dlr"})
+    n_targets: int = parameter(9, AT_LEAST_1)
 
     def search_batch(self, model, search):
         goal = search.goal

@@ -1,12 +1,15 @@
 """Carlini and Wagner's l2 attack: the nearest adversarial image by penalty and binary search."""
 
-from numbers import Integral, Real
+from numbers import Real
+from typing import ClassVar
 
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.base import GradientAttack
 from skrobust.attacks.core.shapes import wide
+from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, POSITIVE, parameter, parametrized
 
 # Adam's constants.
 _BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-8
@@ -15,6 +18,7 @@ _BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-8
 _STRETCHES = 10
 
 
+@parametrized
 class CarliniWagner(GradientAttack):
     """Carlini and Wagner's l2 attack: minimises ‖x' - x‖₂² + c · max(s_y - max_{j≠y} s_j, -confidence).
 
@@ -31,26 +35,15 @@ class CarliniWagner(GradientAttack):
     n_iter : int, default=1000
         Steps of Adam for each c.
     learning_rate : float, default=5e-3
+        Step size of Adam.
     binary_search_steps : int, default=5
+        Values of c that are tried for each image.
     initial_const : float, default=1e-2
         The first c.
     abort_early : bool, default=True
         End an image's run when a tenth of the steps did not lower its objective.
-    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
-        Backward pass of front ends, see `PGD`.
-    n_eot : int, default=1
-        Passes over which a randomised model is averaged.
-    clip : pair or None, default=(0, 1)
-        Range of valid values, see `PGD`. None: no bounds.
-    mask : array-like of bool or None, default=None
-        Features that may change, see `PGD`.
-    perturb_all : bool, default=False
-        Attack misclassified images too, see `PGD`.
-    batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
-    device : str, torch.device or None, default=None
-    verbose : int, default=0
 
     Notes
     -----
@@ -79,56 +72,16 @@ class CarliniWagner(GradientAttack):
     True
     """
 
-    norm = "l2"
-
-    _parameter_constraints = {
-        **GradientAttack._parameter_constraints,
-        "eps": [Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor],
-        "confidence": [Interval(Real, 0, None, closed="left")],
-        "n_iter": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "binary_search_steps": [Interval(Integral, 1, None, closed="left")],
-        "initial_const": [Interval(Real, 0, None, closed="neither")],
-        "abort_early": ["boolean"],
-    }
-    _parameter_constraints.pop("norm")
-
-    def __init__(
-        self,
-        eps=float("inf"),
-        *,
-        confidence=0.0,
-        n_iter=1000,
-        learning_rate=5e-3,
-        binary_search_steps=5,
-        initial_const=1e-2,
-        abort_early=True,
-        gradient="exact",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.confidence = confidence
-        self.n_iter = n_iter
-        self.learning_rate = learning_rate
-        self.binary_search_steps = binary_search_steps
-        self.initial_const = initial_const
-        self.abort_early = abort_early
-        self.gradient = gradient
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    eps: ArrayLike = parameter(
+        float("inf"), Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor, positional=True
+    )
+    confidence: float = parameter(0.0, NON_NEGATIVE)
+    n_iter: int = parameter(1000, AT_LEAST_1)
+    learning_rate: float = parameter(0.005, POSITIVE)
+    binary_search_steps: int = parameter(5, AT_LEAST_1)
+    initial_const: float = parameter(0.01, POSITIVE)
+    abort_early: bool = parameter(True, "boolean")
+    norm: ClassVar[str] = "l2"
 
     def search_batch(self, model, search):
         index = search.remaining()

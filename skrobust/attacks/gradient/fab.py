@@ -1,8 +1,9 @@
 """FAB: the nearest adversarial image, by projections onto the linearised boundary."""
 
-from numbers import Integral, Real
+from numbers import Real
 
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.ball import vector_norm
@@ -11,8 +12,10 @@ from skrobust.attacks.core.losses import class_difference
 from skrobust.attacks.core.other_classes import other_classes_by_score
 from skrobust.attacks.core.shapes import wide
 from skrobust.attacks.core.solvers import capped_rate
+from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 
 
+@parametrized
 class FAB(GradientAttack):
     """Fast adaptive boundary attack, targeted form: steps to the linearised boundary with one other class at a time.
 
@@ -26,7 +29,6 @@ class FAB(GradientAttack):
     eps : float or array-like, default=0.1
         Radius of the ball, in the units of X; arrays as for `PGD`. Infinity: the nearest adversarial image wherever
         it is.
-    norm : {"linf", "l2", "l1"}, default="linf"
     n_iter : int, default=100
         Steps for each other class and restart.
     n_restarts : int, default=1
@@ -39,20 +41,6 @@ class FAB(GradientAttack):
         Overshoot beyond the hyperplane.
     beta : float, default=0.9
         Share of the distance that is kept on the way back.
-    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
-        Backward pass of front ends, see `PGD`.
-    n_eot : int, default=1
-        Passes over which a randomised model is averaged.
-    clip : pair or None, default=(0, 1)
-        Range of valid values, see `PGD`. None: no bounds.
-    mask : array-like of bool or None, default=None
-        Features that may change, see `PGD`.
-    perturb_all : bool, default=False
-        Attack misclassified images too, see `PGD`.
-    batch_size : int or None, default=None
-    random_state : int, RandomState instance or None, default=None
-    device : str, torch.device or None, default=None
-    verbose : int, default=0
 
     References
     ----------
@@ -70,55 +58,13 @@ class FAB(GradientAttack):
     True
     """
 
-    _parameter_constraints = {
-        **GradientAttack._parameter_constraints,
-        "eps": [Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor],
-        "n_iter": [Interval(Integral, 1, None, closed="left")],
-        "n_restarts": [Interval(Integral, 1, None, closed="left")],
-        "n_targets": [Interval(Integral, 1, None, closed="left")],
-        "alpha_max": [Interval(Real, 0, 1, closed="both")],
-        "eta": [Interval(Real, 1, None, closed="left")],
-        "beta": [Interval(Real, 0, 1, closed="both")],
-    }
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        n_iter=100,
-        n_restarts=1,
-        n_targets=9,
-        alpha_max=0.1,
-        eta=1.05,
-        beta=0.9,
-        gradient="exact",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.n_iter = n_iter
-        self.n_restarts = n_restarts
-        self.n_targets = n_targets
-        self.alpha_max = alpha_max
-        self.eta = eta
-        self.beta = beta
-        self.gradient = gradient
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    eps: ArrayLike = parameter(0.1, Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor, positional=True)
+    n_iter: int = parameter(100, AT_LEAST_1)
+    n_restarts: int = parameter(1, AT_LEAST_1)
+    n_targets: int = parameter(9, AT_LEAST_1)
+    alpha_max: float = parameter(0.1, Interval(Real, 0, 1, closed="both"))
+    eta: float = parameter(1.05, Interval(Real, 1, None, closed="left"))
+    beta: float = parameter(0.9, Interval(Real, 0, 1, closed="both"))
 
     def search_batch(self, model, search):
         goal = search.goal

@@ -1,12 +1,12 @@
 """The fast gradient sign method and its l2 and l1 forms."""
 
-from sklearn.utils._param_validation import StrOptions
-
 from skrobust.attacks.core.base import FOLLOWING, GradientAttack
 from skrobust.attacks.core.losses import LOSSES
 from skrobust.attacks.core.refinement import refined_gradient
+from skrobust.signals.parameters import parameter, parametrized
 
 
+@parametrized
 class FGSM(GradientAttack):
     """Fast gradient sign method: one step to the point of the ball that is farthest along the gradient.
 
@@ -15,25 +15,12 @@ class FGSM(GradientAttack):
 
     Parameters
     ----------
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`.
-    norm : {"linf", "l2", "l1"}, default="linf"
     loss : {"cross_entropy", "margin", "dlr"}, default="cross_entropy"
+        What the step raises, see `PGD`.
     gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `PGD`.
-    n_eot : int, default=1
-        Passes over which a randomised model is averaged.
-    clip : pair or None, default=(0, 1)
-        Range of valid values, see `PGD`. None: no bounds.
-    mask : array-like of bool or None, default=None
-        Features that may change, see `PGD`.
-    perturb_all : bool, default=False
-        Attack misclassified images too, see `PGD`.
-    batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
-    device : str, torch.device or None, default=None
-    verbose : int, default=0
 
     References
     ----------
@@ -51,40 +38,8 @@ class FGSM(GradientAttack):
            [0.7, 0.4]])
     """
 
-    _parameter_constraints = {
-        **GradientAttack._parameter_constraints,
-        "gradient": [FOLLOWING],
-        "loss": [StrOptions(set(LOSSES))],
-    }
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        loss="cross_entropy",
-        gradient="exact",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.loss = loss
-        self.gradient = gradient
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    loss: str = parameter("cross_entropy", set(LOSSES))
+    gradient: str = parameter("exact", FOLLOWING)
 
     def search_batch(self, model, search):
         index = search.remaining()

@@ -1,28 +1,21 @@
 """The two attacks of the front-end paper, by its names: semi-white box and white box."""
 
-from numbers import Integral, Real
+from typing import ClassVar
 
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 
-from skrobust.attacks.core.base import GradientAttack
 from skrobust.attacks.core.climb import climb
+from skrobust.signals.parameters import AT_LEAST_1, POSITIVE, parameter, parametrized
 
 from .locally_linear import LocallyLinear
 
 
+@parametrized
 class SemiWhiteBox(LocallyLinear):
     """Semi-white box attack of the front-end paper: e = eps · sgn(w), w the classifier's own linear model.
 
     The attacker knows the classifier but not the front end, and attacks the classifier alone. For a linear classifier w
     is its weight; for others the locally linear attack on the classifier alone.
-
-    Parameters
-    ----------
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`.
-    norm, n_eot, clip, mask, perturb_all, batch_size, random_state, device, verbose
-        As in `LocallyLinear`.
 
     References
     ----------
@@ -36,35 +29,11 @@ class SemiWhiteBox(LocallyLinear):
     'semi-white box'
     """
 
+    gradient: ClassVar[str] = "skip"
     _threat_model = "semi-white box"
-    gradient = "skip"
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
 
 
+@parametrized
 class WhiteBox(LocallyLinear):
     """White box attack of the front-end paper: e = eps · sgn(P_K(w, x)), and its iterated projections.
 
@@ -73,8 +42,6 @@ class WhiteBox(LocallyLinear):
 
     Parameters
     ----------
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2", "l1"}, default="linf"
         The paper's is l-infinity; for others steps are the optimum of the linear model over the ball ("code") or
         along its steepest direction ("paper").
@@ -89,8 +56,6 @@ class WhiteBox(LocallyLinear):
     keep : {"best", "last"}, default="best"
         "best": the most harmful of all iterates. "last": the last one, as the authors do; figures printed in the
         paper are to be compared with this.
-    n_eot, clip, mask, perturb_all, batch_size, random_state, device, verbose
-        As in `LocallyLinear`.
 
     References
     ----------
@@ -104,48 +69,11 @@ class WhiteBox(LocallyLinear):
     100
     """
 
-    gradient = "projection"
-
-    _parameter_constraints = {
-        **GradientAttack._parameter_constraints,
-        "iterated_projections": [None, StrOptions({"paper", "code"})],
-        "n_iter": [Interval(Integral, 1, None, closed="left")],
-        "step_size": [None, Interval(Real, 0, None, closed="neither")],
-        "keep": [StrOptions({"best", "last"})],
-    }
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        iterated_projections=None,
-        n_iter=100,
-        step_size=None,
-        keep="best",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.iterated_projections = iterated_projections
-        self.n_iter = n_iter
-        self.step_size = step_size
-        self.keep = keep
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    iterated_projections: str | None = parameter(None, {"paper", "code"})
+    n_iter: int = parameter(100, AT_LEAST_1)
+    step_size: float | None = parameter(None, POSITIVE)
+    keep: str = parameter("best", {"best", "last"})
+    gradient: ClassVar[str] = "projection"
 
     def _follow(self, pair):
         if self.iterated_projections is None:

@@ -1,7 +1,8 @@
 """The Jacobian saliency map attack: few features, changed as far as they go."""
 
 import math
-from numbers import Integral, Real
+from numbers import Real
+from typing import ClassVar
 
 import torch
 from sklearn.utils import gen_batches
@@ -10,11 +11,13 @@ from sklearn.utils._param_validation import Interval
 from skrobust.attacks.core.base import GradientAttack
 from skrobust.attacks.core.other_classes import other_classes_by_score
 from skrobust.signals import count_of
+from skrobust.signals.parameters import AT_LEAST_1, FRACTION, parameter, parametrized
 
 # Bytes that the table of candidate pairs may take at once.
 _TABLE_BYTES = 2**26
 
 
+@parametrized
 class JSMA(GradientAttack):
     """Jacobian saliency map attack (Papernot et al.): the best pair of features in each step, each feature used once.
 
@@ -34,21 +37,10 @@ class JSMA(GradientAttack):
     n_targets : int or None, default=None
         Other classes that are aimed at in turn, the highest score first; any wrong prediction is a success. None: all.
         With `y_target`, only that class is aimed at.
-    gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
-        Backward pass of front ends, see `PGD`.
-    n_eot : int, default=1
-        Passes over which a randomised model is averaged.
     clip : pair or None, default=(0, 1)
         Range of valid values, see `PGD`; features at an end of it are not candidates. None: no bounds.
-    mask : array-like of bool or None, default=None
-        Features that may change, see `PGD`.
-    perturb_all : bool, default=False
-        Attack misclassified images too, see `PGD`.
-    batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
-    device : str, torch.device or None, default=None
-    verbose : int, default=0
 
     Notes
     -----
@@ -75,48 +67,12 @@ class JSMA(GradientAttack):
     True
     """
 
-    norm = "l0"
-
-    _parameter_constraints = {
-        **GradientAttack._parameter_constraints,
-        "theta": [Interval(Real, None, None, closed="neither")],
-        "gamma": [Interval(Real, 0, 1, closed="right")],
-        "pairs": ["boolean"],
-        "n_targets": [None, Interval(Integral, 1, None, closed="left")],
-    }
-    _parameter_constraints.pop("eps")
-    _parameter_constraints.pop("norm")
-
-    def __init__(
-        self,
-        theta=1.0,
-        gamma=0.1,
-        *,
-        pairs=True,
-        n_targets=None,
-        gradient="exact",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.theta = theta
-        self.gamma = gamma
-        self.pairs = pairs
-        self.n_targets = n_targets
-        self.gradient = gradient
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    theta: float = parameter(1.0, Interval(Real, None, None, closed="neither"), positional=True)
+    gamma: float = parameter(0.1, FRACTION, positional=True)
+    pairs: bool = parameter(True, "boolean")
+    n_targets: int | None = parameter(None, AT_LEAST_1)
+    eps: ClassVar[None] = None
+    norm: ClassVar[str] = "l0"
 
     def search_batch(self, model, search):
         goal = search.goal

@@ -1,16 +1,15 @@
 """Locally linear attacks (Gopalakrishnan et al.): the most harmful other class under a linear model of the network."""
 
-from numbers import Integral, Real
-
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skrobust.attacks.core.base import FOLLOWING, GradientAttack
 from skrobust.attacks.core.climb import climb
 from skrobust.attacks.core.losses import class_difference
 from skrobust.attacks.core.other_classes import other_classes_by_score
+from skrobust.signals.parameters import AT_LEAST_1, POSITIVE, parameter, parametrized
 
 
+@parametrized
 class LocallyLinear(GradientAttack):
     """Locally linear attack: e = eps · sgn(w_i - w_t), for the other class i whose score it lifts most.
 
@@ -19,25 +18,12 @@ class LocallyLinear(GradientAttack):
 
     Parameters
     ----------
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`.
     norm : {"linf", "l2", "l1"}, default="linf"
         The paper's is l-infinity; for others the step is the optimum of the linear model over the ball.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `PGD`. The paper's semi-white attack is "skip", its white one "projection".
-    n_eot : int, default=1
-        Passes over which a randomised model is averaged.
-    clip : pair or None, default=(0, 1)
-        Range of valid values, see `PGD`. None: no bounds.
-    mask : array-like of bool or None, default=None
-        Features that may change, see `PGD`.
-    perturb_all : bool, default=False
-        Attack misclassified images too, see `PGD`.
-    batch_size : int or None, default=None
     random_state : int, RandomState instance or None, default=None
         Not used: nothing is drawn.
-    device : str, torch.device or None, default=None
-    verbose : int, default=0
 
     References
     ----------
@@ -58,33 +44,6 @@ class LocallyLinear(GradientAttack):
     """
 
     n_targets = None
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        gradient="exact",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.gradient = gradient
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
 
     def search_batch(self, model, search):
         index = search.remaining()
@@ -120,24 +79,22 @@ class LocallyLinear(GradientAttack):
         return n_classes - 1
 
 
+@parametrized
 class IterativeLocallyLinear(LocallyLinear):
     """Iterative locally linear attack: e ← clip_eps(e + step_size · sgn(w_i(x + e) - w_t(x + e))), each i in turn.
 
     Parameters
     ----------
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`.
-    norm : {"linf", "l2", "l1"}, default="linf"
     n_iter : int, default=100
         Steps for each other class.
     step_size : float or None, default=None
-        None: ``2.5 * eps / n_iter``. The paper takes eps / 4 and eps / 20.
+        Length of a step. None: ``2.5 * eps / n_iter``. The paper takes eps / 4 and eps / 20.
     n_targets : int or None, default=None
         Other classes, at most, the highest score first. None: all, as in the paper.
     keep : {"best", "last"}, default="best"
         "best": the most harmful of all iterates. "last": the last iterate of the worst pair, as the authors do.
-    gradient, n_eot, clip, mask, perturb_all, batch_size, random_state, device, verbose
-        As in `LocallyLinear`.
+    gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip", "worst"}, default="exact"
+        Backward pass of front ends, see `PGD`.
 
     References
     ----------
@@ -151,49 +108,11 @@ class IterativeLocallyLinear(LocallyLinear):
     'white box'
     """
 
-    _parameter_constraints = {
-        **GradientAttack._parameter_constraints,
-        "n_iter": [Interval(Integral, 1, None, closed="left")],
-        "step_size": [None, Interval(Real, 0, None, closed="neither")],
-        "gradient": [FOLLOWING],
-        "n_targets": [None, Interval(Integral, 1, None, closed="left")],
-        "keep": [StrOptions({"best", "last"})],
-    }
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        n_iter=100,
-        step_size=None,
-        n_targets=None,
-        keep="best",
-        gradient="exact",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.n_iter = n_iter
-        self.step_size = step_size
-        self.n_targets = n_targets
-        self.keep = keep
-        self.gradient = gradient
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    n_iter: int = parameter(100, AT_LEAST_1)
+    step_size: float | None = parameter(None, POSITIVE)
+    n_targets: int | None = parameter(None, AT_LEAST_1)
+    keep: str = parameter("best", {"best", "last"})
+    gradient: str = parameter("exact", FOLLOWING)
 
     def _follow(self, pair):
         x = climb(

@@ -1,13 +1,13 @@
 """Projected gradient descent, and its presets without random start: iterative and momentum iterative FGSM."""
 
-from numbers import Real
-
-from sklearn.utils._param_validation import Interval, StrOptions
+from typing import ClassVar
 
 from skrobust.attacks.core.base import FOLLOWING, AscentAttack
 from skrobust.attacks.core.climb import climb
+from skrobust.signals.parameters import NON_NEGATIVE, POSITIVE, parameter, parametrized
 
 
+@parametrized
 class PGD(AscentAttack):
     """Projected gradient descent: ascent of a loss in the ball, from random starts.
 
@@ -17,51 +17,21 @@ class PGD(AscentAttack):
 
     Parameters
     ----------
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X. An array of shape (n_samples,): one an image. For l-infinity also one a
-        feature, in a shape that broadcasts to X.
-    norm : {"linf", "l2", "l1"}, default="linf"
-    n_iter : int, default=40
-        Steps of each restart.
     step_size : float or None, default=None
-        None: ``2.5 * eps / n_iter``.
+        Length of a step. None: ``2.5 * eps / n_iter``.
     n_restarts : int, default=1
-        With ``gradient="smooth"`` every second restart gradually sharpens the backward pass of hard thresholds.
+        Runs; the most harmful result of each image counts. With ``gradient="smooth"`` every second restart gradually
+        sharpens the backward pass of hard thresholds.
     random_start : bool, default=True
         Start from a point drawn uniformly from the ball. False: from the image, where restarts change nothing.
     momentum : float, default=0.0
         Decay of the accumulated gradient, each normalised by its l1 norm.
-    loss : {"cross_entropy", "margin", "dlr"}, default="cross_entropy"
-        Cross-entropy is maximised through a monotone map that does not saturate where the model is confident. "dlr"
-        with two classes is the margin. All read the scores in units of a tenth of the clean image's gap between the
-        two scores that decide, so that none depends on their scale.
     gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `skrobust.as_module`. "worst" tries the first four in turn and keeps the
         most harmful result of each image; where the exact gradient is zero everywhere, as behind hard thresholds, it
         also searches the corners of an l-infinity ball, see `CornerSearch`. "iterated" refines "projection" 20 times in
         each step, as published: the support is the one that the front end selects where the step leads. "skip" makes
         the attack semi-white: the front end is unknown to it.
-    n_eot : int, default=1
-        Passes over which a randomised model is averaged.
-    clip : pair or None, default=(0, 1)
-        Range of valid values: numbers, arrays of the shape of one sample, or of the shape of X for a box an image.
-        None: no bounds.
-    mask : array-like of bool or None, default=None
-        Features that may change: of the shape of one sample for all images, or of the shape of X for each. None: all.
-    keep : {"best", "last"}, default="best"
-        "best": the most harmful of the image itself and all iterates. "last": of each restart the last iterate, as
-        published tables count; of several restarts the most harmful one.
-    perturb_all : bool, default=False
-        Attack misclassified images too, and return the attack's result even if the model classifies it correctly, as
-        published tables count. False: misclassified images are returned unchanged.
-    batch_size : int or None, default=None
-        Images attacked at once; None: as many as scikit-learn's ``working_memory`` holds.
-    random_state : int, RandomState instance or None, default=None
-        Each image has its own random stream, so that batches do not change the draws.
-    device : str, torch.device or None, default=None
-        Where to compute; None: where X is.
-    verbose : int, default=0
-        Show a progress bar.
 
     References
     ----------
@@ -82,54 +52,10 @@ class PGD(AscentAttack):
     True
     """
 
-    _parameter_constraints = {
-        **AscentAttack._parameter_constraints,
-        "gradient": [FOLLOWING],
-        "keep": [StrOptions({"best", "last"})],
-        "random_start": ["boolean"],
-        "momentum": [Interval(Real, 0, None, closed="left")],
-    }
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        n_iter=40,
-        step_size=None,
-        n_restarts=1,
-        random_start=True,
-        momentum=0.0,
-        loss="cross_entropy",
-        gradient="exact",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        keep="best",
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.n_iter = n_iter
-        self.step_size = step_size
-        self.n_restarts = n_restarts
-        self.random_start = random_start
-        self.momentum = momentum
-        self.loss = loss
-        self.gradient = gradient
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.keep = keep
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    step_size: float | None = parameter(None, POSITIVE)
+    random_start: bool = parameter(True, "boolean")
+    momentum: float = parameter(0.0, NON_NEGATIVE)
+    gradient: str = parameter("exact", FOLLOWING)
 
     def search_batch(self, model, search):
         for restart in range(self.n_restarts if self.random_start else 1):
@@ -156,19 +82,14 @@ class PGD(AscentAttack):
             model.anneal(None)
 
 
+@parametrized
 class IterativeFGSM(PGD):
     """Iterative FGSM (basic iterative method): PGD from the image itself, by steps of a fixed size.
 
     Parameters
     ----------
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`.
-    norm : {"linf", "l2", "l1"}, default="linf"
     n_iter : int, default=10
-    step_size : float or None, default=None
-        None: ``2.5 * eps / n_iter``.
-    loss, gradient, n_eot, clip, mask, keep, perturb_all, batch_size, random_state, device, verbose
-        As in `PGD`.
+        Steps.
 
     References
     ----------
@@ -181,61 +102,22 @@ class IterativeFGSM(PGD):
     1000
     """
 
-    random_start = False
-    momentum = 0.0
-    n_restarts = 1
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        n_iter=10,
-        step_size=None,
-        loss="cross_entropy",
-        gradient="exact",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        keep="best",
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.n_iter = n_iter
-        self.step_size = step_size
-        self.loss = loss
-        self.gradient = gradient
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.keep = keep
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    n_iter: int = parameter(10)
+    n_restarts: ClassVar[int] = 1
+    random_start: ClassVar[bool] = False
+    momentum: ClassVar[float] = 0.0
 
 
+@parametrized
 class MomentumIterativeFGSM(PGD):
     """Momentum iterative FGSM: g ← momentum · g + ∇loss / ‖∇loss‖₁, then a step along g.
 
     Parameters
     ----------
-    eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`.
-    norm : {"linf", "l2", "l1"}, default="linf"
     n_iter : int, default=10
-    step_size : float or None, default=None
-        None: ``2.5 * eps / n_iter``.
+        Steps.
     momentum : float, default=1.0
         Decay of the accumulated gradient.
-    loss, gradient, n_eot, clip, mask, keep, perturb_all, batch_size, random_state, device, verbose
-        As in `PGD`.
 
     References
     ----------
@@ -248,42 +130,7 @@ class MomentumIterativeFGSM(PGD):
     1.0
     """
 
-    random_start = False
-    n_restarts = 1
-
-    def __init__(
-        self,
-        eps=0.1,
-        *,
-        norm="linf",
-        n_iter=10,
-        step_size=None,
-        momentum=1.0,
-        loss="cross_entropy",
-        gradient="exact",
-        n_eot=1,
-        clip=(0, 1),
-        mask=None,
-        keep="best",
-        perturb_all=False,
-        batch_size=None,
-        random_state=None,
-        device=None,
-        verbose=0,
-    ):
-        self.eps = eps
-        self.norm = norm
-        self.n_iter = n_iter
-        self.step_size = step_size
-        self.momentum = momentum
-        self.loss = loss
-        self.gradient = gradient
-        self.n_eot = n_eot
-        self.clip = clip
-        self.mask = mask
-        self.keep = keep
-        self.perturb_all = perturb_all
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    n_iter: int = parameter(10)
+    momentum: float = parameter(1.0)
+    n_restarts: ClassVar[int] = 1
+    random_start: ClassVar[bool] = False

@@ -1,6 +1,6 @@
 """`KSVD`: dictionary learning atom by atom."""
 
-from sklearn.utils._param_validation import StrOptions
+from skrobust.signals.parameters import parameter, parametrized
 
 from .ksvd_updates import approximate_update, exact_update
 from .learner import AlternatingLearner
@@ -8,6 +8,7 @@ from .learner import AlternatingLearner
 _UPDATES = {"approximate": approximate_update, "exact": exact_update}
 
 
+@parametrized
 class KSVD(AlternatingLearner):
     """Dictionary learning by K-SVD.
 
@@ -21,57 +22,10 @@ class KSVD(AlternatingLearner):
 
     Parameters
     ----------
-    n_components : int or None, default=None
-        Number of atoms. None: that of `init`, or the number of features.
-    coding : {"omp", "ols", "l1"}, default="omp"
-        Greedy codes by `orthogonal_mp` (with its two selection rules), or l1 codes by `basis_pursuit`.
-    n_nonzero_coefs : int, float or None, default=None
-        K of greedy codes: a count, or a fraction of the features in (0, 1]. None: a tenth of the features, at least
-        one; with `residual_tol` no limit.
-    residual_tol : float or None, default=None
-        Norm of the residual at which a greedy pursuit stops.
-    alpha : float, default=0.1
-        Weight of the l1 norm, for ``coding="l1"``.
     update : {"approximate", "exact"}, default="approximate"
         "exact": atom and coefficients are the best rank-one approximation of the residual of the other atoms, by a
         singular value decomposition. "approximate": one step of alternating minimisation towards it [2]_, many times
         faster and hardly worse.
-    init : {"data", "dct", "random"} or array-like of shape (n_components, n_features), default="data"
-        Initial atoms: signals drawn from X, the lowest frequencies of an overcomplete discrete cosine transform
-        over the grid of the signal, random directions, or given ones.
-    positive_code, positive_dict : bool, default=False
-        Whether coefficients (with ``coding="l1"`` only) and atoms are >= 0.
-    max_iter : int, default=50
-        Maximum number of passes over the signals.
-    tol : float, default=1e-4
-        Stop when a pass changes the objective by at most this relative amount. 0: make all `max_iter` passes.
-    warm_start : bool, default=False
-        Continue from the atoms of the previous `fit`; `objective_` and `n_iter_` then cover all passes.
-    sparse_output : bool, default=True
-        Whether `transform` returns a sparse array.
-    image_shape : tuple of int or None, default=None
-        ``(height, width)`` or ``(height, width, n_channels)`` of patches given as rows of a 2-D X; used for
-        ``init="dct"`` and displays.
-    random_state : int, RandomState instance or None, default=None
-        For `init`.
-    n_jobs : int or None, default=None
-        Number of threads; the result does not depend on it.
-    verbose : int, default=0
-        Whether to show a progress bar.
-
-    Attributes
-    ----------
-    components_ : ndarray of shape (n_components, n_features)
-        The atoms, of unit norm.
-    objective_ : ndarray of shape ``(n_iter_,)``
-        Objective after each pass, with the codes of that pass.
-    n_iter_ : int
-        Number of passes.
-    patch_size_ : tuple of int
-        Grid of a signal, without channels.
-    n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Only if X has feature names.
 
     See Also
     --------
@@ -105,51 +59,7 @@ class KSVD(AlternatingLearner):
     True
     """
 
-    _parameter_constraints = {
-        **AlternatingLearner._parameter_constraints,
-        "update": [StrOptions(set(_UPDATES))],
-    }
-
-    def __init__(
-        self,
-        n_components=None,
-        *,
-        coding="omp",
-        n_nonzero_coefs=None,
-        residual_tol=None,
-        alpha=0.1,
-        update="approximate",
-        init="data",
-        positive_code=False,
-        positive_dict=False,
-        max_iter=50,
-        tol=1e-4,
-        warm_start=False,
-        sparse_output=True,
-        image_shape=None,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-    ):
-        super().__init__(
-            n_components,
-            coding=coding,
-            n_nonzero_coefs=n_nonzero_coefs,
-            residual_tol=residual_tol,
-            alpha=alpha,
-            init=init,
-            positive_code=positive_code,
-            positive_dict=positive_dict,
-            max_iter=max_iter,
-            tol=tol,
-            warm_start=warm_start,
-            sparse_output=sparse_output,
-            image_shape=image_shape,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
-        self.update = update
+    update: str = parameter("approximate", set(_UPDATES))
 
     def _improve(self, X, codes, components):
         energies = _UPDATES[self.update](

@@ -2,13 +2,12 @@
 
 import copy
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
@@ -22,6 +21,7 @@ from skrobust.signals import (
     times_power,
     told_once_a_fit,
 )
+from skrobust.signals.parameters import AT_LEAST_1, FRACTION, NON_NEGATIVE, parameter, parametrized
 
 from .coding import GREEDY, encode, many_codings
 from .columns import usage
@@ -41,64 +41,73 @@ class Progress:
     exponent: int = 0
 
 
+@parametrized
 class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
-    """Base of the dictionary learners. A subclass has `_start` and `_steps`, or is an `AlternatingLearner`."""
+    """Base of the dictionary learners. A subclass has `_start` and `_steps`, or is an `AlternatingLearner`.
 
-    _parameter_constraints = {
-        "n_components": [Interval(Integral, 1, None, closed="left"), None],
-        "coding": [StrOptions({*GREEDY, "l1"})],
-        "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="right"), None],
-        "residual_tol": [Interval(Real, 0, None, closed="left"), None],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "init": [StrOptions({"data", "dct", "random"}), "array-like"],
-        "positive_code": ["boolean"],
-        "positive_dict": ["boolean"],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "warm_start": ["boolean"],
-        "sparse_output": ["boolean"],
-        "image_shape": [None, tuple, list],
-        "random_state": ["random_state"],
-        "n_jobs": [None, Integral],
-        "verbose": ["verbose"],
-    }
+    Parameters
+    ----------
+    n_components : int or None, default=None
+        Number of atoms. None: that of `init`, or the number of features.
+    coding : {"omp", "ols", "l1"}, default="omp"
+        Greedy codes by `orthogonal_mp` (with its two selection rules), or l1 codes by `basis_pursuit`.
+    n_nonzero_coefs : int, float or None, default=None
+        K of greedy codes: a count, or a fraction of the features in (0, 1]. None: a tenth of the features, at least
+        one; with `residual_tol` no limit.
+    residual_tol : float or None, default=None
+        Norm of the residual at which a greedy pursuit stops.
+    alpha : float, default=0.1
+        Weight of the l1 norm, for ``coding="l1"``.
+    init : {"data", "dct", "random"} or array-like of shape (n_components, n_features), default="data"
+        Initial atoms: signals drawn from X, the lowest frequencies of an overcomplete discrete cosine transform
+        over the grid of the signal, random directions, or given ones.
+    positive_code, positive_dict : bool, default=False
+        Whether coefficients (with ``coding="l1"`` only) and atoms are >= 0.
+    max_iter : int, default=50
+        Maximum number of passes over the signals.
+    tol : float, default=1e-4
+        Stop when a pass changes the objective by at most this relative amount. 0: make all `max_iter` passes.
+    warm_start : bool, default=False
+        Continue from the atoms of the previous `fit`; `objective_` and `n_iter_` then cover all passes.
+    sparse_output : bool, default=True
+        Whether `transform` returns a sparse array.
+    image_shape : tuple of int or None, default=None
+        ``(height, width)`` or ``(height, width, n_channels)`` of patches given as rows of a 2-D X; used for
+        ``init="dct"`` and displays.
+    random_state : int, RandomState instance or None, default=None
+        For `init`.
+    verbose : int, default=0
+        Whether to show a progress bar.
 
-    def __init__(
-        self,
-        n_components=None,
-        *,
-        coding="omp",
-        n_nonzero_coefs=None,
-        residual_tol=None,
-        alpha=0.1,
-        init="data",
-        positive_code=False,
-        positive_dict=False,
-        max_iter=50,
-        tol=1e-4,
-        warm_start=False,
-        sparse_output=True,
-        image_shape=None,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-    ):
-        self.n_components = n_components
-        self.coding = coding
-        self.n_nonzero_coefs = n_nonzero_coefs
-        self.residual_tol = residual_tol
-        self.alpha = alpha
-        self.init = init
-        self.positive_code = positive_code
-        self.positive_dict = positive_dict
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-        self.sparse_output = sparse_output
-        self.image_shape = image_shape
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.verbose = verbose
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        The atoms, of unit norm.
+    objective_ : ndarray of shape ``(n_iter_,)``
+        Objective after each pass, with the codes of that pass.
+    n_iter_ : int
+        Number of passes.
+    patch_size_ : tuple of int
+        Grid of a signal, without channels.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only if X has feature names.
+    """
+
+    n_components: int | None = parameter(None, AT_LEAST_1, positional=True)
+    coding: str = parameter("omp", {*GREEDY, "l1"})
+    n_nonzero_coefs: int | float | None = parameter(None, AT_LEAST_1, FRACTION)
+    residual_tol: float | None = parameter(None, NON_NEGATIVE)
+    alpha: float = parameter(0.1, NON_NEGATIVE)
+    init: ArrayLike = parameter("data", {"data", "dct", "random"}, "array-like")
+    positive_code: bool = parameter(False, "boolean")
+    positive_dict: bool = parameter(False, "boolean")
+    max_iter: int = parameter(50, AT_LEAST_1)
+    tol: float = parameter(1e-4, NON_NEGATIVE)
+    warm_start: bool = parameter(False, "boolean")
+    sparse_output: bool = parameter(True, "boolean")
+    random_state: int | np.random.RandomState | None = parameter(None, "random_state")
+    verbose: int = parameter(0, "verbose")
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -106,21 +115,6 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
         An interrupted `fit` (KeyboardInterrupt) leaves the estimator as it was. With ``warm_start=True`` it keeps the
         atoms of the last complete step, and the next `fit` resumes from there.
-
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_signals, n_features) or (n_signals, height, width[, n_channels])
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter is invalid for X.
         """
         before = dict(vars(self))
         progress = None
@@ -230,10 +224,6 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     def transform(self, X):
         """Sparse codes of signals.
 
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_signals, n_features) or (n_signals, height, width[, n_channels])
-
         Returns
         -------
         csr_array, ndarray or Tensor of shape (n_signals, n_components)
@@ -253,10 +243,6 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     @told_once_a_fit
     def atom_usage(self, X):
         """Number of signals of X that use each atom.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_signals, n_features) or (n_signals, height, width[, n_channels])
 
         Returns
         -------

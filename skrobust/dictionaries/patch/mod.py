@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 from scipy import linalg
 
+from skrobust.signals.parameters import parametrized
+
 from .columns import AtomColumns, residual_energies
 from .descent import descend
 from .learner import AlternatingLearner
@@ -13,6 +15,7 @@ _SWEEPS, _STILL = 200, 1e-6
 """Most sweeps where the best atoms have no closed form; they stand still when they move by a smaller share."""
 
 
+@parametrized
 class MOD(AlternatingLearner):
     """Dictionary learning by the method of optimal directions.
 
@@ -22,53 +25,6 @@ class MOD(AlternatingLearner):
 
     With ``coding="l1"`` or ``positive_dict=True`` there is no such formula: the atoms are those that block coordinate
     descent ends with; for l1 under unit norm, so that the penalty means what it says.
-
-    Parameters
-    ----------
-    n_components : int or None, default=None
-        Number of atoms. None: that of `init`, or the number of features.
-    coding : {"omp", "ols", "l1"}, default="omp"
-        As in `KSVD`.
-    n_nonzero_coefs : int, float or None, default=None
-        K of greedy codes, as in `KSVD`.
-    residual_tol : float or None, default=None
-        Norm of the residual at which a greedy pursuit stops.
-    alpha : float, default=0.1
-        Weight of the l1 norm, for ``coding="l1"``.
-    init : {"data", "dct", "random"} or array-like of shape (n_components, n_features), default="data"
-        As in `KSVD`.
-    positive_code, positive_dict : bool, default=False
-        Whether coefficients (with ``coding="l1"`` only) and atoms are >= 0.
-    max_iter : int, default=50
-        Maximum number of passes over the signals.
-    tol : float, default=1e-4
-        Stop when a pass changes the objective by at most this relative amount. 0: make all `max_iter` passes.
-    warm_start : bool, default=False
-        Continue from the atoms of the previous `fit`.
-    sparse_output : bool, default=True
-        Whether `transform` returns a sparse array.
-    image_shape : tuple of int or None, default=None
-        As in `KSVD`.
-    random_state : int, RandomState instance or None, default=None
-        For `init`.
-    n_jobs : int or None, default=None
-        Number of threads; the result does not depend on it.
-    verbose : int, default=0
-        Whether to show a progress bar.
-
-    Attributes
-    ----------
-    components_ : ndarray of shape (n_components, n_features)
-        The atoms, of unit norm.
-    objective_ : ndarray of shape ``(n_iter_,)``
-        Objective after each pass, with the codes of that pass.
-    n_iter_ : int
-        Number of passes.
-    patch_size_ : tuple of int
-        Grid of a signal, without channels.
-    n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Only if X has feature names.
 
     See Also
     --------

@@ -1,14 +1,13 @@
 """`OnlineDictionaryLearning`: dictionary learning from minibatches, for data sets of any size and streams."""
 
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 
 from skrobust.signals import data_exponent, kernel_threads, times_power
+from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, parameter, parametrized
 
 from .learner import DictionaryLearner, Progress
 from .online_steps import MinibatchSteps
@@ -79,6 +78,7 @@ def _memories(n_steps, forgetting):
     return (n_steps / (n_steps + 1)) ** np.minimum(forgetting, _FIRST_FORGETTING + n_steps / _RAMP)
 
 
+@parametrized
 class OnlineDictionaryLearning(DictionaryLearner):
     """Dictionary learning from minibatches: for data sets of any size, and for streams.
 
@@ -92,25 +92,11 @@ class OnlineDictionaryLearning(DictionaryLearner):
 
     Parameters
     ----------
-    n_components : int or None, default=None
-        Number of atoms. None: that of `init`, or the number of features.
-    coding : {"omp", "ols", "l1"}, default="omp"
-        As in `KSVD`.
-    n_nonzero_coefs : int, float or None, default=None
-        K of greedy codes, as in `KSVD`.
-    residual_tol : float or None, default=None
-        Norm of the residual at which a greedy pursuit stops.
-    alpha : float, default=0.1
-        Weight of the l1 norm, for ``coding="l1"``.
     batch_size : int, default=1024
         Signals coded between two updates of the atoms.
     forgetting : float, default=10.0
         Decay of codes over earlier atoms: of t minibatches about the last ``t / (1 + forgetting)`` have weight. 0: all
         have equal weight. Of the first 80 minibatches at most five sixths are forgotten.
-    init : {"data", "dct", "random"} or array-like of shape (n_components, n_features), default="data"
-        As in `KSVD`.
-    positive_code, positive_dict : bool, default=False
-        Whether coefficients (with ``coding="l1"`` only) and atoms are >= 0.
     max_iter : int, default=10
         Maximum number of passes of `fit` over the signals, each in a new random order.
     tol : float, default=1e-3
@@ -118,32 +104,17 @@ class OnlineDictionaryLearning(DictionaryLearner):
     warm_start : bool, default=False
         `fit` continues from the previous one, including its sums; after an interruption, from at most eight minibatches
         back.
-    sparse_output : bool, default=True
-        Whether `transform` returns a sparse array.
-    image_shape : tuple of int or None, default=None
-        As in `KSVD`.
     random_state : int, RandomState instance or None, default=None
         For `init` and the order of the signals.
-    n_jobs : int or None, default=None
-        Number of threads; the result does not depend on it.
-    verbose : int, default=0
-        Whether to show a progress bar.
 
     Attributes
     ----------
-    components_ : ndarray of shape (n_components, n_features)
-        The atoms, of unit norm.
     objective_ : ndarray of shape ``(n_iter_,)``
         Mean objective over the signals of each pass, or call of `partial_fit`, each with the atoms at its time.
     n_iter_ : int
         Passes made, or calls of `partial_fit`.
     n_steps_ : int
         Number of minibatches seen.
-    patch_size_ : tuple of int
-        Grid of a signal, without channels.
-    n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Only if X has feature names.
 
     See Also
     --------
@@ -179,54 +150,10 @@ class OnlineDictionaryLearning(DictionaryLearner):
     True
     """
 
-    _parameter_constraints = {
-        **DictionaryLearner._parameter_constraints,
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "forgetting": [Interval(Real, 0, None, closed="left")],
-    }
-
-    def __init__(
-        self,
-        n_components=None,
-        *,
-        coding="omp",
-        n_nonzero_coefs=None,
-        residual_tol=None,
-        alpha=0.1,
-        batch_size=1024,
-        forgetting=10.0,
-        init="data",
-        positive_code=False,
-        positive_dict=False,
-        max_iter=10,
-        tol=1e-3,
-        warm_start=False,
-        sparse_output=True,
-        image_shape=None,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-    ):
-        super().__init__(
-            n_components,
-            coding=coding,
-            n_nonzero_coefs=n_nonzero_coefs,
-            residual_tol=residual_tol,
-            alpha=alpha,
-            init=init,
-            positive_code=positive_code,
-            positive_dict=positive_dict,
-            max_iter=max_iter,
-            tol=tol,
-            warm_start=warm_start,
-            sparse_output=sparse_output,
-            image_shape=image_shape,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
-        self.batch_size = batch_size
-        self.forgetting = forgetting
+    batch_size: int = parameter(1024, AT_LEAST_1)
+    forgetting: float = parameter(10.0, NON_NEGATIVE)
+    max_iter: int = parameter(10)
+    tol: float = parameter(1e-3)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
@@ -236,12 +163,6 @@ class OnlineDictionaryLearning(DictionaryLearner):
         ----------
         X : array-like or Tensor of shape (n_signals, n_features) or (n_signals, height, width[, n_channels])
             Processed in minibatches of `batch_size`. The first call also draws the initial atoms from it.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self
         """
         before = dict(vars(self))
         try:

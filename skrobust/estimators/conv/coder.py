@@ -1,13 +1,12 @@
 """`ConvSparseCoder`: images as a few shifted copies of small learned atoms."""
 
 import math
-from numbers import Integral, Real
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.bridge import register_module
@@ -18,6 +17,7 @@ from skrobust.operators import ConvolutionalOperator
 from skrobust.pursuits import Penalty
 from skrobust.pursuits.penalties import PENALTIES, resolve_penalty
 from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor, restored_on_error, told_once_a_fit
+from skrobust.signals.parameters import AT_LEAST_1, FRACTION, NON_NEGATIVE, POSITIVE, parameter, parametrized
 
 from .pooling import pool_codes, pooled_shape
 from .pursuits import check_device, has_positive_codes, pursue
@@ -26,6 +26,7 @@ LEARNING_TOL, LEARNING_SWEEPS = 0.02, 200
 """Relative duality gap and most sweeps of the codes from which atoms are learned."""
 
 
+@parametrized
 class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     """Convolutional sparse coder: each image as a sum of few shifted atoms.
 
@@ -82,11 +83,6 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     tol : float, default=1e-3
         Relative duality gap of basis pursuit: the objective is within it of its minimum. For a penalty without a known
         dual: largest change of a coefficient by one step, relative to the largest coefficient.
-    image_shape : tuple of int or None, default=None
-        ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X. None: rows are
-        1-D signals.
-    n_jobs : int or None, default=None
-        Threads. None: what the environment allows. The result does not depend on it.
     device : str, torch.device or None, default=None
         Where basis pursuit and thresholding of `transform` run on torch, such as "cuda"; atoms are learned, and "omp"
         runs, on the CPU. None: compiled kernels on the CPU, as basis pursuit has them for "cpu", too.
@@ -97,9 +93,6 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     Attributes
     ----------
-    n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Only when X has feature names.
     components_ : ndarray of shape ``(n_components, *kernel_size, n_channels)``
         Atoms of norm 1 (as given, for `dictionary`).
     code_shape_ : tuple of int
@@ -134,115 +127,34 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     True
     """
 
-    _parameter_constraints = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "kernel_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
-        "alpha": [Interval(Real, 0, None, closed="neither")],
-        "penalty": [StrOptions(set(PENALTIES)), Penalty],
-        "pursuit": [StrOptions({"bp", "omp", "thresholding"})],
-        "n_nonzero_coefs": [
-            None,
-            Interval(Integral, 1, None, closed="left"),
-            Interval(Real, 0, 1, closed="right"),
-        ],
-        "padding": [StrOptions({"same", "full", "valid", "circular"})],
-        "stride": [Interval(Integral, 1, None, closed="left")],
-        "positive": ["boolean"],
-        "highpass": [None, Interval(Real, 0, None, closed="neither")],
-        "output": [StrOptions({"code", "reconstruction"})],
-        "clip": [None, tuple, list],
-        "dictionary": [None, "array-like"],
-        "init": [StrOptions({"data", "random"}), "array-like"],
-        "n_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [None, Interval(Integral, 1, None, closed="left")],
-        "pool": [None, StrOptions({"max", "sum"})],
-        "pool_size": [None, Interval(Integral, 1, None, closed="left")],
-        "sparse_output": ["boolean"],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "image_shape": [None, tuple, list],
-        "n_jobs": [None, Integral],
-        "device": "no_validation",  # torch's own types
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
-
-    def __init__(
-        self,
-        n_components=32,
-        *,
-        kernel_size=8,
-        alpha=0.1,
-        penalty="l1",
-        pursuit="bp",
-        n_nonzero_coefs=None,
-        padding="same",
-        stride=1,
-        positive=False,
-        highpass=None,
-        output="code",
-        clip=None,
-        dictionary=None,
-        init="data",
-        n_epochs=10,
-        batch_size=None,
-        pool=None,
-        pool_size=None,
-        sparse_output=False,
-        max_iter=1000,
-        tol=1e-3,
-        image_shape=None,
-        n_jobs=None,
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self.n_components = n_components
-        self.kernel_size = kernel_size
-        self.alpha = alpha
-        self.penalty = penalty
-        self.pursuit = pursuit
-        self.n_nonzero_coefs = n_nonzero_coefs
-        self.padding = padding
-        self.stride = stride
-        self.positive = positive
-        self.highpass = highpass
-        self.output = output
-        self.clip = clip
-        self.dictionary = dictionary
-        self.init = init
-        self.n_epochs = n_epochs
-        self.batch_size = batch_size
-        self.pool = pool
-        self.pool_size = pool_size
-        self.sparse_output = sparse_output
-        self.max_iter = max_iter
-        self.tol = tol
-        self.image_shape = image_shape
-        self.n_jobs = n_jobs
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    n_components: int = parameter(32, AT_LEAST_1, positional=True)
+    kernel_size: int | tuple = parameter(8, AT_LEAST_1, tuple, list)
+    alpha: float = parameter(0.1, POSITIVE)
+    penalty: str | Penalty = parameter("l1", set(PENALTIES), Penalty)
+    pursuit: str = parameter("bp", {"bp", "omp", "thresholding"})
+    n_nonzero_coefs: int | float | None = parameter(None, AT_LEAST_1, FRACTION)
+    padding: str = parameter("same", {"same", "full", "valid", "circular"})
+    stride: int = parameter(1, AT_LEAST_1)
+    positive: bool = parameter(False, "boolean")
+    highpass: float | None = parameter(None, POSITIVE)
+    output: str = parameter("code", {"code", "reconstruction"})
+    clip: tuple | None = parameter(None, tuple, list)
+    dictionary: ArrayLike | None = parameter(None, "array-like")
+    init: ArrayLike = parameter("data", {"data", "random"}, "array-like")
+    n_epochs: int = parameter(10, AT_LEAST_1)
+    batch_size: int | None = parameter(None, AT_LEAST_1)
+    pool: str | None = parameter(None, {"max", "sum"})
+    pool_size: int | None = parameter(None, AT_LEAST_1)
+    sparse_output: bool = parameter(False, "boolean")
+    max_iter: int = parameter(1000, AT_LEAST_1)
+    tol: float = parameter(1e-3, NON_NEGATIVE)
+    device: object = parameter(None)  # checked in `fit`: torch's own types
+    random_state: int | np.random.RandomState | None = parameter(None, "random_state")
+    verbose: int = parameter(0, "verbose")
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Learn the atoms, or take those of `dictionary`. If it is interrupted, the estimator is as it was before.
-
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter does not fit X, naming both.
-        """
+        """Learn the atoms, or take those of `dictionary`. If it is interrupted, the estimator is as it was before."""
         with restored_on_error(self):
             values = self._begin(X)
             self.objectives_ = []
@@ -264,18 +176,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
-        """Learn from one more batch of images; older ones fade.
-
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self
-        """
+        """Learn from one more batch of images; older ones fade."""
         if hasattr(self, "components_"):
             values = self._detailed(_as_array(self._read_signals(X, reset=False).values))
             if self._learner is None and self.dictionary is None:  # after `fit`
@@ -347,10 +248,6 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     def transform(self, X):
         """Codes of images, or what the codes stand for.
 
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-
         Returns
         -------
         ndarray, csr_array or Tensor
@@ -417,12 +314,6 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     @told_once_a_fit
     def score(self, X, y=None):
         """Negative mean objective of the codes of X, higher is better; for "omp" without the penalty.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-        y : None
-            Ignored.
 
         Returns
         -------

@@ -1,54 +1,107 @@
 """What all layered coders share: reading layers, learning them, codes in batches, and the way back to images."""
 
 import math
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skrobust.bridge import register_module
 from skrobust.operators import LayeredDictionary
 from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor, restored_on_error, told_once_a_fit
+from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, POSITIVE, parameter, parametrized
 
 from .learning import learn_layer_by_layer, learn_with_labels
 from .plan import given_operators, penalties_of_layers, plan_layers
 
 
+@parametrized
 class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
-    """Base of the layered coders. A subclass has `_pursuit`, `_penalty` and `_pursue`."""
+    """Base of the layered coders. A subclass has `_pursuit`, `_penalty` and `_pursue`.
+
+    Parameters
+    ----------
+    n_components : int or sequence of int, default=(16, 32)
+        Number of atoms per layer; its length sets the number of layers.
+    kernel_size : int, None or sequence, default=5
+        Kernel size of all layers, or one per layer: an int, a tuple of height and width, or None for atoms that cover
+        the whole grid (a dense layer). Reduced where the layer's signal is smaller.
+    stride : int or sequence of int, default=1
+        Positions between atoms: one value for all layers, or one per layer.
+    padding : {"valid", "same", "full", "circular"}, default="valid"
+        Where atoms may lie; see `skrobust.operators.ConvolutionalOperator`.
+    positive : bool, default=True
+        Whether codes are >= 0.
+    learning : {"unsupervised", "supervised"}, default="unsupervised"
+        "unsupervised": layer by layer, each from the codes below it, by convolutional dictionary learning.
+        "supervised": end to end, by back-propagation through the pursuit under a linear head; `fit` then needs y, and
+        penalties are learned for each atom.
+    dictionaries : list of array-like or None, default=None
+        Atoms of each layer, ``(n_components, *kernel_size, n_channels)``, used as they are: nothing is learned.
+    output : {"code", "reconstruction"}, default="code"
+        "reconstruction": `transform` returns images, as a front end does.
+    clip : tuple of (float, float) or None, default=None
+        Lowest and highest value of reconstructions. Codes and `inverse_transform` are not clipped.
+    per_layer : bool, default=False
+        Return the codes of all layers side by side, not only those of the last.
+    n_epochs : int, default=5
+        Passes over X in learning, for each layer ("unsupervised") or for all together ("supervised").
+    batch_size : int or None, default=None
+        Images per update of the atoms. None: all for "unsupervised", 64 for "supervised".
+    training_params : dict or None, default=None
+        For supervised learning: further arguments of `skrobust.nn.train_layered` (``learning_rate``, ``parseval``,
+        ``incoherence``, ``checkpoint``, ...) and of `skrobust.nn.LayeredPursuit` (``unit_norm``, ``batch_norm``,
+        ``learn_steps``).
+    device : str, torch.device or None, default=None
+        Torch device of `transform` and of supervised learning. None: compiled kernels on the CPU.
+    random_state : int, RandomState instance or None, default=None
+        For the initial atoms and the order of batches.
+    verbose : int, default=0
+        1: print a line per epoch.
+
+    Attributes
+    ----------
+    components_ : list of ndarray, ``(n_components, *kernel_size, n_channels)`` each
+        Atoms of each layer.
+    layers_ : skrobust.operators.LayeredDictionary
+        The atoms of all layers, with their connections, as one dictionary.
+    code_shapes_ : list of tuple
+        Shape of each layer's codes as maps, ``(*positions, n_components)``.
+    objectives_ : list of list of float
+        Mean objective of each layer and epoch; unsupervised learning only.
+    history_ : list of dict
+        Training history, one entry per epoch; supervised learning only.
+    head_coef_, head_intercept_, head_classes_ : ndarray
+        The linear head on the codes of the last layer, and its classes; supervised learning only.
+    n_iter_ : int
+        Epochs of learning.
+    """
 
     _pursuit = None
     """Its name in `skrobust.nn.LayeredPursuit`."""
     _penalty = "alpha"
     """The parameter that holds penalties or thresholds."""
 
-    _parameter_constraints = {
-        "n_components": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "kernel_size": [Interval(Integral, 1, None, closed="left"), "array-like", None],
-        "stride": [Interval(Integral, 1, None, closed="left"), "array-like"],
-        "padding": [StrOptions({"same", "full", "valid", "circular"})],
-        "positive": ["boolean"],
-        "learning": [StrOptions({"unsupervised", "supervised"})],
-        "dictionaries": [None, "array-like"],
-        "output": [StrOptions({"code", "reconstruction"})],
-        "clip": [None, tuple, list],
-        "per_layer": ["boolean"],
-        "n_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [None, Interval(Integral, 1, None, closed="left")],
-        "training_params": [None, dict],
-        "image_shape": [None, tuple, list],
-        "n_jobs": [None, Integral],
-        "device": "no_validation",  # torch's own types
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
-
-    def _keep_parameters(self, arguments):
-        """Set the arguments of a constructor, its ``locals()``, as attributes."""
-        vars(self).update((name, value) for name, value in arguments.items() if name not in ("self", "__class__"))
+    n_components: tuple | int = parameter((16, 32), AT_LEAST_1, "array-like", positional=True)
+    kernel_size: object = parameter(5, AT_LEAST_1, "array-like", None)
+    stride: int | tuple = parameter(1, AT_LEAST_1, "array-like")
+    padding: str = parameter("valid", {"same", "full", "valid", "circular"})
+    positive: bool = parameter(True, "boolean")
+    learning: str = parameter("unsupervised", {"unsupervised", "supervised"})
+    dictionaries: list | None = parameter(None, "array-like")
+    output: str = parameter("code", {"code", "reconstruction"})
+    clip: tuple | None = parameter(None, tuple, list)
+    per_layer: bool = parameter(False, "boolean")
+    n_epochs: int = parameter(5, AT_LEAST_1)
+    batch_size: int | None = parameter(None, AT_LEAST_1)
+    training_params: dict | None = parameter(None, dict)
+    device: object = parameter(None)  # torch's own types
+    random_state: int | np.random.RandomState | None = parameter(None, "random_state")
+    verbose: int = parameter(0, "verbose")
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -56,13 +109,8 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
         Parameters
         ----------
-        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
         y : array-like of shape (n_samples,) or None, default=None
             Labels, for ``learning="supervised"`` alone.
-
-        Returns
-        -------
-        self
 
         Raises
         ------
@@ -162,10 +210,6 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     def encode(self, X):
         """Codes of all layers as maps.
 
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-
         Returns
         -------
         list of ndarray or Tensor, ``(n_samples, *code_shape)`` each
@@ -182,10 +226,6 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     @told_once_a_fit
     def transform(self, X):
         """Codes of images, or what the codes stand for.
-
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
 
         Returns
         -------
@@ -255,12 +295,6 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         """Negative mean objective of the structured problem at the codes of X; higher is better.
 
         ``1/2 sum_j ||t_j - B_j w_j||^2 + sum_j alpha_j ||w_j||_1``, the same for all layered coders.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-        y : None
-            Ignored.
 
         Returns
         -------
@@ -333,46 +367,30 @@ def _in_dtype(operator, dtype):
     return operator.with_components(operator.components.astype(dtype, copy=False))
 
 
+@parametrized
 class IterativeLayeredCoder(LayeredCoder):
-    """Base of the layered coders that iterate; see `LayeredCoder`."""
+    """Base of the layered coders that iterate; see `LayeredCoder`.
 
-    _parameter_constraints = {
-        **LayeredCoder._parameter_constraints,
-        "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
-        "skip": [None, StrOptions({"residual", "dense"})],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "tol": [None, Interval(Real, 0, None, closed="neither")],
-        "momentum": ["boolean"],
-    }
+    Parameters
+    ----------
+    alpha : float or sequence of float, default=0.1
+        Penalties, >= 0: one for all layers, or one per layer. > 0 with `tol`.
+    skip : {None, "residual", "dense"}, default=None
+        Skip connections, which add earlier codes to the input of a layer; see `skrobust.operators.LayeredDictionary`.
+    momentum : bool, default=True
+        Accelerated steps; False: those of the papers.
 
-    def __init__(
-        self,
-        n_components=(16, 32),
-        *,
-        kernel_size=5,
-        stride=1,
-        padding="valid",
-        alpha=0.1,
-        skip=None,
-        max_iter=20,
-        tol=None,
-        momentum=True,
-        positive=True,
-        learning="unsupervised",
-        dictionaries=None,
-        output="code",
-        clip=None,
-        per_layer=False,
-        n_epochs=5,
-        batch_size=None,
-        training_params=None,
-        image_shape=None,
-        n_jobs=None,
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self._keep_parameters(locals())
+    Attributes
+    ----------
+    alphas_ : list
+        Penalties of the layers: numbers, or after supervised learning one per atom.
+    """
+
+    alpha: ArrayLike = parameter(0.1, NON_NEGATIVE, "array-like")
+    skip: str | None = parameter(None, {"residual", "dense"})
+    max_iter: int = parameter(20, Interval(Integral, 0, None, closed="left"))
+    tol: float | None = parameter(None, POSITIVE)
+    momentum: bool = parameter(True, "boolean")
 
 
 @register_module(LayeredCoder)

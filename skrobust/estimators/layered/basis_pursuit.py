@@ -1,12 +1,12 @@
 """`LayeredBasisPursuit`: a cascade of basis pursuits."""
 
 from skrobust.pursuits import layered_basis_pursuit
+from skrobust.signals.parameters import parametrized
 
 from .base import IterativeLayeredCoder
-from .parameters import document_parameters
 
 
-@document_parameters
+@parametrized
 class LayeredBasisPursuit(IterativeLayeredCoder):
     """Layered basis pursuit: each layer solves a sparse coding problem.
 

@@ -1,12 +1,12 @@
 """`DeepPursuit`: the codes of all layers in one sparse coding problem."""
 
 from skrobust.pursuits import deep_pursuit
+from skrobust.signals.parameters import parametrized
 
 from .base import IterativeLayeredCoder
-from .parameters import document_parameters
 
 
-@document_parameters
+@parametrized
 class DeepPursuit(IterativeLayeredCoder):
     """Deep pursuit: all layers solve one sparse coding problem together.
 

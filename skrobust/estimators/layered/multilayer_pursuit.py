@@ -1,13 +1,15 @@
 """`MultilayerPursuit`: codes of all layers that satisfy the multi-layer model exactly."""
 
+from typing import ClassVar
+
 from skrobust.pursuits import multilayer_pursuit
+from skrobust.signals.parameters import parametrized
 
-from .base import IterativeLayeredCoder, LayeredCoder
-from .parameters import document_parameters
+from .base import IterativeLayeredCoder
 
 
-@document_parameters
-class MultilayerPursuit(LayeredCoder):
+@parametrized
+class MultilayerPursuit(IterativeLayeredCoder):
     """Multi-layer pursuit by projection: inner codes follow from the deepest.
 
     The codes satisfy ``w_{j-1} = B_j w_j`` and come near the minimum over the deepest of ``1/2 ||x - B_1 ... B_l
@@ -47,37 +49,8 @@ class MultilayerPursuit(LayeredCoder):
 
     _pursuit = "projection"
 
-    _parameter_constraints = {
-        **LayeredCoder._parameter_constraints,
-        **{name: IterativeLayeredCoder._parameter_constraints[name] for name in ("alpha", "max_iter", "momentum")},
-    }
-
-    def __init__(
-        self,
-        n_components=(16, 32),
-        *,
-        kernel_size=5,
-        stride=1,
-        padding="valid",
-        alpha=0.1,
-        max_iter=20,
-        momentum=True,
-        positive=True,
-        learning="unsupervised",
-        dictionaries=None,
-        output="code",
-        clip=None,
-        per_layer=False,
-        n_epochs=5,
-        batch_size=None,
-        training_params=None,
-        image_shape=None,
-        n_jobs=None,
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self._keep_parameters(locals())
+    skip: ClassVar[None] = None
+    tol: ClassVar[None] = None
 
     def _pursue(self, values, layers, penalties, steps):
         return multilayer_pursuit(

@@ -1,16 +1,14 @@
 """`LayeredThresholding`: one thresholded convolution a layer, a convolutional network's forward pass."""
 
-from numbers import Real
-
-from sklearn.utils._param_validation import Interval, StrOptions
+from numpy.typing import ArrayLike
 
 from skrobust.pursuits import layered_thresholding
+from skrobust.signals.parameters import NON_NEGATIVE, parameter, parametrized
 
 from .base import LayeredCoder
-from .parameters import document_parameters
 
 
-@document_parameters
+@parametrized
 class LayeredThresholding(LayeredCoder):
     """Layered thresholding: each layer is one convolution and a shrinkage.
 
@@ -21,6 +19,13 @@ class LayeredThresholding(LayeredCoder):
     ----------
     threshold : float or sequence of float, default=0.1
         Thresholds, >= 0: one for all layers, or one per layer. Also the penalty of the codes in unsupervised learning.
+    skip : {None, "residual", "dense"}, default=None
+        Skip connections, which add earlier codes to the input of a layer; see `skrobust.operators.LayeredDictionary`.
+
+    Attributes
+    ----------
+    thresholds_ : list
+        Thresholds of the layers: numbers, or after supervised learning one per atom.
 
     See Also
     --------
@@ -48,37 +53,8 @@ class LayeredThresholding(LayeredCoder):
     _pursuit = "thresholding"
     _penalty = "threshold"
 
-    _parameter_constraints = {
-        **LayeredCoder._parameter_constraints,
-        "threshold": [Interval(Real, 0, None, closed="left"), "array-like"],
-        "skip": [None, StrOptions({"residual", "dense"})],
-    }
-
-    def __init__(
-        self,
-        n_components=(16, 32),
-        *,
-        kernel_size=5,
-        stride=1,
-        padding="valid",
-        threshold=0.1,
-        skip=None,
-        positive=True,
-        learning="unsupervised",
-        dictionaries=None,
-        output="code",
-        clip=None,
-        per_layer=False,
-        n_epochs=5,
-        batch_size=None,
-        training_params=None,
-        image_shape=None,
-        n_jobs=None,
-        device=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self._keep_parameters(locals())
+    threshold: ArrayLike = parameter(0.1, NON_NEGATIVE, "array-like")
+    skip: str | None = parameter(None, {"residual", "dense"})
 
     def _pursue(self, values, layers, penalties, steps):
         return layered_thresholding(values, layers, penalties, positive=self.positive, n_jobs=self.n_jobs)

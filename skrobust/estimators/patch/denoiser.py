@@ -1,20 +1,22 @@
 """`PatchDictionaryDenoiser`: overlapping patches, each approximated by few atoms, averaged."""
 
 import math
-from numbers import Integral, Real
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import OneToOneFeatureMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods
 
 from skrobust.bridge import register_module
 from skrobust.pursuits.greedy.omp.batches import most_atoms
 from skrobust.signals import SignalTransformer, batch_slices, check_clip, clip_values, is_tensor
+from skrobust.signals.parameters import AT_LEAST_1, FRACTION, NON_NEGATIVE, POSITIVE, parameter, parametrized
 
 from .grid import PatchGrid
 
 
+@parametrized
 class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
     """Denoising front end: overlapping patches, each approximated by a few atoms of a dictionary, are averaged.
 
@@ -62,13 +64,8 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         Maximum number of random patches to learn from; for ``dictionary="image"`` per image.
     clip : tuple of (float, float) or None, default=None
         Smallest and largest value of the result.
-    image_shape : tuple of int or None, default=None
-        ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X. None: rows are
-        1-D signals.
     random_state : int, RandomState instance or None, default=None
         For the draw of patches and the learner.
-    n_jobs : int or None, default=None
-        Number of threads; the result does not depend on it.
     verbose : int, default=0
         Whether the learner shows its progress.
 
@@ -82,9 +79,6 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         Effective size along the axes of the grid.
     n_patches_ : int
         Number of patches of one image.
-    n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Only if X has feature names.
 
     See Also
     --------
@@ -116,64 +110,21 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
     True
     """
 
-    _parameter_constraints = {
-        "n_components": [Interval(Integral, 1, None, closed="left"), None],
-        "patch_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
-        "stride": [Interval(Integral, 1, None, closed="left"), tuple, list],
-        "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="right"), None],
-        "noise_std": [Interval(Real, 0, None, closed="left"), None],
-        "gain": [Interval(Real, 0, None, closed="neither")],
-        "selection": [StrOptions({"omp", "ols"})],
-        "remove_mean": ["boolean"],
-        "image_weight": [Interval(Real, 0, None, closed="left")],
-        "dictionary": [StrOptions({"training", "image", "dct"}), "array-like"],
-        "learner": [HasMethods(["fit", "set_params"]), None],
-        "max_patches": [Interval(Integral, 1, None, closed="left")],
-        "clip": [None, tuple, list],
-        "image_shape": [None, tuple, list],
-        "random_state": ["random_state"],
-        "n_jobs": [None, Integral],
-        "verbose": ["verbose"],
-    }
-
-    def __init__(
-        self,
-        n_components=None,
-        *,
-        patch_size=8,
-        stride=1,
-        n_nonzero_coefs=None,
-        noise_std=None,
-        gain=1.15,
-        selection="omp",
-        remove_mean=True,
-        image_weight=0.0,
-        dictionary="training",
-        learner=None,
-        max_patches=50_000,
-        clip=None,
-        image_shape=None,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-    ):
-        self.n_components = n_components
-        self.patch_size = patch_size
-        self.stride = stride
-        self.n_nonzero_coefs = n_nonzero_coefs
-        self.noise_std = noise_std
-        self.gain = gain
-        self.selection = selection
-        self.remove_mean = remove_mean
-        self.image_weight = image_weight
-        self.dictionary = dictionary
-        self.learner = learner
-        self.max_patches = max_patches
-        self.clip = clip
-        self.image_shape = image_shape
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.verbose = verbose
+    n_components: int | None = parameter(None, AT_LEAST_1, positional=True)
+    patch_size: int | tuple = parameter(8, AT_LEAST_1, tuple, list)
+    stride: int | tuple = parameter(1, AT_LEAST_1, tuple, list)
+    n_nonzero_coefs: int | float | None = parameter(None, AT_LEAST_1, FRACTION)
+    noise_std: float | None = parameter(None, NON_NEGATIVE)
+    gain: float = parameter(1.15, POSITIVE)
+    selection: str = parameter("omp", {"omp", "ols"})
+    remove_mean: bool = parameter(True, "boolean")
+    image_weight: float = parameter(0.0, NON_NEGATIVE)
+    dictionary: ArrayLike = parameter("training", {"training", "image", "dct"}, "array-like")
+    learner: object = parameter(None, HasMethods(["fit", "set_params"]))
+    max_patches: int = parameter(50_000, AT_LEAST_1)
+    clip: tuple | None = parameter(None, tuple, list)
+    random_state: int | np.random.RandomState | None = parameter(None, "random_state")
+    verbose: int = parameter(0, "verbose")
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -183,17 +134,6 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         ----------
         X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
             Clean images, for a dictionary to be learned from.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter does not fit X, naming both.
         """
         values = self._read_grid(X)
         if self._learns_in("fit"):
@@ -206,16 +146,6 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
         """Learn from one more batch of a stream of images.
-
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self
 
         Raises
         ------
@@ -242,10 +172,6 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
     def transform(self, X):
         """Denoise images.
 
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-
         Returns
         -------
         ndarray or Tensor of the shape of X
@@ -266,10 +192,6 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
 
     def atom_usage(self, X):
         """How many patches of X use each atom.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
 
         Returns
         -------

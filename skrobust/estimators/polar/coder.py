@@ -4,13 +4,15 @@ import math
 from numbers import Integral, Real
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OneToOneFeatureMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 
 from skrobust.bridge import register_module
 from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor
+from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, parameter, parametrized
 
 from .ambiguity import ambiguous_share
 from .atoms import FilterAtoms
@@ -19,6 +21,7 @@ from .sources import make_atoms
 from .thresholds import Histograms, choose_thresholds
 
 
+@parametrized
 class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     """Polarized codes: thresholded responses to atoms of l1 norm 1.
 
@@ -70,19 +73,11 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         Smallest and largest value of reconstructions. Codes and `inverse_transform` are not clipped.
     sparse_output : bool, default=False
         Return codes as a CSR array.
-    image_shape : tuple of int or None, default=None
-        ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X. None: rows are
-        1-D signals.
     random_state : int, RandomState instance or None, default=None
         For learned filters.
-    n_jobs : int or None, default=None
-        Number of threads; the result does not depend on it.
 
     Attributes
     ----------
-    n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Only if X has feature names.
     thresholds_ : ndarray of shape (n_groups, n_thresholds) or (n_atoms, n_thresholds)
         Ascending, for atoms of l1 norm 1.
     components_ : ndarray of shape ``(n_filters, *kernel_size, n_channels)``
@@ -113,87 +108,26 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     True
     """
 
-    _parameter_constraints = {
-        "dictionary": "no_validation",  # words, wavelets and arrays; checked in fit against the signals
-        "threshold": "no_validation",
-        "n_thresholds": [Interval(Integral, 1, None, closed="left")],
-        "levels": [StrOptions({"binary", "ternary"})],
-        "eps": [Interval(Real, 0, None, closed="left")],
-        "min_share": [Interval(Real, 0, 0.5, closed="both")],
-        "share_thresholds": ["boolean"],
-        "kernel_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
-        "stride": [Interval(Integral, 1, None, closed="left")],
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "signed": ["boolean"],
-        "level": [Interval(Integral, 0, None, closed="left")],
-        "output": [StrOptions({"code", "reconstruction"})],
-        "clip": [None, tuple, list],
-        "sparse_output": ["boolean"],
-        "image_shape": [None, tuple, list],
-        "random_state": ["random_state"],
-        "n_jobs": [None, Integral],
-    }
-
-    def __init__(
-        self,
-        dictionary="pixel",
-        *,
-        threshold="auto",
-        n_thresholds=1,
-        levels="binary",
-        eps=0.1,
-        min_share=0.05,
-        share_thresholds=True,
-        kernel_size=3,
-        stride=1,
-        n_components=16,
-        signed=False,
-        level=1,
-        output="code",
-        clip=None,
-        sparse_output=False,
-        image_shape=None,
-        random_state=None,
-        n_jobs=None,
-    ):
-        self.dictionary = dictionary
-        self.threshold = threshold
-        self.n_thresholds = n_thresholds
-        self.levels = levels
-        self.eps = eps
-        self.min_share = min_share
-        self.share_thresholds = share_thresholds
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.n_components = n_components
-        self.signed = signed
-        self.level = level
-        self.output = output
-        self.clip = clip
-        self.sparse_output = sparse_output
-        self.image_shape = image_shape
-        self.random_state = random_state
-        self.n_jobs = n_jobs
+    dictionary: object = parameter("pixel", positional=True)  # checked in `fit` against the signals
+    threshold: ArrayLike = parameter("auto")  # likewise
+    n_thresholds: int = parameter(1, AT_LEAST_1)
+    levels: str = parameter("binary", {"binary", "ternary"})
+    eps: float = parameter(0.1, NON_NEGATIVE)
+    min_share: float = parameter(0.05, Interval(Real, 0, 0.5, closed="both"))
+    share_thresholds: bool = parameter(True, "boolean")
+    kernel_size: int | tuple = parameter(3, AT_LEAST_1, tuple, list)
+    stride: int = parameter(1, AT_LEAST_1)
+    n_components: int = parameter(16, AT_LEAST_1)
+    signed: bool = parameter(False, "boolean")
+    level: int = parameter(1, Interval(Integral, 0, None, closed="left"))
+    output: str = parameter("code", {"code", "reconstruction"})
+    clip: tuple | None = parameter(None, tuple, list)
+    sparse_output: bool = parameter(False, "boolean")
+    random_state: int | np.random.RandomState | None = parameter(None, "random_state")
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Learn atoms (if asked to), thresholds and levels.
-
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter is invalid for X.
-        """
+        """Learn atoms (if asked to), thresholds and levels."""
         signals = self._read_signals(X, reset=True)
         check_clip(self.clip)
         values = signals.values
@@ -254,10 +188,6 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     def transform(self, X):
         """Codes of images, or their reconstructions.
 
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-
         Returns
         -------
         ndarray, csr_array or Tensor
@@ -304,10 +234,6 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     def responses(self, X):
         """Inner products with the atoms of l1 norm 1, which `transform` compares with `thresholds_`.
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-
         Returns
         -------
         ndarray of shape ``(n_samples, *positions, n_filters)``
@@ -322,7 +248,6 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
         eps : float or array-like of shape (n_samples,)
             Norm of the perturbation.
         norm : {"linf", "l2", "l1"}, default="linf"
@@ -344,7 +269,6 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
         eps : float
         norm : {"linf", "l2", "l1"}, default="linf"
         clip : pair of float or None, default=None

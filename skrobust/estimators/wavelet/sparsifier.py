@@ -5,14 +5,16 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from sklearn.base import OneToOneFeatureMixin, _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 
 from skrobust.bridge import register_module
 from skrobust.estimators.shared.color import color_matrices
 from skrobust.operators import WaveletBasis
 from skrobust.signals import SignalTransformer, batch_slices, check_clip, clip_values, count_of, is_tensor
+from skrobust.signals.parameters import AT_LEAST_1, FRACTION, parameter, parametrized
 
 
+@parametrized
 class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
     """Sparsifying front end: each image is replaced by its best K-term approximation in a wavelet basis.
 
@@ -38,17 +40,9 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
         Space in which RGB images are sparsified. "ycbcr" has JPEG's full-range constants, chroma centred at zero.
     clip : tuple of (float, float) or None, default=None
         Smallest and largest value of the result. The paper's defence clips to (0, 1).
-    image_shape : tuple of int or None, default=None
-        ``(height, width)`` or ``(height, width, n_channels)`` of images that come as rows of a 2-D X. None: rows are
-        1-D signals.
-    n_jobs : int or None, default=None
-        Number of threads; the result does not depend on it.
 
     Attributes
     ----------
-    n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Only if X has feature names.
     basis_ : skrobust.pursuits.WaveletBasis
         Its `analyze` gives all coefficients.
     n_nonzero_coefs_ : tuple of int
@@ -89,62 +83,16 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
     32
     """
 
-    _parameter_constraints = {
-        "wavelet": "no_validation",  # pywt's types; fit validates them and lists the families in its message
-        "n_nonzero_coefs": [
-            Interval(Integral, 1, None, closed="left"),
-            Interval(Real, 0, 1, closed="right"),
-            tuple,
-            list,
-        ],
-        "level": [None, Interval(Integral, 0, None, closed="left")],
-        "mode": [StrOptions({"periodization"})],
-        "color_space": [None, StrOptions({"ycbcr"})],
-        "clip": [None, tuple, list],
-        "image_shape": [None, tuple, list],
-        "n_jobs": [None, Integral],
-    }
-
-    def __init__(
-        self,
-        wavelet="db5",
-        *,
-        n_nonzero_coefs=0.1,
-        level=None,
-        mode="periodization",
-        color_space=None,
-        clip=None,
-        image_shape=None,
-        n_jobs=None,
-    ):
-        self.wavelet = wavelet
-        self.n_nonzero_coefs = n_nonzero_coefs
-        self.level = level
-        self.mode = mode
-        self.color_space = color_space
-        self.clip = clip
-        self.image_shape = image_shape
-        self.n_jobs = n_jobs
+    wavelet: object = parameter("db5", positional=True)  # pywt's types; `fit` lists the families in its message
+    n_nonzero_coefs: int | float | tuple = parameter(0.1, AT_LEAST_1, FRACTION, tuple, list)
+    level: int | None = parameter(None, Interval(Integral, 0, None, closed="left"))
+    mode: str = parameter("periodization", {"periodization"})
+    color_space: str | None = parameter(None, {"ycbcr"})
+    clip: tuple | None = parameter(None, tuple, list)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Learn the layout of the images; nothing else is learned.
-
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter is invalid for X.
-        """
+        """Learn the layout of the images; nothing else is learned."""
         signals = self._read_signals(X, reset=True)
         n_channels = signals.values.shape[-1]
         grid = tuple(signals.values.shape[1:-1])
@@ -164,10 +112,6 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
     def transform(self, X):
         """Sparsify images.
 
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-
         Returns
         -------
         ndarray or Tensor of the shape of X
@@ -184,10 +128,6 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
 
     def transform_coefficients(self, X):
         """The K kept coefficients of each channel, in `color_space`.
-
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
 
         Returns
         -------

@@ -1,0 +1,136 @@
+"""Documentation written once: numpydoc sections that a docstring leaves out are taken from another docstring."""
+
+import inspect
+import re
+
+_SECTIONS = (
+    *("Parameters", "Attributes", "Returns", "Yields", "Raises", "Warns"),
+    *("See Also", "Notes", "References", "Examples"),
+)
+"""Sections in the order of numpydoc."""
+
+
+def documented_like(*sources):
+    """Decorator that documents parameters of a function as other functions or classes document them.
+
+    Parameters of the signature that the docstring leaves out are taken from the first of the `sources` that documents
+    them; with a class as source, from its docstring.
+
+    Parameters
+    ----------
+    *sources : callable
+        Functions, classes or methods with numpydoc docstrings.
+
+    Returns
+    -------
+    callable
+        The decorator.
+
+    Examples
+    --------
+    >>> from skrobust.signals import documented_like
+    >>> def scale(X, factor):
+    ...     '''Scale X.
+    ...
+    ...     Parameters
+    ...     ----------
+    ...     X : ndarray
+    ...     factor : float
+    ...     '''
+    >>> @documented_like(scale)
+    ... def shift(X, offset):
+    ...     '''Shift X.
+    ...
+    ...     Parameters
+    ...     ----------
+    ...     offset : float
+    ...     '''
+    >>> print(shift.__doc__)
+    Shift X.
+    <BLANKLINE>
+    Parameters
+    ----------
+    X : ndarray
+    offset : float
+    <BLANKLINE>
+    """
+
+    def decorate(function):
+        complete_docstring(function, [source.__doc__ for source in sources], sections=())
+        return function
+
+    return decorate
+
+
+def complete_docstring(target, sources, *, sections=("Returns", "Yields", "Raises")):
+    """Complete a docstring in place: parameters in the order of the signature, and whole sections that are missing.
+
+    Parameters
+    ----------
+    target : function or class
+        Nothing happens to one without a docstring. Of a class the section "Attributes" is completed, too.
+    sources : list of str or None
+        Docstrings; of several descriptions the first one counts.
+    sections : tuple of str
+        Sections to take over where `target` has none of that name.
+    """
+    if not target.__doc__:
+        return
+    head, own = _split(target.__doc__)
+    parsed = [_split(source)[1] for source in sources if source]
+    names = [name for name in inspect.signature(target).parameters if name not in ("self", "cls")]
+    known = _merged("Parameters", [own, *parsed])
+    extra = [name for name in _entries(own.get("Parameters", "")) if name not in names]
+    own["Parameters"] = "\n".join(dict.fromkeys(known[name] for name in [*names, *extra] if name in known))
+    if inspect.isclass(target):
+        attributes = _merged("Attributes", [own, *parsed])
+        own["Attributes"] = "\n".join(dict.fromkeys(attributes[name] for name in attributes if name not in names))
+    for title in sections:
+        own.setdefault(title, next((source[title] for source in parsed if title in source), ""))
+    shown = [f"{title}\n{'-' * len(title)}\n{own[title]}" for title in sorted(own, key=_SECTIONS.index) if own[title]]
+    target.__doc__ = "\n\n".join([head, *shown]) + "\n"
+
+
+def complete_methods(cls):
+    """Complete the docstrings of a class's public methods, each from the method of the same name of a base class.
+
+    Parameters that such a method does not document, `X` above all, are documented as in `fit`, and `partial_fit` as
+    `fit` altogether.
+
+    Parameters
+    ----------
+    cls : type
+    """
+    for name, method in vars(cls).items():
+        if name.startswith("_") or not inspect.isfunction(method):
+            continue
+        like = "fit" if name == "partial_fit" else name
+        sources = [getattr(base, like, None) for base in cls.__mro__[name == like :]]
+        complete_docstring(method, [source.__doc__ for source in sources if callable(source)])
+        fits = [vars(base)["fit"] for base in cls.__mro__ if "fit" in vars(base)]
+        complete_docstring(method, [fit.__doc__ for fit in fits], sections=())
+
+
+def _split(docstring):
+    """Text before the first section, and the text of each section by its title."""
+    head, *rest = re.split(r"(?:^|\n\n)(\w[\w ]*)\n-{3,}\n", inspect.cleandoc(docstring))
+    return head, {title: text.strip("\n") for title, text in zip(rest[::2], rest[1::2], strict=True)}
+
+
+def _merged(title, docstrings):
+    """Entries of one section of several docstrings; of several with the same name, the first."""
+    merged = {}
+    for sections in docstrings:
+        for name, entry in _entries(sections.get(title, "")).items():
+            merged.setdefault(name, entry)
+    return merged
+
+
+def _entries(section):
+    """Description of each parameter of a section; parameters described together share theirs."""
+    return {
+        name.lstrip("*"): entry
+        for entry in re.split(r"\n(?=\S)", section)
+        if entry
+        for name in entry.split("\n")[0].split(" :")[0].split(", ")
+    }
