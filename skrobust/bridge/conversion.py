@@ -115,21 +115,10 @@ class Conversion:
         return self._gradient
 
     def __call__(self, estimator, *, name=None, role=None):
-        """Convert a nested estimator.
+        """Convert a nested, fitted estimator to a torch module, for a classifier a `ClassifierStep`.
 
-        Parameters
-        ----------
-        estimator : estimator
-            Fitted.
-        name : str or None, default=None
-            Its name within the estimator that holds it; error messages use it.
-        role : {"transformer", "classifier"} or None, default=None
-            What it is used for; None: "classifier" if it has ``classes_`` and ``predict``, else "transformer".
-
-        Returns
-        -------
-        torch.nn.Module
-            For a classifier, a `ClassifierStep`.
+        `name` is its name within the estimator that holds it, for error messages. `role` is "transformer" or
+        "classifier"; None: "classifier" if it has ``classes_`` and ``predict``.
         """
         path = self._path if name is None else (*self._path, str(name))
         inner = object.__new__(type(self))

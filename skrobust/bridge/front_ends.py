@@ -140,17 +140,7 @@ class FrontEndModule(nn.Module):
 
 
 class ArrayFrontEndModule(FrontEndModule):
-    """A front end that runs on arrays, see `register_array_front_end`.
-
-    Parameters
-    ----------
-    estimator : transformer
-        Fitted; its `transform` keeps the shape of X.
-    gradient : str
-        As for `FrontEndModule`.
-    name : str
-        What error messages call it.
-    """
+    """A fitted front end that runs on arrays and keeps the shape of X, see `register_array_front_end`."""
 
     def __init__(self, estimator, gradient, name):
         super().__init__(gradient, one_node=True)

@@ -9,13 +9,7 @@ _HELD = ("best_estimator_", "estimator", "estimators", "estimators_", "transform
 
 
 def check_feature_names(model, X):
-    """Refuse a data frame whose columns are not those of `fit`, in their order, as ``model.predict`` would.
-
-    Raises
-    ------
-    ValueError
-        With scikit-learn's own message.
-    """
+    """Refuse a data frame whose columns are not those of `fit`, in their order, with scikit-learn's own message."""
     if hasattr(X, "columns") and hasattr(model, "feature_names_in_"):
         validation._check_feature_names(model, X, reset=False)
 

@@ -17,10 +17,6 @@ class CodeBoxProof(Proof):
 
     An atom's entries change together, as its response crosses one threshold after the other. Exact for pixels in linf,
     which change independently; other atoms are assumed to reach their worst levels together.
-
-    Parameters
-    ----------
-    coder : PolarizingCoder
     """
 
     def __init__(self, coder, values, others, norm, clip):

@@ -51,17 +51,8 @@ def add_arguments(parser):
 
 
 def run(arguments):
-    """Run the demo.
-
-    Returns
-    -------
-    int
-        0.
-
-    Raises
-    ------
-    UsageError
-        If a file cannot be written, data are missing, or a needed package is not installed.
+    """Run the demo; returns 0, or raises UsageError if a file cannot be written, or data or a needed package are
+    missing.
     """
     outputs = [_writable(path) for path in (arguments.output, arguments.json) if path is not None]
     if len(set(outputs)) < len(outputs):

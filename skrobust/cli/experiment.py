@@ -18,17 +18,7 @@ _N_SCORED = 200  # images attacked per fold during tuning
 
 
 def run_experiment(arguments):
-    """Run the demo's experiment and print its progress.
-
-    Parameters
-    ----------
-    arguments : argparse.Namespace
-
-    Returns
-    -------
-    report : RobustnessReport
-    sentences : list of str
-        The table and the conclusion.
+    """Run the demo's experiment and print its progress; returns the report, and the lines of the table and conclusion.
     """
     recipe = RECIPES[arguments.dataset]
     eps = sorted(arguments.eps or recipe.eps)

@@ -14,17 +14,9 @@ _COMMANDS = (_demo,)
 
 
 def main(argv=None):
-    """Run the `skrobust` command.
+    """Run the `skrobust` command with the arguments `argv`, None: those of the process.
 
-    Parameters
-    ----------
-    argv : sequence of str or None, default=None
-        Arguments after the command's name; None: those of the process.
-
-    Returns
-    -------
-    int
-        Exit status: 0 for success, 2 for wrong arguments or missing files, 130 if interrupted.
+    Returns the exit status: 0 for success, 2 for wrong arguments or missing files, 130 if interrupted.
     """
     parser = _parser()
     try:

@@ -7,14 +7,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Proved:
-    """Which test images are certified.
-
-    Attributes
-    ----------
-    certified : dict of str to ndarray of bool of shape (n_eps, n_samples)
-        For the models that have a certificate.
-    is_exact : dict of str to bool
-        Whether every image without certificate can be misclassified.
+    """Which test images are certified, for the models that have a certificate, (n_eps, n_samples) each; and whether
+    every image without certificate can be misclassified.
     """
 
     certified: dict
@@ -33,18 +27,7 @@ class Proved:
 
 
 def prove(models, X, y, eps):
-    """Certify each of `models` that has a certificate, at every eps.
-
-    Parameters
-    ----------
-    models : dict of str to fitted Pipeline
-    X, y : test images and labels
-    eps : sequence of float
-
-    Returns
-    -------
-    Proved
-    """
+    """Certify each of `models` that has a certificate, at every eps; returns a `Proved`."""
     from skrobust.certificates import NoCertificateError, certify
 
     certified, is_exact = {}, {}
@@ -79,10 +62,6 @@ def what_helped(report, proved, eps):
     """Sentences: which models are better than the baseline at `eps`, under attack and certified.
 
     A model helped, or harmed, if the paired interval of its accuracy under attack minus the baseline's excludes 0.
-
-    Returns
-    -------
-    list of str
     """
     from skrobust.evaluation import paired_difference_interval
     from skrobust.evaluation.report.comparison import points

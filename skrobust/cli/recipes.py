@@ -95,10 +95,6 @@ def candidates(image_shape, recipe, seed):
     """Unfitted Pipelines and their grids by name; the undefended one comes last.
 
     It has at least as many values of C as the largest grid of a defended one has settings, over a wider range.
-
-    Returns
-    -------
-    dict of str to (Pipeline, dict)
     """
     from sklearn.pipeline import Pipeline
 

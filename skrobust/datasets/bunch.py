@@ -45,15 +45,8 @@ def numbered(n_classes):
 def make_bunch(raw, labels, *, target_names, dtype, return_X_y, title, descr, white=255, **fields):
     """Scale the pixels and return everything in scikit-learn's form.
 
-    Parameters
-    ----------
-    raw : ndarray of shape (n, height, width[, channels])
-        uint8, or already of `dtype` and scaled.
-    labels : ndarray of shape (n,)
-    white : int
-        The stored value that corresponds to 1.0.
-    **fields
-        Further entries of the Bunch.
+    `raw` is uint8, `white` being the value that becomes 1.0, or already of `dtype` and scaled. `fields` are further
+    entries of the Bunch.
     """
     dtype = pixel_dtype(dtype)
     # A true division: multiplying by a rounded 1 / 255 would not map 255 to exactly 1 in every precision.

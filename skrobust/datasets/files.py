@@ -82,16 +82,8 @@ def content_md5(content):
 def fingerprint(pixels, labels):
     """A checksum of labelled images that does not depend on their order: the sum of one SHA-256 per image.
 
-    Parameters
-    ----------
-    pixels : ndarray of shape (n_images, n_values), uint8
-        One row per image, in the order of the published files (CIFAR: red plane, green plane, blue plane).
-    labels : ndarray of shape (n_images,), integers below 256
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits. It tells the same images in another container (binary batches, OpenML) from other images.
+    It tells the same images in another container (binary batches, OpenML) from other images. `pixels` has one row per
+    image, uint8, in the order of the published files (CIFAR: red plane, green plane, blue plane); labels are below 256.
     """
     total = 0
     for row, label in zip(pixels, labels.tolist(), strict=True):

@@ -15,26 +15,9 @@ _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 def read_idx(path, ndims):
     """Read one IDX file, plain, gzip or xz, and check every field of its header.
 
-    Layout: two zero bytes, a type code, the number of dimensions, each size as a big-endian uint32, the values in
-    C order, and nothing after them.
-
-    Parameters
-    ----------
-    path : path-like
-    ndims : tuple of int
-        The numbers of dimensions that are welcome.
-
-    Returns
-    -------
-    array : ndarray
-        In native byte order.
-    sha256 : str
-        Of the unpacked file.
-
-    Raises
-    ------
-    DatasetFileError
-        If the file is no IDX file, truncated, longer than its header says, empty or of other dimensions.
+    Layout: two zero bytes, a type code, the number of dimensions, each size as a big-endian uint32, the values in C
+    order, and nothing after them. Returns the array in native byte order, and the SHA-256 of the unpacked file. A file
+    that is truncated, longer than its header says, empty or not of one of `ndims` dimensions raises a DatasetFileError.
     """
     with open_unpacked(path) as stream:
         head = stream.read(4)

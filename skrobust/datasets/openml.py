@@ -14,21 +14,9 @@ from .errors import DatasetFileError, DatasetNotFoundError
 def fetch_parts(image_set, splits, *, data_home, verify):
     """Download a set with `sklearn.datasets.fetch_openml`, which keeps it in scikit-learn's data home.
 
-    OpenML has the training images first, then the test images, each image as in the published files.
-
-    Returns
-    -------
-    parts : list of (pixels, labels)
-        One for each of `splits`: uint8 ``(n, n_values)`` and int64 ``(n,)``.
-    verified : bool
-        True if the images are known to be the published ones.
-
-    Raises
-    ------
-    DatasetNotFoundError
-        If OpenML cannot be reached.
-    DatasetFileError
-        If OpenML sends something else.
+    OpenML has the training images first, then the test images, each image as in the published files. Returns pixels,
+    uint8 ``(n, n_values)``, and labels for each of `splits`, and whether the images are known to be the published ones.
+    Raises DatasetNotFoundError if OpenML cannot be reached, DatasetFileError if it sends something else.
     """
     from sklearn.datasets import fetch_openml
 

@@ -147,25 +147,11 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load_plain_pickle(content, path):
-    """The dict in a CIFAR batch or meta file.
+    """The dict in the unpacked `content` of a CIFAR batch or meta file: str keys, arrays as ndarray, Python 2 strings
+    as str.
 
-    Parameters
-    ----------
-    content : bytes
-        The unpacked file.
-    path : path-like
-        Named in errors.
-
-    Returns
-    -------
-    dict
-        str keys; arrays as ndarray, Python 2 strings as str.
-
-    Raises
-    ------
-    DatasetFileError
-        If the pickle is damaged, or holds or asks for anything but dicts, lists, strings, bytes and integers
-        and arrays of integers. Nothing of it has been executed then.
+    Raises DatasetFileError if the pickle is damaged, or holds or asks for anything but dicts, lists, strings, bytes,
+    integers and arrays of integers. Nothing of it has been executed then.
     """
     try:
         _check_opcodes(content)

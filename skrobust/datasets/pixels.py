@@ -26,22 +26,10 @@ def white_of(image):
 
 
 def read_image(path, color):
-    """One image, oriented by its EXIF data.
+    """One image, "gray", "rgb" or (None) as stored, oriented by its EXIF data; uint16 where the file has 16 bits a
+    sample, else uint8.
 
-    Parameters
-    ----------
-    path : path-like
-    color : {"gray", "rgb"} or None
-
-    Returns
-    -------
-    ndarray of shape ``(height, width)`` or ``(height, width, 3)``
-        uint8, or uint16 where the file has 16 bits a sample.
-
-    Raises
-    ------
-    DatasetFileError
-        If the file is damaged, has transparent pixels, or pixels whose white is not known.
+    Raises DatasetFileError if the file is damaged, has transparent pixels, or pixels whose white is not known.
     """
     from PIL import Image
 
@@ -68,18 +56,8 @@ def read_image(path, color):
 
 
 def resized(image, size, how):
-    """`image` resized to `size`, with Pillow's bilinear filter, which averages when it shrinks.
-
-    Parameters
-    ----------
-    image : ndarray of shape ``(height, width)`` or ``(height, width, 3)``, uint8 or uint16
-    size : tuple of int
-        Height and width.
-    how : {"crop", "pad", "stretch"}
-
-    Returns
-    -------
-    ndarray of the dtype of `image`
+    """`image` resized to (height, width) by "crop", "pad" or "stretch", with Pillow's bilinear filter, which averages
+    when it shrinks.
     """
     height, width = image.shape[:2]
     if (height, width) == size:

@@ -30,31 +30,12 @@ def find_variant(folder, names, suffixes=_SUFFIXES):
 
 
 def find_layout(data_home, subfolders, layouts, *, title, remedy, compressed=True):
-    """The first folder that holds all files of one layout.
+    """The first folder that holds all files of one layout: the layout's key, and the path of each of its files.
 
-    Parameters
-    ----------
-    data_home : path-like or None
-    subfolders : list of str
-        Tried in each data home, in this order, before the data home itself.
-    layouts : dict of {hashable: dict of {hashable: tuple of str}}
-        For each layout its files, each with the names it goes by.
-    title, remedy : str
-        The name of the dataset, and how to get it.
-    compressed : bool
-        Whether .gz and .xz variants of the files serve too.
-
-    Returns
-    -------
-    layout : hashable
-        A key of `layouts`.
-    paths : dict
-        The same keys as that layout's files.
-
-    Raises
-    ------
-    DatasetNotFoundError
-        If there is none. It lists the folders, and what is missing where only a part of the files is there.
+    `subfolders` are tried in each data home, in this order, before the data home itself. `layouts` has the files of
+    each layout, each with the names it goes by; with `compressed` their .gz and .xz variants serve too. If there is
+    none, DatasetNotFoundError lists the folders and what is missing where only a part of the files is there, with the
+    set's `title` and `remedy`, how to get it.
     """
     homes = data_homes(data_home)
     suffixes = _SUFFIXES if compressed else ("",)

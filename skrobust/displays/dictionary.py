@@ -119,12 +119,7 @@ class DictionaryDisplay:
 
 
 def shaped_atoms(estimator, patch_size=None):
-    """The atoms of an estimator on their grid.
-
-    Returns
-    -------
-    ndarray of shape (n_atoms, length) or (n_atoms, height, width[, n_channels])
-    """
+    """The atoms of an estimator on their grid, (n_atoms, length) or (n_atoms, height, width[, n_channels])."""
     atoms = np.asarray(estimator.components_)
     if hasattr(estimator, "code_shape_"):  # convolutional, channels last in any case
         return atoms[..., 0] if atoms.shape[-1] == 1 else atoms
@@ -139,17 +134,11 @@ def shaped_atoms(estimator, patch_size=None):
 
 
 def mosaic(atoms):
-    """Tiles of all atoms in one picture, each scaled to its own range with zero as the middle grey.
+    """Tiles of all atoms in one picture, each scaled to its own range with zero as the middle grey; white between
+    tiles.
 
-    Parameters
-    ----------
-    atoms : ndarray of shape (n_atoms, height, width[, n_channels])
-        3 channels are drawn as colours, other numbers side by side.
-
-    Returns
-    -------
-    ndarray of shape (height, width) or (height, width, 3)
-        Values in [0, 1]; white between tiles.
+    Atoms are of shape (n_atoms, height, width[, n_channels]); 3 channels are drawn as colours, other numbers side by
+    side.
     """
     if atoms.ndim == 4 and atoms.shape[3] != 3:
         atoms = np.concatenate(np.moveaxis(atoms, 3, 0), axis=2)

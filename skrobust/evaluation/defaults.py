@@ -10,24 +10,9 @@ def default_attacks(norm="linf", *, clip=(0, 1), random_state=0, thorough=True):
     """Attacks that a report runs by default.
 
     FGSM and PGD with every backward pass of the front ends; the semi-white and white-box locally linear attacks of the
-    front-end paper; noise; and `strongest_attack`.
+    front-end paper; noise; and, if `thorough`, `strongest_attack`, which takes most of the time. The last one, PGD on
+    the margin, is also used for transfer and for the masking checks.
 
-    Parameters
-    ----------
-    norm : {"linf", "l2", "l1"}, default="linf"
-    clip : pair or None, default=(0, 1)
-        Range of valid values.
-    random_state : int, RandomState instance or None, default=0
-    thorough : bool, default=True
-        Whether to include `strongest_attack`, which takes most of the time.
-
-    Returns
-    -------
-    list of attack
-        The last one, PGD on the margin, is also used for transfer and for the masking checks.
-
-    Notes
-    -----
     Broken images are not attacked further. A surviving image costs 122 forward and backward passes for FGSM and PGD,
     plus those of `strongest_attack`, for each backward pass of the front ends (four, or one without front ends).
     """
@@ -50,21 +35,9 @@ def strongest_attack(norm="linf", *, clip=(0, 1), random_state=0):
     """Iterated attacks that target each other class in turn, each on the images that survived the previous ones.
 
     The iterative locally linear attack is fastest; APGD on the targeted DLR loss uses other starting points and adapts
-    its steps. With fewer than four classes the DLR loss is the difference of two scores.
+    its steps. With fewer than four classes the DLR loss is the difference of two scores. APGD has no l1 form: there the
+    locally linear attack is longer, and FAB follows it.
 
-    Parameters
-    ----------
-    norm : {"linf", "l2", "l1"}, default="linf"
-        APGD has no l1 form: there the locally linear attack is longer, and FAB follows it.
-    clip : pair or None, default=(0, 1)
-    random_state : int, RandomState instance or None, default=0
-
-    Returns
-    -------
-    Cascade
-
-    Notes
-    -----
     A surviving image costs 71 R forward and backward passes, with R = min(n_classes - 1, 9), for each backward pass of
     the front ends.
     """
@@ -82,24 +55,9 @@ def strongest_attack(norm="linf", *, clip=(0, 1), random_state=0):
 
 
 def black_box_attacks(norm="linf", *, clip=(0, 1), random_state=0, image_shape=None):
-    """Attacks that a report runs by default on models without gradients.
+    """Attacks that a report runs by default on models without gradients; a surviving image costs 2500 queries.
 
-    Parameters
-    ----------
-    norm : {"linf", "l2", "l1"}, default="linf"
-        Square has no l1 form: with "l1" only noise is used.
-    clip : pair or None, default=(0, 1)
-    random_state : int, RandomState instance or None, default=0
-    image_shape : tuple of int or None, default=None
-        Height, width and channels of flattened images.
-
-    Returns
-    -------
-    list of attack
-
-    Notes
-    -----
-    A surviving image costs 2500 queries.
+    Square has no l1 form: with "l1" only noise is used.
     """
     from skrobust import attacks as room
 
@@ -109,16 +67,8 @@ def black_box_attacks(norm="linf", *, clip=(0, 1), random_state=0, image_shape=N
 
 
 class Transferred(BaseEstimator):
-    """A transfer attack: computed on one model and evaluated on another.
-
-    Parameters
-    ----------
-    attack : attack
-    source : fitted classifier
-        The model that the attacker uses.
-    source_name : str
-    eps : float or None, default=None
-        Replaces the eps of the attack.
+    """A transfer attack: computed on the fitted `source` and evaluated on another model; `eps`, if given, replaces the
+    attack's.
     """
 
     threat_model = "transfer"

@@ -16,11 +16,7 @@ FORMAT = 1
 class TrainingCheckpoint:
     """One checkpoint file: identity of the training, and its state.
 
-    Parameters
-    ----------
-    path : str or path-like
-    identity : dict
-        Numbers, strings and None that determine the result; a file with another identity raises an error.
+    The identity has numbers, strings and None that determine the result; a file with another one raises an error.
     """
 
     def __init__(self, path, identity):
@@ -29,10 +25,7 @@ class TrainingCheckpoint:
     def read(self, most_epochs):
         """The last saved state, or None if there is no file.
 
-        Raises
-        ------
-        ValueError
-            If the file is not a checkpoint, belongs to another training, or has more than `most_epochs`.
+        A file that is no checkpoint, of another training, or with more than `most_epochs` epochs raises a ValueError.
         """
         if not self.path.exists():
             return None

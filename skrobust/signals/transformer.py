@@ -107,16 +107,8 @@ class SignalTransformer(TransformerMixin, BaseEstimator):
     def _read_signals(self, X, *, reset):
         """Validate `X` and return it as `Signals`.
 
-        Parameters
-        ----------
-        X : array-like or torch.Tensor
-        reset : bool
-            True in `fit`: set `n_features_in_` and the layout. False: check against them.
-
-        Raises
-        ------
-        ValueError
-            For NaN, infinity, empty or complex input, and shapes different from those in `fit`.
+        With `reset`, in `fit`, `n_features_in_` and the layout are set; else X is checked against them. NaN, infinity,
+        empty or complex input, and shapes different from those in `fit`, raise a ValueError.
         """
         if not reset:
             check_is_fitted(self)

@@ -4,12 +4,8 @@ import torch
 
 
 class Box:
-    """Lowest and highest value of each feature.
-
-    Parameters
-    ----------
-    low, high : Tensor of shape (1, ...) or (n_samples, ...)
-        Broadcastable to the images: one row for all of them, or one a sample. Infinite where there is no bound.
+    """Lowest and highest value of each feature, broadcastable to the images: one row for all of them, or one a sample.
+    Infinite where there is no bound.
     """
 
     def __init__(self, low, high):

@@ -7,31 +7,12 @@ from .shapes import wide
 
 
 def climb(model, ball, x, loss, offer, *, n_iter, step_size, progress, momentum=0.0, anneal=False):
-    """Ascend `loss` from `x` by projected steps.
+    """Ascend a loss from `x` by projected steps of size ``ball.step(step_size, n_iter)``.
 
-    Parameters
-    ----------
-    model : GradientModel
-    ball : Ball of n_samples
-    x : Tensor of shape (n_samples, ...)
-        Starting points.
-    loss : callable
-        ``loss(scores, at)``: one value for each of the samples `at`.
-    offer : callable
-        ``offer(at, x, scores)``, called with every iterate, returns which of the samples `at` continue.
-    n_iter : int
-    step_size : float or None
-        See `Ball.step`.
-    progress : tqdm
-    momentum : float, default=0.0
-        Decay of the sum of past gradients, each divided by its l1 norm.
-    anneal : bool, default=False
-        Sharpen relaxed backward passes on the way.
-
-    Returns
-    -------
-    Tensor
-        The last iterates of the samples that continued to the end.
+    ``loss(scores, at)`` is one value for each of the samples `at`. ``offer(at, x, scores)``, called with every iterate,
+    returns which of them continue. `momentum` is the decay of the sum of past gradients, each divided by its l1 norm;
+    `anneal` sharpens relaxed backward passes on the way. Returns the last iterates of the samples that continued to the
+    end.
     """
     at = torch.arange(len(x), device=x.device)
     velocity = None

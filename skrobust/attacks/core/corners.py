@@ -12,12 +12,8 @@ _N_ITER, _N_TARGETS = 30, 9
 
 
 class Corners:
-    """Stands in for a model in an ascent attack: the attack runs a corner search on it instead.
-
-    Parameters
-    ----------
-    model : GradientModel
-        Its gradients rank the values.
+    """Stands in for a model in an ascent attack: the attack runs a corner search, ranked by the model's gradients,
+    instead.
     """
 
     def __init__(self, model):

@@ -14,13 +14,7 @@ from .box import Box
 
 
 def read_images(X, *, name, device=None, model=None):
-    """Return X as a float32 or float64 tensor that shares no memory with it.
-
-    Raises
-    ------
-    ValueError
-        If X is not an array of finite numbers, or is a data frame that `model` would refuse.
-    """
+    """Return X as a float32 or float64 tensor that shares no memory with it."""
     check_feature_names(model, X)
     if is_tensor(X):
         values = check_tensor(X, name=name).detach()
@@ -51,13 +45,7 @@ def restore_type(x, X):
 
 
 def read_labels(y, classes, n_samples, *, what):
-    """Positions of the labels in `classes`; -1 for labels that are not classes of the model.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, or none of the labels is a class of the model.
-    """
+    """Positions of the labels in `classes`; -1 for labels that are not classes of the model."""
     labels = y.detach().cpu().numpy() if is_tensor(y) else y
     labels = column_or_1d(labels)
     if len(labels) != n_samples:
@@ -75,13 +63,7 @@ def read_labels(y, classes, n_samples, *, what):
 
 
 def read_box(clip, x):
-    """The valid range as a `Box`; without bounds for None.
-
-    Raises
-    ------
-    ValueError
-        If `clip` is not a range, or X does not lie in it.
-    """
+    """The valid range as a `Box`; without bounds for None."""
     if clip is None:
         return Box.of(None, x)
     try:
@@ -103,13 +85,7 @@ def read_box(clip, x):
 
 
 def read_mask(mask, x):
-    """The features that may change as a tensor of bool of the dimensions of `x`; None: all may.
-
-    Raises
-    ------
-    ValueError
-        If `mask` is not an array of bool, or does not fit X.
-    """
+    """The features that may change as a tensor of bool of the dimensions of `x`; None: all may."""
     if mask is None:
         return None
     values = mask.detach().cpu().numpy() if is_tensor(mask) else np.asarray(mask)
@@ -124,13 +100,7 @@ def read_mask(mask, x):
 
 
 def read_radius(eps, x, norm):
-    """The radius as a float64 tensor of the dimensions of `x`: one for all, one an image, or one a feature.
-
-    Raises
-    ------
-    ValueError
-        If `eps` does not fit X, holds negative values or NaN, or differs between features in l2 or l1.
-    """
+    """The radius as a float64 tensor of the dimensions of `x`: one for all, one an image, or one a feature."""
     values = eps.detach().cpu().numpy() if is_tensor(eps) else np.asarray(eps)
     try:
         values = torch.as_tensor(values.astype(np.float64), device=x.device)

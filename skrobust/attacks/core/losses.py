@@ -18,12 +18,7 @@ def _at(scores, label):
 
 
 def margin(scores, label):
-    """``max_{j != y} s_j - s_y``: above zero exactly where the model answers another class.
-
-    Parameters
-    ----------
-    scores : Tensor of shape (n_samples, n_classes)
-    label : Tensor of shape (n_samples,)
+    """``max_{j != y} s_j - s_y`` of each sample: above zero exactly where the model answers another class than `label`.
     """
     return _without(scores, label).amax(1) - _at(scores, label)
 

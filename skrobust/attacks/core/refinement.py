@@ -7,18 +7,9 @@ N_PROJECTIONS = 20
 def refined_gradient(model, x, objective, move):
     """Gradient of ``objective(scores).sum()`` at `x` and the scores there; with ``gradient="iterated"`` refined.
 
-    Front ends project the gradient on the basis vectors that they select. A step changes that selection, so
-    the selection is read where the step ends: first after a step along the gradient without projection, then
-    repeatedly after a step from `x` along the gradient found at the previous end.
-
-    Parameters
-    ----------
-    model : GradientModel
-    x : Tensor of shape (n_samples, ...)
-    objective : callable
-        Scores to one value a sample.
-    move : callable
-        A gradient to the end of the step from `x` along it.
+    Front ends project the gradient on the basis vectors that they select. A step changes that selection, so the
+    selection is read where the step ends, ``move(gradient)``: first after a step along the gradient without projection,
+    then repeatedly after a step from `x` along the gradient found at the previous end.
     """
     if model.gradient_mode != "iterated":
         return model.gradient(x, objective)

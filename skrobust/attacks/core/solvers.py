@@ -4,14 +4,7 @@ import torch
 
 
 def capped_scale(magnitude, cap, eps):
-    """The s >= 0 with ``||min(s * magnitude, cap)||_2 = eps`` for each row; infinity where even the caps stay below.
-
-    Parameters
-    ----------
-    magnitude, cap : Tensor of shape (n_samples, n_features)
-        Not negative.
-    eps : float or Tensor of shape (n_samples,)
-    """
+    """The s >= 0 with ``||min(s * magnitude, cap)||_2 = eps`` for each row; infinity where even the caps stay below."""
     eps = torch.as_tensor(eps, dtype=cap.dtype, device=cap.device).reshape(-1, 1)
     ratio = torch.where(magnitude > 0, cap / magnitude.clamp_min(torch.finfo(magnitude.dtype).tiny), torch.inf)
     ratio, order = ratio.sort(dim=1)
@@ -28,13 +21,8 @@ def capped_scale(magnitude, cap, eps):
 
 
 def capped_shift(magnitude, cap, eps):
-    """The tau >= 0 with ``sum(clip(magnitude - tau, 0, cap)) = eps`` for each row.
-
-    Parameters
-    ----------
-    magnitude, cap : Tensor of shape (n_samples, n_features)
-        Not negative, and ``sum(min(magnitude, cap)) >= eps``.
-    eps : float or Tensor of shape (n_samples,)
+    """The tau >= 0 with ``sum(clip(magnitude - tau, 0, cap)) = eps`` for each row, where ``sum(min(magnitude, cap)) >=
+    eps``.
     """
     eps = torch.as_tensor(eps, dtype=cap.dtype, device=cap.device).reshape(-1, 1)
     # As tau falls, a feature starts to count at its magnitude and stops growing at magnitude - cap.
@@ -50,15 +38,7 @@ def capped_shift(magnitude, cap, eps):
 
 
 def capped_rate(weight, rate, cap, total):
-    """The s >= 0 with ``sum(weight * min(s * rate, cap)) = total`` for each row; infinity where the caps forbid it.
-
-    Parameters
-    ----------
-    weight, rate, cap : Tensor of shape (n_samples, n_features)
-        Not negative.
-    total : Tensor of shape (n_samples,)
-        Not negative.
-    """
+    """The s >= 0 with ``sum(weight * min(s * rate, cap)) = total`` for each row; infinity where the caps forbid it."""
     ratio = torch.where(rate > 0, cap / rate.clamp_min(torch.finfo(rate.dtype).tiny), torch.inf)
     ratio, order = ratio.sort(dim=1)
     # Features without a cap never reach it: they add to the slope alone.

@@ -10,12 +10,8 @@ from sklearn.utils import check_random_state
 class ImageStreams:
     """Independent random streams, one for each (image, restart, block).
 
-    Counter-based generators: image, restart and block are parts of the counter, so a stream depends neither on
-    the batch size nor on which images are already done.
-
-    Parameters
-    ----------
-    random_state : int, RandomState instance or None
+    Counter-based generators: image, restart and block are parts of the counter, so a stream depends neither on the
+    batch size nor on which images are already done.
     """
 
     def __init__(self, random_state):
@@ -27,14 +23,7 @@ class ImageStreams:
         return np.random.Generator(np.random.Philox(key=self._key, counter=counter))
 
     def draw(self, images, sample, *, restart=0, block=0):
-        """Stack ``sample(generator)`` over `images`.
-
-        Parameters
-        ----------
-        images : iterable of int
-        sample : callable
-            Takes a `numpy.random.Generator`, returns an array whose shape is the same for all images.
-        """
+        """Stack ``sample(generator)`` over `images`; `sample` takes a `numpy.random.Generator` and returns an array."""
         return np.stack([sample(self.generator(int(image), restart, block)) for image in images])
 
     @contextmanager

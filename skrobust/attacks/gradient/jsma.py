@@ -141,17 +141,8 @@ def _best_single(alpha, beta, free):
 def _best_pair(alpha, beta, free):
     """The pair with the largest -(alpha_p + alpha_q)(beta_p + beta_q) among those with sums alpha > 0 > beta.
 
-    Parameters
-    ----------
-    alpha, beta : Tensor of shape (n_samples, n_features)
-    free : Tensor of bool of the same shape
-        Features that may be chosen.
-
-    Returns
-    -------
-    pair : Tensor of int of shape (n_samples, 2)
-    found : Tensor of bool of shape (n_samples,)
-        Whether there is an admissible pair; elsewhere `pair` means nothing.
+    Only features with `free` True may be chosen. Returns the pairs, (n_samples, 2), and whether each is admissible;
+    elsewhere the pair means nothing.
     """
     n_samples, n_features = alpha.shape
     pair = torch.zeros((n_samples, 2), dtype=torch.int64, device=alpha.device)

@@ -132,16 +132,8 @@ class IterativeLocallyLinear(LocallyLinear):
 
 
 class Pair:
-    """Some images of a search, each paired with one other class.
-
-    Parameters
-    ----------
-    model : GradientModel
-    search : Search
-    index : Tensor of int
-    other : Tensor of int or None
-        The other class of each of these images. None, with a target class: the pair is that class and the best of
-        the others.
+    """Some images of a search, each paired with one other class; with a target class `other` is None, and the pair is
+    that class and the best of the others.
     """
 
     def __init__(self, model, search, index, other):

@@ -230,17 +230,8 @@ def _beyond(geometry, known):
 
 
 def design_matrix(codes, geometry, mask=None):
-    """The design matrix: the coefficients with which taps contribute to pixels.
-
-    Parameters
-    ----------
-    codes : ndarray of shape ``(n_samples, *code_grid, n_components)``
-    geometry : ConvolutionGeometry
-    mask : ndarray of shape ``(n_samples or 1, *grid)`` or None, default=None
-
-    Returns
-    -------
-    scipy.sparse.csr_array of shape (n_samples * n_pixels, n_components * n_kernel_pixels)
+    """The design matrix: the coefficients with which taps contribute to pixels, one row for each pixel of each sample.
+    In rows of pixels that `mask` hides all are zero.
     """
     from .kernels import write_design
 

@@ -11,10 +11,6 @@ class LayeredStructure:
 
     A column of layer k is an atom of its own dictionary in block row k, a one in row k + 1, and what connections bring
     in later rows. In each row its support is a product of one set an axis and a set of channels.
-
-    Parameters
-    ----------
-    layers : LayeredDictionary
     """
 
     def __init__(self, layers):
@@ -75,10 +71,6 @@ class LayeredStructure:
 
         Two columns of layer k at different positions, whose colours agree along every axis, overlap no third column
         both, of any layer.
-
-        Returns
-        -------
-        list of ndarray of int, one an axis
         """
         found = []
         for axis in range(len(self.layers.code_shapes[k]) - 1):

@@ -15,20 +15,8 @@ _LITTLE = 1 << 25
 
 
 def encode(X, components, *, coding, n_nonzero_coefs, residual_tol, alpha, positive, n_jobs):
-    """Sparse codes of signals over given atoms.
-
-    Parameters
-    ----------
-    X : ndarray or Tensor of shape (n_signals, n_features)
-    components : ndarray or Tensor of shape (n_atoms, n_features)
-    coding, n_nonzero_coefs, residual_tol, alpha, n_jobs
-        As in `KSVD`.
-    positive : bool
-        Whether codes are >= 0; only with ``coding="l1"``.
-
-    Returns
-    -------
-    csr_array or sparse Tensor of shape (n_signals, n_atoms)
+    """Sparse codes of signals, a csr_array or sparse Tensor; parameters as of `KSVD`, `positive` only with
+    ``coding="l1"``.
     """
     if coding in GREEDY:
         if len(X) * components.shape[0] * components.shape[1] <= _LITTLE:

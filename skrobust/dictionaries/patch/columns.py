@@ -57,20 +57,8 @@ def _atom_sums(X, indptr, indices, values, starts, signals, entries, gram, produ
 
 
 class AtomColumns:
-    """The entries of csr codes in the order of their atoms.
-
-    Parameters
-    ----------
-    codes : csr_array of shape (n_signals, n_atoms)
-
-    Attributes
-    ----------
-    starts : ndarray of shape (n_atoms + 1,)
-        Start of the entries of each atom.
-    signals : ndarray of shape (n_entries,)
-        The signal of each entry.
-    entries : ndarray of shape (n_entries,)
-        Position of each entry in ``codes.data``.
+    """The entries of csr codes in the order of their atoms: `starts` of the entries of each atom, the signal of each
+    entry, and its position in ``codes.data``.
     """
 
     def __init__(self, codes):

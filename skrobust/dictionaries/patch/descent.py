@@ -129,26 +129,9 @@ def padded_features(n_features, dtype):
 def descend(gram, products, components, *, unit_norm, positive, max_sweeps=1, tol=0.0):
     """Minimise ``trace(D.T @ gram @ D) / 2 - trace(D.T @ products)`` over the atoms D, one after another.
 
-    Parameters
-    ----------
-    gram : ndarray of shape (n_atoms, n_atoms)
-        Inner products of the codes, Z.T @ Z.
-    products : ndarray of shape (n_atoms, n_features)
-        Inner products of the codes with the signals, Z.T @ X.
-    components : ndarray of shape (n_atoms, n_features)
-        The initial atoms; its dtype is that of the arithmetic.
-    unit_norm : bool
-        Whether atoms have norm 1; otherwise the norm is free.
-    positive : bool
-        Whether atoms are >= 0.
-    max_sweeps : int, default=1
-    tol : float, default=0.0
-        Stop after a sweep that changes no atom by more than this, relative to its norm.
-
-    Returns
-    -------
-    ndarray of shape (n_atoms, n_features)
-        Unused atoms do not change.
+    `gram` has the inner products of the codes, Z.T @ Z, and `products` theirs with the signals, Z.T @ X. Starts from
+    `components`, in their dtype; unused atoms do not change. With `unit_norm` atoms have norm 1, else a free one. Stops
+    after a sweep that changes no atom by more than `tol`, relative to its norm.
     """
     (n_atoms, n_features), dtype = components.shape, components.dtype
     width = padded_features(n_features, dtype)

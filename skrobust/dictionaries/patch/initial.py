@@ -10,30 +10,7 @@ from skrobust.signals import scale_exponents, times_power
 
 
 def initial_components(init, n_components, X, layout, positive, random_state):
-    """Initial atoms of unit norm.
-
-    Parameters
-    ----------
-    init : {"data", "dct", "random"} or array-like
-        As in `KSVD`.
-    n_components : int or None
-    X : ndarray of shape (n_signals, n_features)
-    layout : SignalLayout
-        Layout of one signal.
-    positive : bool
-        Whether atoms are >= 0.
-    random_state : RandomState
-
-    Returns
-    -------
-    ndarray of shape (n_components, n_features)
-        In the dtype of X.
-
-    Raises
-    ------
-    ValueError
-        If an array given as `init` is invalid.
-    """
+    """Initial atoms of unit norm in the dtype of X, `init` being as in `KSVD`; `layout` is that of one signal."""
     n_features = X.shape[1]
     if not isinstance(init, str):
         return _given(init, n_components, X, layout, positive)

@@ -10,23 +10,10 @@ _ALTERNATIONS, _STILL = 100, 1e-6
 
 
 def approximate_update(X, codes, components, *, alpha, positive_code, positive_dict):
-    """One step of alternating minimisation for each atom in turn.
+    """One step of alternating minimisation for each atom in turn; overwrites the values of `codes`, and `components`.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_signals, n_features)
-    codes : csr_array of shape (n_signals, n_atoms)
-        Its values are overwritten; entries may become zero.
-    components : ndarray of shape (n_atoms, n_features)
-        Overwritten.
-    alpha : float
-        Weight of the l1 norm of the codes; 0 for fixed supports.
-    positive_code, positive_dict : bool
-
-    Returns
-    -------
-    energies : ndarray of shape (n_signals,)
-        Squared norms of the residuals of the new atoms and codes.
+    `alpha` is the weight of the l1 norm of the codes, 0 for fixed supports. Returns the squared norms of the residuals
+    of the new atoms and codes, one a signal.
     """
     columns = AtomColumns(codes)
     left, _ = residuals(X, codes, components)

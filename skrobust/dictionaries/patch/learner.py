@@ -89,9 +89,6 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         Number of passes.
     patch_size_ : tuple of int
         Grid of a signal, without channels.
-    n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Only if X has feature names.
     """
 
     n_components: int | None = parameter(None, AT_LEAST_1, positional=True)

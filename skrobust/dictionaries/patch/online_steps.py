@@ -26,15 +26,7 @@ L1_TOL = 0.1
 
 
 class MinibatchSteps:
-    """Online learning from minibatches of X, for atoms of unit norm.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_signals, n_features)
-    n_atoms, batch_size : int
-    coding, n_nonzero_coefs, residual_tol, alpha, positive_code, positive_dict
-        As in `OnlineDictionaryLearning`.
-    """
+    """Online learning from minibatches of X, for atoms of unit norm; parameters as of `OnlineDictionaryLearning`."""
 
     def __init__(
         self, X, n_atoms, batch_size, *, coding, n_nonzero_coefs, residual_tol, alpha, positive_code, positive_dict

@@ -14,18 +14,7 @@ FEW, SHARE = 3, 1 / 20
 
 
 def idle_atoms(components, usage):
-    """Mask of atoms that are unused, or duplicates of a more used atom.
-
-    Parameters
-    ----------
-    components : ndarray of shape (n_atoms, n_features)
-        Atoms of unit norm.
-    usage : ndarray of shape (n_atoms,)
-
-    Returns
-    -------
-    ndarray of bool of shape (n_atoms,)
-    """
+    """Mask of atoms, of unit norm, that are unused, or duplicates of a more used atom."""
     idle = usage <= min(FEW, int(SHARE * usage.mean()))
     correlations = _correlations(components)
     np.fill_diagonal(correlations, 0)
@@ -46,24 +35,10 @@ def _correlations(components):
 
 
 def replace_idle_atoms(components, usage, energies, X, positive):
-    """Replace unused atoms by the worst represented signals.
+    """Replace unused atoms in `components` by the worst represented signals; returns which were replaced.
 
-    Parameters
-    ----------
-    components : ndarray of shape (n_atoms, n_features)
-        Overwritten.
-    usage : ndarray of shape (n_atoms,)
-        Number of signals that use each atom.
-    energies : ndarray of shape (n_signals,)
-        Squared norms of the residuals.
-    X : ndarray of shape (n_signals, n_features)
-    positive : bool
-        Whether atoms are >= 0.
-
-    Returns
-    -------
-    ndarray of int
-        The replaced atoms. Signals that are well represented, or similar to another atom, are not used.
+    `usage` is the number of signals that use each atom, `energies` the squared norms of the residuals. Signals that are
+    well represented, or similar to another atom, are not used.
     """
     idle = np.flatnonzero(idle_atoms(components, usage))
     if len(idle) == 0:

@@ -24,25 +24,9 @@ def curves_of_report(report):
 
 
 def draw_curves(ax, curves, *, norm="linf", baseline=None, chance=None, subtitle=""):
-    """Draw one curve for each model, with its confidence band.
+    """Draw one curve for each model, with its confidence band; arguments as of `RobustnessCurveDisplay`.
 
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes or None
-        None: a new figure.
-    curves : dict of str to (eps, accuracy, low, high)
-        Arrays of one length each, from eps = 0 on.
-    norm : str, default="linf"
-    baseline : str or None, default=None
-        The curve drawn in grey.
-    chance : float or None, default=None
-        Accuracy of always answering the most frequent class, drawn as a line.
-    subtitle : str, default=""
-
-    Returns
-    -------
-    ax : matplotlib.axes.Axes
-    lines : dict of str to matplotlib.lines.Line2D
+    Returns the axes, those of a new figure for ``ax=None``, and the lines by model.
     """
     with drawing() as plt:
         if ax is None:

@@ -2,16 +2,8 @@
 
 
 def gallery_rows(examples):
-    """Rows of a gallery from top to bottom.
-
-    Yields
-    ------
-    label : str
-    model : str or None
-        None for the clean images.
-    images : ndarray
-    answers : ndarray
-        The true labels for the clean images, else what the model answers.
+    """Rows of a gallery from top to bottom: label, model (None for clean images), images, and what the model answers
+    or, for clean images, the true labels.
     """
     yield "clean", None, examples.clean, examples.truth
     for view in examples.views:

@@ -15,18 +15,8 @@ def pooled_shape(code_shape, size):
 
 
 def pool_codes(codes, kind, size):
-    """Largest magnitude or sum of magnitudes of each atom over cells of ``size`` positions along each axis.
-
-    Parameters
-    ----------
-    codes : ndarray or Tensor of shape ``(n_samples, *code_grid, n_components)``
-    kind : {"max", "sum"}
-    size : int or None
-        None: one cell.
-
-    Returns
-    -------
-    ndarray or Tensor of shape ``(n_samples, *cells, n_components)``
+    """Largest magnitude ("max") or sum of magnitudes ("sum") of each atom over cells of `size` positions along each
+    axis; None: one cell.
     """
     code_shape = tuple(codes.shape[1:])
     cells = pooled_shape(code_shape, size)[:-1]

@@ -15,25 +15,11 @@ LEARNING_TOL, LEARNING_SWEEPS = 0.02, 200
 def learn_layer_by_layer(
     X, plan, penalties, pursue, *, padding, skip, positive, n_epochs, batch_size, random_state, n_jobs, progress
 ):
-    """Each layer's atoms from the codes of the layers below it.
+    """Each layer's atoms from the codes of the layers below it: operators, and the mean objective of each layer and
+    epoch.
 
-    Parameters
-    ----------
-    X : ndarray of shape ``(n_samples, *signal_shape)``
-    plan : list of LayerPlan
-    penalties : list of float
-    pursue : callable
-        ``pursue(X, layers)``, codes of all layers so far.
-    batch_size : int or None
-        None: all signals, an update a pass.
-    progress : callable
-        Told after each epoch: layer, epoch, objective.
-
-    Returns
-    -------
-    operators : list of ConvolutionalOperator
-    objectives : list of list of float
-        Of each layer, mean objective of each epoch.
+    ``pursue(X, layers)`` returns the codes of all layers so far. With ``batch_size=None`` there is an update a pass.
+    ``progress(layer, epoch, objective)`` is called after each epoch.
     """
     operators, objectives, shape = [], [], X.shape[1:]
     for j, layer in enumerate(plan):
@@ -104,12 +90,8 @@ def learn_with_labels(
     verbose,
     training_params,
 ):
-    """Atoms, thresholds and steps by back-propagation through the pursuit, under a linear head.
-
-    Returns
-    -------
-    LayeredClassifier
-        `skrobust.nn`'s, trained, on the CPU.
+    """Atoms, thresholds and steps by back-propagation through the pursuit, under a linear head: a trained
+    `LayeredClassifier` of `skrobust.nn`, on the CPU.
     """
     from skrobust.nn import LayeredPursuit, train_layered
 

@@ -22,12 +22,8 @@ class LayerPlan(NamedTuple):
 
 
 def plan_layers(n_components, kernel_size, stride):
-    """One `LayerPlan` a layer.
-
-    Raises
-    ------
-    ValueError
-        If the three do not have as many entries, or one is no number of atoms or stride.
+    """One `LayerPlan` a layer; a ValueError if the three do not have as many entries, or one is no number of atoms or
+    stride.
     """
     counts = [n_components] if isinstance(n_components, Integral) else list(n_components)
     if not counts or not all(isinstance(n, Integral) and n >= 1 for n in counts):

@@ -11,23 +11,8 @@ from skrobust.signals import SignalLayout
 
 
 def fixed_atoms(dictionary, n_components, grid, dtype):
-    """The atoms of ``dictionary="dct"``, or those given.
-
-    Parameters
-    ----------
-    dictionary : "dct" or array-like
-    n_components : int or None
-    grid : PatchGrid
-    dtype : numpy.dtype
-
-    Returns
-    -------
-    ndarray of shape (n_components, grid.n_features)
-
-    Raises
-    ------
-    ValueError
-        If given atoms do not fit the patches or `n_components`.
+    """The atoms of ``dictionary="dct"``, or those given, as rows, after checking that they fit the patches and
+    `n_components`.
     """
     if isinstance(dictionary, str):
         return cosine_atoms(n_components or default_n_atoms(grid), _layout(grid)).astype(dtype)
@@ -53,13 +38,7 @@ def default_n_atoms(grid):
 def new_learner(denoiser, grid, *, of_one_image, random_state):
     """An unfitted learner: the one that `denoiser` was given, or the default one with its rule of coding.
 
-    Parameters
-    ----------
-    denoiser : PatchDictionaryDenoiser
-    grid : PatchGrid
-    of_one_image : bool
-        Whether it will learn from the image to be denoised alone.
-    random_state : int
+    `of_one_image`: it will learn from the image to be denoised alone.
     """
     shape = None if len(grid.sample_size) == 1 and grid.n_channels == 1 else _layout(grid).canonical_shape
     settings = {"image_shape": shape, "random_state": random_state, "n_jobs": denoiser.n_jobs}

@@ -96,15 +96,7 @@ class PatchGrid:
     def extract(self, values, chosen):
         """Patches as rows, values in the order of the axes of an image, channels last.
 
-        Parameters
-        ----------
-        values : ndarray of shape ``(n_samples, *grid, n_channels)``
-        chosen : ndarray of int
-            Numbers of the patches: those of the first sample, row by row, then those of the next.
-
-        Returns
-        -------
-        ndarray of shape (len(chosen), n_features)
+        `chosen` are their numbers: first the patches of the first sample, row by row, then those of the next.
         """
         images = values.reshape(len(values), *self.image_size, self.n_channels)
         windows = np.lib.stride_tricks.sliding_window_view(images, self.size, axis=(1, 2))

@@ -19,17 +19,8 @@ _BLOCK_BYTES = 1 << 19
 class PatchPursuit:
     """Approximates the patches of images by few atoms each, and adds the approximations where the patches lay.
 
-    Parameters
-    ----------
-    grid : PatchGrid
-    components : ndarray of shape (n_atoms, grid.n_features)
-        Atoms, channels last, in the dtype of the images.
-    n_nonzero_coefs, tol, selection
-        As in `orthogonal_mp`, `tol` one number or None.
-    remove_mean : bool
-        Whether the mean of each channel of a patch is set apart.
-    n_jobs : int or None
-        Number of threads.
+    `components` are rows, channels last, in the dtype of the images; `n_nonzero_coefs`, `tol` (one number or None) and
+    `selection` are as in `orthogonal_mp`. With `remove_mean` the mean of each channel of a patch is set apart.
     """
 
     def __init__(self, grid, components, *, n_nonzero_coefs, tol, selection, remove_mean, n_jobs):
@@ -50,19 +41,8 @@ class PatchPursuit:
         self.band = min(len(grid.tops), max(grid.size[0], -(-_BAND // len(grid.lefts))))
 
     def sums(self, values, *, return_supports=False):
-        """Sums over all patches of their approximations.
-
-        Parameters
-        ----------
-        values : ndarray of shape ``(n_samples, *grid, n_channels)``
-
-        Returns
-        -------
-        sums : ndarray of the shape of `values`
-        supports : ndarray of shape (n_samples * n_patches, most)
-            Atoms of each patch; only if `return_supports`.
-        sizes : ndarray of shape (n_samples * n_patches,)
-            Their number; only if `return_supports`.
+        """Sums over all patches of their approximations, of the shape of `values`; with `return_supports` also the
+        atoms of each patch, (n_samples * n_patches, most), and their number.
         """
         result = np.empty_like(values)
         n_patches = self.grid.n_patches if return_supports else 0

@@ -96,15 +96,9 @@ class PixelAtoms(Atoms):
 
 
 class FilterAtoms(Atoms):
-    """Filters slid over the signal; filters of its size are plain atoms.
+    """Filters slid over the signal, at positions inside it; filters of its size are plain atoms.
 
-    Parameters
-    ----------
-    filters : ndarray of shape ``(n_filters, *kernel_size, n_channels)``
-        Divided by their l1 norms here.
-    layout : SignalLayout
-    stride : int, default=1
-        Step between positions, all of which lie inside the signal.
+    `filters` are of shape ``(n_filters, *kernel_size, n_channels)`` and are divided by their l1 norms here.
     """
 
     def __init__(self, filters, layout, stride=1):

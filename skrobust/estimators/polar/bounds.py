@@ -47,16 +47,7 @@ class Switches:
     """The comparisons of which codes are made: responses (or their negatives) against thresholds.
 
     A code entry is a switch; a ternary one the difference of two, the second on where the response falls below minus
-    the threshold.
-
-    Attributes
-    ----------
-    atoms : Atoms
-    thresholds : ndarray of shape (n_codes,)
-        In the units of the responses.
-    n_thresholds : int
-        Of each atom.
-    ternary : bool
+    the threshold. `thresholds`, one a code entry, are in the units of the responses.
     """
 
     atoms: object
@@ -74,15 +65,8 @@ class Switches:
         return np.where(rounded > self.thresholds, np.nextafter(rounded, dtype.type(-np.inf)), rounded)
 
     def bounds(self, values, eps, norm, clip, *, n_jobs=None):
-        """`CodeBounds` over the ball around each sample, cut by `clip`.
-
-        Parameters
-        ----------
-        values : ndarray of shape ``(n_samples, *grid, n_channels)``
-            Inside `clip`.
-        eps : ndarray of shape (n_samples,)
-        norm : {"linf", "l2", "l1"}
-        clip : tuple of float or None
+        """`CodeBounds` over the ball of radius `eps` (one a sample) around each sample, cut by `clip`, in which samples
+        lie.
         """
         shape = len(values), len(self.thresholds)
         lower, upper = np.empty(shape, dtype=np.int8), np.empty(shape, dtype=np.int8)
@@ -122,19 +106,10 @@ class Switches:
         return centre - moved, centre + moved
 
     def flip_distances(self, values, norm, clip, *, n_jobs=None):
-        """How large a perturbation must be to change a switch.
+        """How large a perturbation must be to change a switch: state of each switch, those below minus the threshold
+        last, and the smallest eps that may change it, infinity where none can.
 
-        Parameters
-        ----------
-        values, norm, clip
-            As for `bounds`. Where responses are rounded, `clip` is not used: the distance is then too small.
-
-        Returns
-        -------
-        on : ndarray of bool of shape (n_samples, n_switches)
-            State of each switch, those below minus the threshold last.
-        distance : ndarray of shape (n_samples, n_switches)
-            The smallest eps that may change it; infinity where none can.
+        Where responses are rounded, `clip` is not used: the distance is then too small.
         """
         states, distances = [], []
         for sign in (1, -1) if self.ternary else (1,):
@@ -168,13 +143,7 @@ class Switches:
 
 
 def check_ball(eps, norm, clip, values):
-    """`eps` as an array with one entry a sample, after checking that the ball makes sense for `values`.
-
-    Raises
-    ------
-    ValueError
-        Naming the parameter.
-    """
+    """`eps` as an array with one entry a sample, after checking that the ball makes sense for `values`."""
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r}.")
     radii = np.asarray(eps, dtype=np.float64)

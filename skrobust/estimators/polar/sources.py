@@ -14,13 +14,7 @@ _MOST_PATCHES = 20_000
 
 
 def make_atoms(dictionary, layout, values, *, kernel_size, stride, n_components, signed, level, random_state):
-    """Atoms for signals of this `layout`; `values` are the training signals, for learned ones.
-
-    Raises
-    ------
-    ValueError
-        If the dictionary is unknown or does not fit the signals.
-    """
+    """Atoms for signals of this `layout`; `values` are the training signals, for learned ones."""
     if isinstance(dictionary, str) and dictionary == "pixel":
         return PixelAtoms(layout)
     if isinstance(dictionary, pywt.Wavelet) or (isinstance(dictionary, str) and dictionary not in _WORDS):

@@ -17,18 +17,8 @@ _USELESS = 0.5
 class Histograms:
     """How often each group of atoms responds how strongly to the training signals.
 
-    Parameters
-    ----------
-    atoms : Atoms
-    values : ndarray of shape ``(n_samples, *grid, n_channels)``
-    groups : ndarray of int of shape (n_atoms,)
-    magnitudes : bool
-        Count magnitudes, for codes that treat both signs alike.
-
-    Attributes
-    ----------
-    edges : ndarray of shape (n_bins + 1,)
-    counts : ndarray of int of shape (n_groups, n_bins)
+    `groups` is the group of each atom. With `magnitudes`, magnitudes are counted, for codes that treat both signs
+    alike. `edges` are those of the bins, `counts` of shape (n_groups, n_bins).
     """
 
     def __init__(self, atoms, values, groups, magnitudes, *, n_jobs=None):
@@ -67,25 +57,14 @@ class Histograms:
 
 
 def choose_thresholds(histograms, eps, n_thresholds, min_share):
-    """Thresholds of each group that a perturbation moves responses across as seldom as possible, for what they tell.
+    """Thresholds of each group, ascending, that a perturbation moves responses across as seldom as possible, for what
+    they tell.
 
-    Minimises the share of responses within `eps` of a threshold over the share of pairs of signals that it tells
-    apart, 2 p (1 - p) with p the share above it: the share alone is smallest where nearly nothing responds. On either
-    side there are at least `min_share` of the responses, unless all such thresholds are useless. Several lie
-    ``2 * eps`` apart, or as much less as it takes to cost no more than twice as many copies of the best one would.
-    Among equals, the middle one.
-
-    Parameters
-    ----------
-    histograms : Histograms
-    eps : float
-    n_thresholds : int
-    min_share : float in [0, 0.5]
-
-    Returns
-    -------
-    ndarray of shape (n_groups, n_thresholds)
-        Ascending.
+    Minimises the share of responses within `eps` of a threshold over the share of pairs of signals that it tells apart,
+    2 p (1 - p) with p the share above it: the share alone is smallest where nearly nothing responds. On either side
+    there are at least `min_share` of the responses, unless all such thresholds are useless. Several lie ``2 * eps``
+    apart, or as much less as it takes to cost no more than twice as many copies of the best one would. Among equals,
+    the middle one.
     """
     edges = histograms.edges
     reach = eps / (edges[1] - edges[0])

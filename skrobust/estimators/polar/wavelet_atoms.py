@@ -16,12 +16,6 @@ class WaveletAtoms(Atoms):
     """The analysis atoms of a periodized orthogonal wavelet transform, each channel by itself.
 
     Responses are the coefficients; `scale` holds the atoms' l1 norms.
-
-    Parameters
-    ----------
-    wavelet : str or pywt.Wavelet
-    layout : SignalLayout
-    level : int
     """
 
     is_nonnegative = False

@@ -20,14 +20,6 @@ def check_black_box(probe):
     """Black box beats white box: Square and noise break images that the evaluation's white-box attacks do not.
 
     An attacker who knows the model can do at least as much as one who does not. Compared image by image.
-
-    Parameters
-    ----------
-    probe : Probe
-
-    Returns
-    -------
-    Verdict
     """
     from skrobust.attacks import RandomNoise, Square
 
@@ -51,16 +43,7 @@ def check_black_box(probe):
 
 @masking_check("one step beats many")
 def check_one_step(probe):
-    """One step beats many: FGSM breaks images that the iterated attack does not.
-
-    Parameters
-    ----------
-    probe : Probe
-
-    Returns
-    -------
-    Verdict
-    """
+    """One step beats many: FGSM breaks images that the iterated attack does not."""
     from skrobust.attacks import FGSM
 
     main = probe.main_attack
@@ -85,16 +68,7 @@ def check_one_step(probe):
 
 @masking_check("more restarts keep helping")
 def check_restarts(probe):
-    """More restarts keep helping: the last doubling of random starts still breaks further images.
-
-    Parameters
-    ----------
-    probe : Probe
-
-    Returns
-    -------
-    Verdict
-    """
+    """More restarts keep helping: the last doubling of random starts still breaks further images."""
     if not getattr(probe.main_attack, "random_start", True):
         raise NotApplicable(f"{type(probe.main_attack).__name__} starts from the image itself, not at random.")
     broken = np.zeros(probe.n, dtype=bool)
@@ -115,16 +89,7 @@ def check_restarts(probe):
 
 @masking_check("transfer from the undefended model beats white box")
 def check_transfer(probe):
-    """Transfer beats white box: attacks on the undefended baseline break images that white-box attacks do not.
-
-    Parameters
-    ----------
-    probe : Probe
-
-    Returns
-    -------
-    Verdict
-    """
+    """Transfer beats white box: attacks on the undefended baseline break images that white-box attacks do not."""
     if probe.baseline is None:
         raise NotApplicable("Needs a baseline to transfer from: pass baseline=.")
     if probe.baseline_module is None:
@@ -145,14 +110,6 @@ def check_transfer(probe):
 @masking_check("identity gradient beats exact gradient")
 def check_identity(probe):
     """Identity beats exact: the attack is stronger with the identity (BPDA) than with the front end's true derivative.
-
-    Parameters
-    ----------
-    probe : Probe
-
-    Returns
-    -------
-    Verdict
     """
     if not hasattr(probe.model, "predict"):
         raise NotApplicable("A torch network has no skrobust front end whose backward pass could be replaced.")
@@ -171,16 +128,7 @@ def check_identity(probe):
 
 @masking_check("accuracy stays above chance at unbounded eps")
 def check_unbounded(probe):
-    """Accuracy stays above chance at unbounded eps, although a ball that contains all images allows any change.
-
-    Parameters
-    ----------
-    probe : Probe
-
-    Returns
-    -------
-    Verdict
-    """
+    """Accuracy stays above chance at unbounded eps, although a ball that contains all images allows any change."""
     if probe.widest_eps is None:
         if probe.clip is None:
             raise NotApplicable("Without clip the images are unbounded, so there is no largest eps.")

@@ -10,17 +10,8 @@ from .verdict import masking_check
 
 @masking_check("zero or non-finite gradients")
 def check_gradients(probe):
-    """Zero or non-finite gradients, with which gradient attacks fail.
-
-    Checks the gradients of the margin and of the cross-entropy of the model's scores.
-
-    Parameters
-    ----------
-    probe : Probe
-
-    Returns
-    -------
-    Verdict
+    """Zero or non-finite gradients, of the margin and the cross-entropy of the model's scores, with which gradient
+    attacks fail.
     """
     gradient = _margin_gradient(probe).reshape(probe.n, -1)
     bad = ~np.isfinite(gradient).all(axis=1)
@@ -41,14 +32,6 @@ def check_loss(probe):
 
     Compares mean margins at eps / 2 and at eps along the gradient with those along random directions of the same
     length.
-
-    Parameters
-    ----------
-    probe : Probe
-
-    Returns
-    -------
-    Verdict
     """
     import torch
 
@@ -75,16 +58,7 @@ def check_loss(probe):
 
 @masking_check("randomness between two forward passes", needs_gradient=False)
 def check_randomness(probe):
-    """Randomness between two forward passes, over which attacks must average.
-
-    Parameters
-    ----------
-    probe : Probe
-
-    Returns
-    -------
-    Verdict
-    """
+    """Randomness between two forward passes, over which attacks must average."""
     changed = float(np.mean(predicted_labels(probe.model, probe.X) != predicted_labels(probe.model, probe.X)))
     spread = 0.0
     for method in ("decision_function", "predict_proba"):

@@ -10,24 +10,10 @@ from skrobust.evaluation.scoring.robust import predicted_labels
 
 
 class Probe:
-    """A model and an evaluation of it, on a few correctly classified images.
+    """A model and an evaluation of it, on a few images that it classifies correctly without attack.
 
-    Parameters
-    ----------
-    model : fitted classifier
-    X, y : ndarray
-        Images that `model` classifies correctly without attack.
-    eps : float
-        The eps at which the evaluation is examined.
-    attacks : list of attack
-        The evaluation's attacks, all threat models.
-    broken : ndarray of bool of shape (n_samples,) or None
-        Images that the evaluation's white-box attacks broke at `eps`; None: run them.
-    baseline : fitted classifier or None
-    image_shape : tuple of int or None
-    norm : {"linf", "l2", "l1"}
-    clip : (float, float) or None
-    random_state : int
+    `eps` is where the evaluation is examined, `attacks` are its attacks of all threat models, and `broken` are the
+    images that its white-box attacks broke at `eps`; None: run them.
     """
 
     def __init__(
@@ -108,17 +94,10 @@ class Probe:
         return self.broken_by(self.main_attack)
 
     def broken_by(self, attack, eps=None, among=None, source=None):
-        """Images that `attack` breaks.
+        """Images that `attack` breaks at `eps`, None: that of the probe.
 
-        Parameters
-        ----------
-        attack : attack
-        eps : float or None
-            None: that of the probe.
-        among : ndarray of bool or None
-            Attack only these; the others count as not broken.
-        source : fitted classifier or None
-            Compute the attack on this model, and evaluate it on that of the probe.
+        Only images in `among` are attacked; the others count as not broken. The attack is computed on `source`, if
+        given, and evaluated on the model of the probe.
         """
         chosen = np.flatnonzero(np.ones(self.n, bool) if among is None else among)
         broken = np.zeros(self.n, dtype=bool)

@@ -101,26 +101,10 @@ def masking_checks(
 
 
 def run_checks(model, X, y, right, *, eps, n_samples, broken, on_step=None, **params):
-    """The checks on at most `n_samples` of the correctly classified images.
+    """The checks on at most `n_samples` of the images that the model classifies correctly without attack (`right`).
 
-    Parameters
-    ----------
-    model : fitted classifier
-    X, y : ndarray
-    right : ndarray of bool of shape (n_samples,)
-        Images that the model classifies correctly without attack.
-    eps : float
-    n_samples : int
-    broken : ndarray of bool of the length of X, or None
-        Images that the evaluation's white-box attacks broke at eps, if known.
-    on_step : callable or None
-        Called after each check.
-    **params
-        Further parameters of `Probe`.
-
-    Returns
-    -------
-    list of Verdict
+    `broken` are the images that the evaluation's white-box attacks broke at eps, if known; `on_step` is called after
+    each check; `params` are further parameters of `Probe`. Returns a list of `Verdict`.
     """
     known = np.flatnonzero(right)
     known = known[evenly_spread(known.size, n_samples)] if known.size else known

@@ -58,18 +58,9 @@ class NotApplicable(Exception):
 def masking_check(title, *, needs_gradient=True):
     """Decorator that turns a function of a `Probe` into a check.
 
-    Parameters
-    ----------
-    title : str
-        What a warning would mean, in a few words.
-    needs_gradient : bool, default=True
-        Not run on models that have none.
-
-    Returns
-    -------
-    decorator
-        For a function that returns ``(fired, evidence, figures, advice)`` or raises `NotApplicable`; the check
-        returns a `Verdict`.
+    The function returns ``(fired, evidence, figures, advice)`` or raises `NotApplicable`; the check returns a
+    `Verdict`. `title` says what a warning would mean, in a few words. With `needs_gradient` it is not run on models
+    that have none.
     """
 
     def decorator(function):

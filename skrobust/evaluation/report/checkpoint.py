@@ -17,20 +17,10 @@ _ARRAYS = ("eps", "right", "predicted", "seconds", "witnesses")
 
 
 class Checkpoint:
-    """Finished trials in one ``.npz`` file, rewritten atomically after each.
+    """Finished trials in one ``.npz`` file, rewritten atomically after each; without a path nothing is stored.
 
-    Parameters
-    ----------
-    path : str, path-like or None
-        None: no checkpoint.
-    task : object
-        Everything a trial depends on besides the attack. Its contents are hashed, including parameters and fitted
-        arrays of models. A file of another task raises an error.
-
-    Raises
-    ------
-    ValueError
-        If the file is not a checkpoint, or belongs to other models, images or eps.
+    `task` is everything a trial depends on besides the attack. Its contents are hashed, including parameters and fitted
+    arrays of models. A file of another task, or one that is no checkpoint, raises a ValueError.
     """
 
     def __init__(self, path, task):

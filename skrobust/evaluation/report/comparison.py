@@ -6,21 +6,9 @@ from .text import percent
 
 
 def comparison_sentence(report, model, eps):
-    """Compare `model` with the report's baseline at one eps.
+    """Compare `model` with the report's baseline at one eps of the report's grid, or 0.
 
     The wording follows the paired confidence interval: "better" or "worse" only if it excludes 0.
-
-    Parameters
-    ----------
-    report : RobustnessReport
-        With a baseline.
-    model : str
-    eps : float
-        In the report's grid, or 0.
-
-    Returns
-    -------
-    str
     """
     other = report.baseline
     difference, low, high = report.compare(model, other, eps)
@@ -39,18 +27,7 @@ def comparison_sentence(report, model, eps):
 
 
 def overall_sentence(report, model):
-    """The eps at which `model` is better or worse than the baseline, or not significantly different.
-
-    Parameters
-    ----------
-    report : RobustnessReport
-        With a baseline.
-    model : str
-
-    Returns
-    -------
-    str
-    """
+    """The eps at which `model` is better or worse than the report's baseline, or not significantly different."""
     groups = {"better": [], "worse": [], "no difference that these images could show": []}
     for eps in (0.0, *report.eps.tolist()):
         _, low, high = report.compare(model, report.baseline, eps)

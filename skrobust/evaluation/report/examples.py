@@ -61,28 +61,10 @@ class View:
 
 
 def collect_examples(models, trials, clean_answers, X, y, witnesses, *, index, layout, n_examples, value_range):
-    """Choose the example images of a report.
+    """Choose the example images of a report, at the eps of position `index`.
 
     Witnesses are spread evenly over X; the first ones that every model classifies correctly without attack are shown,
-    regardless of the success of the attacks.
-
-    Parameters
-    ----------
-    models : dict of str to classifier
-    trials : dict of str to list of Trial
-    clean_answers : dict of str to ndarray
-    X, y : ndarray
-    witnesses : ndarray of int
-    index : int
-        Position of the eps to show.
-    layout : SignalLayout
-    n_examples : int
-    value_range : (float, float)
-
-    Returns
-    -------
-    Examples or None
-        None if no image is classified correctly by all models, or there is no attack.
+    regardless of the success of the attacks. None if there is no such image, or no attack.
     """
     if not all(trials[name] for name in models):
         return None

@@ -20,14 +20,6 @@ def fingerprint(value):
 
     Estimators and other objects are hashed by class and attributes, arrays and tensors by their values, functions by
     name and code, networks by parameters and settings, skorch networks without their training history.
-
-    Parameters
-    ----------
-    value : object
-
-    Returns
-    -------
-    str
     """
     digest = hashlib.sha256()
     _Walk(digest).feed(value)

@@ -17,21 +17,7 @@ from .trials import WORST
 
 
 def render(report):
-    """Self-contained HTML text of `report`.
-
-    Parameters
-    ----------
-    report : RobustnessReport
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If Jinja2 or matplotlib is missing.
-    """
+    """Self-contained HTML text of a `RobustnessReport`."""
     try:
         import jinja2
     except ModuleNotFoundError as error:

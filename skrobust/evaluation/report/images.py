@@ -9,18 +9,8 @@ from skrobust.signals.layout import channels_first_hint
 
 
 def image_layout(model, sample_shape, image_shape=None):
-    """The layout in which samples can be displayed, or None if they are not images.
-
-    Parameters
-    ----------
-    model : classifier or Pipeline
-        Provides `image_shape` if the caller gives none.
-    sample_shape : tuple of int
-    image_shape : tuple of int or None
-
-    Returns
-    -------
-    SignalLayout or None
+    """The layout in which samples can be displayed, or None if they are not images; without `image_shape` the model's
+    counts.
     """
     if image_shape is None and len(sample_shape) == 1:
         image_shape = next((s for s in _image_shapes(model) if math.prod(s) == sample_shape[0]), None)
@@ -58,21 +48,10 @@ def restored(model, X):
 
 
 def image_quality(clean, other, layout, data_range=1.0):
-    """Peak signal-to-noise ratio and structural similarity of `other` to `clean`, per image.
+    """Peak signal-to-noise ratio in decibels and structural similarity of `other` to `clean`, per image.
 
-    Parameters
-    ----------
-    clean, other : ndarray of shape (n_samples, ...)
-    layout : SignalLayout
-    data_range : float, default=1.0
-        White minus black; the PSNR uses its square, MAX².
-
-    Returns
-    -------
-    psnr : ndarray of shape (n_samples,)
-        In decibels; infinite for equal images.
-    ssim : ndarray of shape (n_samples,)
-        NaN for images smaller than 3 × 3. The window is 7 × 7, or as large as the image allows.
+    `data_range` is white minus black; the PSNR uses its square and is infinite for equal images. The SSIM is NaN for
+    images smaller than 3 × 3; its window is 7 × 7, or as large as the image allows.
     """
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 

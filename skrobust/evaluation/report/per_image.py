@@ -8,19 +8,9 @@ _NAMES = tuple(f"{inside}{word}" for inside in ("", "attack__") for word in ("cl
 
 
 def for_images(attack, chosen, X):
-    """`attack` for ``X[chosen]``, with the matching rows of its clip, mask and eps.
+    """`attack`, given for all of X, for ``X[chosen]``: with the matching rows of its clip, mask and eps.
 
-    Parameters
-    ----------
-    attack : attack
-        Given for all of `X`.
-    chosen : ndarray of int
-    X : ndarray or DataFrame of shape (n_samples, ...)
-
-    Returns
-    -------
-    attack
-        The same object if no parameter is given per image.
+    The same object if no parameter is given per image.
     """
     if not hasattr(attack, "get_params"):
         return attack

@@ -4,16 +4,7 @@ from .trials import WORST
 
 
 def summary_table(report):
-    """Accuracy under the worst case of all attacks, one line per model and eps.
-
-    Parameters
-    ----------
-    report : RobustnessReport
-
-    Returns
-    -------
-    str
-    """
+    """Accuracy under the worst case of all attacks, one line per model and eps."""
     lines = [("model", "clean", "attacked", "interval", "eps", "attack", "threat model", "n", "seed")]
     for row in report.rows:
         if row["attack"] == WORST:
@@ -24,16 +15,7 @@ def summary_table(report):
 
 
 def full_table(report):
-    """All figures, one line each.
-
-    Parameters
-    ----------
-    report : RobustnessReport
-
-    Returns
-    -------
-    str
-    """
+    """All figures, one line each."""
     head = ("model", "clean", "attacked", "interval", "eps", "attack", "threat model", "steps", "gradient", "n", "seed")
     lines = [head]
     for row in report.rows:
@@ -44,17 +26,7 @@ def full_table(report):
 
 
 def corruption_lines(report):
-    """Accuracy on corrupted images, one line per model and corruption, and their mean.
-
-    Parameters
-    ----------
-    report : RobustnessReport
-
-    Returns
-    -------
-    list of str
-        Empty without corruptions.
-    """
+    """Accuracy on corrupted images, one line per model and corruption, and their mean; none without corruptions."""
     lines = [("model", "clean", "corrupted", "interval", "corruption", "n", "seed")]
     for model in report.models:
         rows = [row for row in report.rows if row["threat_model"] == "corruption" and row["model"] == model]
@@ -67,16 +39,7 @@ def corruption_lines(report):
 
 
 def verdict_lines(report):
-    """The verdict of every masking check with its evidence, one line each, warnings first.
-
-    Parameters
-    ----------
-    report : RobustnessReport
-
-    Returns
-    -------
-    list of str
-        Empty if no checks were run.
+    """The verdict of every masking check with its evidence, one line each, warnings first; none if no checks were run.
     """
     lines = []
     for model, verdicts in report.checks.items():

@@ -48,27 +48,10 @@ class Trial:
 
 
 def run_trial(name, model, X, y, attack, eps, *, clean, witnesses, on_step=None):
-    """Attack `model` at every eps, each time only the surviving images.
+    """Attack `model` at every eps, ascending, each time only the surviving images; returns a `Trial`.
 
-    Parameters
-    ----------
-    name : str
-    model : fitted classifier
-    X, y : ndarray
-    attack : attack
-        Its eps is replaced by each of `eps`; an array is scaled.
-    eps : ndarray of shape (n_eps,)
-        Ascending, positive.
-    clean : ndarray of shape (n_samples,)
-        The model's predictions without attack.
-    witnesses : ndarray of int
-        Samples whose attacked images are stored.
-    on_step : callable or None
-        Called after each eps.
-
-    Returns
-    -------
-    Trial
+    The attack's eps is replaced by each of `eps`; an array is scaled. `clean` are the model's predictions without
+    attack, `witnesses` the samples whose attacked images are stored. `on_step` is called after each eps.
     """
     predicted, right = clean.copy(), clean == y
     shown = X[witnesses].copy()
@@ -109,18 +92,8 @@ def settings_of(attack):
 
 
 def check_admissible(attack, X, attacked):
-    """Raise an error if an attack leaves its ball, box or mask, or changes the shape.
-
-    Parameters
-    ----------
-    attack : attack
-        With the eps, clip and mask of these images.
-    X, attacked : ndarray of shape (n_samples, ...)
-
-    Raises
-    ------
-    ValueError
-        Names the attack, its distance and the allowed one.
+    """Raise an error if an attack, with the eps, clip and mask of these images, leaves its ball, box or mask, or
+    changes the shape.
     """
     name = type(attack).__name__
     if attacked.shape != X.shape:

@@ -17,18 +17,6 @@ def survivors(model, X, y, attack):
 
     An attacker may leave the image unchanged, so an image that is misclassified without attack does not survive.
     Corruptions, and attacks with ``perturb_all=True``, are scored on the perturbed images only.
-
-    Parameters
-    ----------
-    model : fitted classifier
-    X : array-like of shape (n_samples, ...)
-    y : array-like of shape (n_samples,)
-    attack : attack or Corruption
-        Anything with ``perturb(model, X, y)``.
-
-    Returns
-    -------
-    ndarray of bool of shape (n_samples,)
     """
     labels = np.asarray(y)
     right = predicted_labels(model, attack.perturb(model, X, y)) == labels

@@ -15,13 +15,9 @@ from .links import normalized_rows
 
 
 class Isotonic(nn.Module):
-    """Linear interpolation between thresholds, constant beyond them.
+    """Linear interpolation between `knots`, constant beyond them.
 
     Such a staircase is flat nearly everywhere: the backward pass takes the line from its first threshold to its last.
-
-    Parameters
-    ----------
-    knots, values : Tensor of shape (n_thresholds,)
     """
 
     def __init__(self, knots, values):
@@ -41,15 +37,8 @@ class Isotonic(nn.Module):
 
 
 class OneVsRestCalibration(ClassifierStep):
-    """A classifier and one calibration curve for each of its classes.
-
-    Parameters
-    ----------
-    response : torch.nn.Module
-        X to the classifier's decision function or probabilities, (n_samples, n_curves).
-    curves : list of torch.nn.Module
-    positions : list of int
-        Column of each curve among `classes`.
+    """A classifier and one calibration curve for each of its classes; `positions` is the column of each curve among
+    `classes`.
     """
 
     def __init__(self, response, curves, positions, classes):
@@ -72,12 +61,8 @@ class OneVsRestCalibration(ClassifierStep):
 
 
 class SigmoidCalibration(OneVsRestCalibration):
-    """Platt's calibration: the curves are 1 / (1 + exp(a t + b)), and their logarithms do not underflow.
-
-    Parameters
-    ----------
-    slopes, offsets : Tensor of shape (n_curves,)
-        a and b of each curve.
+    """Platt's calibration: curves 1 / (1 + exp(a t + b)), with slopes a and offsets b, whose logarithms do not
+    underflow.
     """
 
     def __init__(self, response, slopes, offsets, positions, classes):

@@ -8,17 +8,8 @@ def couple_pairs(pairwise, n_classes):
     """Class probabilities p that agree best with pairwise ones: minimal sum over i, j of (r_ji p_i - r_ij p_j)^2.
 
     libsvm's ``multiclass_probability`` for a batch: its start, its order of updates, its stopping rule (0.005 / k, at
-    most max(100, k) rounds), so that the result is that of ``predict_proba`` and not only near it.
-
-    Parameters
-    ----------
-    pairwise : Tensor of shape (n_samples, n_pairs)
-        Probability of the first class of each pair (0, 1), (0, 2), ..., (1, 2), ...
-    n_classes : int
-
-    Returns
-    -------
-    Tensor of shape (n_samples, n_classes)
+    most max(100, k) rounds), so that the result is that of ``predict_proba`` and not only near it. `pairwise` has the
+    probability of the first class of each pair (0, 1), (0, 2), ..., (1, 2), ...
 
     References
     ----------

@@ -25,15 +25,8 @@ def convert_lda_transform(estimator, conversion):
 
 
 class QDAStep(ClassifierStep):
-    """Log-posteriors of Gaussian classes, up to a constant.
-
-    Parameters
-    ----------
-    means : Tensor of shape (n_classes, n_features)
-    whitenings : list of Tensor of shape (n_features, n_directions)
-        R S^(-1/2) of each class.
-    offsets : Tensor of shape (n_classes,)
-        Log-prior minus half the log-determinant.
+    """Log-posteriors of Gaussian classes, up to a constant; `whitenings` are R S^(-1/2) of each class, `offsets` the
+    log-prior minus half the log-determinant.
     """
 
     def __init__(self, means, whitenings, offsets, classes):

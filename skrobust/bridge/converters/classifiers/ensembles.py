@@ -74,16 +74,8 @@ class SoftVotingStep(ProbabilityStep):
 
 
 class Outputs(nn.Module):
-    """Outputs of several classifiers side by side, as voting and stacking hand them on.
-
-    Parameters
-    ----------
-    steps : list of ClassifierStep
-    methods : list of {"predict_proba", "decision_function"}
-    drop_first : bool
-        Of two probabilities only the second is kept.
-    passthrough : bool
-        Whether X itself comes last.
+    """Outputs of several classifiers side by side, as voting and stacking hand them on: of each step those of its
+    method, with `drop_first` only the second of two probabilities, with `passthrough` X itself last.
     """
 
     def __init__(self, steps, methods, *, drop_first, passthrough=False):
@@ -122,17 +114,9 @@ class StackingStep(PipelineStep):
 class BaggingStep(ProbabilityStep):
     """The mean of probabilities or votes of classifiers that read different features.
 
-    Parameters
-    ----------
-    steps : list of ClassifierStep
-    features : list of (Tensor of int64 or None)
-        Features that each step reads; None: all.
-    positions : list of list of int
-        Classes of each step among all.
-    voting : bool
-        Whether members vote, because they have no probabilities.
-    has_decision : bool
-        Whether the decision function is the mean of the members'.
+    `features` are those that each step reads (None: all), `positions` the classes of each step among all. With `voting`
+    the members vote, because they have no probabilities; with `has_decision` the decision function is the mean of the
+    members'.
     """
 
     def __init__(self, steps, features, positions, classes, *, voting, has_decision):

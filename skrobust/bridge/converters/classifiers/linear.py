@@ -11,16 +11,7 @@ from .links import MODIFIED_HUBER, MULTINOMIAL, ONE_VS_REST, SOFTMAX
 
 
 class LinearStep(ClassifierStep):
-    """Scores X W' + b.
-
-    Parameters
-    ----------
-    coef : Tensor of shape (n_scores, n_features)
-        One row for two classes.
-    intercept : Tensor of shape (n_scores,)
-    classes : ndarray of shape (n_classes,)
-    link : Link or None
-        From the decision function to probabilities, where the estimator has them.
+    """Scores X W' + b, one row of `coef` for two classes; `link` leads to probabilities where the estimator has them.
     """
 
     def __init__(self, coef, intercept, classes, link=None):

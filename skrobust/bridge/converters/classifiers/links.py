@@ -12,13 +12,7 @@ from skrobust.signals import clip_values
 
 @dataclass(frozen=True)
 class Link:
-    """Functions of a decision function of shape (n_samples,) or (n_samples, n_classes).
-
-    Attributes
-    ----------
-    proba, log_proba : callable
-        To (n_samples, n_classes).
-    """
+    """Functions of a decision function, (n_samples,) or (n_samples, n_classes), to (n_samples, n_classes)."""
 
     proba: Callable
     log_proba: Callable

@@ -11,17 +11,10 @@ class PairAggregation(nn.Module):
     """Class scores from pairwise decisions: votes plus a confidence in (-1/3, 1/3) that breaks their ties.
 
     As ``sklearn.utils.multiclass._ovr_decision_function``: with s_c the sum of the confidences for class c, its score
-    is votes_c + s_c / (3 (|s_c| + 1)). A vote has no slope, and the second term alone misleads attacks: it is nearly
-    flat for the classes that lead. So the backward pass takes each vote to be the logistic function of 4 times the
-    pair's confidence (chosen on digits, where it makes PGD up to 16 points stronger than no slope).
-
-    Parameters
-    ----------
-    n_classes : int
-    like : Tensor
-        Of the dtype and on the device of the decisions.
-    threshold : float, default=0.0
-        Confidence at which a vote changes sides.
+    is votes_c + s_c / (3 (|s_c| + 1)). A vote changes sides at the confidence `threshold`. It has no slope, and the
+    second term alone misleads attacks: it is nearly flat for the classes that lead. So the backward pass takes each
+    vote to be the logistic function of 4 times the pair's confidence (chosen on digits, where it makes PGD up to 16
+    points stronger than no slope).
     """
 
     def __init__(self, n_classes, like, threshold=0.0):

@@ -30,15 +30,8 @@ class LinearDecisions(nn.Module):
 class KernelDecisions(nn.Module):
     """Pairwise decisions from kernel values, of shape (n_samples, n_pairs).
 
-    Parameters
-    ----------
-    kernel : Kernel
-    dual_coef : Tensor of shape (n_classes - 1, n_vectors)
-        As libsvm keeps it, vectors grouped by class: for a vector of class i, row j (j < i) or j - 1 (j > i) is its
-        coefficient in the decision between i and j.
-    intercept : Tensor of shape (n_pairs,)
-    n_support : list of int
-        Vectors of each class.
+    `dual_coef`, (n_classes - 1, n_vectors), is as libsvm keeps it, vectors grouped by class, `n_support` of each: for a
+    vector of class i, row j (j < i) or j - 1 (j > i) is its coefficient in the decision between i and j.
     """
 
     def __init__(self, kernel, dual_coef, intercept, n_support):
@@ -62,18 +55,11 @@ class KernelDecisions(nn.Module):
 class SVCStep(ClassifierStep):
     """C- and nu-support vector classification, one against one.
 
-    Parameters
-    ----------
-    decisions : torch.nn.Module
-        X to pairwise decisions: positive for the first class of a pair; for two classes, for the second.
-    classes : ndarray of shape (n_classes,)
-    shape : {"ovr", "ovo"}
-        That of the decision function for more than two classes; class scores are always "ovr".
-    break_ties : bool
-        Whether predictions follow the decision function rather than the first of the most voted classes. If not, and
-        the two differ, the class scores set the prediction ahead by 0.001.
-    sigmoids : tuple of two Tensors of shape (n_pairs,) or None
-        Platt's A and B of each pair, where the estimator has probabilities.
+    `decisions` maps X to pairwise decisions: positive for the first class of a pair; for two classes, for the second.
+    `shape`, "ovr" or "ovo", is that of the decision function for more than two classes; class scores are always "ovr".
+    With `break_ties` predictions follow the decision function rather than the first of the most voted classes; if not,
+    and the two differ, the class scores set the prediction ahead by 0.001. `sigmoids` are Platt's A and B of each pair,
+    or None.
     """
 
     def __init__(self, decisions, classes, *, shape, break_ties, sigmoids, like):

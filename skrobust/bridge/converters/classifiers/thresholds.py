@@ -11,16 +11,8 @@ from skrobust.bridge.registry import register_module
 
 
 class ThresholdStep(ClassifierStep):
-    """A binary classifier whose class scores cross at the threshold.
-
-    Parameters
-    ----------
-    step : ClassifierStep
-    method : {"predict_proba", "decision_function"}
-        What is compared with the threshold.
-    threshold : float
-    positive : {0, 1}
-        Position of the class that is predicted at and above the threshold.
+    """A binary classifier whose class scores cross where the output of `method` is `threshold`; `positive` is the
+    position of the class that is predicted at and above it.
     """
 
     def __init__(self, step, method, threshold, positive):

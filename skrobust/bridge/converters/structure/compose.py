@@ -10,14 +10,8 @@ from skrobust.bridge.registry import register_module
 
 
 class SideBySide(nn.Module):
-    """Outputs of several modules, each on its columns, weighted and joined along the features.
-
-    Parameters
-    ----------
-    modules : list of torch.nn.Module
-    columns : list of (Tensor of int64, int or None)
-        Columns that each module reads; an int hands it one column as a vector; None: all.
-    weights : list of (float or None)
+    """Outputs of several modules, weighted and joined along the features. Each reads its `columns`: an int hands it one
+    column as a vector, None all of them.
     """
 
     def __init__(self, modules, columns, weights):

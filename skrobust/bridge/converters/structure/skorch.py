@@ -10,14 +10,8 @@ from skrobust.bridge.registry import register_module
 
 
 class SkorchStep(NetworkStep):
-    """The network inside a skorch classifier, called as skorch calls it.
-
-    Parameters
-    ----------
-    net : skorch.NeuralNet
-    n_classes : int or None
-    gradient : str
-        How front ends within the network are differentiated.
+    """The network inside a skorch classifier, called as skorch calls it; `gradient` says how front ends within are
+    differentiated.
     """
 
     def __init__(self, net, n_classes, gradient):

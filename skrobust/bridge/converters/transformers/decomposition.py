@@ -8,14 +8,7 @@ from skrobust.bridge.registry import register_module
 
 
 class Projection(nn.Module):
-    """(X - mean) W' / scale; what is None is left out.
-
-    Parameters
-    ----------
-    components : Tensor of shape (n_components, n_features)
-    mean : Tensor of shape (n_features,) or None
-    scale : Tensor of shape (n_components,) or None
-    """
+    """(X - mean) W' / scale; what is None is left out."""
 
     def __init__(self, components, mean=None, scale=None):
         super().__init__()

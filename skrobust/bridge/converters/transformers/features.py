@@ -27,13 +27,7 @@ class Selection(nn.Module):
 
 
 class Products(nn.Module):
-    """Products of features.
-
-    Parameters
-    ----------
-    factors : Tensor of int64 of shape (n_outputs, degree)
-        Features whose product each output is; the index n_features stands for 1.
-    """
+    """Products of features: row i of `factors` lists those of output i; the index n_features stands for 1."""
 
     def __init__(self, factors):
         super().__init__()
@@ -60,15 +54,7 @@ class RandomCosines(nn.Module):
 
 
 class KernelMap(nn.Module):
-    """K(X) W', with the kernel matrix centred in feature space where `means` are given.
-
-    Parameters
-    ----------
-    kernel : Kernel
-    weights : Tensor of shape (n_components, n_vectors)
-    means : Tensor of shape (n_vectors,) or None
-        Mean of each column of the kernel matrix in fit.
-    """
+    """K(X) W', with the kernel matrix centred in feature space where `means`, of its columns in fit, are given."""
 
     def __init__(self, kernel, weights, means=None):
         super().__init__()
