@@ -4,8 +4,10 @@ import numpy as np
 
 from skrobust.displays.drawing.style import FAINT, GRID, MODEL_COLORS, drawing
 
+from .base import Display
 
-class AmbiguityDisplay:
+
+class AmbiguityDisplay(Display):
     """Share of a polarized code that perturbations can change, against their size.
 
     Draws the mean over images, a band of their middle 90 %, and half of the share in which two images differ. Where
@@ -18,7 +20,6 @@ class AmbiguityDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib.figure.Figure
     ax_ : matplotlib.axes.Axes
     line_ : matplotlib.lines.Line2D
     limit_ : matplotlib.lines.Line2D
@@ -46,16 +47,10 @@ class AmbiguityDisplay:
         Parameters
         ----------
         estimator : PolarizingCoder or Pipeline
-        X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
         eps : array-like or None, default=None
             Radii. None: from 0 to 0.3.
         norm : {"linf", "l2", "l1"}, default="linf"
         clip : pair of float or None, default=(0, 1)
-        ax : matplotlib.axes.Axes or None, default=None
-
-        Returns
-        -------
-        AmbiguityDisplay
         """
         coder = estimator.steps[0][1] if hasattr(estimator, "steps") else estimator
         if not hasattr(coder, "ambiguous_share"):
@@ -67,17 +62,7 @@ class AmbiguityDisplay:
         return cls([coder.ambiguous_share(X, radius, norm=norm, clip=clip) for radius in radii]).plot(ax=ax)
 
     def plot(self, ax=None):
-        """Draw the curve.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes or None, default=None
-            None: a new figure.
-
-        Returns
-        -------
-        self
-        """
+        """Draw the curve."""
         with drawing() as plt:
             if ax is None:
                 _, ax = plt.subplots(figsize=(5.6, 3.7), layout="constrained")

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.ndimage import maximum_filter, minimum_filter
 from sklearn.utils.validation import check_is_fitted
 
+from .base import Display
 from .dictionary import mosaic, pyplot
 
 _INK = "#22262c"
@@ -19,7 +20,7 @@ FULL_COLOUR = 0.95
 """Quantile of the coefficients that gets the strongest colour, so that one outlier does not make all others pale."""
 
 
-class CodeDisplay:
+class CodeDisplay(Display):
     """Activation maps of the strongest atoms, beside the image and its reconstruction.
 
     On large grids a coefficient is drawn as a spot of several positions; the strongest one is on top.
@@ -36,7 +37,6 @@ class CodeDisplay:
     ----------
     order_ : ndarray of int
         The atoms drawn, the one with the largest sum of magnitudes first.
-    figure_ : matplotlib.figure.Figure
     axes_ : ndarray of matplotlib.axes.Axes
         Of the image, the reconstruction and the maps.
 
@@ -71,10 +71,6 @@ class CodeDisplay:
         axes : array of matplotlib.axes.Axes, default=None
             Two, and one for each map. None: a new figure.
 
-        Returns
-        -------
-        CodeDisplay
-
         Raises
         ------
         ValueError
@@ -108,11 +104,6 @@ class CodeDisplay:
         Parameters
         ----------
         n_atoms : int, default=6
-        axes : array of matplotlib.axes.Axes, default=None
-
-        Returns
-        -------
-        self
         """
         if not (isinstance(n_atoms, Integral) and n_atoms >= 0):
             raise ValueError(f"n_atoms must be an integer >= 0, got {n_atoms!r}.")

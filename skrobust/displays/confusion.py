@@ -8,8 +8,10 @@ from skrobust.displays.drawing.curves import norm_symbol
 from skrobust.displays.drawing.style import INK, drawing
 from skrobust.evaluation.scoring.robust import predicted_labels
 
+from .base import Display
 
-class ConfusionUnderAttackDisplay:
+
+class ConfusionUnderAttackDisplay(Display):
     """Confusion matrices on clean and on attacked images, side by side on one scale.
 
     Create it with `from_estimator` or `from_report`.
@@ -24,7 +26,6 @@ class ConfusionUnderAttackDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib.figure.Figure
     axes_ : ndarray of two matplotlib.axes.Axes
     """
 
@@ -43,11 +44,6 @@ class ConfusionUnderAttackDisplay:
         estimator : fitted classifier
         X, y : array-like
         attack : attack or Corruption
-        figure : matplotlib.figure.Figure or None, default=None
-
-        Returns
-        -------
-        ConfusionUnderAttackDisplay
         """
         y = np.asarray(y)
         attacked = predicted_labels(estimator, attack.perturb(estimator, X, y))
@@ -63,12 +59,10 @@ class ConfusionUnderAttackDisplay:
 
         Parameters
         ----------
-        report : RobustnessReport
         model : str or None, default=None
             None: the first.
         eps : float or None, default=None
             None: the one that the report is about.
-        figure : matplotlib.figure.Figure or None, default=None
         """
         model = report.models[0] if model is None else model
         index = report.index_of(report.focus_eps if eps is None else eps)
@@ -83,16 +77,7 @@ class ConfusionUnderAttackDisplay:
         return cls(*matrices, labels, title=title)
 
     def plot(self, figure=None):
-        """Draw both matrices.
-
-        Parameters
-        ----------
-        figure : matplotlib.figure.Figure or None, default=None
-
-        Returns
-        -------
-        self
-        """
+        """Draw both matrices."""
         n_classes = len(self.labels)
         with drawing() as plt:
             if figure is None:

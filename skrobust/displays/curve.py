@@ -3,8 +3,10 @@
 from skrobust.displays.drawing.curves import curves_of_report, draw_curves
 from skrobust.evaluation.report.run import robustness_report
 
+from .base import Display
 
-class RobustnessCurveDisplay:
+
+class RobustnessCurveDisplay(Display):
     """Accuracy under attack against eps, one curve per model, with confidence intervals.
 
     Create it with `from_estimator` or `from_report`.
@@ -23,7 +25,6 @@ class RobustnessCurveDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib.figure.Figure
     ax_ : matplotlib.axes.Axes
     lines_ : dict of str to matplotlib.lines.Line2D
 
@@ -55,26 +56,11 @@ class RobustnessCurveDisplay:
 
     @classmethod
     def from_report(cls, report, *, ax=None):
-        """The worst-per-image curves of a `RobustnessReport`.
-
-        Returns
-        -------
-        RobustnessCurveDisplay
-        """
+        """The worst-per-image curves of a `RobustnessReport`."""
         return cls(**curves_of_report(report)).plot(ax=ax)
 
     def plot(self, ax=None):
-        """Draw the curves.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes or None, default=None
-            None: a new figure.
-
-        Returns
-        -------
-        self
-        """
+        """Draw the curves."""
         settings = {"norm": self.norm, "baseline": self.baseline, "chance": self.chance, "subtitle": self.subtitle}
         self.ax_, self.lines_ = draw_curves(ax, self.curves, **settings)
         self.figure_ = self.ax_.figure

@@ -5,13 +5,15 @@ import math
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from .base import Display
+
 _GAP = 1
 """Pixels between tiles."""
 
 _INK, _FAINT = "#22262c", "#c9ced6"
 
 
-class DictionaryDisplay:
+class DictionaryDisplay(Display):
     """Atoms of a dictionary as tiles, and a histogram of their usage.
 
     Create it with `from_estimator`.
@@ -27,7 +29,6 @@ class DictionaryDisplay:
     ----------
     order_ : ndarray of int of shape (n_atoms,)
         The atoms from the first tile on.
-    figure_ : matplotlib.figure.Figure
     ax_ : matplotlib.axes.Axes
         Of the tiles.
     usage_ax_ : matplotlib.axes.Axes or None
@@ -64,10 +65,6 @@ class DictionaryDisplay:
         ax, usage_ax : matplotlib.axes.Axes, default=None
             Where to draw the tiles and the histogram. None: a new figure.
 
-        Returns
-        -------
-        DictionaryDisplay
-
         Raises
         ------
         ValueError
@@ -85,10 +82,6 @@ class DictionaryDisplay:
         ----------
         max_atoms : int, default=None
         ax, usage_ax : matplotlib.axes.Axes, default=None
-
-        Returns
-        -------
-        self
         """
         plt = pyplot()
         n_atoms = len(self.atoms)

@@ -7,8 +7,10 @@ from skrobust.displays.drawing.gallery import gallery_rows
 from skrobust.displays.drawing.style import FAINT, INK, RIGHT, WRONG, drawing, model_colors
 from skrobust.evaluation.report.run import robustness_report
 
+from .base import Display
 
-class PerturbationGalleryDisplay:
+
+class PerturbationGalleryDisplay(Display):
     """Images before attack, after it, and after the front end, with predictions.
 
     Create it with `from_estimator` or `from_report`.
@@ -21,7 +23,6 @@ class PerturbationGalleryDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib.figure.Figure
     axes_ : ndarray of matplotlib.axes.Axes of shape (n_views, n_shown)
     """
 
@@ -56,16 +57,7 @@ class PerturbationGalleryDisplay:
         return cls(report.examples, baseline=report.baseline).plot(figure=figure)
 
     def plot(self, figure=None):
-        """Draw the gallery.
-
-        Parameters
-        ----------
-        figure : matplotlib.figure.Figure or None, default=None
-
-        Returns
-        -------
-        self
-        """
+        """Draw the gallery."""
         examples = self.examples
         views = list(gallery_rows(examples))
         n_shown = len(examples.truth)

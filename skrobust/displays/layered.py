@@ -11,11 +11,13 @@ from skrobust.displays.drawing.style import GRID, INK, MODEL_COLORS, drawing, li
 from skrobust.operators import LayeredDictionary
 from skrobust.signals import is_tensor
 
+from .base import Display
+
 LEAST_DRAWN = 1e-4
 """Lower end of the scale of relative errors, because exact reconstructions have only rounding errors."""
 
 
-class CoherenceDisplay:
+class CoherenceDisplay(Display):
     """Mutual coherence, frame potential and Welch bound of each layer and of the structured dictionary, as bars.
 
     Create it with `from_dictionary` or `from_estimator`.
@@ -27,7 +29,6 @@ class CoherenceDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib.figure.Figure
     ax_ : matplotlib.axes.Axes
     bars_ : dict of str to matplotlib.container.BarContainer
         "mutual coherence" and "frame potential".
@@ -58,11 +59,6 @@ class CoherenceDisplay:
         Parameters
         ----------
         layers : LayeredDictionary
-        ax : matplotlib.axes.Axes or None, default=None
-
-        Returns
-        -------
-        CoherenceDisplay
         """
         if not layers.is_chain:
             measures = {
@@ -80,26 +76,11 @@ class CoherenceDisplay:
         Parameters
         ----------
         estimator : LayeredThresholding, LayeredBasisPursuit, DeepPursuit or MultilayerPursuit
-        ax : matplotlib.axes.Axes or None, default=None
-
-        Returns
-        -------
-        CoherenceDisplay
         """
         return cls.from_dictionary(_layers_of(estimator, cls), ax=ax)
 
     def plot(self, ax=None):
-        """Draw the bars.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes or None, default=None
-            None: a new figure.
-
-        Returns
-        -------
-        self
-        """
+        """Draw the bars."""
         first = next(iter(self.measures.values()))
         n_layers = len(first.layer_welch_bound)
         names = [*(f"layer {k + 1}" for k in range(n_layers)), *self.measures]
@@ -143,7 +124,7 @@ class CoherenceDisplay:
         return self
 
 
-class PursuitTraceDisplay:
+class PursuitTraceDisplay(Display):
     """Reconstruction errors of layered pursuits against their iterations: one panel per layer, and one for the signal.
 
     Curves are means over samples, on a logarithmic scale. A pursuit without iterations is drawn as a level line.
@@ -154,7 +135,6 @@ class PursuitTraceDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib.figure.Figure
     axes_ : ndarray of matplotlib.axes.Axes of shape (n_layers + 1,)
         Of the layers, and of the signal as the deepest codes make it.
     lines_ : dict of str to list of matplotlib.lines.Line2D
@@ -190,13 +170,8 @@ class PursuitTraceDisplay:
         layers : LayeredDictionary
         alpha : float or sequence
         iterations : iterable of int, default=range(11)
-        axes : sequence of matplotlib.axes.Axes or None, default=None
         **parameters
             Further parameters of the pursuits.
-
-        Returns
-        -------
-        PursuitTraceDisplay
         """
         pursuits = pursuit if isinstance(pursuit, dict) else {pursuit.__name__: pursuit}
         counts = list(iterations)
@@ -216,11 +191,6 @@ class PursuitTraceDisplay:
             Without `tol`. They need not have the same dictionaries, but the same number of layers.
         X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
         iterations : iterable of int, default=range(11)
-        axes : sequence of matplotlib.axes.Axes or None, default=None
-
-        Returns
-        -------
-        PursuitTraceDisplay
 
         Raises
         ------
@@ -252,10 +222,6 @@ class PursuitTraceDisplay:
         ----------
         axes : sequence of matplotlib.axes.Axes or None, default=None
             One per layer and one for the signal. None: a new figure.
-
-        Returns
-        -------
-        self
         """
         n_panels = next(iter(self.traces.values())).errors.shape[2] + 1
         with drawing() as plt:

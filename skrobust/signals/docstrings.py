@@ -10,7 +10,7 @@ _SECTIONS = (
 """Sections in the order of numpydoc."""
 
 
-def documented_like(*sources):
+def documented_like(*sources, sections=()):
     """Decorator that documents parameters of a function as other functions or classes document them.
 
     Parameters of the signature that the docstring leaves out are taken from the first of the `sources` that documents
@@ -20,6 +20,8 @@ def documented_like(*sources):
     ----------
     *sources : callable
         Functions, classes or methods with numpydoc docstrings.
+    sections : tuple of str, default=()
+        Sections, such as "Raises", that are taken over as a whole where the docstring has none of that name.
 
     Returns
     -------
@@ -56,7 +58,7 @@ def documented_like(*sources):
     """
 
     def decorate(function):
-        complete_docstring(function, [source.__doc__ for source in sources], sections=())
+        complete_docstring(function, [source.__doc__ for source in sources], sections=sections)
         return function
 
     return decorate
@@ -65,14 +67,8 @@ def documented_like(*sources):
 def complete_docstring(target, sources, *, sections=("Returns", "Yields", "Raises")):
     """Complete a docstring in place: parameters in the order of the signature, and whole sections that are missing.
 
-    Parameters
-    ----------
-    target : function or class
-        Nothing happens to one without a docstring. Of a class the section "Attributes" is completed, too.
-    sources : list of str or None
-        Docstrings; of several descriptions the first one counts.
-    sections : tuple of str
-        Sections to take over where `target` has none of that name.
+    Of several descriptions in the docstrings `sources` the first one counts. Of a class the section "Attributes" is
+    completed, too. Nothing happens to a `target` without a docstring.
     """
     if not target.__doc__:
         return
@@ -91,24 +87,21 @@ def complete_docstring(target, sources, *, sections=("Returns", "Yields", "Raise
     target.__doc__ = "\n\n".join([head, *shown]) + "\n"
 
 
-def complete_methods(cls):
+def complete_methods(cls, common="fit"):
     """Complete the docstrings of a class's public methods, each from the method of the same name of a base class.
 
-    Parameters that such a method does not document, `X` above all, are documented as in `fit`, and `partial_fit` as
-    `fit` altogether.
-
-    Parameters
-    ----------
-    cls : type
+    Parameters that such a method does not document, `X` above all, are documented as in the method `common`.
+    `partial_fit`, and class methods, which return an instance as well, take over its other sections, too.
     """
     for name, method in vars(cls).items():
-        if name.startswith("_") or not inspect.isfunction(method):
+        function = method.__func__ if isinstance(method, classmethod) else method
+        if name.startswith("_") or not inspect.isfunction(function):
             continue
-        like = "fit" if name == "partial_fit" else name
-        sources = [getattr(base, like, None) for base in cls.__mro__[name == like :]]
-        complete_docstring(method, [source.__doc__ for source in sources if callable(source)])
-        fits = [vars(base)["fit"] for base in cls.__mro__ if "fit" in vars(base)]
-        complete_docstring(method, [fit.__doc__ for fit in fits], sections=())
+        alike = [getattr(base, name, None) for base in cls.__mro__[1:]]
+        complete_docstring(function, [method.__doc__ for method in alike if callable(method)])
+        shared = [vars(base)[common].__doc__ for base in cls.__mro__ if common in vars(base)]
+        whole = name == "partial_fit" or isinstance(method, classmethod)
+        complete_docstring(function, shared, sections=("Returns", "Raises") if whole else ())
 
 
 def _split(docstring):
