@@ -3,7 +3,7 @@
 from .registry import register_module
 
 
-def register_array_front_end(cls):
+def register_array_front_end(front_end):
     """Let attacks through a front end of your own that is written in NumPy.
 
     The front end is a transformer whose ``transform(X)`` has the shape of X. The forward pass of its module calls
@@ -13,13 +13,13 @@ def register_array_front_end(cls):
 
     Parameters
     ----------
-    cls : type
+    front_end : type
         A transformer class. May be used as a decorator.
 
     Returns
     -------
     type
-        `cls`.
+        `front_end`.
 
     See Also
     --------
@@ -44,13 +44,13 @@ def register_array_front_end(cls):
     >>> levels.tolist(), X.grad.tolist()
     ([[0.0, 1.0]], [[1.0, 1.0]])
     """
-    if not isinstance(cls, type) or not hasattr(cls, "transform"):
-        raise TypeError(f"register_array_front_end takes a class with the method transform, got {cls!r}.")
+    if not isinstance(front_end, type) or not hasattr(front_end, "transform"):
+        raise TypeError(f"register_array_front_end takes a class with the method transform, got {front_end!r}.")
 
-    @register_module(cls, role="transformer")
+    @register_module(front_end, role="transformer")
     def convert(estimator, conversion):
         from .front_ends import ArrayFrontEndModule
 
         return ArrayFrontEndModule(estimator, conversion.gradient, conversion.describe(estimator))
 
-    return cls
+    return front_end

@@ -74,6 +74,17 @@ class FrontEndModule(nn.Module):
         self.rebuilds, self.clip, self.one_node = rebuilds, clip, one_node
 
     def forward(self, X):
+        """Reconstructions in the layout of X, or features.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_samples, ...)
+            In the layout that the front end takes.
+
+        Returns
+        -------
+        Tensor
+        """
         if self.gradient == "skip" and self.rebuilds:
             return X
         signals = Signals(X, tuple(X.shape[1:])) if self.layout is None else self.layout.place(X)

@@ -70,6 +70,17 @@ class OtherClasses:
 def other_classes(head, y):
     """The other classes of each label.
 
+    Parameters
+    ----------
+    head : LinearHead
+        The classifier.
+    y : array-like of shape (n_samples,)
+        True labels.
+
+    Returns
+    -------
+    OtherClasses
+
     Raises
     ------
     ValueError

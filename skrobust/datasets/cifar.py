@@ -5,10 +5,13 @@ import dataclasses
 import numpy as np
 from sklearn.utils._param_validation import StrOptions, validate_params
 
+from skrobust.signals import documented_like
+
 from .bunch import SPLITS, make_bunch, numbered, only, pixel_dtype
 from .checks import check_class_counts, check_fingerprint, check_label_range
 from .errors import DatasetFileError, DatasetNotFoundError
 from .files import GET_AGAIN, content_md5, read_content
+from .mnist import load_mnist
 from .openml import fetch_parts
 from .pickles import load_plain_pickle
 from .published import CIFAR10, CIFAR100, CIFAR_MD5
@@ -62,6 +65,7 @@ def _cifar100_formats(label):
     }
 
 
+@documented_like(load_mnist, sections=("Raises",))
 @validate_params(
     only("data_home", "split", "dtype", "return_X_y", "verify", "download"), prefer_skip_nested_validation=True
 )
@@ -74,10 +78,6 @@ def load_cifar10(data_home=None, *, split="train", dtype="float32", return_X_y=F
 
     Parameters
     ----------
-    data_home, dtype, return_X_y, download
-        As for `load_mnist`.
-    split : {"train", "test", "all"}, default="train"
-        The published split; "all" is the training images followed by the test images.
     verify : bool, default=True
         Compare with the published checksums (Python batches: md5 of each file; binary batches and OpenML: a
         fingerprint of the images and labels). False accepts any set of the same format.
@@ -87,11 +87,6 @@ def load_cifar10(data_home=None, *, split="train", dtype="float32", return_X_y=F
     bunch : sklearn.utils.Bunch
         With ``data`` (n, 3072), ``images`` (n, 32, 32, 3), a view of the same memory, channels last, and all else as
         from `load_mnist`. Or ``(data, target)`` if `return_X_y`.
-
-    Raises
-    ------
-    DatasetNotFoundError, DatasetFileError
-        As for `load_mnist`.
 
     Examples
     --------
@@ -106,6 +101,7 @@ def load_cifar10(data_home=None, *, split="train", dtype="float32", return_X_y=F
     )
 
 
+@documented_like(load_cifar10, sections=("Raises",))
 @validate_params(
     only("data_home", "split", "dtype", "return_X_y", "verify") | {"label": [StrOptions({"fine", "coarse"})]},
     prefer_skip_nested_validation=True,
@@ -115,12 +111,11 @@ def load_cifar100(data_home=None, *, split="train", label="fine", dtype="float32
 
     Reads the Python files (``cifar-100-python``: train, test, meta) or the binary ones (``cifar-100-binary``), plain,
     .gz or .xz. Checksums are published for the Python files only: of the binary ones the structure and the number of
-    images per class are checked, and ``verified`` is False.
+    images per class are checked, and ``verified`` is False. There is no `download`: OpenML's copy could not be
+    verified.
 
     Parameters
     ----------
-    data_home, split, dtype, return_X_y, verify
-        As for `load_cifar10`. There is no `download`: OpenML's copy could not be verified.
     label : {"fine", "coarse"}, default="fine"
         The 100 classes or the 20 groups as target.
 
@@ -128,11 +123,6 @@ def load_cifar100(data_home=None, *, split="train", label="fine", dtype="float32
     -------
     bunch : sklearn.utils.Bunch
         As from `load_cifar10`, or ``(data, target)`` if `return_X_y`.
-
-    Raises
-    ------
-    DatasetNotFoundError, DatasetFileError
-        As for `load_mnist`.
 
     Examples
     --------

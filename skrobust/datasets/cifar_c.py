@@ -5,10 +5,13 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from skrobust.signals import documented_like
+
 from .bunch import make_bunch, only, pixel_dtype
 from .checks import check_class_counts, check_label_range
 from .errors import DatasetFileError
 from .files import GET_AGAIN
+from .mnist import load_mnist
 from .published import CIFAR10
 from .search import find_layout
 
@@ -42,6 +45,7 @@ CORRUPTIONS = (
 )
 
 
+@documented_like(load_mnist, sections=("Raises",))
 @validate_params(
     {"kind": [StrOptions(set(CORRUPTIONS))], "severity": [Interval(Integral, 1, 5, closed="both")]}
     | only("data_home", "dtype", "return_X_y", "verify"),
@@ -59,8 +63,6 @@ def load_cifar10c(kind, severity, data_home=None, *, dtype="float32", return_X_y
         One of `CORRUPTIONS`, such as "gaussian_noise".
     severity : int
         1 to 5.
-    data_home, dtype, return_X_y
-        As for `load_cifar10`.
     verify : bool, default=True
         No checksums are published for the single files: this checks that there are 10,000 images a severity, 1,000 of
         each class, with the same labels at each severity. False accepts other numbers.
@@ -69,11 +71,6 @@ def load_cifar10c(kind, severity, data_home=None, *, dtype="float32", return_X_y
     -------
     bunch : sklearn.utils.Bunch
         As from `load_cifar10`, with ``kind`` and ``severity``. Or ``(data, target)`` if `return_X_y`.
-
-    Raises
-    ------
-    DatasetNotFoundError, DatasetFileError
-        As for `load_mnist`.
 
     Examples
     --------

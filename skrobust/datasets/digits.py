@@ -3,13 +3,17 @@
 import numpy as np
 from sklearn.utils._param_validation import validate_params
 
+from skrobust.signals import documented_like
+
 from .bunch import make_bunch, only, pixel_dtype
+from .mnist import load_mnist
 
 # Three quarters and one quarter, in the order of the file.
 _N_TRAIN = 1347
 _PARTS = {"train": slice(0, _N_TRAIN), "test": slice(_N_TRAIN, None), "all": slice(None)}
 
 
+@documented_like(load_mnist)
 @validate_params(only("split", "dtype", "return_X_y"), prefer_skip_nested_validation=True)
 def load_digits_images(*, split="all", dtype="float32", return_X_y=False):
     """Load scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, scaled to [0, 1].
@@ -21,8 +25,6 @@ def load_digits_images(*, split="all", dtype="float32", return_X_y=False):
         of the file one writer's digits lie together, so that most writers of the test images are new.
     dtype : {"float32", "float64", "uint8"}, default="float32"
         Floats are divided by 16, the largest stored value; "uint8" gives the stored values, 0 to 16.
-    return_X_y : bool, default=False
-        Return ``(data, target)`` instead of a Bunch.
 
     Returns
     -------

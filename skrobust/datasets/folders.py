@@ -7,11 +7,15 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions, validate_params
 
+from skrobust.signals import documented_like
+
 from .bunch import make_bunch, only, pixel_dtype
 from .errors import DatasetFileError, DatasetNotFoundError
+from .mnist import load_mnist
 from .pixels import formats, read_image, resized, white_of
 
 
+@documented_like(load_mnist)
 @validate_params(
     {
         "path": [str, os.PathLike],
@@ -45,8 +49,6 @@ def load_image_folder(path, *, color=None, size=None, resize="crop", dtype="floa
     dtype : {"float32", "float64", "uint8"}, default="float32"
         Floats are scaled to [0, 1], each image by the white of its 8 or 16 bits; "uint8" gives the stored values, of
         8-bit images only.
-    return_X_y : bool, default=False
-        Return ``(data, target)`` instead of a Bunch.
 
     Returns
     -------

@@ -5,6 +5,8 @@ import os
 import numpy as np
 from sklearn.utils._param_validation import validate_params
 
+from skrobust.signals import documented_like
+
 from .bunch import SPLITS, make_bunch, numbered, only, pixel_dtype
 from .checks import check_class_counts, check_label_range
 from .errors import DatasetFileError, DatasetNotFoundError
@@ -70,6 +72,7 @@ def load_mnist(data_home=None, *, split="train", dtype="float32", return_X_y=Fal
     return _load(MNIST, ["MNIST/raw", "MNIST", "mnist"], data_home, split, dtype, return_X_y, verify, download)
 
 
+@documented_like(load_mnist, sections=("Raises",))
 @validate_params(_PARAMETERS, prefer_skip_nested_validation=True)
 def load_fashion_mnist(
     data_home=None, *, split="train", dtype="float32", return_X_y=False, verify=True, download=False
@@ -80,20 +83,10 @@ def load_fashion_mnist(
     ``FashionMNIST``, ``fashion-mnist`` or directly from a data home. Their contents are checked by SHA-256, so that
     files that were unpacked or compressed again (as in Debian's package dataset-fashion-mnist) are recognised.
 
-    Parameters
-    ----------
-    data_home, split, dtype, return_X_y, verify, download
-        As for `load_mnist`.
-
     Returns
     -------
     bunch : sklearn.utils.Bunch
         As from `load_mnist`, or ``(data, target)`` if `return_X_y`.
-
-    Raises
-    ------
-    DatasetNotFoundError, DatasetFileError
-        As for `load_mnist`.
 
     Examples
     --------
@@ -106,6 +99,7 @@ def load_fashion_mnist(
     return _load(FASHION_MNIST, subfolders, data_home, split, dtype, return_X_y, verify, download)
 
 
+@documented_like(load_mnist)
 @validate_params(
     {"images": [str, os.PathLike], "labels": [str, os.PathLike], "target_names": ["array-like", None]}
     | only("dtype", "return_X_y"),
@@ -122,10 +116,6 @@ def load_idx(images, labels, *, target_names=None, dtype="float32", return_X_y=F
         Integers of shape (n,).
     target_names : array-like of str, default=None
         The name of class 0, 1, ...; None: the numbers themselves.
-    dtype : {"float32", "float64", "uint8"}, default="float32"
-        Floats are scaled to [0, 1]; "uint8" gives the stored values.
-    return_X_y : bool, default=False
-        Return ``(data, target)`` instead of a Bunch.
 
     Returns
     -------

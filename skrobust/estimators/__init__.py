@@ -15,18 +15,7 @@ _FILE_OF = {
     "WaveletSparsifier": "wavelet.sparsifier",
 }
 
-__all__ = [
-    "AmbiguousShare",
-    "CodeBounds",
-    "ConvSparseCoder",
-    "DeepPursuit",
-    "LayeredBasisPursuit",
-    "LayeredThresholding",
-    "MultilayerPursuit",
-    "PatchDictionaryDenoiser",
-    "PolarizingCoder",
-    "WaveletSparsifier",
-]
+__all__ = list(_FILE_OF)
 
 
 def __getattr__(name):

@@ -79,13 +79,8 @@ class Transferred(BaseEstimator):
         self.source_name = source_name
         self.eps = eps
 
-    @property
-    def norm(self):
-        return self.attack.norm
-
-    @property
-    def clip(self):
-        return self.attack.clip
+    norm = property(lambda self: self.attack.norm)
+    clip = property(lambda self: self.attack.clip)
 
     def perturb(self, model, X, y):
         """`X` attacked on the source; `model` is not used."""

@@ -10,7 +10,13 @@ ROUNDINGS = 32
 
 
 def check_clip(clip):
-    """Raise ValueError unless `clip` is None or a range."""
+    """Raise ValueError unless `clip` is None or a range.
+
+    Parameters
+    ----------
+    clip : pair of float or None
+        Lowest and highest value.
+    """
     if clip is None:
         return
     bounds = tuple(clip) if hasattr(clip, "__len__") else ()

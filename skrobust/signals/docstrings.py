@@ -90,7 +90,8 @@ def complete_docstring(target, sources, *, sections=("Returns", "Yields", "Raise
 def complete_methods(cls, common="fit"):
     """Complete the docstrings of a class's public methods, each from the method of the same name of a base class.
 
-    Parameters that such a method does not document, `X` above all, are documented as in the method `common`.
+    A method without a docstring gets that one as a whole. Parameters that remain, `X` above all, are documented as in
+    the method `common`.
     `partial_fit`, and class methods, which return an instance as well, take over its other sections, too.
     """
     for name, method in vars(cls).items():
@@ -98,6 +99,7 @@ def complete_methods(cls, common="fit"):
         if name.startswith("_") or not inspect.isfunction(function):
             continue
         alike = [getattr(base, name, None) for base in cls.__mro__[1:]]
+        function.__doc__ = function.__doc__ or next(filter(None, map(inspect.getdoc, filter(None, alike))), None)
         complete_docstring(function, [method.__doc__ for method in alike if callable(method)])
         shared = [vars(base)[common].__doc__ for base in cls.__mro__ if common in vars(base)]
         whole = name == "partial_fit" or isinstance(method, classmethod)

@@ -40,7 +40,7 @@ def parameter(default, *allowed, positional=False):
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(parameter,))
-def parametrized(cls):
+def parametrized(estimator):
     """Class decorator for estimators: write the constructor from the class's annotated parameters.
 
     Like a dataclass, a class inherits the parameters of its bases. It replaces one by naming it again, and removes one
@@ -49,13 +49,13 @@ def parametrized(cls):
 
     Parameters
     ----------
-    cls : type
+    estimator : type
         A subclass of `sklearn.base.BaseEstimator`.
 
     Returns
     -------
     type
-        `cls`.
+        `estimator`.
 
     Examples
     --------
@@ -68,18 +68,18 @@ def parametrized(cls):
     >>> Threshold(0.3, kind="soft").get_params()
     {'kind': 'soft', 'level': 0.3}
     """
-    cls = dataclass(eq=False, repr=False)(cls)
-    allowed = {one.name: one.metadata["allowed"] for one in fields(cls) if one.metadata.get("allowed")}
-    cls._parameter_constraints = {**getattr(cls, "_parameter_constraints", {}), **allowed}
+    estimator = dataclass(eq=False, repr=False)(estimator)
+    allowed = {one.name: one.metadata["allowed"] for one in fields(estimator) if one.metadata.get("allowed")}
+    estimator._parameter_constraints = {**getattr(estimator, "_parameter_constraints", {}), **allowed}
     depth = {}
-    for level, base in enumerate(cls.__mro__):
+    for level, base in enumerate(estimator.__mro__):
         for name in vars(base).get("__annotations__", ()):
             depth.setdefault(name, level)
-    written = signature(cls.__init__)
+    written = signature(estimator.__init__)
     by_position = [one for one in written.parameters.values() if one.kind != one.KEYWORD_ONLY]
     by_name = [one for one in written.parameters.values() if one.kind == one.KEYWORD_ONLY]
     by_name.sort(key=lambda one: depth[one.name])
-    cls.__init__.__signature__ = written.replace(parameters=[*by_position, *by_name])
-    complete_docstring(cls, [base.__doc__ for base in cls.__mro__[1:] if base is not object], sections=())
-    complete_methods(cls)
-    return cls
+    estimator.__init__.__signature__ = written.replace(parameters=[*by_position, *by_name])
+    complete_docstring(estimator, [base.__doc__ for base in estimator.__mro__[1:] if base is not object], sections=())
+    complete_methods(estimator)
+    return estimator

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .docstrings import documented_like
 from .tensors import is_tensor
 
 _STEP = {4: 16, 8: 32}
@@ -17,7 +18,7 @@ def scale_exponents(X):
     Parameters
     ----------
     X : ndarray or Tensor of shape ``(n_samples, ...)``
-        float32 or float64. Values that are not finite are ignored.
+        Of float32 or float64. Values that are not finite are ignored.
 
     Returns
     -------
@@ -44,8 +45,14 @@ def scale_exponents(X):
     return exponents
 
 
+@documented_like(scale_exponents)
 def data_exponent(X):
-    """One exponent for all samples, that of the largest."""
+    """One exponent for all samples, that of the largest.
+
+    Returns
+    -------
+    int
+    """
     exponents = scale_exponents(X)
     if not exponents.any():
         return 0
@@ -60,6 +67,10 @@ def times_power(values, exponents):
     values : ndarray, Tensor or float
     exponents : int, or ndarray of int of shape (n_samples,)
         One for all values, or one per sample.
+
+    Returns
+    -------
+    ndarray, Tensor or float
     """
     exponents = np.asarray(exponents)
     if not exponents.any():
@@ -78,10 +89,15 @@ def times_power(values, exponents):
     return values
 
 
+@documented_like(scale_exponents)
 def groups_by_exponent(X):
     """Pairs of an exponent and the samples that have it; a slice of all samples if there is only one exponent.
 
     For solvers with one penalty or tolerance for all samples: each group is solved in its own unit.
+
+    Returns
+    -------
+    list of (int, slice or ndarray of int)
     """
     exponents = scale_exponents(X)
     distinct = np.unique(exponents)

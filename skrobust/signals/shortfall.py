@@ -86,7 +86,17 @@ class Shortfalls:
 
 
 def told_once_a_fit(method):
-    """Decorator of methods of a `SignalTransformer`: their pursuits give one warning per fit."""
+    """Decorator of methods of a `SignalTransformer`: their pursuits give one warning per fit.
+
+    Parameters
+    ----------
+    method : callable
+        The method.
+
+    Returns
+    -------
+    callable
+    """
 
     @functools.wraps(method)
     def wrapped(self, *args, **kwargs):

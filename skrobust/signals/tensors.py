@@ -6,6 +6,15 @@ import sys
 def is_tensor(X):
     """Whether `X` is a torch tensor; never imports torch.
 
+    Parameters
+    ----------
+    X : object
+        Anything.
+
+    Returns
+    -------
+    bool
+
     Examples
     --------
     >>> import numpy as np

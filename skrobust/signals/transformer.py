@@ -22,6 +22,11 @@ def restored_on_error(estimator):
     """Restore the attributes of `estimator` if the code inside is interrupted or fails.
 
     Replaced attributes are restored; changes made in place are not.
+
+    Parameters
+    ----------
+    estimator : object
+        Anything with attributes.
     """
     before = dict(vars(estimator))
     try:

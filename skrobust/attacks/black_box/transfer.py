@@ -81,6 +81,7 @@ class Transfer(BlackBoxAttack):
         return [(inner, self.attack._models(self.source, x, inner))]
 
     def search_batch(self, model, search):
+        """Attack the batch on the source, and offer what is most harmful there."""
         source, models = model
         index, inner = search.with_oracle(source)
         for seen in models:

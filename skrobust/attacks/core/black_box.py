@@ -2,10 +2,13 @@
 
 import torch
 
+from skrobust.signals import parametrized
+
 from .base import Attack
 from .models import GradientModel, ScoreModel
 
 
+@parametrized
 class BlackBoxAttack(Attack):
     """Base of the attacks that need scores or labels only: they attack any classifier.
 

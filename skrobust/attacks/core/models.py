@@ -165,8 +165,7 @@ class ScoreModel:
         return self._classes
 
     def scores(self, x):
-        """Class scores of shape (n_samples, n_classes); 1 for the predicted class and 0 elsewhere if only labels are
-        known."""
+        """Class scores, (n_samples, n_classes); if only labels are known, 1 for the predicted class and 0 elsewhere."""
         images = _array(x)
         if self._method is None:
             scores = np.zeros((len(images), len(self._classes)))

@@ -62,7 +62,7 @@ def babel_function(components, most=None):
     Returns
     -------
     ndarray of shape (most + 1,)
-        ``mu_1(0) = 0, mu_1(1) = mu, ...``
+        Values of ``mu_1(0) = 0, mu_1(1) = mu``, and so on.
 
     References
     ----------

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state, gen_even_slices
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from skrobust.signals import SignalLayout
+from skrobust.signals import SignalLayout, documented_like, parameter, parametrized
 
 from .kinds import KINDS
 
@@ -42,6 +42,7 @@ def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_ra
         "shot_noise", "impulse_noise", "speckle_noise", "gaussian_blur", "defocus_blur", "glass_blur", "zoom_blur",
         "fog", "brightness", "contrast", "saturate" (colour only), "pixelate", "jpeg_compression".
     severity : int, 1 to 5, default=1
+        Strength, as in CIFAR-10-C.
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same corrupted images in every call.
     image_shape : tuple of int or None, default=None
@@ -98,6 +99,8 @@ def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_ra
     return signals.restore(corrupted)
 
 
+@documented_like(corrupt)
+@parametrized
 class Corruption(BaseEstimator):
     """One kind of corruption at one severity, used like an attack in scorers, reports and displays.
 
@@ -108,13 +111,7 @@ class Corruption(BaseEstimator):
     kind : str, default="gaussian_noise"
         See `corrupt`.
     severity : int, 1 to 5, default=3
-    random_state : int, RandomState instance or None, default=None
-    image_shape : tuple of int or None, default=None
-        Height, width and channels of flattened images.
-    data_range : (float, float), default=(0, 1)
-        The values that stand for black and white.
-    n_jobs : int or None, default=None
-        Number of threads.
+        Strength, as in CIFAR-10-C.
 
     Examples
     --------
@@ -127,22 +124,12 @@ class Corruption(BaseEstimator):
 
     threat_model = "corruption"
 
-    def __init__(
-        self,
-        kind="gaussian_noise",
-        severity=3,
-        random_state=None,
-        *,
-        image_shape=None,
-        data_range=(0, 1),
-        n_jobs=None,
-    ):
-        self.kind = kind
-        self.severity = severity
-        self.random_state = random_state
-        self.image_shape = image_shape
-        self.data_range = data_range
-        self.n_jobs = n_jobs
+    kind: str = parameter("gaussian_noise", positional=True)
+    severity: int = parameter(3, positional=True)
+    random_state: int | np.random.RandomState | None = parameter(None, positional=True)
+    image_shape: tuple | None = parameter(None)
+    data_range: tuple = parameter((0, 1))
+    n_jobs: int | None = parameter(None)
 
     def perturb(self, model, X, y=None):
         """`X` corrupted; `model` and `y` are not used.
@@ -171,6 +158,7 @@ class Corruption(BaseEstimator):
         }
 
 
+@documented_like(corrupt)
 def corruptions_for(X, *, severity=3, image_shape=None, data_range=(0, 1), random_state=0, n_jobs=None):
     """One `Corruption` of every kind that applies to the samples: "saturate" needs colours, blurs need images.
 
@@ -179,13 +167,9 @@ def corruptions_for(X, *, severity=3, image_shape=None, data_range=(0, 1), rando
     X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
         Only its shape is looked at.
     severity : int, 1 to 5, default=3
-    image_shape : tuple of int or None, default=None
-        Height, width and channels of flattened images.
-    data_range : (float, float), default=(0, 1)
-        The values that stand for black and white.
+        Strength, as in CIFAR-10-C.
     random_state : int, RandomState instance or None, default=0
-    n_jobs : int or None, default=None
-        Number of threads.
+        Of each corruption.
 
     Returns
     -------

@@ -29,7 +29,7 @@ class Penalty(BaseEstimator, metaclass=abc.ABCMeta):
 
     @abc.abstractmethod
     def value(self, codes):
-        """g of each sample.
+        """Value of g for each sample.
 
         Returns
         -------
