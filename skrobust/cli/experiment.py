@@ -18,8 +18,7 @@ _N_SCORED = 200  # images attacked per fold during tuning
 
 
 def run_experiment(arguments):
-    """Run the demo's experiment and print its progress; returns the report, and the lines of the table and conclusion.
-    """
+    """Run the demo's experiment and print its progress; returns the report, and lines of table and conclusion."""
     recipe = RECIPES[arguments.dataset]
     eps = sorted(arguments.eps or recipe.eps)
     tune_eps = arguments.tune_eps or (recipe.tune_eps if recipe.tune_eps in eps else eps[(len(eps) - 1) // 2])

@@ -128,16 +128,8 @@ class Problem:
 def best_scaled_dual(products, squares, top):
     """Largest dual value over the feasible multiples of a point.
 
-    Parameters
-    ----------
-    products, squares : ndarray of shape (n_samples,)
-        Inner product of the point with the signal, and its squared norm.
-    top : ndarray of shape (n_samples,)
-        Dual norm of the point's correlations relative to the penalty; a multiple s is feasible if ``s * top <= 1``.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
+    `products` are inner products of the point with the signal, `squares` its squared norms, `top` the dual norms of its
+    correlations relative to the penalty; a multiple s is feasible if ``s * top <= 1``.
     """
     tiny = np.finfo(np.float64).tiny
     scale = np.minimum(products / np.maximum(squares, tiny), 1 / np.maximum(top, tiny)).clip(0)

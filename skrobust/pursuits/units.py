@@ -10,17 +10,9 @@ from .result import Result
 def in_units(solve, X):
     """Solve in units of powers of two near the size of the signals, those of one size together.
 
-    Parameters
-    ----------
-    solve : callable
-        ``solve(X, exponent, rows)``: the `Result` of the signals `rows`, given as ``X[rows] / 2**exponent``. All else
-        that is in units of the signals (penalties, starting points) is to be divided likewise.
-    X : ndarray or Tensor of shape (n_samples, ...)
-
-    Returns
-    -------
-    Result
-        In the units of X.
+    ``solve(X, exponent, rows)`` is the `Result` of the signals `rows`, given as ``X[rows] / 2**exponent``. All else
+    that is in units of the signals (penalties, starting points) is to be divided likewise. Returns a `Result` in the
+    units of X.
     """
     parts, order = [], []
     for exponent, rows in groups_by_exponent(X):

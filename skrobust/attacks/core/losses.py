@@ -18,8 +18,7 @@ def _at(scores, label):
 
 
 def margin(scores, label):
-    """``max_{j != y} s_j - s_y`` of each sample: above zero exactly where the model answers another class than `label`.
-    """
+    """``max_{j != y} s_j - s_y`` of each sample: above zero exactly where the model answers another class."""
     return _without(scores, label).amax(1) - _at(scores, label)
 
 

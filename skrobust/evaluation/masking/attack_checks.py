@@ -109,8 +109,7 @@ def check_transfer(probe):
 
 @masking_check("identity gradient beats exact gradient")
 def check_identity(probe):
-    """Identity beats exact: the attack is stronger with the identity (BPDA) than with the front end's true derivative.
-    """
+    """Identity beats exact: the attack is stronger with the identity (BPDA) than with the true derivative."""
     if not hasattr(probe.model, "predict"):
         raise NotApplicable("A torch network has no skrobust front end whose backward pass could be replaced.")
     exact = probe.broken_by(probe.variant(gradient="exact"))

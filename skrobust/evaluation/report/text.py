@@ -39,8 +39,7 @@ def corruption_lines(report):
 
 
 def verdict_lines(report):
-    """The verdict of every masking check with its evidence, one line each, warnings first; none if no checks were run.
-    """
+    """The verdict of every masking check with its evidence, one line each, warnings first; none without checks."""
     lines = []
     for model, verdicts in report.checks.items():
         lines += ["", f"Signs of masking in “{model}”:"]

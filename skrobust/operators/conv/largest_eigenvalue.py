@@ -59,21 +59,11 @@ def of_stack(grams):
 
 
 def of_products(apply, shape, *, n_steps, tol):
-    """A bound by the Lanczos process, which needs only products with vectors.
+    """A bound by the Lanczos process, which needs only products with vectors, at most `n_steps` of them.
 
-    The Lanczos polynomial is large at any eigenvalue above the computed one, unless the random start is almost
-    orthogonal to its eigenvector. The bound therefore fails with probability at most 1e-12 ([1]_). More steps tighten
-    it.
-
-    Parameters
-    ----------
-    apply : callable
-        The matrix times an array of shape `shape`.
-    shape : tuple of int
-    n_steps : int
-        Maximum number of products.
-    tol : float
-        Relative excess of the bound over the eigenvalue at which to stop.
+    `apply` is the matrix times an array of shape `shape`. The Lanczos polynomial is large at any eigenvalue above the
+    computed one, unless the random start is almost orthogonal to its eigenvector. The bound therefore fails with
+    probability at most 1e-12 ([1]_). More steps tighten it, until its relative excess over the eigenvalue is `tol`.
 
     References
     ----------

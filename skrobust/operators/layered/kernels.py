@@ -14,20 +14,7 @@ _COST = 4
 def shrink_and_carry(point, before, slopes, step, thresholds, momentum, positive, n_jobs=None):
     """Codes ``S(point + step slopes, thresholds)``, and their extrapolation ``codes + momentum (codes - before)``.
 
-    Parameters
-    ----------
-    point, before, slopes : ndarray of shape ``(n_samples, *code_shape)``
-        `before` is not used without momentum.
-    step : float
-    thresholds : float or ndarray of shape (n_components,)
-    momentum : float
-        With 0.0 the codes are returned twice.
-    positive : bool
-    n_jobs : int or None, default=None
-
-    Returns
-    -------
-    codes, carried : ndarray of the shape of `point`
+    `thresholds` is one number or one an atom. Without momentum `before` is not used, and the codes are returned twice.
     """
     dtype, n_components = point.dtype.type, point.shape[-1]
     codes = np.empty(point.shape, dtype=dtype)

@@ -60,12 +60,8 @@ class TorchWavelets:
 class WaveletMatrices(nn.Module):
     """The matrices of a `WaveletPlan` as buffers, and the transform by them.
 
-    Parameters
-    ----------
-    plan : WaveletPlan
-    tensor : callable
-        Turns an ndarray into a tensor of the dtype and on the device wanted.
-    kinds : sequence of {"analysis", "synthesis"}, default=("analysis", "synthesis")
+    `tensor` turns an ndarray into a tensor of the dtype and on the device wanted; `kinds` are "analysis", "synthesis"
+    or both.
     """
 
     def __init__(self, plan, tensor, kinds=("analysis", "synthesis")):
@@ -84,13 +80,7 @@ class WaveletMatrices(nn.Module):
 
 
 def largest_mask(coefficients, ks):
-    """Boolean mask of the ``ks[c]`` largest magnitudes of each channel, with the kernels' rule for ties.
-
-    Parameters
-    ----------
-    coefficients : Tensor of shape ``(n_samples, n_channels, *shape)``
-    ks : sequence of int
-    """
+    """Boolean mask of the ``ks[c]`` largest magnitudes of each channel, with the kernels' rule for ties."""
     magnitudes = coefficients.detach().abs().flatten(2)
     masks = []
     for channel, k in enumerate(ks):
@@ -105,14 +95,8 @@ def largest_mask(coefficients, ks):
 
 
 def soften_mask(coefficients, ks, temperature):
-    """A mask that changes smoothly with the coefficients: a logistic step between the k-th and the next magnitude.
-
-    Parameters
-    ----------
-    coefficients : Tensor of shape ``(n_samples, n_channels, *shape)``
-    ks : sequence of int
-    temperature : float
-        Width of the step as a fraction of the threshold.
+    """A mask that changes smoothly with the coefficients: a logistic step between the k-th and the next magnitude,
+    whose width is the fraction `temperature` of the threshold.
     """
     magnitudes = coefficients.abs().flatten(2)
     masks = []

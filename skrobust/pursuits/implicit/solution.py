@@ -13,18 +13,8 @@ def at_solution(slopes, codes, solve):
     dictionary or penalty keep the support, and the slopes stay 0. The derivative of the codes is therefore the inverse
     of ``H = D_S^T M D_S + alpha g''(z)`` times that of the slopes.
 
-    Parameters
-    ----------
-    slopes : Tensor of the shape of codes
-        Recorded by autograd as a function of all inputs of the derivative, at fixed codes.
-    codes : Tensor
-        Detached.
-    solve : callable
-        Maps a right-hand side that is 0 off the support to the solution of ``H u = right`` that is 0 there.
-
-    Returns
-    -------
-    Tensor
+    Autograd records `slopes` as a function of all inputs of the derivative, at fixed, detached `codes`. `solve` maps a
+    right-hand side that is 0 off the support to the solution of ``H u = right`` that is 0 there.
     """
     return _AtSolution.apply(slopes, codes, solve)
 
@@ -46,18 +36,8 @@ class _AtSolution(torch.autograd.Function):
 def conjugate_gradients(apply, right, *, tol=CG_TOL, max_iter=MAX_CG_STEPS):
     """Solutions of positive semidefinite systems, one per sample, by conjugate gradients.
 
-    Parameters
-    ----------
-    apply : callable
-        Product with the matrices, a function of a tensor of the shape of `right`.
-    right : Tensor of shape (n_samples, ...)
-    tol : float, default=1e-8
-        Relative residual.
-    max_iter : int, default=200
-
-    Returns
-    -------
-    Tensor
+    `apply` is the product with the matrices, a function of a tensor of the shape of `right`; `tol` the relative
+    residual.
     """
 
     def inner(a, b):

@@ -68,26 +68,10 @@ def _pass(correlations, start, width, gram, g, change, z, upper, lower):
 def descend_greedily(correlations, start, width, gram, alpha, positive, tol, max_steps, z, touched):
     """Approximate code of one signal from its correlations, which are overwritten by those of its residual.
 
-    Parameters
-    ----------
-    correlations : flat array
-        Correlations of the signal, `width` from `start` on, with atoms of unit norm or zero.
-    gram : flat array
-        Inner products of the atoms, in rows of `width`.
-    alpha, positive
-        As in `basis_pursuit`.
-    tol : float
-        Largest change of a coefficient at which descent stops.
-    max_steps : int
-    z : ndarray of shape (width,)
-        Zero; overwritten by the code.
-    touched : ndarray of int
-        Overwritten by the atoms whose coefficients were changed.
-
-    Returns
-    -------
-    int
-        Number of these atoms; some coefficients may be zero again.
+    `correlations` is flat: `width` from `start` on, with atoms of unit norm or zero; so is `gram`, in rows of `width`.
+    `alpha` and `positive` are as in `basis_pursuit`. Descent stops when no coefficient would change by more than `tol`.
+    `z`, zero before, is overwritten by the code, and `touched` by the atoms whose coefficients were changed. Returns
+    their number; some of these coefficients may be zero again.
     """
     scalar = correlations.dtype.type
     upper = scalar(alpha)

@@ -12,21 +12,10 @@ REMEMBERED = 16
 def in_segments(advance, state, n_iter, *others):
     """The state after `n_iter` iterations; ``advance(begin, n_iter, state)`` runs some of them.
 
-    For many iterations with gradients, the backward pass stores the states between segments of about ``sqrt(n_iter)``
-    iterations and recomputes each segment. This takes the memory of about ``2 sqrt(n_iter)`` iterations and the time
-    of one more forward pass. An exported graph has one loop.
-
-    Parameters
-    ----------
-    advance : callable
-    state : tuple of numbers, arrays or tensors, or of lists of these
-    n_iter : int
-    *others : arrays or tensors
-        Further inputs of `advance` that may need a gradient.
-
-    Returns
-    -------
-    tuple
+    The state is a tuple of numbers, arrays or tensors, or of lists of these; `others` are further inputs of `advance`
+    that may need a gradient. For many iterations with gradients, the backward pass stores the states between segments
+    of about ``sqrt(n_iter)`` iterations and recomputes each segment. This takes the memory of about ``2 sqrt(n_iter)``
+    iterations and the time of one more forward pass. An exported graph has one loop.
     """
     if is_exporting() and _holds_tensors(state) and n_iter > 1:
         from .export import repeat

@@ -15,20 +15,7 @@ def smooth_shrink(values, threshold, positive):
 
 
 def smooth_steps(X, operator, codes, alpha, positive):
-    """A few proximal gradient steps from `codes` with smooth shrinkage.
-
-    Parameters
-    ----------
-    X : Tensor of shape ``(n_samples, *signal_shape)``
-    operator : ConvolutionalOperator
-    codes : Tensor of shape ``(n_samples, *code_shape)``
-    alpha : float or Tensor that broadcasts to codes
-    positive : bool
-
-    Returns
-    -------
-    Tensor of the shape of `codes`
-    """
+    """A few proximal gradient steps from `codes` with smooth shrinkage."""
     step = operator.step
     for _ in range(SMOOTH_STEPS):
         slopes = operator.analyze(X - operator.synthesize(codes))

@@ -11,8 +11,7 @@ from .links import MODIFIED_HUBER, MULTINOMIAL, ONE_VS_REST, SOFTMAX
 
 
 class LinearStep(ClassifierStep):
-    """Scores X W' + b, one row of `coef` for two classes; `link` leads to probabilities where the estimator has them.
-    """
+    """Scores X W' + b, one row of `coef` for two classes; `link` leads to probabilities where there are some."""
 
     def __init__(self, coef, intercept, classes, link=None):
         super().__init__(classes)

@@ -34,19 +34,7 @@ def aligned_zeros(shape, dtype):
 
 
 class UnitAtoms:
-    """The rows of `components`, scaled to unit norm, as columns; zero atoms stay zero.
-
-    Parameters
-    ----------
-    components : ndarray of shape (n_atoms, n_features)
-        float32 or float64.
-
-    Attributes
-    ----------
-    columns : ndarray of shape (n_features, width)
-    inverse_norms : ndarray of shape (n_atoms,)
-        0 for zero atoms.
-    """
+    """The rows of `components`, scaled to unit norm, as columns; zero atoms stay zero, with inverse norm 0."""
 
     def __init__(self, components):
         self.n_atoms, self.n_features = components.shape

@@ -23,12 +23,8 @@ def _gather(indices, values, counts, starts, packed_indices, packed_values, next
 
 
 class CodeRows:
-    """Codes of a batch as written by the kernels: one row per signal, atoms in order, then unused entries.
-
-    Attributes
-    ----------
-    indices, values : ndarray of shape (n_signals, most)
-    counts : ndarray of shape (n_signals,)
+    """Codes of a batch as written by the kernels: one row per signal, atoms in order, then unused entries; `counts`
+    says how many are used.
     """
 
     def __init__(self, n_signals, most, dtype):

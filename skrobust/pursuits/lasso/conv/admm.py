@@ -125,22 +125,11 @@ class _Splitting:
 
 
 def admm(problem, codes, *, tol, max_iter):
-    """Solve a batch; samples leave it when their relative duality gap reaches `tol`.
+    """Solve a batch from `codes` on; samples leave it when their relative duality gap reaches `tol`, with 0 after all
+    iterations.
 
-    Parameters
-    ----------
-    problem : Problem
-        In double precision, with a convolutional operator and a penalty that is a norm.
-    codes : ndarray of shape ``(n_samples, *code_shape)``
-        Starting point.
-    tol : float
-        0: all `max_iter` iterations.
-    max_iter : int
-
-    Returns
-    -------
-    Result
-        With the codes of the smallest objective of all iterations.
+    The problem is in double precision, with a convolutional operator and a penalty that is a norm. The result has the
+    codes of the smallest objective of all iterations.
     """
     n_samples = len(codes)
     solved, best = np.array(codes, dtype=np.float64), np.full(n_samples, np.inf)
