@@ -67,3 +67,17 @@ def make_bunch(raw, labels, *, target_names, dtype, return_X_y, title, descr, wh
         DESCR=f"{head}\n{descr}".strip(),
         **fields,
     )
+
+
+def published_bunch(image_set, split, parts, *, names, verify, **options):
+    """The Bunch of a published set from the images and labels of its parts; classes are numbered without `names`."""
+    images = np.concatenate([part[0] for part in parts]) if len(parts) > 1 else parts[0][0]
+    labels = np.concatenate([part[1] for part in parts])
+    return make_bunch(
+        np.ascontiguousarray(images),
+        labels,
+        target_names=numbered(labels.max() + 1) if names is None else names,
+        title=f"{image_set.title}, {split}",
+        descr=image_set.reference if verify else "Not verified: another set may go by these file names.",
+        **options,
+    )

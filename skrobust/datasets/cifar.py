@@ -7,7 +7,7 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skrobust.signals import documented_like
 
-from .bunch import SPLITS, make_bunch, numbered, only, pixel_dtype
+from .bunch import SPLITS, only, pixel_dtype, published_bunch
 from .checks import check_class_counts, check_fingerprint, check_label_range
 from .errors import DatasetFileError, DatasetNotFoundError
 from .files import GET_AGAIN, content_md5, read_content
@@ -176,19 +176,9 @@ def _load(image_set, formats, subfolders, data_home, split, dtype, return_X_y, v
                 # The Python batches have been compared with the md5 of each file.
                 verified &= form.python or check_fingerprint(image_set, part, pixels, labels, where)
             parts.append((pixels, labels))
-    labels = np.concatenate([part[1] for part in parts])
-    planes = np.concatenate([part[0] for part in parts]).reshape(-1, 3, 32, 32)
-    return make_bunch(
-        np.ascontiguousarray(planes.transpose(0, 2, 3, 1)),
-        labels,
-        target_names=numbered(labels.max() + 1) if names is None else names,
-        dtype=dtype,
-        return_X_y=return_X_y,
-        title=f"{image_set.title}, {split}",
-        descr=image_set.reference if verify else "Not verified: another set may go by these file names.",
-        files=files,
-        verified=verified,
-    )
+    parts = [(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels) for planes, labels in parts]
+    options = {"names": names, "files": files, "verified": verified}
+    return published_bunch(image_set, split, parts, verify=verify, dtype=dtype, return_X_y=return_X_y, **options)
 
 
 def _read_batch(path, file, form, image_set, verify):

@@ -2,12 +2,11 @@
 
 import os
 
-import numpy as np
 from sklearn.utils._param_validation import validate_params
 
 from skrobust.signals import documented_like
 
-from .bunch import SPLITS, make_bunch, numbered, only, pixel_dtype
+from .bunch import SPLITS, make_bunch, numbered, only, pixel_dtype, published_bunch
 from .checks import check_class_counts, check_label_range
 from .errors import DatasetFileError, DatasetNotFoundError
 from .files import compression, file_md5
@@ -195,18 +194,8 @@ def _load(image_set, subfolders, data_home, split, dtype, return_X_y, verify, do
             verified = verified and images_ok and labels_ok
             parts.append((images, labels))
         files = [str(path) for path in paths.values()]
-    labels = np.concatenate([part[1] for part in parts])
-    return make_bunch(
-        np.concatenate([part[0] for part in parts]) if len(parts) > 1 else parts[0][0],
-        labels,
-        target_names=image_set.class_names if verify else numbered(labels.max() + 1),
-        dtype=dtype,
-        return_X_y=return_X_y,
-        title=f"{image_set.title}, {split}",
-        descr=image_set.reference if verify else "Not verified: another set may go by these file names.",
-        files=files,
-        verified=verified,
-    )
+    options = {"names": image_set.class_names if verify else None, "files": files, "verified": verified}
+    return published_bunch(image_set, split, parts, verify=verify, dtype=dtype, return_X_y=return_X_y, **options)
 
 
 def _read(reader, path, file, image_set, verify):

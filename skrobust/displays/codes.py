@@ -8,10 +8,10 @@ import numpy as np
 from scipy.ndimage import maximum_filter, minimum_filter
 from sklearn.utils.validation import check_is_fitted
 
-from .base import Display
-from .dictionary import mosaic, pyplot
+from skrobust.displays.drawing.style import INK, drawing
 
-_INK = "#22262c"
+from .base import Display
+from .dictionary import mosaic
 
 SPOTS = 48
 """Maximum number of spots along the longer side of a map; on finer grids positions are drawn wider to be visible."""
@@ -112,7 +112,8 @@ class CodeDisplay(Display):
         self.order_ = order[strengths[order] > 0]
         if axes is None:
             n_columns = math.ceil((2 + len(self.order_)) / 2)
-            _, axes = pyplot().subplots(2, n_columns, figsize=(2.3 * n_columns, 5.0), layout="constrained")
+            with drawing() as plt:
+                _, axes = plt.subplots(2, n_columns, figsize=(2.3 * n_columns, 5.0), layout="constrained")
         axes = np.ravel(axes)
         if len(axes) < 2 + len(self.order_):
             raise ValueError(f"axes has {len(axes)} panels, but {2 + len(self.order_)} are needed; draw fewer n_atoms.")
@@ -126,7 +127,7 @@ class CodeDisplay(Display):
         ):
             scaled = np.clip((picture - low) / (high - low), 0, 1)
             ax.imshow(scaled, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            ax.set_title(title, fontsize=9, loc="left", color=_INK)
+            ax.set_title(title, fontsize=9, loc="left", color=INK)
         magnitudes = np.abs(self.codes[self.codes != 0])
         largest = float(np.quantile(magnitudes, FULL_COLOUR)) if len(magnitudes) else 1.0
         signed = bool((self.codes < 0).any())
@@ -141,7 +142,7 @@ class CodeDisplay(Display):
         ax.set(xticks=[], yticks=[])
         values = self.codes[..., k]
         ax.imshow(_spots(values), interpolation="nearest", **colors)
-        ax.set_title(f"atom {k}: {np.count_nonzero(values)}", fontsize=9, loc="left", color=_INK)
+        ax.set_title(f"atom {k}: {np.count_nonzero(values)}", fontsize=9, loc="left", color=INK)
         inset = ax.inset_axes([0.72, 1.02, 0.28, 0.28])
         atom = self.atoms[k : k + 1]
         inset.imshow(mosaic(atom[..., 0] if atom.shape[-1] == 1 else atom), cmap="gray", vmin=0, vmax=1)

@@ -5,12 +5,12 @@ import math
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skrobust.displays.drawing.style import GRID, INK, drawing
+
 from .base import Display
 
 _GAP = 1
 """Pixels between tiles."""
-
-_INK, _FAINT = "#22262c", "#c9ced6"
 
 
 class DictionaryDisplay(Display):
@@ -80,33 +80,35 @@ class DictionaryDisplay(Display):
 
         Parameters
         ----------
-        max_atoms : int, default=None
-        ax, usage_ax : matplotlib.axes.Axes, default=None
+        max_atoms : int or None, default=None
+            Draw only the first, or most used.
+        ax, usage_ax : matplotlib.axes.Axes or None, default=None
+            Where to draw the tiles and the histogram. None: a new figure.
         """
-        plt = pyplot()
         n_atoms = len(self.atoms)
         self.order_ = np.arange(n_atoms) if self.usage is None else np.argsort(-self.usage, kind="stable")
         atoms = self.atoms[self.order_[:max_atoms]]
         wants_usage = self.usage is not None
-        if ax is None:
-            figure, axes = plt.subplots(
-                1 + wants_usage,
-                squeeze=False,
-                figsize=(5.2, 5.2 + 1.7 * wants_usage),
-                height_ratios=[5.2, 1.4][: 1 + wants_usage],
-                layout="constrained",
-            )
-            ax = axes[0, 0]
-            usage_ax = axes[1, 0] if wants_usage and usage_ax is None else usage_ax
-        if atoms.ndim == 2:
-            _draw_curves(ax, atoms)
-        else:
-            ax.imshow(mosaic(atoms), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        ax.set(xticks=[], yticks=[])
-        for spine in ax.spines.values():
-            spine.set_visible(False)
-        if wants_usage and usage_ax is not None:
-            _draw_usage(usage_ax, self.usage[self.order_])
+        with drawing() as plt:
+            if ax is None:
+                figure, axes = plt.subplots(
+                    1 + wants_usage,
+                    squeeze=False,
+                    figsize=(5.2, 5.2 + 1.7 * wants_usage),
+                    height_ratios=[5.2, 1.4][: 1 + wants_usage],
+                    layout="constrained",
+                )
+                ax = axes[0, 0]
+                usage_ax = axes[1, 0] if wants_usage and usage_ax is None else usage_ax
+            if atoms.ndim == 2:
+                _draw_curves(ax, atoms)
+            else:
+                ax.imshow(mosaic(atoms), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+            for spine in ax.spines.values():
+                spine.set_visible(False)
+            if wants_usage and usage_ax is not None:
+                _draw_usage(usage_ax, self.usage[self.order_])
         self.figure_, self.ax_, self.usage_ax_ = ax.figure, ax, usage_ax
         return self
 
@@ -154,20 +156,12 @@ def _draw_curves(ax, atoms):
     x = np.linspace(0.05, 0.95, atoms.shape[1])
     for number, atom in enumerate(atoms):
         row, column = divmod(number, n_columns)
-        ax.axhline(-row, color=_FAINT, linewidth=0.4)
-        ax.plot(column + x, scale * atom - row, color=_INK, linewidth=0.8)
+        ax.axhline(-row, color=GRID, linewidth=0.4)
+        ax.plot(column + x, scale * atom - row, color=INK, linewidth=0.8)
 
 
 def _draw_usage(ax, usage):
-    ax.bar(np.arange(len(usage)), usage, width=1.0, color=_INK)
+    ax.bar(np.arange(len(usage)), usage, width=1.0, color=INK)
     ax.set(xlim=(-0.5, len(usage) - 0.5), xlabel="atom, by use", ylabel="signals")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
-
-
-def pyplot():
-    try:
-        import matplotlib.pyplot as plt
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("Plots need matplotlib: pip install 'skrobust[plot]'.", name="matplotlib") from error
-    return plt

@@ -329,16 +329,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         return -total / len(values)
 
     def get_feature_names_out(self, input_features=None):
-        """Names such as ``atom3_y10_x7``, or those of the input for ``output="reconstruction"``.
-
-        Parameters
-        ----------
-        input_features : array-like of str or None, default=None
-
-        Returns
-        -------
-        ndarray of str
-        """
+        """Names such as ``atom3_y10_x7``, or those of the input for ``output="reconstruction"``."""
         check_is_fitted(self)
         if self.output == "reconstruction":
             return OneToOneFeatureMixin.get_feature_names_out(self, input_features)

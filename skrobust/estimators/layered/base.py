@@ -309,16 +309,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         return -total / len(values)
 
     def get_feature_names_out(self, input_features=None):
-        """Names such as ``layer3_atom5_y0_x2``, or those of the input for ``output="reconstruction"``.
-
-        Parameters
-        ----------
-        input_features : array-like of str or None, default=None
-
-        Returns
-        -------
-        ndarray of str
-        """
+        """Names such as ``layer3_atom5_y0_x2``, or those of the input for ``output="reconstruction"``."""
         check_is_fitted(self)
         if self.output == "reconstruction":
             return OneToOneFeatureMixin.get_feature_names_out(self, input_features)

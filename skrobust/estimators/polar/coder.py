@@ -283,16 +283,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         return ambiguous_share(codes, bounds, self.code_shape_, eps, norm)
 
     def get_feature_names_out(self, input_features=None):
-        """Names of the entries of the code, or those of the input for ``output="reconstruction"``.
-
-        Parameters
-        ----------
-        input_features : array-like of str or None, default=None
-
-        Returns
-        -------
-        ndarray of str
-        """
+        """Names of the entries of the code, or those of the input for ``output="reconstruction"``."""
         if self.output == "reconstruction":
             return OneToOneFeatureMixin.get_feature_names_out(self, input_features)
         return super().get_feature_names_out(input_features)

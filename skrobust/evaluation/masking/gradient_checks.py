@@ -10,9 +10,7 @@ from .verdict import masking_check
 
 @masking_check("zero or non-finite gradients")
 def check_gradients(probe):
-    """Zero or non-finite gradients, of the margin and the cross-entropy of the model's scores, with which gradient
-    attacks fail.
-    """
+    """Zero or non-finite gradients of the margin of the model's scores, with which gradient attacks fail."""
     gradient = _margin_gradient(probe).reshape(probe.n, -1)
     bad = ~np.isfinite(gradient).all(axis=1)
     zero = ~bad & (np.abs(np.nan_to_num(gradient)) == 0).all(axis=1)
@@ -109,11 +107,9 @@ def _margins(probe, X):
 
 
 def _margin(probe, scores):
-    import torch
+    from skrobust.attacks.core.losses import margin
 
-    label = probe.module.label_indices(probe.y)
-    others = scores.scatter(1, label[:, None], -torch.inf)
-    return others.amax(1) - scores.gather(1, label[:, None]).squeeze(1)
+    return margin(scores, probe.module.label_indices(probe.y))
 
 
 def _stepped(probe, direction, eps):

@@ -1,7 +1,7 @@
 """The result of a check, with its evidence."""
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from skrobust.bridge import NoGradientError
 
@@ -38,13 +38,7 @@ class Verdict:
 
     def as_dict(self):
         """Plain values, for JSON."""
-        return {
-            "check": self.check,
-            "status": self.status,
-            "evidence": self.evidence,
-            "figures": self.figures,
-            "advice": self.advice,
-        }
+        return asdict(self)
 
     def __str__(self):
         advice = f" {self.advice}" if self.advice else ""

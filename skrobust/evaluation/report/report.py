@@ -10,24 +10,6 @@ from skrobust.signals import write_atomically
 
 from .trials import WORST
 
-COLUMNS = (
-    "model",
-    "attack",
-    "threat_model",
-    "norm",
-    "eps",
-    "accuracy",
-    "ci_low",
-    "ci_high",
-    "clean_accuracy",
-    "n",
-    "n_iter",
-    "n_restarts",
-    "gradient",
-    "settings",
-    "seed",
-    "seconds",
-)
 # Settings of an attack that have their own column.
 _IN_COLUMNS = {"name", "threat_model", "norm", "n_iter", "n_restarts", "gradient", "seed"}
 
@@ -185,7 +167,7 @@ class RobustnessReport:
             import pandas as pd
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError("to_frame needs pandas: pip install 'skrobust[plot]'.", name="pandas") from error
-        return pd.DataFrame(self.rows, columns=list(COLUMNS))
+        return pd.DataFrame(self.rows)
 
     def to_json(self, path=None):
         """The figures, verdicts, settings and versions as JSON.

@@ -92,9 +92,7 @@ def settings_of(attack):
 
 
 def check_admissible(attack, X, attacked):
-    """Raise an error if an attack, with the eps, clip and mask of these images, leaves its ball, box or mask, or
-    changes the shape.
-    """
+    """Raise an error if an attack, set up for these images, leaves its ball, box or mask, or changes the shape."""
     name = type(attack).__name__
     if attacked.shape != X.shape:
         raise ValueError(f"{name}.perturb returned shape {attacked.shape} for X of shape {X.shape}.")
