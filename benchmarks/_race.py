@@ -1,4 +1,4 @@
-"""Fair timing: contenders in turn, in one process, warm, with the samples taken under foreign load thrown away."""
+"""Fair timing: contenders in turn, in one process, after a warm-up; samples under foreign load are discarded."""
 
 import json
 import os
@@ -13,7 +13,7 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def _busy_seconds():
-    """CPU seconds that all processes of the machine have used; None where the system does not tell."""
+    """CPU seconds that all processes of the machine have used; None where the system does not provide it."""
     try:
         with open("/proc/stat", encoding="ascii") as file:
             ticks = [int(field) for field in file.readline().split()[1:8]]
@@ -41,11 +41,11 @@ def race(contenders, *, rounds=7, least_seconds=0.2, most_foreign=0.15, patience
     contenders : dict of str to callable
     rounds : int
     least_seconds : float
-        Each sample repeats its contender until it lasts so long.
+        Each sample repeats its contender for at least this time.
     most_foreign : float
-        Share of one core that other processes may use during a sample; beyond, it is taken again.
+        Share of one core that other processes may use during a sample; with more, the sample is repeated.
     patience : int
-        Tries a sample; the last one counts in any case.
+        Attempts per sample; the last one counts in any case.
 
     Returns
     -------

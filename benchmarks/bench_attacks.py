@@ -3,11 +3,10 @@
     python benchmarks/bench_attacks.py --data-home data --models models    # about 12 minutes of one core
 
 One CNN trained on MNIST with skorch (`--models`: the folder that keeps it), the same images, eps, steps, step sizes,
-restarts and batches for all, in float32 on one thread. Robust accuracies on 1000 test images that nobody selected. Time
-per image: CPU time of attacking the first 200 of them, warm, each library in turn in every round, median of the
-rounds; on one thread it is the time that passes where nothing else runs. Carlini-Wagner: mean l2 distance of the
-adversarial images of the first 50, and the CPU time of that one run. Writes benchmarks/results/bench_attacks.json;
-`--only PGD` renews one part of it.
+restarts and batches for all, in float32 on one thread. Robust accuracies on 1000 test images, which were not selected.
+Time per image: CPU time of attacking the first 200 of them after a warm-up, each library in turn in every round, median
+of the rounds. Carlini-Wagner: mean l2 distance of the adversarial images of the first 50, and the CPU time of that one
+run. Writes benchmarks/results/bench_attacks.json; `--only PGD` runs one part again.
 """
 
 import argparse
@@ -74,7 +73,7 @@ class Contest:
         return self._on_tensors(run)
 
     def torchattacks(self, cls, restarts=1, **words):
-        """An attack that knows no restarts is run so many times; an image counts as lost if any run took it."""
+        """An attack without restarts is run several times; an image counts as broken if any run broke it."""
 
         def run(X, y):
             torch.manual_seed(self.seed)

@@ -3,19 +3,19 @@
     python benchmarks/bench_csc.py                 # all parts, about 15 minutes; benchmarks/results/bench_csc.json
     python benchmarks/bench_csc.py --part image    # one part; the others are kept from the file
 
-"image": one 256 x 256 photograph, 32 random filters of 8 x 8, circular, 0.05 alpha_max. "batch": 64 colour images of
-32 x 32, 64 filters of 5 x 5 x 3, zero padding, against FISTA on torch, which gets the fastest of several chunk sizes
-and at most 45 seconds. "signals": 100 signals of 1000 samples, 20 atoms of 64, against alphacsc. "layers": one
-synthesis and one analysis of the shapes of convolutional networks against torch. All float32 (alphacsc: double).
-Everyone's time is that to the same relative distance from the least objective, which a long run in double precision
-certifies. SPORCO's objective is taken after every iteration, off the clock; skrobust, which certifies its own gap,
-is run to the largest tolerance that reaches the target.
+"image": one 256 x 256 photograph, 32 random filters of 8 x 8, circular, 0.05 alpha_max. "batch": 64 colour images of 32
+x 32, 64 filters of 5 x 5 x 3, zero padding, against FISTA on torch, which gets the fastest of several chunk sizes and
+at most 45 seconds. "signals": 100 signals of 1000 samples, 20 atoms of 64, against alphacsc. "layers": one synthesis
+and one analysis of the shapes of convolutional networks against torch. All float32 (alphacsc: double). Times are those
+until the same relative distance from the smallest objective, which a long run in double precision certifies. SPORCO's
+objective is computed after every iteration and not timed; skrobust, which certifies its own gap, is run to the largest
+tolerance that reaches the target.
 
-"learning": 10 crops of 96 x 96, 32 atoms of 8 x 8, circular, against SPORCO's batch and online learners, everyone on
-one thread and warm (SPORCO's first transforms are planned by measuring, off the clock). Dictionaries are set aside as
-the clock passes 0.25, 0.5, 1, 2, ... seconds; in the end each is judged by the objective of codes that are solved anew
-under it, to a relative gap of 1e-3. "memory": 64 atoms of 5 x 5 x 3 learned on 10 000 CIFAR-10 images, one pass in
-batches and one over all, each in a process of its own whose peak of resident memory is taken.
+"learning": 10 crops of 96 x 96, 32 atoms of 8 x 8, circular, against SPORCO's batch and online learners, all on one
+thread after a warm-up (SPORCO plans its first transforms by measuring, which is not timed). Dictionaries are stored
+after 0.25, 0.5, 1, 2, ... seconds; at the end each is evaluated by the objective of codes computed anew for it, to a
+relative gap of 1e-3. "memory": 64 atoms of 5 x 5 x 3 learned on 10 000 CIFAR-10 images, one pass in batches and one
+over all, each in a process of its own whose peak of resident memory is taken.
 """
 
 import argparse

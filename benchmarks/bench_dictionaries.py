@@ -5,7 +5,7 @@
     python benchmarks/bench_dictionaries.py l0 table
 
 Each call merges its curves into benchmarks/results/bench_dictionaries.json. Learners are deterministic: where one is
-run again, each of its points keeps the least of its times.
+run again, the smallest time of each of its points is kept.
 
 8 x 8 patches of scikit-image's bundled grey images, means removed, 256 atoms, the same first atoms for all. Problem
 "l0" allows 5 atoms a patch, "l1" adds alpha times the l1 norm. Time is that of learning alone, on the same number of
@@ -78,7 +78,7 @@ def chunks(X):
 def curve(step, evaluate, *, clock, budget, limit):
     """Points (seconds of learning, objective): `step` learns on and returns the atoms.
 
-    Each has a tenth more steps than the one before at least, for to evaluate them takes longer than to learn.
+    Each has at least a tenth more steps than the one before, because evaluation takes longer than learning.
     """
     points, spent, begun, last = [], 0.0, clock(), 0
     for n_steps in itertools.count(1):
@@ -217,7 +217,7 @@ def run(problem, contender, clock, budget, limit, only):
 
 
 def fastest(earlier, points):
-    """Of two runs of the same learner, which come to the same objectives, the longer, each time the lower."""
+    """Of two runs of a learner, with the same objectives: the longer one, with the smaller time at each point."""
     if not all(abs(a[1] - b[1]) <= 1e-6 * b[1] for a, b in zip(earlier, points, strict=False)):
         return points
     return [
@@ -231,7 +231,7 @@ def heading(problem, clock):
 
 
 def reached(points, value):
-    """Seconds until the objective is `value`, between points on a line; None if it never is."""
+    """Seconds until the objective is `value`, by linear interpolation; None if it never is."""
     last = (0.0, np.inf)
     for seconds, found in points:
         if found <= value:

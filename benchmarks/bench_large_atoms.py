@@ -1,4 +1,4 @@
-"""What `ConvolutionalOperator` and basis pursuit choose by the size of atoms, against the other choice.
+"""The choices of `ConvolutionalOperator` and basis pursuit by the size of atoms, against the alternatives.
 
     python benchmarks/bench_large_atoms.py     # two minutes on one core; counts CPU seconds
 

@@ -6,9 +6,9 @@
 Two architectures: of MNIST (64, 128 and 512 atoms, kernels 6, 6, 4, strides 2, 2, 1, "valid") and of CIFAR-10 (32, 64
 and 128 atoms of 4x4, stride 2, "same"), batches of 64, four iterations, float32, given steps. The reference is written
 with conv2d, conv_transpose2d and relu, and gets the better of two memory layouts. Contenders come in turn, in one
-process; codes are compared first. On the CPU the clock counts seconds of the processor, so that other processes do not
-(they still take caches and clock rate); the least of all rounds counts. Memory: by how much what
-torch has allocated rises in a forward and backward pass over 16 signals, with 4 and with 64 iterations.
+process; codes are compared first. On the CPU, CPU seconds are measured, which other processes disturb little; the
+minimum of all rounds counts. Memory: the increase of torch's allocated memory during a forward and backward pass over
+16 signals, with 4 and with 64 iterations.
 """
 
 import argparse
@@ -159,7 +159,7 @@ def milliseconds(functions, rounds, device):
 
 
 def peak_bytes(make, device):
-    """By how much what torch has allocated rises during a forward and a backward pass."""
+    """Increase of torch's allocated memory during a forward and a backward pass."""
     if device != "cpu":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

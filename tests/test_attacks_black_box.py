@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from skrobust.attacks import PGD, Ball, RandomNoise, ScoreModel, Square
-from skrobust.attacks.black_box.square import _pyramid, _pyramids, _Squares
+from skrobust.attacks.black_box.square import Squares, pyramid, pyramids
 
 
 class LabelsOnly(ClassifierMixin, BaseEstimator):
@@ -103,9 +103,9 @@ def test_schedule_of_the_squares():
     np.testing.assert_allclose(shares, 0.8 / 2.0 ** np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]))
     assert Square(n_iter=1000)._share(6) == 0.8 / 4
     assert Square(n_iter=1000, rescale_schedule=False)._share(6) == 0.8
-    assert _Squares((28, 28), 1).side(0.8) == (25, 25)
-    assert _Squares((28, 28), 1).side(1e-6) == (1, 1)
-    assert _Squares((1, 64), 1).side(0.5) == (1, 32)
+    assert Squares((28, 28), 1).side(0.8) == (25, 25)
+    assert Squares((28, 28), 1).side(1e-6) == (1, 1)
+    assert Squares((1, 64), 1).side(0.5) == (1, 32)
 
 
 def test_pyramids_against_the_authors_loop():
@@ -123,8 +123,8 @@ def test_pyramids_against_the_authors_loop():
         return delta / np.sqrt((delta**2).sum())
 
     for height, width in [(1, 3), (2, 5), (3, 3), (7, 4)]:
-        np.testing.assert_allclose(_pyramid(height, width), reference(height, width))
-    upright, flat = _pyramids((5, 5))
+        np.testing.assert_allclose(pyramid(height, width), reference(height, width))
+    upright, flat = pyramids((5, 5))
     np.testing.assert_allclose(upright, flat.T)
     assert np.linalg.norm(upright) == pytest.approx(1) and np.sign(upright[0, 2]) != np.sign(upright[-1, 2])
 
@@ -143,7 +143,7 @@ def test_square_moves_pixels_to_the_ends_of_the_ball():
 def test_every_square_changes_the_image(n_channels, side):
     rng = np.random.default_rng(0)
     ball = Ball(torch.tensor(rng.random((50, 6, 6, n_channels))), 0.1, "linf", (torch.tensor(0.0), torch.tensor(1.0)))
-    squares = _Squares((6, 6), n_channels)
+    squares = Squares((6, 6), n_channels)
     x = squares.start(ball, torch.tensor(rng.random((50, *squares.start_shape))))
     for _ in range(20):
         changed = squares.change(ball, x, side, torch.tensor(rng.random((50, squares.n_draws))))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from skrobust.attacks import JSMA
 from skrobust.attacks.gradient import jsma as room
-from skrobust.attacks.gradient.jsma import _best_pair, _best_single
+from skrobust.attacks.gradient.jsma import best_pair, best_single
 
 
 def _value(alpha, beta, free, pair):
@@ -36,8 +36,8 @@ def test_best_pair_is_the_best_of_all_pairs(seed, n_features, ties, kind):
     if ties:
         alpha, beta = alpha.round(), beta.round()
     free = rng.random((4, n_features)) < 0.8
-    pair, found = _best_pair(*(torch.tensor(v) for v in (alpha, beta, free)))
-    single, found_single = _best_single(*(torch.tensor(v) for v in (alpha, beta, free)))
+    pair, found = best_pair(*(torch.tensor(v) for v in (alpha, beta, free)))
+    single, found_single = best_single(*(torch.tensor(v) for v in (alpha, beta, free)))
     for i in range(4):
 
         def values(combinations, i=i):
@@ -58,9 +58,9 @@ def test_small_tables_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     alpha, beta = (torch.tensor(v) for v in rng.normal(size=(2, 7, 30)))
     free = torch.ones(7, 30, dtype=torch.bool)
-    expected = _best_pair(alpha, beta, free)
+    expected = best_pair(alpha, beta, free)
     monkeypatch.setattr(room, "_TABLE_BYTES", 1)
-    for ours, theirs in zip(_best_pair(alpha, beta, free), expected, strict=True):
+    for ours, theirs in zip(best_pair(alpha, beta, free), expected, strict=True):
         assert torch.equal(ours, theirs)
 
 

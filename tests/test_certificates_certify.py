@@ -28,7 +28,7 @@ from sklearn.svm import SVC, LinearSVC
 from skrobust import WaveletSparsifier
 from skrobust.attacks import PGD, RandomNoise
 from skrobust.certificates import NoCertificateError, certify
-from skrobust.certificates.wavelet_proof import _line_above, _line_below
+from skrobust.certificates.wavelet_proof import line_above, line_below
 from skrobust.estimators import PolarizingCoder
 
 DIGITS, LABELS = load_digits(return_X_y=True)
@@ -329,7 +329,7 @@ def test_a_front_end_that_keeps_everything_has_the_linear_certificate(norm):
 def test_lines_enclose_the_clip(low, width, clip):
     high = low + width
     v = np.linspace(low, high, 101)
-    for line, sign in ((_line_below, 1), (_line_above, -1)):
+    for line, sign in ((line_below, 1), (line_above, -1)):
         slope, offset = line(np.array([low]), np.array([high]), clip)
         assert (sign * (np.clip(v, *clip) - (slope * v + offset)) >= -1e-12).all()
         if clip[0] < low and high < clip[1]:

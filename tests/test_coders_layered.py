@@ -39,9 +39,14 @@ def digits():
     return X[:80] / 16, y[:80]
 
 
+def penalty_of(cls):
+    """Name of the parameter that holds penalties or thresholds."""
+    return "threshold" if cls is LayeredThresholding else "alpha"
+
+
 def coder_for(cls, **parameters):
     settings = {"kernel_size": (3, 3), "n_epochs": 1, "image_shape": (8, 8), "random_state": 0}
-    settings[cls._penalty] = 0.05
+    settings[penalty_of(cls)] = 0.05
     if cls is not LayeredThresholding:
         settings["max_iter"] = 6
     return cls((4, 6), **{**settings, **parameters})
@@ -162,7 +167,7 @@ def test_exact_gradients_are_those_of_differences(cls, tol, digits):
     X, _ = digits
     more = {} if tol is None else {"tol": tol, "max_iter": 20_000}
     coder = coder_for(cls, **more).fit(X)
-    weights = np.random.default_rng(0).normal(size=coder._n_features_out)
+    weights = np.random.default_rng(0).normal(size=len(coder.get_feature_names_out()))
     x, direction = X[3:4] + 0.05, np.random.default_rng(1).normal(size=(1, 64))
     images = torch.tensor(x, requires_grad=True)
     (as_module(coder)(images) @ torch.tensor(weights)).sum().backward()
@@ -195,7 +200,7 @@ def test_grid_search_over_penalties_of_layers(digits):
 def test_penalties_so_large_that_nothing_is_left(digits):
     X, _ = digits
     for cls in CODERS:
-        coder = coder_for(cls, **{cls._penalty: 100.0}).fit(X)
+        coder = coder_for(cls, **{penalty_of(cls): 100.0}).fit(X)
         assert not coder.transform(X).any()
 
 
@@ -242,14 +247,13 @@ def test_learning_with_labels(cls, digits, tmp_path):
     names = np.array(list("abcdefghij"))[y]
     options = {"learning_rate": 0.03, "checkpoint": tmp_path / "training.pt"}
     coder = coder_for(cls, learning="supervised", n_epochs=30, batch_size=10, training_params=options)
-    coder.set_params(**{cls._penalty: 0.0}).fit(X, names)
+    coder.set_params(**{penalty_of(cls): 0.0}).fit(X, names)
     codes = coder.transform(X)
     scores = codes @ coder.head_coef_.T + coder.head_intercept_
     assert (coder.head_classes_[scores.argmax(axis=1)] == names).mean() > 0.9
     assert len(coder.history_) == 30 and coder.n_iter_ == 30
-    assert all(
-        (np.asarray(p) >= 0).all() and np.shape(p) == (n,) for p, n in zip(coder._penalties, (4, 6), strict=True)
-    )
+    penalties = getattr(coder, f"{penalty_of(cls)}s_")
+    assert [np.shape(p) for p in penalties] == [(4,), (6,)] and all((np.asarray(p) >= 0).all() for p in penalties)
     again = clone(coder).fit(X, names)  # from its checkpoint, which is complete
     np.testing.assert_allclose(again.transform(X), codes, atol=1e-5)
     np.testing.assert_allclose(as_module(coder)(torch.tensor(X)), codes, atol=1e-5)

@@ -12,6 +12,7 @@ from skrobust.dictionaries.patch.initial import unit_rows
 from skrobust.dictionaries.patch.ksvd_updates import approximate_update, exact_update
 from skrobust.dictionaries.patch.mod import MOD
 from skrobust.dictionaries.patch.replacement import idle_atoms, replace_idle_atoms
+from skrobust.pursuits import orthogonal_mp
 from skrobust.signals import kernel_threads
 
 TOL = {np.float32: 2e-4, np.float64: 1e-10}
@@ -191,13 +192,12 @@ def test_descent_leaves_atoms_of_no_signal():
 
 
 def test_mod_is_least_squares():
-    X, codes, components = problem(6, n=400)
-    best = np.linalg.lstsq(codes.toarray(), X)[0]
-    fit = codes.toarray() @ best
-    found, energies = MOD()._improve(X, codes, components)
-    np.testing.assert_allclose(found, unit_rows(best), atol=1e-9)
-    np.testing.assert_allclose(codes.toarray() @ found, fit, atol=1e-9)
-    np.testing.assert_allclose(energies, np.square(X - fit).sum(axis=1), rtol=1e-8)
+    X, _, components = problem(6, n=400)
+    learner = MOD(init=components, n_nonzero_coefs=3, max_iter=1).fit(X)
+    codes = orthogonal_mp(X, unit_rows(components), n_nonzero_coefs=3).toarray()
+    best = np.linalg.lstsq(codes, X)[0]
+    np.testing.assert_allclose(learner.components_, unit_rows(best), atol=1e-9)
+    np.testing.assert_allclose(learner.objective_, 0.5 * np.square(X - codes @ best).sum(axis=1).mean(), rtol=1e-8)
 
 
 def test_mod_with_atoms_that_always_serve_together():

@@ -161,7 +161,7 @@ def test_the_image_has_its_weight_in_the_average():
     X = np.random.default_rng(0).random((2, 10, 11))
     plain = PatchDictionaryDenoiser(patch_size=4, dictionary="dct", n_nonzero_coefs=2, stride=2).fit(X)
     weighted = clone(plain).set_params(image_weight=1.5).fit(X)
-    coverage = plain._grid.coverage
+    coverage = PatchGrid((10, 11), 1, 4, 2).coverage
     expected = (plain.transform(X) * coverage + 1.5 * X) / (coverage + 1.5)
     np.testing.assert_allclose(weighted.transform(X), expected, atol=1e-12)
     clipped = clone(weighted).set_params(clip=(0.4, 0.6)).fit(X).transform(X)

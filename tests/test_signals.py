@@ -215,6 +215,8 @@ def test_fractions_are_those_that_the_user_wrote(total):
 
 
 def test_fractions_mean_the_same_everywhere():
+    from sklearn.linear_model import LogisticRegression
+
     from skrobust import ConvSparseCoder, PatchDictionaryDenoiser, WaveletSparsifier
     from skrobust.attacks import JSMA
     from skrobust.pursuits import orthogonal_mp
@@ -224,9 +226,12 @@ def test_fractions_mean_the_same_everywhere():
     assert WaveletSparsifier("haar", n_nonzero_coefs=0.29).fit(X).n_nonzero_coefs_ == (29,)
     coder = ConvSparseCoder(dictionary=np.ones((1, 1, 1)), pursuit="omp", n_nonzero_coefs=0.29).fit(X)
     assert np.count_nonzero(coder.transform(X)) == 29
-    patches = PatchDictionaryDenoiser(n_nonzero_coefs=0.29, patch_size=100, dictionary=np.eye(100)).fit(X)
-    assert next(iter(patches._pursuits(X[..., None])))[1].most == 29
-    assert JSMA(gamma=0.29, pairs=False)._n_changes(100) == 29 and JSMA(gamma=0.58)._n_changes(100) == 29
+    denoiser = PatchDictionaryDenoiser(n_nonzero_coefs=0.29, patch_size=100, dictionary=np.eye(100), remove_mean=False)
+    assert np.count_nonzero(denoiser.fit_transform(X)) == 29
+    never_fooled = LogisticRegression().fit([[0.0] * 100, [1.0] * 100], [0, 1])
+    never_fooled.coef_, never_fooled.intercept_ = np.ones((1, 100)), np.array([-1000.0])
+    for attack, n_changed in ((JSMA(gamma=0.29, pairs=False), 29), (JSMA(gamma=0.58), 58), (JSMA(gamma=0.29), 28)):
+        assert np.count_nonzero(attack.perturb(never_fooled, X, [0]) != X) == n_changed
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -246,6 +251,8 @@ def test_clipped_values_and_their_derivative(low, high, dtype):
     assert clip_values(X[:0], low, high).shape == (0, 7) and clip_values(X[0], low, high).shape == (7,)
     second = torch.func.vmap(torch.func.grad(lambda x: clip_values(x, low, high).sum()))(X.detach())
     assert second.shape == X.shape
+
+
 @pytest.mark.parametrize("container", ["pandas", "polars"])
 def test_frames_hold_rows_and_no_images(container):
     pytest.importorskip(container)

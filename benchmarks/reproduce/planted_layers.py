@@ -1,4 +1,4 @@
-"""Planted multi-layer sparse signals: which pursuit finds the codes that made them, and do the theorems say so?
+"""Planted multi-layer sparse signals: which pursuit recovers the codes, and do the theorems predict it?
 
     python benchmarks/reproduce/planted_layers.py            # under three minutes on one core
     python benchmarks/reproduce/planted_layers.py --quick    # seconds: runs through all parts, no result
@@ -9,7 +9,7 @@ dictionaries are: their columns have few entries other than zero here, as in J. 
 the global ones. Four pursuits know the dictionaries: L-THR, L-BP, deep pursuit and projection (ML-FISTA).
 
 1. theorems: two layers made so that the theorems of "Adversarial noise attacks of deep learning architectures" (Romano
-   et al.) apply: what they promise beside what is measured, and where they are vacuous.
+   et al.) apply: their bounds beside measured errors, and where the bounds are vacuous.
 2. recovery: supports of two layers found exactly, over noise, sparsity and the range of coefficients. Every method's
    two penalties are tuned on signals of their own for each condition; L-THR, which takes no time, over a finer grid.
 3. complete, overcomplete: networks of one to six layers on the same signals; errors of each layer's codes. Penalties

@@ -123,7 +123,7 @@ def two_classes(content, arguments):
 
 
 def without_code(X, y, Cs, words, few_l1=None):
-    """The opponents: linear classifiers on the pixels, with both penalties."""
+    """For comparison: linear classifiers on the pixels, with both penalties."""
     l1 = np.geomspace(Cs.min(), Cs.max(), few_l1) if few_l1 else Cs
     svm = LinearSVC(penalty="l1", loss="squared_hinge", dual=False)
     grids = {
@@ -134,7 +134,7 @@ def without_code(X, y, Cs, words, few_l1=None):
 
 
 def ten_classes(content, arguments):
-    """MNIST, all classes; the last 5000 training images choose, all 60 000 train what is reported."""
+    """MNIST, all classes: settings chosen on the last 5000 training images, final models trained on all 60 000."""
     train, test = (load_mnist(split=s, data_home=arguments.data_home, dtype="float32") for s in ("train", "test"))
     fit, held = slice(0, 55_000), slice(55_000, None)
     X, y = train.data, train.target

@@ -4,18 +4,18 @@
     python benchmarks/reproduce/polarizing_cnn.py --quick                             # a minute, on the bundled digits
 
 Two networks of one form, trained on the same noisy images by the same recipe: one sees 0/1 codes (pixels against one
-threshold), the other the images. The noise looks at no model: three quarters of the images are moved by up to 0.4,
-most of them towards one of their ten nearest images of another class, pixel by pixel; the others by random signs in
-blocks.
+threshold), the other the images. The noise does not depend on a model: three quarters of the images are moved by up to
+0.4, most of them towards one of their ten nearest images of another class, pixel by pixel; the others by random signs
+in blocks.
 
 Both then meet, on 1000 test images at l-infinity 0.1, 0.2 and 0.3: corner search, PGD with restarts (half of them
-annealed), APGD through all backward passes and corner search of nine rivals, transfer from the other network, a cascade
-with ten restarts (APGD on cross-entropy, targeted APGD, FAB, Square), and Square from scratch. Attacks meet the images
-that stand; accuracy is that of the Pipeline's own `predict`; the worst case per image counts, also over smaller radii.
-The black box alone is the check that no gradient is masked.
+annealed), APGD through all backward passes, corner search of nine other classes, transfer from the other network, a
+cascade with ten restarts (APGD on cross-entropy, targeted APGD, FAB, Square), and Square alone. Each attack is run on
+the images that survive; accuracy is that of the Pipeline's own `predict`; the worst case per image counts, also over
+smaller radii. The black box alone checks that no gradient is masked.
 
-Each attack's outcome is kept in the folder of the models: what is there is not run again, and attacks that are missing
-can be run one by one (--attacks), also at the same time. Writes polarizing_cnn.json.
+Each attack's outcome is stored in the folder of the models and not computed again. Missing attacks can be run one by
+one (--attacks), also at the same time. Writes polarizing_cnn.json.
 """
 
 import argparse
@@ -190,20 +190,20 @@ def suite(eps, size, side, other):
 
 
 class Outcomes:
-    """Which images each attack took, kept in a folder."""
+    """Which images each attack broke, stored in a folder."""
 
     def __init__(self, folder):
         self.folder, self.known = folder, {}
         self.read()
 
     def read(self):
-        """Take in what other processes have written."""
+        """Read the outcomes that other processes have written."""
         for path in sorted(self.folder.glob("*.json")) if self.folder is not None else []:
             record = json.loads(path.read_text(encoding="utf-8"))
             self.known[record["model"], record["eps"], record["attack"]] = record
 
     def lost(self, model, eps, n_images, leave_out=()):
-        """Mask of the images that any attack within `eps` took."""
+        """Mask of the images that any attack within `eps` broke."""
         mask = np.zeros(n_images, dtype=bool)
         for (of, radius, attack), record in self.known.items():
             if of == model and radius <= eps and attack not in leave_out:
@@ -219,7 +219,7 @@ class Outcomes:
 
 
 def attack_once(model, X, y, attack, standing):
-    """Run `attack` on the images `standing`; indices of those that it took."""
+    """Run `attack` on the images `standing`; indices of those that it broke."""
     started = time.process_time()
     taken = np.zeros(0, dtype=int)
     if len(standing):
@@ -235,7 +235,7 @@ def attack_once(model, X, y, attack, standing):
 
 
 def run(arguments, models, X, y, size, side):
-    """Whatever is missing, radius by radius; what is taken within a smaller radius needs no attack."""
+    """Run what is missing, radius by radius; images broken within a smaller radius are not attacked again."""
     outcomes = Outcomes(arguments.models)
     for eps in arguments.eps or size["eps"]:
         for name, model in models.items():
@@ -261,7 +261,7 @@ def run(arguments, models, X, y, size, side):
 
 
 def table(models, outcomes, X, y, size):
-    """What stands after all attacks, and the black box beside it."""
+    """Accuracy after all attacks, and under the black box alone."""
     rows = {}
     for name, model in models.items():
         right = model.predict(X) == y

@@ -5,9 +5,9 @@
 
 The paper's worst figures on MNIST, PGD with 100 restarts through one backward pass, are 92.18, 61.04 and 13.15 % at
 l-infinity 0.1, 0.2 and 0.3 (Tables II and III). Here the same network meets attacks that differentiate the front end in
-four ways and keep, image by image, what hurts most: PGD with restarts, then APGD and the cascade (APGD, targeted APGD,
-FAB, Square) on the images that still stand. Square alone, a black box, is the check that no gradient is masked. Beside
-it the same network without front end, trained on clean images and on images with Gaussian noise.
+four ways, and the worst case of each image counts: PGD with restarts, then APGD and the cascade (APGD, targeted APGD,
+FAB, Square) on the images that survive. Square alone, a black box, checks that no gradient is masked. For comparison
+the same network without front end, trained on clean images and on images with Gaussian noise.
 
 Two convolutions, two hidden layers of 1000 with dropout; coif1, level 1, rho = 3.5 %, clip to [0, 1]; trained on
 sparsified images, without adversarial training. Accuracy is that of the Pipeline's own `predict`.
@@ -47,7 +47,7 @@ PAPER = {
 
 
 class PaperCNN(nn.Sequential):
-    """The paper's four layers; takes images as rows, in training with Gaussian noise if so wished."""
+    """The paper's four layers; takes images as rows, optionally with Gaussian noise in training."""
 
     def __init__(self, noise_std=0.0):
         super().__init__(
@@ -109,7 +109,7 @@ def trained_cnn(state, X, y, epochs, noise_std=0.0):
 
 
 def suite(eps, size, seed):
-    """Attacks in the order in which they meet the images that still stand."""
+    """Attacks in order; each is run on the images that survived the earlier ones."""
     common = {"eps": eps, "gradient": "worst", "random_state": seed}
     return [
         PGD(n_iter=size["n_iter"], n_restarts=size["n_restarts"], loss="margin", **common),
@@ -223,7 +223,7 @@ def main():
 
 
 def earlier_results(path, conditions):
-    """What an earlier run under the same conditions has written."""
+    """Results of an earlier run under the same conditions."""
     if not path.exists():
         return {}
     earlier = json.loads(path.read_text(encoding="utf8"))

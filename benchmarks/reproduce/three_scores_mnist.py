@@ -153,7 +153,7 @@ def chosen(search):
 
 
 def described(search):
-    """What a search did, for the JSON."""
+    """Settings and outcome of a search, for the JSON."""
     results = search.cv_results_
     means = zip(*(results[f"mean_test_{score}"].tolist() for score in SCORES), strict=True)
     return {
@@ -172,7 +172,7 @@ def described(search):
 
 
 def differences(report):
-    """Points by which the front end is ahead, with the paired 95 % interval, at each eps."""
+    """Accuracy of the front end minus the baseline's in points, with the paired 95 % interval, at each eps."""
     found = []
     for eps in (0.0, *report.eps.tolist()):
         difference, low, high = report.compare(FRONT_END, UNDEFENDED, eps)

@@ -4,15 +4,14 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 
 from skrobust.attacks import BlackBoxAttack
+from skrobust.signals import parameter, parametrized
 
 
+@parametrized
 class RandomCorners(BlackBoxAttack):
     """Best of `n_iter` random corners of the ball."""
 
-    def __init__(self, eps=0.1, *, n_iter=20, random_state=None):
-        self.eps = eps
-        self.n_iter = n_iter
-        self.random_state = random_state
+    n_iter: int = parameter(20, int)
 
     def search_batch(self, model, search):
         for k in range(self.n_iter):

@@ -98,7 +98,7 @@ class WaveletProof(Proof):
         own = self._round_trip * gamma(2 * self._n_operations, np.float64)
         reach = self._pixel_reach(support, radius, eps) + pixel_error[:, None]
         low, high = images - reach, images + reach
-        lower, upper = _line_below(low, high, self.front_end.clip), _line_above(low, high, self.front_end.clip)
+        lower, upper = line_below(low, high, self.front_end.clip), line_above(low, high, self.front_end.clip)
         largest = np.maximum(np.abs(low), np.abs(high))
         if self.front_end.clip is not None:
             largest = np.maximum(largest, np.abs(self.front_end.clip).max())
@@ -177,7 +177,7 @@ def _prove(front_end, name, head, X, y, norm, clip):
     return WaveletProof(front_end, array_images(front_end, X), other_classes(head, y), norm, clip)
 
 
-def _line_below(low, high, clip):
+def line_below(low, high, clip):
     """Slope and offset of a line that lies below the clip on [low, high]."""
     if clip is None:
         return np.ones_like(low), np.zeros_like(low)
@@ -198,9 +198,9 @@ def _line_below(low, high, clip):
     return np.where(outside, 0.0, slope), np.where(outside, constant, offset)
 
 
-def _line_above(low, high, clip):
+def line_above(low, high, clip):
     """Slope and offset of a line that lies above the clip on [low, high]."""
     if clip is None:
-        return _line_below(low, high, None)
-    slope, offset = _line_below(-high, -low, (-clip[1], -clip[0]))
+        return line_below(low, high, None)
+    slope, offset = line_below(-high, -low, (-clip[1], -clip[0]))
     return slope, -offset

@@ -76,10 +76,11 @@ def parametrized(estimator):
         for name in vars(base).get("__annotations__", ()):
             depth.setdefault(name, level)
     written = signature(estimator.__init__)
-    by_position = [one for one in written.parameters.values() if one.kind != one.KEYWORD_ONLY]
-    by_name = [one for one in written.parameters.values() if one.kind == one.KEYWORD_ONLY]
-    by_name.sort(key=lambda one: depth[one.name])
-    estimator.__init__.__signature__ = written.replace(parameters=[*by_position, *by_name])
+    arguments = [one.replace(annotation=one.empty) for one in written.parameters.values()]  # the docstring has types
+    by_position = [one for one in arguments if one.kind != one.KEYWORD_ONLY]
+    by_name = sorted((one for one in arguments if one.kind == one.KEYWORD_ONLY), key=lambda one: depth[one.name])
+    shown = written.replace(parameters=[*by_position, *by_name], return_annotation=written.empty)
+    estimator.__init__.__signature__ = shown
     complete_docstring(estimator, [base.__doc__ for base in estimator.__mro__[1:] if base is not object], sections=())
     complete_methods(estimator)
     return estimator

@@ -79,7 +79,7 @@ class Square(BlackBoxAttack):
         channels_first = self.image_shape is None and bool(channels_first_hint(shape))
         layout = SignalLayout(shape[1:], shape[0]) if channels_first else SignalLayout.infer(shape, self.image_shape)
         grid = layout.grid if len(layout.grid) == 2 else (1, *layout.grid)
-        kind = {"linf": _Squares, "l2": _Pyramids}[self.norm]
+        kind = {"linf": Squares, "l2": Pyramids}[self.norm]
         for restart in range(self.n_restarts):
             index = search.remaining()
             if len(index):
@@ -162,7 +162,7 @@ def _corner(numbers, most):
     return (numbers * (most + 1)).long().clamp_max(most)
 
 
-class _Proposals:
+class Proposals:
     """Changes of square windows of images of shape (height, width, n_channels), stored in any layout."""
 
     channels_first = False
@@ -199,7 +199,7 @@ class _Proposals:
         return self._pixels_inside
 
 
-class _Squares(_Proposals):
+class Squares(Proposals):
     """l-infinity: stripes to start from, then squares at the ends of the ball; one sign a channel."""
 
     def __init__(self, grid, n_channels):
@@ -233,7 +233,7 @@ class _Squares(_Proposals):
         return self._stored(pixels.scatter(1, window, ends), x)
 
 
-class _Pyramids(_Proposals):
+class Pyramids(Proposals):
     """l2: a mosaic of pyramids to start from; then the norm of one window moves, as a pyramid, to another."""
 
     def __init__(self, grid, n_channels):
@@ -250,7 +250,7 @@ class _Pyramids(_Proposals):
         return min(side, self.height), min(side, self.width)
 
     def start(self, ball, numbers):
-        upright, flat = (torch.as_tensor(t, device=numbers.device) for t in _pyramids(self._tile))
+        upright, flat = (torch.as_tensor(t, device=numbers.device) for t in pyramids(self._tile))
         # (n, tile rows, tile columns, height, width, channels)
         turned = (numbers[..., 0] < 0.5)[..., None, None]
         shape = torch.where(turned, upright, flat)[..., None] * _signs(numbers[..., 1:])[..., None, None, :]
@@ -270,7 +270,7 @@ class _Pyramids(_Proposals):
         square_windows = (delta.square() * both).sum(1)
         old = delta.gather(1, gains)
         old = old / (old.square().sum(1, keepdim=True).sqrt() + 1e-10)
-        upright, flat = (torch.as_tensor(t, device=x.device).flatten() for t in _pyramids(side))
+        upright, flat = (torch.as_tensor(t, device=x.device).flatten() for t in pyramids(side))
         pyramid = torch.where((numbers[:, 4] < 0.5)[:, None], upright, flat)
         new = pyramid[..., None] * _signs(numbers[:, 5:])[:, None, :] + old
         length = new.square().sum(1, keepdim=True).sqrt()
@@ -284,7 +284,7 @@ class _Pyramids(_Proposals):
         return ball.project(ball.x.double() + wide(ball.radius / length, delta) * delta)
 
 
-def _pyramids(side):
+def pyramids(side):
     """The perturbation that Square's l2 form puts in a window, of unit norm: two pyramids of opposite sign, one
     above the other or side by side."""
     one = _halves(*side)
@@ -294,12 +294,12 @@ def _pyramids(side):
 
 def _halves(height, width):
     if height == 1:
-        return _pyramid(1, width)
+        return pyramid(1, width)
     half = height // 2
-    return np.concatenate([_pyramid(half, width), -_pyramid(height - half, width)])
+    return np.concatenate([pyramid(half, width), -pyramid(height - half, width)])
 
 
-def _pyramid(height, width):
+def pyramid(height, width):
     """Nested rectangles whose steps are 1, 1/4, 1/9, ..., normalised."""
     steps = np.zeros((height, width))
     top, left = height // 2, width // 2

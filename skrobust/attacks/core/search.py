@@ -112,11 +112,11 @@ class Search:
         )
 
     def uniform(self, index, shape, *, restart=0, block=0):
-        """Uniform numbers in [0, 1): a float64 Tensor of shape (len(index), *shape); see `sample`."""
+        """Uniform numbers in [0, 1): a float64 Tensor of shape ``(len(index), *shape)``; see `sample`."""
         return self.draw(index, lambda generator: generator.random(shape), restart=restart, block=block)
 
     def normal(self, index, shape, *, restart=0, block=0):
-        """Standard normal numbers: a float64 Tensor of shape (len(index), *shape); see `sample`."""
+        """Standard normal numbers: a float64 Tensor of shape ``(len(index), *shape)``; see `sample`."""
         return self.draw(index, lambda generator: generator.standard_normal(shape), restart=restart, block=block)
 
     def draw(self, index, sample, *, restart=0, block=0):

@@ -109,7 +109,7 @@ class JSMA(GradientAttack):
             # In units of the largest: the products of loud scores would overflow.
             peak = torch.maximum(alpha.abs().amax(1), beta.abs().amax(1))[:, None]
             alpha, beta = (slope / torch.where(peak > 0, peak, 1) for slope in (alpha, beta))
-            chosen, found = _best_pair(alpha, beta, free) if self.pairs else _best_single(alpha, beta, free)
+            chosen, found = best_pair(alpha, beta, free) if self.pairs else best_single(alpha, beta, free)
             still = still & found
             index, x, target, chosen = index[still], x[still], target[still], chosen[still]
             free, end = free[still].scatter(1, chosen, False), end[still]
@@ -131,14 +131,14 @@ class JSMA(GradientAttack):
         return 2
 
 
-def _best_single(alpha, beta, free):
+def best_single(alpha, beta, free):
     """The feature with the largest -alpha · beta among those with alpha > 0 > beta."""
     score = torch.where(free & (alpha > 0) & (beta < 0), -alpha * beta, -torch.inf)
     best = score.max(dim=1)
     return best.indices[:, None], torch.isfinite(best.values)
 
 
-def _best_pair(alpha, beta, free):
+def best_pair(alpha, beta, free):
     """The pair with the largest -(alpha_p + alpha_q)(beta_p + beta_q) among those with sums alpha > 0 > beta.
 
     Only features with `free` True may be chosen. Returns the pairs, (n_samples, 2), and whether each is admissible;
