@@ -35,13 +35,7 @@ _IMPORT = re.compile(r"^from (\.+[\w.]*|skrobust[\w.]*) import (\([^)]*\)|.*)$",
 
 
 class KernelCache(_Cache):
-    """Numba cache of the compiled versions of one function.
-
-    Parameters
-    ----------
-    function : function
-    variant : str
-        Name of further settings on which the compiled code depends.
+    """Numba cache of the compiled versions of one function; `variant` names further settings on which the code depends.
     """
 
     def __init__(self, function, variant):

@@ -66,21 +66,10 @@ if hasattr(os, "register_at_fork"):
 def on_threads(function, *args, n_pieces, work=None, n_counters=1):
     """Call ``function(*args, counters)`` on this thread, and on as many others as are allowed and useful.
 
-    Calls may start late, after the work is done, or not at all. None may wait for another to start, unless their
-    number is known from `threads_for`.
-
-    Parameters
-    ----------
-    function : callable
-        A kernel that takes the numbers of its pieces of work from ``counters`` with `take_number`.
-    *args
-    n_pieces : int
-        Number of pieces, an upper bound on the number of threads.
-    work : float or None, default=None
-        Approximate number of multiply-adds: each thread gets at least `WORTH_A_THREAD`. None: each piece justifies a
-        thread.
-    n_counters : int, default=1
-        Number of counters, initially zero.
+    The function takes the numbers of its pieces of work, at most `n_pieces`, from ``counters`` with `take_number`.
+    `work` is the approximate number of multiply-adds: each thread gets at least `WORTH_A_THREAD`; None: each piece
+    justifies a thread. Calls may start late, after the work is done, or not at all. None may wait for another to start,
+    unless their number is known from `threads_for`.
     """
     counters = np.zeros(n_counters, dtype=np.int64)
     n_threads = threads_for(n_pieces, work)

@@ -7,13 +7,7 @@ from skrobust.signals import allowed_threads
 
 
 class Spectrum:
-    """The transfer functions of a convolutional dictionary on a grid padded against unwanted wrapping.
-
-    Parameters
-    ----------
-    components : ndarray of shape ``(n_components, *kernel_size, n_channels)``
-    geometry : ConvolutionGeometry
-    """
+    """The transfer functions of a convolutional dictionary on a grid padded against unwanted wrapping."""
 
     def __init__(self, components, geometry):
         self.geometry = geometry

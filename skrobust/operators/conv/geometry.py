@@ -15,14 +15,8 @@ PADDINGS = ("same", "full", "valid", "circular")
 class ConvolutionGeometry:
     """Positions of atoms along each axis of a grid.
 
-    The atom at position p begins at pixel ``p * stride - offset``. Parts beyond the grid are cut off, or wrap around
-    if `wraps` is true.
-
-    Attributes
-    ----------
-    grid, kernel_size, stride, offset, code_grid : tuple of int
-        One entry per axis.
-    wraps : bool
+    The atom at position p begins at pixel ``p * stride - offset``. Parts beyond the grid are cut off, or wrap around if
+    `wraps` is true.
     """
 
     grid: tuple
@@ -34,13 +28,7 @@ class ConvolutionGeometry:
 
     @classmethod
     def of(cls, grid, kernel_size, padding="same", stride=1):
-        """Geometry of a padding mode.
-
-        Raises
-        ------
-        ValueError
-            If a kernel is larger than the grid where it must not be.
-        """
+        """Geometry of a padding mode; a ValueError if a kernel is larger than the grid where it must not be."""
         grid, kernel = tuple(grid), tuple(kernel_size)
         if padding not in PADDINGS:
             raise ValueError(f"padding must be one of {', '.join(map(repr, PADDINGS))}, got {padding!r}.")
@@ -138,16 +126,8 @@ def _overlapping_sum(counts, near, far, axis):
 
 
 def least_over_cover(values, geometry):
-    """For each pixel, the smallest value among the positions whose atoms cover it, at most 1.
-
-    Parameters
-    ----------
-    values : ndarray or Tensor of shape ``(n_samples, *code_grid)``
-    geometry : ConvolutionGeometry
-
-    Returns
-    -------
-    ndarray or Tensor of shape ``(n_samples, *grid)``
+    """For each pixel, the smallest of the values ``(n_samples, *code_grid)`` at positions whose atoms cover it, at most
+    1.
     """
     for axis, length in enumerate(geometry.grid):
         values = values.swapaxes(1 + axis, -1)

@@ -23,19 +23,10 @@ N_STEPS, TOL = 40, 0.01
 
 
 def squared_norm(components, geometry):
-    """Largest eigenvalue of D D^T, or an upper bound of it.
+    """Largest eigenvalue of D D^T, or an upper bound of it, for float64 components.
 
-    Parameters
-    ----------
-    components : ndarray of shape ``(n_components, *kernel_size, n_channels)``
-        float64.
-    geometry : ConvolutionGeometry
-
-    Returns
-    -------
-    float
-        For small problems the eigenvalue, at most 0.1 % too large. Otherwise the largest over the frequencies of a
-        padded circle, or, for atoms that cover much of the grid, a bound by the Lanczos process.
+    For small problems the eigenvalue, at most 0.1 % too large. Otherwise the largest over the frequencies of a padded
+    circle, or, for atoms that cover much of the grid, a bound by the Lanczos process.
     """
     top = float(np.abs(components).max())
     if top == 0:

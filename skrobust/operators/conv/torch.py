@@ -10,14 +10,7 @@ FFT_FROM = 1024
 
 
 class TorchConvolution:
-    """A convolutional dictionary on tensors: differentiable in its input and in its atoms.
-
-    Parameters
-    ----------
-    components : Tensor of shape ``(n_components, *kernel_size, n_channels)``
-    geometry : ConvolutionGeometry
-    evaluation : {"auto", "spatial", "fft"}, default="auto"
-    """
+    """A convolutional dictionary on tensors: differentiable in its input and in its atoms."""
 
     def __init__(self, components, geometry, evaluation="auto"):
         self.components = components

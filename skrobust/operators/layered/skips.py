@@ -9,20 +9,9 @@ class SkipConnection:
     """The linear map by which the codes of a layer enter the target of a later one.
 
     Position i of an axis with n positions reads position ``floor(i * m / n)`` of the m positions of the source (zero if
-    the source is smaller). Channels are mixed by a matrix, or copied, cut or padded with zeros. Without a matrix it is
-    a partial identity of norm 1, like the parameter-free shortcuts of residual networks.
-
-    Parameters
-    ----------
-    source_shape, target_shape : tuple of int
-        ``(*positions, n_channels)``.
-    matrix : array-like or Tensor of shape (n_target_channels, n_source_channels) or None, default=None
-        None: identity.
-
-    Raises
-    ------
-    ValueError
-        If the matrix has the wrong shape.
+    the source is smaller). Channels are mixed by `matrix`, (n_target_channels, n_source_channels), or copied, cut or
+    padded with zeros. Without a matrix it is a partial identity of norm 1, like the parameter-free shortcuts of
+    residual networks.
     """
 
     def __init__(self, source_shape, target_shape, matrix=None):

@@ -94,13 +94,7 @@ def exact_levels(grid):
 
 
 def plan_wavelet(wavelet, grid, level):
-    """Plan the transform of signals on `grid`.
-
-    Raises
-    ------
-    ValueError
-        If `wavelet` is unknown or not orthogonal, naming the families that are.
-    """
+    """Plan the transform of signals on `grid`; a ValueError that names the orthogonal families if `wavelet` is none."""
     filters = orthogonal_wavelet(wavelet)
     taps = np.array([filters.dec_lo[::-1], filters.dec_hi[::-1]])
     sizes, starts, shape = [], [], []

@@ -33,13 +33,7 @@ def basis_pursuit_of_arrays(
 
 
 def one_alpha_per_signal(alpha, n_signals):
-    """`alpha` as float64, one per signal.
-
-    Raises
-    ------
-    ValueError
-        For other shapes, and unless all values are positive and finite.
-    """
+    """`alpha` as float64, one per signal; a ValueError unless all values are positive and finite."""
     alphas = np.asarray(alpha, dtype=np.float64)
     if alphas.shape not in ((), (n_signals,)):
         raise ValueError(f"alpha must be a number or have shape ({n_signals},), got shape {alphas.shape}.")

@@ -177,13 +177,7 @@ def proximal_step(ahead, before, slopes, step, thresholds, momentum, positive, n
 
 
 def checked_input(X, layers, max_iter=0, tol=None):
-    """X as floats; tensors unchanged, so that tracing meets no control flow on their values.
-
-    Raises
-    ------
-    ValueError
-        If X does not match the first layer or is not finite, or another parameter is invalid.
-    """
+    """X as floats; tensors unchanged, so that tracing meets no control flow on their values."""
     if not (isinstance(max_iter, Integral) and max_iter >= 0):
         raise ValueError(f"max_iter must be an integer >= 0, got {max_iter!r}.")
     if tol is not None and not (isinstance(tol, Real) and tol >= 0):
@@ -192,13 +186,7 @@ def checked_input(X, layers, max_iter=0, tol=None):
 
 
 def per_layer(name, value, layers, X, *, of_components=True):
-    """A list of numbers, arrays or tensors of the dtype of X, one per layer.
-
-    Raises
-    ------
-    ValueError
-        If their number is not that of the layers, or one does not match its layer.
-    """
+    """A list of numbers, arrays or tensors of the dtype of X, one per layer."""
     if isinstance(value, Real) or (is_tensor(value) and value.ndim == 0):
         value = [value] * layers.n_layers
     if isinstance(value, str) or not hasattr(value, "__len__"):

@@ -23,14 +23,7 @@ LEAST_TOL = 64
 
 
 def repeat(step, state, n_iter):
-    """The state after `n_iter` steps.
-
-    Parameters
-    ----------
-    step : callable
-    state : tuple of floats, tensors or lists of tensors
-    n_iter : int
-    """
+    """The state, a tuple of floats, tensors or lists of tensors, after `n_iter` steps."""
     flat, restore = _flat_state(state)
 
     def body(k, *values):
@@ -58,21 +51,7 @@ def _flat_state(state):
 def solve_lasso(X, analyze, synthesize, penalties, lipschitz, *, positive, tol, max_iter):
     """Codes that minimise ``1/2 ||x - D z||^2 + sum |penalties z|`` to a relative duality gap, by FISTA with restarts.
 
-    Parameters
-    ----------
-    X : Tensor of shape (n_samples, ...)
-    analyze, synthesize : callable
-        ``D^T`` and ``D``.
-    penalties : Tensor that broadcasts to codes
-    lipschitz : float
-        At least the squared norm of D.
-    positive : bool
-    tol : float
-    max_iter : int
-
-    Returns
-    -------
-    Tensor
+    `analyze` and `synthesize` are ``D^T`` and ``D``; `lipschitz` is at least the squared norm of D.
     """
     step = 1 / (lipschitz * (1 + 1e-6)) if lipschitz > 0 else 1.0
     tol = max(tol, LEAST_TOL * torch.finfo(X.dtype).eps)
@@ -114,22 +93,8 @@ def solve_lasso(X, analyze, synthesize, penalties, lipschitz, *, positive, tol, 
 
 
 def greedy_approximations(X, components, *, most, tol=None, by_gain=False):
-    """Approximations and codes of `orthogonal_mp`.
-
-    Parameters
-    ----------
-    X : Tensor of shape (n_signals, n_features)
-    components : Tensor of shape (n_atoms, n_features)
-    most : int
-    tol : float or None, default=None
-        Norm of the residual at which a signal stops.
-    by_gain : bool, default=False
-        ``selection="ols"``.
-
-    Returns
-    -------
-    approximations : Tensor of shape (n_signals, n_features)
-    codes : Tensor of shape (n_signals, n_atoms)
+    """Approximations and codes of `orthogonal_mp`, of at most `most` atoms or to the norm `tol` of the residual;
+    `by_gain` means ``selection="ols"``.
     """
     noise = ROUNDINGS * torch.finfo(X.dtype).eps
     scales = inverse_norms(components)

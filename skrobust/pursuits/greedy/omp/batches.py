@@ -127,13 +127,7 @@ class Pursuit:
 
 
 def most_atoms(n_nonzero_coefs, tol, n_atoms, n_features):
-    """Maximum number of atoms of each signal.
-
-    Raises
-    ------
-    ValueError
-        If it exceeds the number of atoms or features.
-    """
+    """Maximum number of atoms of each signal; a ValueError if it exceeds the number of atoms or features."""
     if n_nonzero_coefs is None:
         return min(n_atoms, n_features) if tol is not None else min(n_atoms, max(1, n_features // 10))
     if not isinstance(n_nonzero_coefs, Integral):
@@ -148,13 +142,7 @@ def most_atoms(n_nonzero_coefs, tol, n_atoms, n_features):
 
 
 def one_per_signal(values, n_signals, name):
-    """`values` as float64, one per signal.
-
-    Raises
-    ------
-    ValueError
-        For other shapes, negative values and NaN.
-    """
+    """`values` as float64, one per signal; a ValueError for other shapes, negative values and NaN."""
     values = np.asarray(values, dtype=np.float64)
     if values.shape not in ((), (n_signals,)):
         raise ValueError(f"{name} must be a number or have shape ({n_signals},), got shape {values.shape}.")

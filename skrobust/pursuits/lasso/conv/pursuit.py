@@ -195,13 +195,7 @@ def in_floats(X):
 
 
 def checked_signals(X, operator, mask=None):
-    """X as floats with masked values set to 0, and the mask as 0 and 1, or None.
-
-    Raises
-    ------
-    ValueError
-        If X does not match the operator, or is not finite at unmasked positions.
-    """
+    """X as floats with masked values set to 0, and the mask as 0 and 1, or None; X must fit the operator."""
     X = in_floats(X)
     if tuple(X.shape[1:]) != tuple(operator.signal_shape):
         raise ValueError(

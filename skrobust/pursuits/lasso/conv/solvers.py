@@ -28,10 +28,7 @@ CACHED_BYTES = 1 << 21
 def solve_arrays(X, operator, alpha, penalty, by_atom, mask, init, tol, max_iter, *, solver, n_jobs):
     """The `Result` of validated arrays, by the given solver or the best suited one.
 
-    Parameters
-    ----------
-    by_atom : ndarray of shape (n_components,) or None
-        Weights of the atoms if coordinate descent can solve for the penalty.
+    `by_atom` are the weights of the atoms if coordinate descent can solve for the penalty.
     """
     n_samples = len(X)
     positive = getattr(penalty, "positive", False)
