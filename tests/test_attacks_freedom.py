@@ -20,7 +20,7 @@ from skrobust.attacks import (
     RandomNoise,
     Transfer,
 )
-from skrobust.attacks.core.refinement import N_PROJECTIONS
+from skrobust.attacks.core.models import N_PROJECTIONS
 from skrobust.evaluation import make_robust_scorer, masking_checks, robust_accuracy, robustness_report
 from skrobust.evaluation.report.trials import check_admissible
 

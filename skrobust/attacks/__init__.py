@@ -8,8 +8,7 @@ from skrobust.attacks.black_box.transfer import Transfer
 from skrobust.attacks.composite.adapters import FromART, FromFoolbox, FromTorchattacks
 from skrobust.attacks.composite.cascade import Cascade
 from skrobust.attacks.core.ball import Ball
-from skrobust.attacks.core.base import Attack, GradientAttack
-from skrobust.attacks.core.black_box import BlackBoxAttack
+from skrobust.attacks.core.base import Attack, BlackBoxAttack, GradientAttack
 from skrobust.attacks.core.losses import Goal
 from skrobust.attacks.core.models import GradientModel, ScoreModel
 from skrobust.attacks.core.search import Search

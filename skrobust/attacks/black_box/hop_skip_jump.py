@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.ball import vector_norm
-from skrobust.attacks.core.black_box import BlackBoxAttack
-from skrobust.attacks.core.shapes import wide
+from skrobust.attacks.core.base import BlackBoxAttack
+from skrobust.attacks.core.solvers import wide
 from skrobust.signals.parameters import AT_LEAST_1, POSITIVE, parameter, parametrized
 
 # Questions asked at once, in bytes of images.

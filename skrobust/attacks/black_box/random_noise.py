@@ -1,6 +1,6 @@
 """Random noise of the same norm: the baseline of any attack."""
 
-from skrobust.attacks.core.black_box import BlackBoxAttack
+from skrobust.attacks.core.base import BlackBoxAttack
 from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 
 

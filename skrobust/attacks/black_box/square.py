@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
-from skrobust.attacks.core.black_box import BlackBoxAttack
-from skrobust.attacks.core.shapes import wide
+from skrobust.attacks.core.base import BlackBoxAttack
+from skrobust.attacks.core.solvers import wide
 from skrobust.signals import SignalLayout
 from skrobust.signals.layout import channels_first_hint
 from skrobust.signals.parameters import AT_LEAST_1, FRACTION, parameter, parametrized

@@ -3,8 +3,7 @@
 import numpy as np
 from sklearn.base import clone
 
-from skrobust.attacks.core.base import Attack
-from skrobust.attacks.core.black_box import BlackBoxAttack
+from skrobust.attacks.core.base import Attack, BlackBoxAttack
 
 
 def _parameter_of_attack(name):

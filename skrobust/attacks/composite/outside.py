@@ -14,8 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval
 
-from skrobust.attacks.core.base import GradientAttack
-from skrobust.attacks.core.black_box import BlackBoxAttack
+from skrobust.attacks.core.base import BlackBoxAttack, GradientAttack
 from skrobust.attacks.core.models import ScoreModel
 from skrobust.signals import SignalLayout
 from skrobust.signals.layout import channels_first_hint

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from .box import Box
-from .shapes import wide
-from .solvers import capped_scale, capped_shift
+from .solvers import capped_scale, capped_shift, wide
 
 NORMS = ("linf", "l2", "l1")
 

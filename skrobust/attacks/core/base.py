@@ -15,8 +15,7 @@ from .ball import NORMS, Ball
 from .corners import Corners
 from .images import read_box, read_images, read_labels, read_mask, read_radius, restore_type, summarize
 from .losses import LOSSES, Goal
-from .models import GradientModel
-from .refinement import N_PROJECTIONS
+from .models import N_PROJECTIONS, GradientModel, ScoreModel
 from .search import Search
 from .streams import ImageStreams
 
@@ -249,6 +248,24 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
     def _n_copies(self, n_classes):
         """How many images' worth of memory one image takes."""
         return 1
+
+
+@parametrized
+class BlackBoxAttack(Attack):
+    """Base of the attacks that need scores or labels only: they attack any classifier.
+
+    The `model` of `search_batch` has a method ``scores(x)``. It is a `ScoreModel` for classifiers of scikit-learn and
+    a `GradientModel` for torch networks, whose gradients such an attack does not use. See `Attack` for what a subclass
+    defines.
+    """
+
+    _threat_model = "black box"
+    _labels_only = False
+
+    def _oracle(self, model, x):
+        if isinstance(model, torch.nn.Module):
+            return GradientModel(model, "exact", x)
+        return ScoreModel(model, x, labels_only=self._labels_only)
 
 
 @parametrized

@@ -2,8 +2,7 @@
 
 import torch
 
-from .refinement import refined_gradient
-from .shapes import wide
+from .solvers import wide
 
 
 def climb(model, ball, x, loss, offer, *, n_iter, step_size, progress, momentum=0.0, anneal=False):
@@ -20,8 +19,7 @@ def climb(model, ball, x, loss, offer, *, n_iter, step_size, progress, momentum=
         if anneal:
             model.anneal(k / n_iter)
         step = ball.step(step_size, n_iter)
-        gradient, scores = refined_gradient(
-            model,
+        gradient, scores = model.refined_gradient(
             x,
             lambda scores, at=at: loss(scores, at),
             lambda gradient, x=x, ball=ball, step=step: ball.project(x + step * ball.direction(x, gradient)),

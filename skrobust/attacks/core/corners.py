@@ -4,8 +4,8 @@ import functools
 
 import torch
 
-from .losses import class_difference
-from .other_classes import other_classes_by_score
+from .losses import class_difference, other_classes_by_score
+from .solvers import wide
 
 # What `gradient="worst"` adds to an ascent on a model that is constant nearly everywhere.
 _N_ITER, _N_TARGETS = 30, 9
@@ -54,7 +54,7 @@ def _aim(model, search, index, other, n_iter, progress):
         scores = model.scores(candidates)
         found = _margin(scores, goal, other)
         better = found > margin
-        x = torch.where(better.reshape(-1, *[1] * (x.ndim - 1)), candidates, x)
+        x = torch.where(wide(better, x), candidates, x)
         margin = torch.where(better, found, margin)
         # Halve a block that did not raise the margin; stop when not even the best single value does.
         over = ~better & (count <= 1)

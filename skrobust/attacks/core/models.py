@@ -8,6 +8,9 @@ import torch
 from skrobust.bridge import as_module, with_backward
 from skrobust.bridge.front_ends import identity_for_arrays
 
+# Refinements within each step of ``gradient="iterated"``, as published.
+N_PROJECTIONS = 20
+
 # Gradient modes whose forward pass is the model's own.
 _EXACT_FORWARD = ("exact", "identity", "projection", "iterated")
 
@@ -93,6 +96,20 @@ class GradientModel:
         """
         gradients, scores, _ = self.gradients(x, [objective])
         return gradients[0], scores
+
+    def refined_gradient(self, x, objective, move):
+        """As `gradient`; with ``gradient="iterated"`` through the support that a step along it would lead to.
+
+        Front ends project the gradient on the basis vectors that they select. A step changes that selection, so the
+        selection is read where the step ends, ``move(gradient)``: first after a step along the gradient without
+        projection, then repeatedly after a step from `x` along the gradient found at the previous end.
+        """
+        if self.gradient_mode != "iterated":
+            return self.gradient(x, objective)
+        gradient, scores = self.unprojected.gradient(x, objective)
+        for _ in range(N_PROJECTIONS):
+            gradient, _ = self.gradient(move(gradient), objective)
+        return gradient, scores
 
     def gradients(self, x, objectives):
         """Lists of the gradients and of the values of several objectives at `x`, with the scores between them."""

@@ -1,6 +1,11 @@
-"""The scale or shift at which a capped vector has a given norm: one sort a row, no iteration."""
+"""Row by row: the scale or shift at which a capped vector has a given norm, by one sort a row and no iteration."""
 
 import torch
+
+
+def wide(values, like):
+    """`values`, one a sample, shaped to broadcast over the features of `like`."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def capped_scale(magnitude, cap, eps):

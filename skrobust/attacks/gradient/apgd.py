@@ -4,9 +4,8 @@ import numpy as np
 import torch
 
 from skrobust.attacks.core.base import AscentAttack
-from skrobust.attacks.core.losses import LOSSES, targeted_dlr
-from skrobust.attacks.core.other_classes import other_classes_by_score
-from skrobust.attacks.core.shapes import wide
+from skrobust.attacks.core.losses import LOSSES, other_classes_by_score, targeted_dlr
+from skrobust.attacks.core.solvers import wide
 from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 
 # Constants of the paper: first checkpoint, shortening of the periods, shortest period (shares of n_iter); momentum;

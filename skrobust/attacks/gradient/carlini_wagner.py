@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.base import GradientAttack
-from skrobust.attacks.core.shapes import wide
+from skrobust.attacks.core.solvers import wide
 from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, POSITIVE, parameter, parametrized
 
 # Adam's constants.

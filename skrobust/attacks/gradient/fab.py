@@ -8,10 +8,8 @@ from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.ball import vector_norm
 from skrobust.attacks.core.base import GradientAttack
-from skrobust.attacks.core.losses import class_difference
-from skrobust.attacks.core.other_classes import other_classes_by_score
-from skrobust.attacks.core.shapes import wide
-from skrobust.attacks.core.solvers import capped_rate
+from skrobust.attacks.core.losses import class_difference, other_classes_by_score
+from skrobust.attacks.core.solvers import capped_rate, wide
 from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 
 

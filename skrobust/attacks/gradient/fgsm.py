@@ -2,7 +2,6 @@
 
 from skrobust.attacks.core.base import FOLLOWING, GradientAttack
 from skrobust.attacks.core.losses import LOSSES
-from skrobust.attacks.core.refinement import refined_gradient
 from skrobust.signals.parameters import parameter, parametrized
 
 
@@ -44,8 +43,8 @@ class FGSM(GradientAttack):
     def search_batch(self, model, search):
         index = search.remaining()
         goal, ball = search.goal[index], search.ball[index]
-        gradient, _ = refined_gradient(
-            model, ball.x, lambda scores: goal.loss(scores, self.loss), lambda gradient: ball.farthest(gradient)
+        gradient, _ = model.refined_gradient(
+            ball.x, lambda scores: goal.loss(scores, self.loss), lambda gradient: ball.farthest(gradient)
         )
         x = ball.farthest(gradient)
         search.offer(index, x, model.scores(x))

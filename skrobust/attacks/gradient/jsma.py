@@ -9,7 +9,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.base import GradientAttack
-from skrobust.attacks.core.other_classes import other_classes_by_score
+from skrobust.attacks.core.losses import other_classes_by_score
 from skrobust.signals import count_of
 from skrobust.signals.parameters import AT_LEAST_1, FRACTION, parameter, parametrized
 

@@ -4,8 +4,7 @@ import torch
 
 from skrobust.attacks.core.base import FOLLOWING, GradientAttack
 from skrobust.attacks.core.climb import climb
-from skrobust.attacks.core.losses import class_difference
-from skrobust.attacks.core.other_classes import other_classes_by_score
+from skrobust.attacks.core.losses import class_difference, other_classes_by_score
 from skrobust.signals.parameters import AT_LEAST_1, POSITIVE, parameter, parametrized
 
 
