@@ -11,8 +11,15 @@ FLUSH = 256
 
 @kernel
 def list_by_atom(codes, next_free, cells, values, next_signal):
-    """Write cells and values of the nonzero coefficients of (n, cells * atoms) codes at the free entries of their
-    atoms, and advance `next_free` by their number; only count with empty `cells`.
+    """Write cells and values of the nonzero coefficients at the free entries of their atoms, or count them.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n, cells * atoms)
+    next_free : ndarray of int of shape (n, atoms)
+        Incremented by the number of coefficients.
+    cells, values : ndarray
+        Empty: only count.
     """
     n_atoms = next_free.shape[1]
     width = lanes(codes)
@@ -131,8 +138,14 @@ def add_lags(codes, canvas, starts, cells, values, shape, reach, steps, wraps, r
 
 @kernel
 def add_tap_pairs(lags, kernel_size, stride, gram, next_atom):
-    """Add to ``gram``, for each pair of taps, the sum over cells at the distance of the taps, from the `lags` of
-    `add_lags`.
+    """Add to ``gram``, for each pair of taps, the sum over cells at the distance of the taps.
+
+    Parameters
+    ----------
+    lags : ndarray of shape (atoms, rows, columns, atoms)
+        As of `add_lags`.
+    kernel_size, stride : tuple of int
+    gram : ndarray of shape (taps, taps)
     """
     n_atoms, reach = lags.shape[0], lags.shape[2] // 2
     taps = kernel_size[0] * kernel_size[1]
