@@ -98,58 +98,42 @@ CIFAR100 = dataclasses.replace(
     fingerprints={},
 )
 
-IDX_FILES = {
-    "MNIST": {
-        ("train", "images"): IdxFile(
-            "train-images-idx3-ubyte",
-            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        ),
-        ("train", "labels"): IdxFile(
-            "train-labels-idx1-ubyte",
-            "d53e105ee54ea40749a09fcbcd1e9432",
-            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        ),
-        ("test", "images"): IdxFile(
-            "t10k-images-idx3-ubyte",
-            "9fb629c4189551a2d022fa330f9573f3",
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        ),
-        ("test", "labels"): IdxFile(
-            "t10k-labels-idx1-ubyte",
-            "ec29112dd5afa0611ce80d1b7f02629c",
-            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        ),
-    },
-    "Fashion-MNIST": {
-        ("train", "images"): IdxFile(
-            "train-images-idx3-ubyte",
-            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        ),
-        ("train", "labels"): IdxFile(
-            "train-labels-idx1-ubyte",
-            "25c81989df183df01b3e8a0aad5dffbe",
-            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        ),
-        ("test", "images"): IdxFile(
-            "t10k-images-idx3-ubyte",
-            "bef4ecab320f06d8554ea6380940ec79",
-            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        ),
-        ("test", "labels"): IdxFile(
-            "t10k-labels-idx1-ubyte",
-            "bb300cfdad3c16e7a12a480ee83cd310",
-            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-        ),
-    },
+_IDX_NAMES = {
+    ("train", "images"): "train-images-idx3-ubyte",
+    ("train", "labels"): "train-labels-idx1-ubyte",
+    ("test", "images"): "t10k-images-idx3-ubyte",
+    ("test", "labels"): "t10k-labels-idx1-ubyte",
+}
+
+# For each file in this order: md5 of the published .gz, and SHA-256 of its content where that is published, too.
+_IDX_CHECKSUMS = {
+    "MNIST": (
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873 ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "d53e105ee54ea40749a09fcbcd1e9432 65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "9fb629c4189551a2d022fa330f9573f3 0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ec29112dd5afa0611ce80d1b7f02629c ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    "Fashion-MNIST": (
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "25c81989df183df01b3e8a0aad5dffbe bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "bef4ecab320f06d8554ea6380940ec79 5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "bb300cfdad3c16e7a12a480ee83cd310 0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
     # Only so that its files, which have the names and the class counts of Fashion-MNIST's, are recognised.
-    "KMNIST": {
-        ("train", "images"): IdxFile("train-images-idx3-ubyte", "bdb82020997e1d708af4cf47b453dcf7"),
-        ("train", "labels"): IdxFile("train-labels-idx1-ubyte", "e144d726b3acfaa3e44228e80efcd344"),
-        ("test", "images"): IdxFile("t10k-images-idx3-ubyte", "5c965bf0a639b31b8f53240b1b52f4d7"),
-        ("test", "labels"): IdxFile("t10k-labels-idx1-ubyte", "7320c461ea6c1c855c0b718fb2a4b134"),
-    },
+    "KMNIST": (
+        "bdb82020997e1d708af4cf47b453dcf7",
+        "e144d726b3acfaa3e44228e80efcd344",
+        "5c965bf0a639b31b8f53240b1b52f4d7",
+        "7320c461ea6c1c855c0b718fb2a4b134",
+    ),
+}
+
+IDX_FILES = {
+    title: {
+        key: IdxFile(name, *checksums.split())
+        for (key, name), checksums in zip(_IDX_NAMES.items(), all_checksums, strict=True)
+    }
+    for title, all_checksums in _IDX_CHECKSUMS.items()
 }
 
 # md5 of the unpacked files of the Python versions

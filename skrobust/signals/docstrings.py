@@ -31,30 +31,12 @@ def documented_like(*sources, sections=()):
     Examples
     --------
     >>> from skrobust.signals import documented_like
-    >>> def scale(X, factor):
-    ...     '''Scale X.
-    ...
-    ...     Parameters
-    ...     ----------
-    ...     X : ndarray
-    ...     factor : float
-    ...     '''
-    >>> @documented_like(scale)
-    ... def shift(X, offset):
-    ...     '''Shift X.
-    ...
-    ...     Parameters
-    ...     ----------
-    ...     offset : float
-    ...     '''
-    >>> print(shift.__doc__)
-    Shift X.
-    <BLANKLINE>
-    Parameters
-    ----------
-    X : ndarray
-    offset : float
-    <BLANKLINE>
+    >>> from skrobust.evaluation import corrupt
+    >>> @documented_like(corrupt)
+    ... def fog(X, severity):
+    ...     "Fog."
+    >>> "severity : int, 1 to 5" in fog.__doc__
+    True
     """
 
     def decorate(function):

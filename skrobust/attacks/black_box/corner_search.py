@@ -28,8 +28,6 @@ class CornerSearch(GradientAttack):
         Gradients, and blocks of flips, for each other class.
     n_targets : int, default=3
         Other classes, the highest score first. A targeted attack aims at its target alone.
-    random_state : int, RandomState instance or None, default=None
-        Not used: nothing is drawn.
 
     Notes
     -----

@@ -66,7 +66,7 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
     batch_size : int or None, default=None
         Images attacked at once; None: as many as scikit-learn's ``working_memory`` holds.
     random_state : int, RandomState instance or None, default=None
-        Each image has its own random stream, so that batches do not change the draws.
+        Each image has its own random stream, so that batches do not change the draws. Not used where nothing is drawn.
     device : str, torch.device or None, default=None
         Where to compute; None: where X is.
     verbose : int, default=0

@@ -1,12 +1,15 @@
 """The state of an attack on one batch: the most harmful image found so far for each sample, and what remains."""
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from .ball import vector_norm
 
 
+@dataclass(eq=False, repr=False)
 class Search:
     """The state of an attack on one batch: images, goals, balls, and the best candidates so far.
 
@@ -52,44 +55,33 @@ class Search:
         The progress bar, which advances by itself after each batch.
     """
 
-    def __init__(
-        self,
-        x,
-        goal,
-        ball,
-        images,
-        streams,
-        oracle,
-        progress,
-        stop_at_success=True,
-        nearest=False,
-        skip_misclassified=True,
-        include_start=True,
-    ):
-        self.x = x
-        scores = oracle.scores(x)
-        self.goal = goal.measured_at(scores)
-        self.ball = ball
-        self.images = images
-        self.streams = streams
-        self.oracle = oracle
-        self.progress = progress
-        self.stop_at_success = stop_at_success and not nearest
-        self.nearest = nearest
-        self.best = x.clone()
-        self.skip_misclassified = skip_misclassified
-        self.include_start = include_start
-        self.margin = goal.margin(scores)
-        reached = goal.reached(scores)
-        if not skip_misclassified:
+    x: torch.Tensor
+    goal: object
+    ball: object
+    images: np.ndarray
+    streams: object
+    oracle: object
+    progress: object
+    stop_at_success: bool = True
+    nearest: bool = False
+    skip_misclassified: bool = True
+    include_start: bool = True
+
+    def __post_init__(self):
+        scores = self.oracle.scores(self.x)
+        self.margin, reached = self.goal.margin(scores), self.goal.reached(scores)
+        self.goal = self.goal.measured_at(scores)
+        self.best = self.x.clone()
+        if not self.skip_misclassified:
             # The start of a misclassified image is no candidate: papers count what the attack makes of it.
             self.margin = torch.where(reached, -torch.inf, self.margin)
             reached = torch.zeros_like(reached)
-        if not include_start:
+        if not self.include_start:
             self.margin = torch.full_like(self.margin, -torch.inf)
         # Already misclassified: not even a nearest success can improve on the start.
-        self.done = reached if stop_at_success else torch.zeros_like(reached)
+        self.done = reached if self.stop_at_success else torch.zeros_like(reached)
         self.distance = torch.where(reached, 0.0, torch.inf)
+        self.stop_at_success = self.stop_at_success and not self.nearest
         self._latest = None
 
     def remaining(self):

@@ -42,8 +42,6 @@ class CarliniWagner(GradientAttack):
         The first c.
     abort_early : bool, default=True
         End an image's run when a tenth of the steps did not lower its objective.
-    random_state : int, RandomState instance or None, default=None
-        Not used: nothing is drawn.
 
     Notes
     -----

@@ -18,8 +18,6 @@ class FGSM(GradientAttack):
         What the step raises, see `PGD`.
     gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `PGD`.
-    random_state : int, RandomState instance or None, default=None
-        Not used: nothing is drawn.
 
     References
     ----------

@@ -39,8 +39,6 @@ class JSMA(GradientAttack):
         With `y_target`, only that class is aimed at.
     clip : pair or None, default=(0, 1)
         Range of valid values, see `PGD`; features at an end of it are not candidates. None: no bounds.
-    random_state : int, RandomState instance or None, default=None
-        Not used: nothing is drawn.
 
     Notes
     -----

@@ -21,8 +21,6 @@ class LocallyLinear(GradientAttack):
         The paper's is l-infinity; for others the step is the optimum of the linear model over the ball.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `PGD`. The paper's semi-white attack is "skip", its white one "projection".
-    random_state : int, RandomState instance or None, default=None
-        Not used: nothing is drawn.
 
     References
     ----------

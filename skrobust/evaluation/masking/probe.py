@@ -1,5 +1,6 @@
 """Input of the checks: some images, the model, and the examined evaluation."""
 
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -9,6 +10,7 @@ from skrobust.evaluation.report.per_image import at_radius, for_images, is_per_i
 from skrobust.evaluation.scoring.robust import predicted_labels
 
 
+@dataclass(eq=False, repr=False)
 class Probe:
     """A model and an evaluation of it, on a few images that it classifies correctly without attack.
 
@@ -16,32 +18,18 @@ class Probe:
     images that its white-box attacks broke at `eps`; None: run them.
     """
 
-    def __init__(
-        self,
-        model,
-        X,
-        y,
-        *,
-        eps,
-        attacks,
-        broken=None,
-        baseline=None,
-        image_shape=None,
-        norm="linf",
-        clip=(0, 1),
-        random_state=0,
-    ):
-        self.model = model
-        self.X = X
-        self.y = y
-        self.eps = float(eps)
-        self.attacks = attacks
-        self.baseline = baseline
-        self.image_shape = image_shape
-        self.norm = norm
-        self.clip = clip
-        self.random_state = random_state
-        self._broken = broken
+    model: object
+    X: np.ndarray
+    y: np.ndarray
+    _: KW_ONLY
+    eps: float
+    attacks: list
+    broken: np.ndarray | None = None
+    baseline: object = None
+    image_shape: tuple | None = None
+    norm: str = "linf"
+    clip: tuple | None = (0, 1)
+    random_state: int = 0
 
     @property
     def n(self):
@@ -81,8 +69,8 @@ class Probe:
     @cached_property
     def broken_by_white_box(self):
         """Images that any white-box attack of the evaluation breaks at eps."""
-        if self._broken is not None:
-            return self._broken
+        if self.broken is not None:
+            return self.broken
         broken = np.zeros(self.n, dtype=bool)
         for attack in [one for one in self.attacks if one.threat_model == "white box"] or [self.main_attack]:
             broken |= self.broken_by(attack, among=~broken)

@@ -110,7 +110,7 @@ def run_checks(model, X, y, right, *, eps, n_samples, broken, on_step=None, **pa
     known = known[evenly_spread(known.size, n_samples)] if known.size else known
     params["attacks"] = [for_images(attack, known, X) for attack in params["attacks"]]
     params["clip"] = rows(params["clip"], "clip", known, X.shape)
-    probe = Probe(model, X[known], y[known], eps=eps, broken=None if broken is None else broken[known], **params)
+    probe = Probe(model, X[known], y[known], eps=float(eps), broken=None if broken is None else broken[known], **params)
     verdicts = []
     import torch
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from skrobust.evaluation.scoring.intervals import paired_difference_interval, wilson_interval
-from skrobust.signals import write_atomically
+from skrobust.signals import documented_like, write_atomically
 
+from .text import corruption_lines, full_table, summary_table, verdict_lines
 from .trials import WORST
 
 # Settings of an attack that have their own column.
@@ -199,18 +200,9 @@ class RobustnessReport:
         text = json.dumps(content, indent=2, default=_plain)
         return text if path is None else write_atomically(path, text + "\n")
 
+    @documented_like(to_json, sections=("Returns",))
     def to_html(self, path=None):
-        """The report as one self-contained HTML file: curves, table, gallery, verdicts, settings.
-
-        Parameters
-        ----------
-        path : str, path-like or None, default=None
-            File to write, whole or not at all; None: return the text.
-
-        Returns
-        -------
-        str or pathlib.Path
-        """
+        """The report as one self-contained HTML file: curves, table, gallery, verdicts, settings."""
         from .html import render
 
         text = render(self)
@@ -237,14 +229,10 @@ class RobustnessReport:
 
         ``print(report)`` adds the accuracy on corrupted images and the masking checks' verdicts.
         """
-        from .text import summary_table
-
         return summary_table(self)
 
     def to_text(self):
         """All figures, one line each, as a table in plain text."""
-        from .text import full_table
-
         return full_table(self)
 
     def conclusions(self):
@@ -285,8 +273,6 @@ class RobustnessReport:
         return lines
 
     def __str__(self):
-        from .text import corruption_lines, verdict_lines
-
         return "\n".join([self.summary(), *corruption_lines(self), *verdict_lines(self)])
 
     def __repr__(self):
