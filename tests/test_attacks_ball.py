@@ -156,7 +156,7 @@ def test_uniform_noise_fills_the_ball(norm):
     """In d dimensions half of the ball's volume lies beyond the radius 0.5^(1/d)."""
     x = torch.zeros(4000, 3, dtype=torch.float64)
     radius = vector_norm(Ball(x, 1.0, norm).sample(ImageStreams(0), range(4000)), norm).numpy()
-    assert np.mean(radius > 0.5 ** (1 / 3)) == pytest.approx(0.5, abs=0.03)
+    assert np.mean(radius > 0.5 ** (1 / 3)) == pytest.approx(0.5, abs=0.032)  # 4 standard errors of 4000 draws
     surface = vector_norm(Ball(x, 1.0, norm).sample(ImageStreams(0), range(4000), surface=True), norm).numpy()
     np.testing.assert_allclose(surface, 1)
 

@@ -181,7 +181,7 @@ def test_fab_finds_the_distance_to_a_linear_boundary(norm, dual):
     expected = -margins(model, X, y) / np.linalg.norm(model.coef_.ravel(), ord=dual)
     found = norm_of(X_adv - X, norm)
     assert np.all(found >= expected * (1 - 1e-9))
-    np.testing.assert_allclose(found, expected, rtol=0.06)
+    np.testing.assert_allclose(found, expected, rtol=0.05 + 1e-6)  # eta = 1.05 oversteps the boundary
 
 
 def test_fab_agrees_with_the_exact_attack_on_ten_classes():

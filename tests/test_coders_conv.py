@@ -70,7 +70,8 @@ def test_learning_lowers_the_objective(digits):
     assert coder.n_iter_ == 8 and len(coder.objectives_) == 8
     assert coder.objectives_[-1] < coder.objectives_[0]
     assert coder.score(X) > coder_for(n_epochs=1).fit(X).score(X)
-    np.testing.assert_allclose(-coder.score(X), coder.objectives_[-1], rtol=0.1)
+    # The recorded objective is under the atoms that the last epoch began with.
+    np.testing.assert_allclose(-coder.score(X), coder.objectives_[-1], rtol=0.01)
     online = coder_for(n_epochs=3, batch_size=20).fit(X)
     assert online.score(X) > coder_for(n_epochs=1).fit(X).score(X)
 
@@ -192,7 +193,7 @@ def test_module_computes_the_same(pursuit, output, digits):
         assert torch.isfinite(slope).all() and slope.abs().max() > 0
     np.testing.assert_allclose(coder.transform(tensor).detach(), expected, atol=1e-9)
     single = as_module(coder, dtype=torch.float32)(tensor.float())
-    np.testing.assert_allclose(single.detach(), expected, atol=2e-2)
+    np.testing.assert_allclose(single.detach(), expected, atol=1e-3)  # float32, to a gap of 1e-4
 
 
 @pytest.mark.parametrize("pursuit", PURSUITS)
@@ -207,7 +208,7 @@ def test_exact_gradient_is_the_derivative(pursuit, digits):
     step = 3e-5  # the solution is piecewise linear
     with torch.no_grad():
         difference = (module(x + step * direction) - module(x - step * direction)) / (2 * step)
-    assert float((slope * direction).sum()) == pytest.approx(float((difference * weights).sum()), rel=1e-2, abs=1e-4)
+    assert float((slope * direction).sum()) == pytest.approx(float((difference * weights).sum()), rel=1e-6)
 
 
 def test_gradient_modes_differ_as_they_say(digits):
@@ -260,8 +261,9 @@ def test_low_pass_agrees_with_sporco():
     image = np.random.default_rng(0).random((20, 24))
     low, high = signal.tikhonov_filter(image, 5.0, npd=20)
     ours = LowPass((20, 24), 5.0)(image[None, ..., None])[0, ..., 0]
-    np.testing.assert_allclose(ours, low, atol=1e-3 * np.ptp(image))
-    np.testing.assert_allclose(image - ours, high, atol=1e-3 * np.ptp(image))
+    # SPORCO mirrors 20 pixels beyond the edge, and works on a circle.
+    np.testing.assert_allclose(ours, low, atol=1e-5 * np.ptp(image))
+    np.testing.assert_allclose(image - ours, high, atol=1e-5 * np.ptp(image))
 
 
 @pytest.mark.parametrize("pursuit", PURSUITS)

@@ -112,7 +112,7 @@ def test_to_a_gap(cls, digits):
     X, _ = digits
     coder = coder_for(cls, tol=1e-6, max_iter=5000).fit(X)
     longer = coder_for(cls, dictionaries=coder.components_, max_iter=2000).fit(X)
-    assert coder.score(X) == pytest.approx(longer.score(X), rel=1e-4)
+    assert coder.score(X) == pytest.approx(longer.score(X), rel=1e-4)  # 2000 steps have no gap to end at
 
 
 def test_dense_layers_strides_and_one_entry_a_layer(digits):
@@ -173,7 +173,7 @@ def test_exact_gradients_are_those_of_differences(cls, tol, digits):
     (as_module(coder)(images) @ torch.tensor(weights)).sum().backward()
     step = 1e-6
     difference = (coder.transform(x + step * direction) - coder.transform(x - step * direction)) @ weights / (2 * step)
-    assert float((images.grad.numpy() * direction).sum()) == pytest.approx(float(difference[0]), rel=2e-2, abs=1e-3)
+    assert float((images.grad.numpy() * direction).sum()) == pytest.approx(float(difference[0]), rel=1e-5, abs=1e-6)
 
 
 def test_tensors_and_dtypes(digits):
@@ -184,9 +184,9 @@ def test_tensors_and_dtypes(digits):
         codes = coder.transform(X.astype(np.float32))
         assert codes.dtype == np.float32
         tensors = coder.transform(torch.tensor(X, dtype=torch.float32))
-        np.testing.assert_allclose(tensors, codes, atol=2e-4)
+        np.testing.assert_allclose(tensors, codes, atol=1e-5)
         on_torch = clone(coder).set_params(device="cpu", dictionaries=coder.components_).fit(X.astype(np.float32))
-        np.testing.assert_allclose(on_torch.transform(X.astype(np.float32)), codes, atol=2e-4)
+        np.testing.assert_allclose(on_torch.transform(X.astype(np.float32)), codes, atol=1e-5)
 
 
 def test_grid_search_over_penalties_of_layers(digits):

@@ -251,6 +251,7 @@ def test_chosen_threshold_is_the_best_of_all(eps):
     assert 0.05 <= np.mean(responses > chosen) <= 0.95
 
 
+# Thresholds are edges of the bins of a histogram, so that they are known to the width of a bin.
 def test_threshold_of_polar_data_lies_in_the_middle():
     X = np.repeat([[0.0, 1.0]], 10, axis=0).T.repeat(3, axis=1)
     assert PolarizingCoder(eps=0.1).fit(X).thresholds_.item() == pytest.approx(0.5, abs=0.01)

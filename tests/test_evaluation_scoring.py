@@ -88,9 +88,8 @@ def test_linear_classifier_against_its_closed_form(pair, eps):
     sign = np.where(y == model.classes_[1], 1, -1)
     expected = np.mean(sign * model.decision_function(X) - eps * np.abs(model.coef_).sum() > 0)
     assert robust_accuracy(model, X, y, FGSM(eps=eps, clip=None)) == expected
-    assert robust_accuracy(model, X, y, PGD(eps=eps, n_iter=20, clip=None, random_state=0)) == pytest.approx(
-        expected, abs=0.01
-    )
+    climbed = robust_accuracy(model, X, y, PGD(eps=eps, n_iter=20, clip=None, random_state=0))
+    assert climbed == pytest.approx(expected, abs=0.01)  # it may end short of the corner: an image in a hundred
 
 
 def test_worst_case_is_per_image_not_per_attack(pair):
