@@ -20,7 +20,7 @@ from skrobust.kernels.vectors import (
     take_number,
 )
 
-from .kernels import fold_circle, lay_signal, take_signal
+from .kernels import add_wrapped_margins, copy_from_buffer, copy_into_buffer
 from .vectors import bits_nonzero, lowest_bit
 
 DEPTH = 128
@@ -48,11 +48,11 @@ def _eight(v, x, at, starts, sums):
 
 
 @inlined
-def _load_eight(out, places, o, afresh):
-    if afresh:
+def _load_eight(out, code_offsets, o, is_first):
+    if is_first:
         zero = broadcast(out.dtype.type(0))
         return zero, zero, zero, zero, zero, zero, zero, zero
-    p0, p1, p2, p3, p4, p5, p6, p7 = places
+    p0, p1, p2, p3, p4, p5, p6, p7 = code_offsets
     return (
         load(out, p0 + o),
         load(out, p1 + o),
@@ -66,8 +66,8 @@ def _load_eight(out, places, o, afresh):
 
 
 @inlined
-def _store_eight(out, places, o, sums):
-    p0, p1, p2, p3, p4, p5, p6, p7 = places
+def _store_eight(out, code_offsets, o, sums):
+    p0, p1, p2, p3, p4, p5, p6, p7 = code_offsets
     a0, a1, a2, a3, a4, a5, a6, a7 = sums
     store(out, p0 + o, a0)
     store(out, p1 + o, a1)
@@ -95,30 +95,30 @@ def _eight_of(values, p, last):
 
 
 @kernel
-def _correlate_slice(buffer, starts, places, n, taps, column, rows, plan, out):
+def _correlate_slice(buffer, starts, code_offsets, n, taps, column, rows, plan, out):
     """Add the contribution of some rows of one or two vectors of atoms to the correlations at `n` positions."""
     width = lanes(buffer)
     two = column + 2 * width <= plan.padded_atoms
     row = plan.kernel_width * plan.channels
     size = 2 * width if two else width
     for p in range(0, n, 8):
-        begins, ends = _eight_of(starts, p, n - 1), _eight_of(places, p, n - 1)
+        begins, targets = _eight_of(starts, p, n - 1), _eight_of(code_offsets, p, n - 1)
         d = rows[0] * row * size
-        sums = _load_eight(out, ends, column, rows[0] == 0)
+        sums = _load_eight(out, targets, column, rows[0] == 0)
         if two:
-            others = _load_eight(out, ends, column + width, rows[0] == 0)
+            others = _load_eight(out, targets, column + width, rows[0] == 0)
             for u in range(rows[0], rows[1]):
                 for at in range(u * plan.pitch, u * plan.pitch + row):
                     sums = _eight(load(taps, d), buffer, at, begins, sums)
                     others = _eight(load(taps, d + width), buffer, at, begins, others)
                     d += size
-            _store_eight(out, ends, column + width, others)
+            _store_eight(out, targets, column + width, others)
         else:
             for u in range(rows[0], rows[1]):
                 for at in range(u * plan.pitch, u * plan.pitch + row):
                     sums = _eight(load(taps, d), buffer, at, begins, sums)
                     d += size
-        _store_eight(out, ends, column, sums)
+        _store_eight(out, targets, column, sums)
 
 
 @kernel
@@ -137,46 +137,46 @@ def _position_starts(group, plan):
 
 @kernel
 def analyze_signals(signals, codes, taps, plan, group, next_group):
-    """Correlations (n, cells, atoms) of signals (n, height * width * channels), `group` signals at a time."""
+    """Correlations (n, n_positions, atoms) of signals (n, height * width * channels), `group` signals at a time."""
     width = lanes(taps)
     size = plan.rows * plan.pitch
-    cells = plan.code_height * plan.code_width
+    n_positions = plan.code_height * plan.code_width
     buffer = aligned_zeros(group * size, taps)
     starts = _position_starts(group, plan)
-    places = np.arange(group * cells) * plan.padded_atoms
+    code_offsets = np.arange(group * n_positions) * plan.padded_atoms
     direct = plan.atoms == plan.padded_atoms
-    room = aligned_zeros(0 if direct else group * cells * plan.padded_atoms, taps)
+    padded_codes = aligned_zeros(0 if direct else group * n_positions * plan.padded_atoms, taps)
     n_taps = plan.kernel_height * plan.kernel_width * plan.channels
     depth = max(1, DEPTH // (plan.kernel_width * plan.channels))
     first = take_number(next_group) * group
     while first < signals.shape[0]:
         n = min(group, signals.shape[0] - first)
         for g in range(n):
-            lay_signal(signals[first + g], buffer[g * size : (g + 1) * size], plan)
-        out = codes[first : first + n].reshape(-1) if direct else room
+            copy_into_buffer(signals[first + g], buffer[g * size : (g + 1) * size], plan)
+        out = codes[first : first + n].reshape(-1) if direct else padded_codes
         for u in range(0, plan.kernel_height, depth):
             rows = u, min(u + depth, plan.kernel_height)
             for column in range(0, plan.padded_atoms, 2 * width):
                 own = taps[column * n_taps : (column + 2 * width) * n_taps]
-                _correlate_slice(buffer, starts, places, n * cells, own, column, rows, plan, out)
+                _correlate_slice(buffer, starts, code_offsets, n * n_positions, own, column, rows, plan, out)
         if not direct:
             for g in range(n):
-                for cell in range(cells):
-                    o = (g * cells + cell) * plan.padded_atoms
+                for p in range(n_positions):
+                    o = (g * n_positions + p) * plan.padded_atoms
                     for k in range(plan.atoms):
-                        codes[first + g, cell, k] = out[o + k]
+                        codes[first + g, p, k] = out[o + k]
         first = take_number(next_group) * group
 
 
 @kernel
-def _list_nonzeros(codes, begins, atoms, values):
+def _list_nonzeros(codes, first_entries, atoms, values):
     """Atoms and values of the nonzero coefficients of a signal, position by position."""
     width = lanes(codes)
-    cells = begins.size - 1
-    n_atoms = codes.size // cells
+    n_positions = first_entries.size - 1
+    n_atoms = codes.size // n_positions
     n = 0
-    for p in range(cells):
-        begins[p] = n
+    for p in range(n_positions):
+        first_entries[p] = n
         i = p * n_atoms
         k = 0
         while k + width <= n_atoms:
@@ -192,16 +192,16 @@ def _list_nonzeros(codes, begins, atoms, values):
                 atoms[n], values[n] = k, codes[i + k]
                 n += 1
             k += 1
-    begins[cells] = n
+    first_entries[n_positions] = n
 
 
 @kernel
-def _add_four(buffer, starts, offsets, slab, begins, atoms, values):
+def _add_four(buffer, starts, offsets, slab, first_entries, atoms, values):
     """Add four vectors of the listed atoms, at `offsets` from the starts of their positions."""
     width = lanes(buffer)
     o0, o1, o2, o3 = offsets
-    for p in range(begins.size - 1):
-        j, end = begins[p], begins[p + 1]
+    for p in range(first_entries.size - 1):
+        j, end = first_entries[p], first_entries[p + 1]
         if j == end:
             continue
         at = starts[p]
@@ -227,11 +227,11 @@ def _add_four(buffer, starts, offsets, slab, begins, atoms, values):
 
 
 @kernel
-def _add_one(buffer, starts, offset, slab, begins, atoms, values):
+def _add_one(buffer, starts, offset, slab, first_entries, atoms, values):
     """Add one vector of the listed atoms, at `offset` from the starts of their positions."""
     width = lanes(buffer)
-    for p in range(begins.size - 1):
-        j, end = begins[p], begins[p + 1]
+    for p in range(first_entries.size - 1):
+        j, end = first_entries[p], first_entries[p + 1]
         if j == end:
             continue
         at = starts[p] + offset
@@ -275,37 +275,37 @@ def _offset(v, plan, width):
 
 @kernel
 def synthesize_signals(codes, signals, slabs, plan, group, next_group):
-    """Signals (n, height * width * channels) of codes (n, cells * atoms), `group` of them at a time."""
+    """Signals (n, height * width * channels) of codes (n, n_positions * atoms), `group` of them at a time."""
     width = lanes(slabs)
     size = plan.rows * plan.pitch
-    cells = plan.code_height * plan.code_width
+    n_positions = plan.code_height * plan.code_width
     n_vectors = plan.kernel_height * plan.row_vectors
     buffer = aligned_zeros(group * size, slabs)
     starts = _position_starts(1, plan)
-    begins = np.empty((group, cells + 1), np.int64)
+    first_entries = np.empty((group, n_positions + 1), np.int64)
     atoms = np.empty((group, codes.shape[1]), np.int64)
     values = np.empty((group, codes.shape[1]), codes.dtype)
-    products = aligned_zeros(group * cells * 4 * width, slabs)
+    products = aligned_zeros(group * n_positions * 4 * width, slabs)
     dense = np.empty(group, np.bool_)
     first = take_number(next_group) * group
     while first < codes.shape[0]:
         n = min(group, codes.shape[0] - first)
         buffer[:] = 0
         for g in range(n):
-            _list_nonzeros(codes[first + g], begins[g], atoms[g], values[g])
-            dense[g] = begins[g, cells] > DENSE * codes.shape[1]
-        together = dense[:n].all()
+            _list_nonzeros(codes[first + g], first_entries[g], atoms[g], values[g])
+            dense[g] = first_entries[g, n_positions] > DENSE * codes.shape[1]
+        all_dense = dense[:n].all()
         slab = 0
         for v in range(0, n_vectors - 3, 4):
-            behind = slab + plan.padded_atoms * 4 * width
-            four = slabs[slab:behind]
+            end = slab + plan.padded_atoms * 4 * width
+            four = slabs[slab:end]
             offsets = (
                 _offset(v, plan, width),
                 _offset(v + 1, plan, width),
                 _offset(v + 2, plan, width),
                 _offset(v + 3, plan, width),
             )
-            if together:
+            if all_dense:
                 _add_products(buffer, size, starts, offsets, four, codes[first : first + n], products)
             else:
                 for g in range(n):
@@ -313,17 +313,17 @@ def synthesize_signals(codes, signals, slabs, plan, group, next_group):
                     if dense[g]:
                         _add_products(own, size, starts, offsets, four, codes[first + g : first + g + 1], products)
                     else:
-                        _add_four(own, starts, offsets, four, begins[g], atoms[g], values[g])
-            slab = behind
+                        _add_four(own, starts, offsets, four, first_entries[g], atoms[g], values[g])
+            slab = end
         for v in range(n_vectors // 4 * 4, n_vectors):
-            behind = slab + plan.padded_atoms * width
+            end = slab + plan.padded_atoms * width
             for g in range(n):
                 own, offset = buffer[g * size : (g + 1) * size], _offset(v, plan, width)
-                _add_one(own, starts, offset, slabs[slab:behind], begins[g], atoms[g], values[g])
-            slab = behind
+                _add_one(own, starts, offset, slabs[slab:end], first_entries[g], atoms[g], values[g])
+            slab = end
         for g in range(n):
             own = buffer[g * size : (g + 1) * size]
             if plan.wraps:
-                fold_circle(own, plan)
-            take_signal(own, signals[first + g], plan)
+                add_wrapped_margins(own, plan)
+            copy_from_buffer(own, signals[first + g], plan)
         first = take_number(next_group) * group

@@ -8,7 +8,7 @@ from .plan import BLOCK
 
 
 @kernel
-def lay_signal(signal, buffer, plan):
+def copy_into_buffer(signal, buffer, plan):
     """Copy a flat signal into its buffer; for circular padding the margins repeat it."""
     row = plan.width * plan.channels
     for r in range(plan.rows):
@@ -28,7 +28,7 @@ def lay_signal(signal, buffer, plan):
 
 
 @kernel
-def take_signal(buffer, signal, plan):
+def copy_from_buffer(buffer, signal, plan):
     """Copy a signal out of its buffer."""
     row = plan.width * plan.channels
     for y in range(plan.height):
@@ -143,7 +143,7 @@ def add_atom(buffer, at, vectors, a, plan, coefficient):
 
 
 @kernel
-def fold_circle(buffer, plan):
+def add_wrapped_margins(buffer, plan):
     """For circular padding, add what was written after the end of the signal to its beginning."""
     row = plan.width * plan.channels
     for r in range(plan.top, plan.rows):

@@ -168,8 +168,8 @@ class ConvolutionalOperator(Operator):
         signals = np.empty((len(codes), *self.signal_shape), dtype=codes.dtype)
         maps = flat_rows(codes), signals.reshape(len(codes), -1)
         with kernel_threads(n_jobs):
-            how = {"n_pieces": -(-len(codes) // group), "work": self.products(codes)}
-            on_threads(synthesize_signals, *maps, slabs, plan, group, **how)
+            threading = {"n_pieces": -(-len(codes) // group), "work": self.products(codes)}
+            on_threads(synthesize_signals, *maps, slabs, plan, group, **threading)
         return signals
 
     def analyze(self, X, *, n_jobs=None):
@@ -200,8 +200,8 @@ class ConvolutionalOperator(Operator):
         codes = np.empty((len(X), *self.code_shape), dtype=X.dtype)
         maps = flat_rows(X), codes.reshape(len(X), -1, self.code_shape[-1])
         with kernel_threads(n_jobs):
-            how = {"n_pieces": -(-len(X) // group), "work": self.products(codes)}
-            on_threads(analyze_signals, *maps, taps, plan, group, **how)
+            threading = {"n_pieces": -(-len(X) // group), "work": self.products(codes)}
+            on_threads(analyze_signals, *maps, taps, plan, group, **threading)
         return codes
 
     def products(self, codes):
@@ -241,9 +241,9 @@ class ConvolutionalOperator(Operator):
         norms[: plan.atoms] = (atoms * atoms).sum(axis=1)
         padded = np.full(plan.padded_atoms, np.inf, dtype=dtype)
         padded[: plan.atoms] = weights
-        rates = np.zeros(plan.padded_atoms, dtype=dtype)
-        rates[: plan.atoms] = 1 / np.asarray(weights)
-        return plan, (vectors, columns, norms), padded, rates
+        inv_weights = np.zeros(plan.padded_atoms, dtype=dtype)
+        inv_weights[: plan.atoms] = 1 / np.asarray(weights)
+        return plan, (vectors, columns, norms), padded, inv_weights
 
     def __getstate__(self):
         return {**self.__dict__, "_tables": {}}

@@ -6,72 +6,74 @@ import numpy as np
 
 from skrobust.kernels.threads import on_threads
 from skrobust.kernels.vectors import aligned_zeros, kernel, take_number
-from skrobust.operators.conv.kernels import lay_signal
+from skrobust.operators.conv.kernels import copy_into_buffer
 from skrobust.operators.conv.operator import flat_rows
-from skrobust.pursuits.lasso.conv.candidates import kind_at, place_at, room_for_candidates, room_for_steps
-from skrobust.pursuits.lasso.conv.support import add_candidates, correlate_candidates, inner_inside
+from skrobust.pursuits.lasso.conv.support import add_atoms, correlate_atoms, inner_product_inside
+from skrobust.pursuits.lasso.conv.working_set import border_class_at, buffer_offset, cg_workspace, new_working_set
 from skrobust.signals import kernel_threads
 
 
 @kernel
-def _solve_one(code, right, solution, mask, tables, plan, most, rtol):
+def _solve_one(code, right, solution, mask, tables, plan, max_iter, rtol):
     vectors = tables[0]
     n = 0
     for p in range(code.shape[0]):
         for k in range(plan.atoms):
             solution[p, k] = 0
             n += code[p, k] != 0
-    candidates = room_for_candidates(n, vectors)
-    where, places, atoms, kinds, values, left, _ = candidates
-    shown = aligned_zeros(plan.rows * plan.pitch, vectors)
+    working_set = new_working_set(n, vectors)
+    indices, offsets, atoms, border_class, values, residuals, _ = working_set
+    valid = aligned_zeros(plan.rows * plan.pitch, vectors)
     has_mask = mask.size > 0
-    lay_signal(mask if has_mask else np.ones(plan.height * plan.width * plan.channels, vectors.dtype), shown, plan)
-    slopes, directions, _, image = room_for_steps(n, shown)
+    copy_into_buffer(
+        mask if has_mask else np.ones(plan.height * plan.width * plan.channels, vectors.dtype), valid, plan
+    )
+    products, directions, _, image = cg_workspace(n, valid)
     i = 0
-    squares = 0.0
+    squared_norm = 0.0
     for p in range(code.shape[0]):
         y, x = p // plan.code_width, p % plan.code_width
         for k in range(plan.atoms):
             if code[p, k] != 0:
-                where[i], atoms[i], kinds[i] = p * plan.atoms + k, k, kind_at(y, x, plan, has_mask)
-                places[i] = place_at(y, x, plan)
-                values[i], left[i] = 0, right[p, k]
-                directions[i] = left[i]
-                squares += np.float64(left[i]) * np.float64(left[i])
+                indices[i], atoms[i], border_class[i] = p * plan.atoms + k, k, border_class_at(y, x, plan, has_mask)
+                offsets[i] = buffer_offset(y, x, plan)
+                values[i], residuals[i] = 0, right[p, k]
+                directions[i] = residuals[i]
+                squared_norm += np.float64(residuals[i]) * np.float64(residuals[i])
                 i += 1
-    goal = squares * rtol * rtol
-    for _ in range(most):
-        if squares <= goal:
+    stop_at = squared_norm * rtol * rtol
+    for _ in range(max_iter):
+        if squared_norm <= stop_at:
             break
         image[:] = 0
-        add_candidates(image, shown, vectors, plan, candidates, n, directions, vectors.dtype.type(1))
-        curvature = inner_inside(image, image, plan)
+        add_atoms(image, valid, vectors, plan, working_set, n, directions, vectors.dtype.type(1))
+        curvature = inner_product_inside(image, image, plan)
         if not curvature > 0:
             break
-        length = vectors.dtype.type(squares / curvature)
-        later = 0.0
-        correlate_candidates(image, vectors, plan, candidates, n, slopes)
+        step = vectors.dtype.type(squared_norm / curvature)
+        new_squared_norm = 0.0
+        correlate_atoms(image, vectors, plan, working_set, n, products)
         for i in range(n):
-            values[i] += length * directions[i]
-            left[i] -= length * slopes[i]
-            later += np.float64(left[i]) * np.float64(left[i])
-        ratio = vectors.dtype.type(later / squares)
-        squares = later
+            values[i] += step * directions[i]
+            residuals[i] -= step * products[i]
+            new_squared_norm += np.float64(residuals[i]) * np.float64(residuals[i])
+        ratio = vectors.dtype.type(new_squared_norm / squared_norm)
+        squared_norm = new_squared_norm
         for i in range(n):
-            directions[i] = left[i] + ratio * directions[i]
+            directions[i] = residuals[i] + ratio * directions[i]
     for i in range(n):
-        solution[where[i] // plan.atoms, where[i] % plan.atoms] = values[i]
+        solution[indices[i] // plan.atoms, indices[i] % plan.atoms] = values[i]
 
 
 @kernel
-def _solve_signals(codes, rights, solutions, masks, tables, plan, most, rtol, next_signal):
+def _solve_signals(codes, rights, solutions, masks, tables, plan, max_iter, rtol, next_signal):
     n = take_number(next_signal)
     while n < codes.shape[0]:
-        _solve_one(codes[n], rights[n], solutions[n], masks[n], tables, plan, most, rtol)
+        _solve_one(codes[n], rights[n], solutions[n], masks[n], tables, plan, max_iter, rtol)
         n = take_number(next_signal)
 
 
-def solve_on_supports(operator, codes, right, *, most, rtol, mask=None, n_jobs=None):
+def solve_on_supports(operator, codes, right, *, max_iter, rtol, mask=None, n_jobs=None):
     """Codes u with ``D_S^T M D_S u_S = right_S`` on the support S of each of `codes`, zero elsewhere.
 
     M is the mask.
@@ -80,7 +82,7 @@ def solve_on_supports(operator, codes, right, *, most, rtol, mask=None, n_jobs=N
     ----------
     operator : ConvolutionalOperator
     codes, right : ndarray of shape ``(n_samples, *code_shape)``
-    most : int
+    max_iter : int
         Maximum number of conjugate gradient steps.
     rtol : float
         Norm of the residual, relative to that of `right`, at which to stop.
@@ -101,8 +103,11 @@ def solve_on_supports(operator, codes, right, *, most, rtol, mask=None, n_jobs=N
         masks = np.empty((len(codes), 0), dtype=codes.dtype)
     else:
         masks = flat_rows(np.broadcast_to(mask, (len(codes), *operator.signal_shape)).astype(codes.dtype))
-    settings = masks, tables, plan, most, float(rtol)
+    settings = masks, tables, plan, max_iter, float(rtol)
     with kernel_threads(n_jobs):
-        how = {"n_pieces": len(codes), "work": most * np.count_nonzero(codes) * prod(operator.components.shape[1:])}
-        on_threads(_solve_signals, *maps, solutions.reshape(shape), *settings, **how)
+        threading = {
+            "n_pieces": len(codes),
+            "work": max_iter * np.count_nonzero(codes) * prod(operator.components.shape[1:]),
+        }
+        on_threads(_solve_signals, *maps, solutions.reshape(shape), *settings, **threading)
     return solutions
