@@ -73,12 +73,12 @@ def _files(folder):
 def test_a_second_process_finds_what_the_first_compiled(folder, modules):
     made = modules(inner=INNER.format(1), outer=OUTER)
     assert made["outer"].run(3) == 8
-    assert {path.name.split("-")[0] for path in _files(folder)} == {"step", "run"}
+    assert [path.name.split("-")[0] for path in _files(folder)] == ["run"]  # with `step` inside
     again = modules(inner=INNER.format(1), outer=OUTER)["outer"].run
     assert again(3) == 8
     assert sum(again.stats.cache_hits.values()) == 1 and not again.stats.cache_misses
     again(3.0)  # another signature
-    assert len(_files(folder)) == 4
+    assert len(_files(folder)) == 2
 
 
 def test_editing_an_inlined_function_of_another_file_invalidates(folder, modules):
@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_written(folder, modules):
     folder.write_text("a file, no folder")
     assert modules(inner=INNER.format(1), outer=OUTER)["outer"].run(3) == 8
     temporary = cache_folders()[1]
-    assert len(_files(temporary)) == 2
+    assert len(_files(temporary)) == 1
     again = modules(inner=INNER.format(1), outer=OUTER)["outer"].run
     assert again(3) == 8 and again.stats.cache_hits
     temporary.chmod(0o777)  # anyone may have put something there: neither read nor written
@@ -146,8 +146,7 @@ def test_old_folders_are_removed(folder, modules):
     left = sorted(path.name for path in folder.iterdir())
     assert len(left) == _kernel_cache._KEPT and "0.0.0-other" not in left and f"0.0.{number}-other" in left
     (current,) = (path for path in folder.iterdir() if not path.name.endswith("-other"))
-    for module in "inner", "outer":
-        assert len(list(current.glob(f"{module}-*"))) == _kernel_cache._KEPT
+    assert len(list(current.glob("outer-*"))) == _kernel_cache._KEPT
 
 
 @pytest.mark.parametrize(
