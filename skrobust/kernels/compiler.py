@@ -10,12 +10,13 @@ import functools
 from numba import config
 from numba.core import types
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import Compiler, CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NativeLowering
 
 from .cache import KernelCache
+from .notice import compile_notice
 from .vector_ir import EXPLICIT, VECTOR_BYTES
 
 
@@ -62,6 +63,12 @@ class _PartCompiler(CompilerBase):
         return [manager]
 
 
+class _KernelCompiler(Compiler):
+    def compile_extra(self, func):
+        with compile_notice(func):
+            return super().compile_extra(func)
+
+
 class _Part(CPUDispatcher):
     """A kernel as other kernels call it."""
 
@@ -76,7 +83,7 @@ class _Kernel(CPUDispatcher):
     """A kernel as Python calls it."""
 
     def __init__(self, function, options):
-        super().__init__(function, targetoptions=options)
+        super().__init__(function, targetoptions=options, pipeline_class=_KernelCompiler)
         self._part = _Part(function, targetoptions=options, pipeline_class=_PartCompiler)
         self._cache = KernelCache(function, f"vectors{VECTOR_BYTES if EXPLICIT else 0}")
 
