@@ -1,30 +1,14 @@
 """The vector type of the kernels, and the pieces of LLVM IR from which the vector functions are built."""
 
-import functools
 import os
 
 from llvmlite import ir
-from numba import njit, types
-from numba.core.dispatcher import Dispatcher
+from numba import types
 from numba.extending import models, register_model
-
-from .cache import KernelCache
 
 EXPLICIT = os.environ.get("SKROBUST_EXPLICIT_VECTORS", "1") != "0"
 VECTOR_BYTES = 64
 
-
-def kernel(function=None, **options):
-    """Compile a function for the hot loops, without the interpreter's lock and with a cache on disk."""
-    if function is None:
-        return functools.partial(kernel, **options)
-    compiled = njit(error_model="numpy", nogil=True, **options)(function)
-    if isinstance(compiled, Dispatcher):  # with NUMBA_DISABLE_JIT the function stays plain Python
-        compiled._cache = KernelCache(function, f"vectors{VECTOR_BYTES if EXPLICIT else 0}")
-    return compiled
-
-
-inlined = functools.partial(kernel, forceinline=True)
 
 I32 = ir.IntType(32)
 
