@@ -11,7 +11,7 @@ from skrobust.kernels.vectors import kernel
 from skrobust.operators import ConvolutionalOperator
 from skrobust.operators.conv.plan import lanes_of
 from skrobust.operators.conv.vectors import SHAPES, add_multiple, inner_product, minimise_over, shape_number
-from skrobust.pursuits.lasso.conv.working_set import drop_zeros, new_working_set, working_set_of_code, write_code
+from skrobust.pursuits.lasso.conv.working_set import drop_zeros, working_set_of_code, working_set_sizes, write_code
 
 
 @kernel
@@ -80,12 +80,13 @@ def test_the_working_set_holds_a_code(padding):
     rng = np.random.default_rng(0)
     operator = ConvolutionalOperator(rng.normal(size=(19, 3, 4, 2)), (9, 11, 2), padding=padding)
     plan, tables, _, _ = operator.descent_tables(np.ones(19), np.float64)
-    code = rng.normal(size=(99, 19)) * (rng.random((99, 19)) < 0.3)
+    code = (rng.normal(size=(99, 19)) * (rng.random((99, 19)) < 0.3)).ravel()
     valid = np.ones(plan.rows * plan.pitch)
-    working_set = new_working_set(code.size, tables[0])
+    integers, floats = working_set_sizes(code.size)
+    working_set = *(np.empty(size, np.int64) for size in integers), *(np.empty(size) for size in floats)
     present = np.zeros(99 * plan.padded_atoms // lanes_of(np.float64), np.uint16)
     candidates = np.empty(code.size, np.int64)
-    n = working_set_of_code(code, candidates, present, (0, 9), valid, tables, plan, False, working_set)
+    n = working_set_of_code(code, candidates, code.size, present, (0, 9), valid, tables, plan, False, working_set)
     assert n == np.count_nonzero(code)
     assert sum(int(word).bit_count() for word in present) == n
     assert (np.diff((working_set[3][:n] != 0).astype(int)) >= 0).all()  # plain ones first
@@ -96,9 +97,8 @@ def test_the_working_set_holds_a_code(padding):
     write_code(written, plan, working_set, dropped)
     assert np.count_nonzero(written) == dropped
     np.testing.assert_array_equal(written[written != 0], code[written != 0])
-    assert (
-        working_set_of_code(code, candidates[: n - 1], present, (0, 9), valid, tables, plan, False, working_set) == -1
-    )
+    too_small = candidates, n - 1, present, (0, 9), valid, tables, plan, False, working_set
+    assert working_set_of_code(code, *too_small) == -1
 
 
 _COMPARE = """

@@ -58,8 +58,15 @@ def emit_splat(builder, vector, value):
     return builder.shuffle_vector(first, ir.Constant(ir_type, ir.Undefined), zeros)
 
 
+def emit_data(context, builder, array_type, array):
+    """Address of the first value of an array, or the pointer itself."""
+    if isinstance(array_type, types.CPointer):
+        return array
+    return context.make_array(array_type)(context, builder, array).data
+
+
 def emit_address(context, builder, array_type, array, index, pointee):
-    data = context.make_array(array_type)(context, builder, array).data
+    data = emit_data(context, builder, array_type, array)
     return builder.bitcast(builder.gep(data, [index]), ir.PointerType(pointee))
 
 

@@ -2,7 +2,17 @@
 
 import numpy as np
 
-from skrobust.kernels.vectors import aligned_zeros, broadcast, fma, inlined, kernel, lanes, load, store, take_number
+from skrobust.kernels.vectors import (
+    broadcast,
+    fma,
+    inlined,
+    kernel,
+    lanes,
+    load,
+    store,
+    take_number,
+)
+from skrobust.kernels.workspace import fill, part, pointer
 from skrobust.operators.conv.vectors import bits_nonzero, lowest_bit
 
 FLUSH = 256
@@ -21,14 +31,14 @@ def list_by_atom(codes, next_free, positions, values, next_signal):
     positions, values : ndarray
         Empty: only count.
     """
-    n_atoms = next_free.shape[1]
+    n_codes, n_atoms = codes.shape[1], next_free.shape[1]
     width = lanes(codes)
     n = take_number(next_signal)
     while n < codes.shape[0]:
-        flat, free = codes[n], next_free[n]
+        flat, free = pointer(codes, n * n_codes), pointer(next_free, n * n_atoms)
         i = 0
-        while i < flat.size:
-            if i + width <= flat.size:
+        while i < n_codes:
+            if i + width <= n_codes:
                 bits = bits_nonzero(load(flat, i))
                 step = width
             else:
@@ -60,10 +70,11 @@ def _add_multiple(target, t, source, s, n, value):
 
 
 @kernel
-def _flush(part, total):
-    for i in range(part.size):
-        total[i] += part[i]
-    part[:] = 0
+def _flush(partial, total, n):
+    """Add partial sums to the totals, and set them to zero."""
+    for i in range(n):
+        total[i] += partial[i]
+        partial[i] = 0
 
 
 @inlined
@@ -91,7 +102,9 @@ def _add_neighbours(target, codes, y, x, value, shape, max_lag, wraps, n_atoms):
 
 
 @kernel
-def add_lags(codes, canvas, starts, positions, values, shape, max_lag, steps, wraps, row, lags, products, next_atom):
+def add_lags(
+    codes, canvas, starts, positions, values, shape, max_lag, steps, wraps, row, lags, products, sums, next_atom
+):
     """Add the products of each atom's coefficients with the codes around them, and with the signals they cover.
 
     Parameters
@@ -111,16 +124,20 @@ def add_lags(codes, canvas, starts, positions, values, shape, max_lag, steps, wr
     lags : ndarray of shape (atoms, (max_lag[0] + 1) * (2 * max_lag[1] + 1) * atoms)
         ``lags[k][dy, dx + max_lag[1], l]`` is the sum over positions p of ``z_k[p] z_l[p + (dy, dx)]``.
     products : ndarray of shape (atoms, kernel_height * row)
+    sums : Workspace
+        Workspace for one row of lags and one of products.
     """
     n_samples, n_atoms = codes.shape[0], lags.shape[0]
     kernel_height = products.shape[1] // row
+    of_codes, of_signals = part(sums, 0), part(sums, 1)
+    size = canvas.shape[1] * canvas.shape[2]
+    fill(of_codes, lags.shape[1], 0)
+    fill(of_signals, products.shape[1], 0)
     k = take_number(next_atom)
     while k < n_atoms:
-        of_codes = aligned_zeros(lags.shape[1], codes)
-        of_signals = aligned_zeros(products.shape[1], codes)
         waiting = 0
         for n in range(n_samples):
-            flat, signal = codes[n], canvas[n].reshape(-1)
+            flat, signal = pointer(codes, n * codes.shape[1]), pointer(canvas, n * size)
             begin, end = starts[k * n_samples + n], starts[k * n_samples + n + 1]
             for e in range(begin, end):
                 y, x = positions[e] // shape[1], positions[e] % shape[1]
@@ -130,8 +147,8 @@ def add_lags(codes, canvas, starts, positions, values, shape, max_lag, steps, wr
                     _add_multiple(of_signals, u * row, signal, at + u * canvas.shape[2], row, values[e])
             waiting += end - begin
             if waiting >= FLUSH or n == n_samples - 1:
-                _flush(of_codes, lags[k])
-                _flush(of_signals, products[k])
+                _flush(of_codes, pointer(lags, k * lags.shape[1]), lags.shape[1])
+                _flush(of_signals, pointer(products, k * products.shape[1]), products.shape[1])
                 waiting = 0
         k = take_number(next_atom)
 
@@ -153,7 +170,7 @@ def add_tap_pairs(lags, kernel_size, stride, gram, next_atom):
     while k < n_atoms:
         for u in range(taps):
             uy, ux = u // kernel_size[1], u % kernel_size[1]
-            line = gram[k * taps + u]
+            line = pointer(gram, (k * taps + u) * gram.shape[1])
             for v in range(taps):
                 dy, dx = uy - v // kernel_size[1], ux - v % kernel_size[1]
                 if dy % stride[0] or dx % stride[1]:
@@ -215,7 +232,7 @@ def add_gram(column_data, column_rows, column_starts, data, indices, starts, gra
     """Add C^T S, where C has the pattern of S; one thread per row, so that the result does not depend on `n_jobs`."""
     f = take_number(next_row)
     while f < gram.shape[0]:
-        row = gram[f]
+        row = pointer(gram, f * gram.shape[1])
         for c in range(column_starts[f], column_starts[f + 1]):
             coefficient = column_data[c]
             pixel = column_rows[c]

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from skrobust.kernels.threads import on_threads
+from skrobust.kernels.workspace import workspace
 from skrobust.operators.conv.operator import flat_rows
 from skrobust.signals import kernel_threads
 
@@ -113,23 +114,15 @@ class ConvolutionalStatistics:
         max_lag = tuple((k - 1) // s for k, s in zip(kernel_size, stride, strict=True))
         lags = np.zeros((n_atoms, (max_lag[0] + 1) * (2 * max_lag[1] + 1) * n_atoms))
         products = np.zeros((n_atoms, self.products.size // n_atoms))
-        on_threads(
-            add_lags,
-            flat,
-            _canvas(values.astype(flat.dtype, copy=False), geometry),
-            starts,
-            positions,
-            coefficients,
-            shape,
-            max_lag,
-            (stride[0], stride[1] * n_channels),
-            geometry.wraps,
-            kernel_size[1] * n_channels,
-            lags,
-            products,
-            n_pieces=n_atoms,
-            work=len(positions) * (lags[0].size + products[0].size),
-        )
+        canvas = _canvas(values.astype(flat.dtype, copy=False), geometry)
+        steps, row = (stride[0], stride[1] * n_channels), kernel_size[1] * n_channels
+        settings = flat, canvas, starts, positions, coefficients, shape, max_lag, steps, geometry.wraps, row
+
+        def add(next_atom):
+            add_lags(*settings, lags, products, workspace(flat.dtype, lags.shape[1], products.shape[1]), next_atom)
+
+        work = len(positions) * (lags[0].size + products[0].size)
+        on_threads(add, n_pieces=n_atoms, work=work)
         self.products += products.reshape(self.products.shape)
         lags = lags.reshape(n_atoms, max_lag[0] + 1, 2 * max_lag[1] + 1, n_atoms)
         on_threads(add_tap_pairs, lags, kernel_size, stride, self.gram, n_pieces=n_atoms, work=self.gram.size)

@@ -11,7 +11,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from skrobust.kernels.vectors import VectorType
+from skrobust.kernels.vectors import EXPLICIT, VECTOR_BYTES
 
 from .vectors import shape_number
 
@@ -109,9 +109,7 @@ def _positions_apart(code, footprint, stride):
 
 def lanes_of(dtype):
     """Values of one vector."""
-    from numba import from_dtype
-
-    return VectorType(from_dtype(np.dtype(dtype))).lanes
+    return VECTOR_BYTES // np.dtype(dtype).itemsize if EXPLICIT else 1
 
 
 def _two(sizes, first=1):

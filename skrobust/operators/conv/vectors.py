@@ -8,6 +8,7 @@ from skrobust.kernels.vector_ir import (
     VectorType,
     emit_address,
     emit_call,
+    emit_data,
     emit_load,
     emit_splat,
     emit_store,
@@ -64,7 +65,7 @@ def arrive(typingctx, gate):
     """Return ``gate[0]`` of an int64 array and increment it atomically, with release semantics for earlier writes."""
 
     def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        data = emit_data(context, builder, signature.args[0], args[0])
         return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "seq_cst")
 
     return types.int64(gate), codegen
@@ -75,7 +76,7 @@ def arrivals(typingctx, gate):
     """Atomic load of ``gate[0]``."""
 
     def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        data = emit_data(context, builder, signature.args[0], args[0])
         return builder.load_atomic(data, "seq_cst", 8)
 
     return types.int64(gate), codegen

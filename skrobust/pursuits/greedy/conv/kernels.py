@@ -4,23 +4,24 @@ import numpy as np
 
 from skrobust.kernels.vectors import (
     absolute,
-    aligned_zeros,
     broadcast,
     inlined,
     kernel,
     lanes,
     load,
     multiply,
+    scalar_like,
     take_number,
 )
-from skrobust.operators.conv.kernels import copy_into_buffer, correlate_row, row_buffer
+from skrobust.kernels.workspace import fill, part, pointer, workspace
+from skrobust.operators.conv.kernels import copy_into_buffer, correlate_row, row_size
 from skrobust.operators.conv.vectors import bits_above, lowest_bit
 from skrobust.pursuits.lasso.conv.support import inner_product_inside, solve_on_support
 from skrobust.pursuits.lasso.conv.working_set import (
     border_class_at,
     buffer_offset,
-    cg_workspace,
-    new_working_set,
+    working_set_of,
+    working_set_sizes,
     write_code,
 )
 
@@ -31,12 +32,12 @@ LEAST_SQUARES_STEPS = 60
 def _best_of_row(residual, columns, plan, inv_norms, full, out, y):
     """Magnitude, position and atom of the largest normalised correlation at the open positions of a row."""
     width = lanes(residual)
-    best = residual.dtype.type(0)
+    best = scalar_like(0, residual)
     best_position, best_atom = -1, -1
     correlate_row(residual, y, columns, plan, out)
     position = y * plan.code_width
     for x in range(plan.code_width):
-        if not full[y, x]:
+        if not full[position]:
             for k in range(0, plan.padded_atoms, width):
                 o = x * plan.padded_atoms + k
                 values = absolute(multiply(load(out, o), load(inv_norms, position * plan.padded_atoms + k)))
@@ -58,20 +59,20 @@ def _best_atom(residual, columns, plan, inv_norms, full, out, stale, bests, posi
     for y in range(plan.code_height):
         if stale[y]:
             bests[y], positions[y], atoms[y] = _best_of_row(residual, columns, plan, inv_norms, full, out, y)
-            stale[y] = False
+            stale[y] = 0
         if bests[y] > bests[top]:
             top = y
     return positions[top], atoms[top], bests[top]
 
 
 @kernel
-def _mark(stale, y, distance, wraps):
+def _mark(stale, n_rows, y, distance, wraps):
     """Mark the rows at most `distance` from y as stale."""
     for other in range(y - distance, y + distance + 1):
         if wraps:
-            stale[other % stale.size] = True
-        elif 0 <= other < stale.size:
-            stale[other] = True
+            stale[other % n_rows] = 1
+        elif 0 <= other < n_rows:
+            stale[other] = 1
 
 
 @inlined
@@ -89,8 +90,8 @@ def _take_cluster(working_set, n, plan, overlap, taken, cluster, origin):
     """
     indices, offsets, atoms, border_class, _, _, values = working_set
     own_indices, own_offsets, own_atoms, own_border_class, _, _, own_values = cluster
-    taken[:n] = False
-    taken[n - 1] = True
+    fill(taken, n, 0)
+    taken[n - 1] = 1
     origin[0] = n - 1
     size = 1
     i = 0
@@ -104,7 +105,7 @@ def _take_cluster(working_set, n, plan, overlap, taken, cluster, origin):
             if not _overlap(y, other // plan.code_width, overlap[0]):
                 continue
             if _overlap(x, other % plan.code_width, overlap[1]):
-                taken[j] = True
+                taken[j] = 1
                 origin[size] = j
                 size += 1
         i += 1
@@ -135,55 +136,71 @@ def _next_overlapping(start, at, size, overlap):
 
 
 @kernel
-def _fill_stripes(stripe_counts, full, y, x, overlap, max_per_stripe):
+def _fill_stripes(stripe_counts, full, plan, y, x, overlap, max_per_stripe):
     """Count an atom at (y, x) in its stripes, and close positions at which an atom would exceed a limit."""
-    height, width = stripe_counts.shape
+    height, width = plan.code_height, plan.code_width
     cy = _next_overlapping(0, y, height, overlap[0])
     while cy < height:
         cx = _next_overlapping(0, x, width, overlap[1])
         while cx < width:
-            stripe_counts[cy, cx] += 1
-            if stripe_counts[cy, cx] == max_per_stripe:
-                _close(full, cy, cx, overlap)
+            stripe_counts[cy * width + cx] += 1
+            if stripe_counts[cy * width + cx] == max_per_stripe:
+                _close(full, plan, cy, cx, overlap)
             cx = _next_overlapping(cx + 1, x, width, overlap[1])
         cy = _next_overlapping(cy + 1, y, height, overlap[0])
 
 
 @kernel
-def _close(full, y, x, overlap):
+def _close(full, plan, y, x, overlap):
     """Close the positions of a stripe."""
-    height, width = full.shape
+    height, width = plan.code_height, plan.code_width
     fy = _next_overlapping(0, y, height, overlap[0])
     while fy < height:
         fx = _next_overlapping(0, x, width, overlap[1])
         while fx < width:
-            full[fy, fx] = True
+            full[fy * width + fx] = 1
             fx = _next_overlapping(fx + 1, x, width, overlap[1])
         fy = _next_overlapping(fy + 1, y, height, overlap[0])
 
 
+def matching_workspaces(plan, max_atoms, dtype):
+    """Workspaces of one thread: floats and integers."""
+    buffer, n_positions = plan.rows * plan.pitch, plan.code_height * plan.code_width
+    integers, floats = working_set_sizes(max_atoms)
+    return (
+        workspace(
+            dtype, buffer, buffer, buffer, row_size(plan), plan.padded_atoms, plan.code_height, *[max_atoms] * 3,
+            *floats, *floats
+        ),
+        workspace(
+            np.int64, n_positions, n_positions, plan.code_height, plan.code_height, plan.code_height, max_atoms,
+            max_atoms, *integers, *integers
+        ),
+    )  # fmt: skip
+
+
 @kernel
-def _match(x, mask, codes, tables, plan, inv_norms, max_atoms, max_per_stripe, overlap, tol, report):
-    vectors, columns, _ = tables
-    has_mask = mask.size > 0
-    valid = aligned_zeros(plan.rows * plan.pitch, vectors)
-    copy_into_buffer(mask if has_mask else np.ones(x.size, x.dtype), valid, plan)
-    residual = aligned_zeros(plan.rows * plan.pitch, vectors)
-    copy_into_buffer(x, residual, plan)
-    residual *= valid
-    working_set = new_working_set(max_atoms, vectors)
+def _match(codes, tables, plan, inv_norms, max_atoms, max_per_stripe, overlap, tol, eps, has_mask, floats, integers):
+    """Code of the signal in the buffer; returns its squared residual and number of atoms."""
+    vectors, columns = tables[0], tables[1]
+    valid, residual, out, free, bests = (
+        part(floats, 0),
+        part(floats, 1),
+        part(floats, 3),
+        part(floats, 4),
+        part(floats, 5),
+    )
+    cg_arrays = part(floats, 6), part(floats, 7), part(floats, 8), part(floats, 2)
+    stripe_counts, full, stale = part(integers, 0), part(integers, 1), part(integers, 2)
+    positions, best_atoms, taken, origin = part(integers, 3), part(integers, 4), part(integers, 5), part(integers, 6)
+    working_set, cluster = working_set_of(integers, 7, floats, 9), working_set_of(integers, 11, floats, 12)
     indices, offsets, atoms, border_class, _, _, values = working_set
-    workspace = cg_workspace(max_atoms, residual)
-    free = np.zeros(plan.padded_atoms, vectors.dtype)
-    stripe_counts = np.zeros((plan.code_height, plan.code_width), np.int64)
-    full = np.zeros((plan.code_height, plan.code_width), np.bool_)
-    out = row_buffer(plan, vectors)
-    cluster, taken = new_working_set(max_atoms, vectors), np.empty(max_atoms, np.bool_)
-    origin = np.empty(max_atoms, np.int64)
-    stale, bests = np.ones(plan.code_height, np.bool_), np.zeros(plan.code_height, vectors.dtype)
-    positions, best_atoms = np.empty(plan.code_height, np.int64), np.empty(plan.code_height, np.int64)
-    eps = np.finfo(np.float32).eps if vectors.itemsize == 4 else np.finfo(np.float64).eps
-    first = vectors.dtype.type(0)
+    n_positions = plan.code_height * plan.code_width
+    fill(stripe_counts, n_positions, 0)
+    fill(full, n_positions, 0)
+    fill(stale, plan.code_height, 1)
+    fill(bests, plan.code_height, 0)
+    first = scalar_like(0, vectors)
     n = 0
     squared = inner_product_inside(residual, residual, plan)
     while n < max_atoms and squared > tol * tol:
@@ -205,21 +222,40 @@ def _match(x, mask, codes, tables, plan, inv_norms, max_atoms, max_per_stripe, o
         offsets[n], values[n] = buffer_offset(y, x_position, plan), 0
         n += 1
         if max_per_stripe > 0:
-            _fill_stripes(stripe_counts, full, y, x_position, overlap, max_per_stripe)
-            _mark(stale, y, 2 * (overlap[0][0] + 1), plan.wraps)
+            _fill_stripes(stripe_counts, full, plan, y, x_position, overlap, max_per_stripe)
+            _mark(stale, plan.code_height, y, 2 * (overlap[0][0] + 1), plan.wraps)
         size = _take_cluster(working_set, n, plan, overlap, taken, cluster, origin)
-        solve_on_support(residual, valid, vectors, plan, free, cluster, size, workspace, LEAST_SQUARES_STEPS, 64 * eps)
+        solve_on_support(residual, valid, vectors, plan, free, cluster, size, cg_arrays, LEAST_SQUARES_STEPS, 64 * eps)
         for i in range(size):
             values[origin[i]] = cluster[6][i]
-            _mark(stale, cluster[0][i] // plan.padded_atoms // plan.code_width, overlap[0][0] + 1, plan.wraps)
+            _mark(
+                stale,
+                plan.code_height,
+                cluster[0][i] // plan.padded_atoms // plan.code_width,
+                overlap[0][0] + 1,
+                plan.wraps,
+            )
         squared = inner_product_inside(residual, residual, plan)
     write_code(codes, plan, working_set, n)
-    report[0], report[1] = squared, n
+    return squared, n
 
 
 @kernel
 def match_signals(
-    X, masks, codes, tables, plan, inv_norms, max_atoms, max_per_stripe, overlap, tol, report, next_signal
+    X,
+    masks,
+    codes,
+    tables,
+    plan,
+    inv_norms,
+    max_atoms,
+    max_per_stripe,
+    overlap,
+    tol,
+    eps,
+    workspaces,
+    report,
+    next_signal,
 ):
     """Codes of many signals, one thread per signal.
 
@@ -227,28 +263,41 @@ def match_signals(
     ----------
     X, masks : ndarray
         As for `descend_signals`.
+    codes : ndarray of shape (n, n_positions * atoms)
+        Zero.
     inv_norms : ndarray of shape (n or 1, n_positions * padded_atoms)
         Inverse norm of the unmasked part of each shifted atom; zero if nothing is unmasked.
     max_per_stripe : int
         Maximum number of atoms of a stripe; 0: no limit.
     overlap : tuple of (int, int)
         For each axis, the distances of positions whose atoms overlap: see `overlap_distances`.
+    eps : float
+        Rounding error of the values.
+    workspaces : tuple
+        Those of this thread, by `matching_workspaces`.
     report : ndarray of shape (n, 2)
         Squared residual and atoms.
     """
+    floats, integers = workspaces
+    vectors, columns, norms = tables
+    tables = pointer(vectors, 0), pointer(columns, 0), pointer(norms, 0)
+    valid, residual, size, n_values = part(floats, 0), part(floats, 1), plan.rows * plan.pitch, X.shape[1]
+    has_mask = masks.shape[1] > 0
+    fill(valid, size, 0)
+    fill(residual, size, 1)
+    if not has_mask:
+        copy_into_buffer(residual, valid, plan)
+    fill(part(floats, 4), plan.padded_atoms, 0)
     n = take_number(next_signal)
     while n < X.shape[0]:
-        _match(
-            X[n],
-            masks[n],
-            codes[n],
-            tables,
-            plan,
-            inv_norms[n % inv_norms.shape[0]],
-            max_atoms,
-            max_per_stripe,
-            overlap,
-            tol,
-            report[n],
-        )
+        if has_mask:
+            copy_into_buffer(pointer(masks, n * n_values), valid, plan)
+        copy_into_buffer(pointer(X, n * n_values), residual, plan)
+        for k in range(size):
+            residual[k] *= valid[k]
+        report[n, 0], report[n, 1] = _match(
+            pointer(codes, n * codes.shape[1]), tables, plan,
+            pointer(inv_norms, n % inv_norms.shape[0] * inv_norms.shape[1]), max_atoms, max_per_stripe, overlap, tol,
+            eps, has_mask, floats, integers,
+        )  # fmt: skip
         n = take_number(next_signal)

@@ -204,7 +204,7 @@ def convolutional_omp(
 
 
 def _match_batch(X, operator, max_atoms, max_per_stripe, tol, mask, codes, report, n_jobs):
-    from .kernels import match_signals
+    from .kernels import match_signals, matching_workspaces
 
     n_samples = len(X)
     plan, tables, _, _ = operator.descent_tables(np.ones(operator.code_shape[-1]), X.dtype)
@@ -219,24 +219,15 @@ def _match_batch(X, operator, max_atoms, max_per_stripe, tol, mask, codes, repor
     inv_norms = _inverse_norms(operator, np.ones((1, *operator.signal_shape)) if mask is None else mask)
     padded = np.zeros((len(inv_norms), operator.geometry.n_positions, plan.padded_atoms), dtype=X.dtype)
     padded[:, :, : plan.atoms] = inv_norms.reshape(len(inv_norms), -1, plan.atoms)
-    flat_codes = codes.reshape(n_samples, -1, codes.shape[-1])
+    max_atoms, eps = int(max_atoms), float(np.finfo(X.dtype).eps)
+    settings = flat, masks, codes.reshape(n_samples, -1), tables, plan, padded.reshape(len(inv_norms), -1), max_atoms
+
+    def match(next_signal):
+        workspaces = matching_workspaces(plan, max_atoms, X.dtype)
+        match_signals(*settings, int(max_per_stripe), overlap, float(tol), eps, workspaces, report, next_signal)
+
     with kernel_threads(n_jobs):
-        on_threads(
-            match_signals,
-            flat,
-            masks,
-            flat_codes,
-            tables,
-            plan,
-            padded.reshape(len(inv_norms), -1),
-            int(max_atoms),
-            int(max_per_stripe),
-            overlap,
-            float(tol),
-            report,
-            n_pieces=n_samples,
-            work=operator.products(codes),
-        )
+        on_threads(match, n_pieces=n_samples, work=operator.products(codes))
 
 
 def _inverse_norms(operator, mask):

@@ -6,7 +6,10 @@ Bands depend on the signal only, not on the number of threads, and so does the r
 import numpy as np
 
 from skrobust.kernels.phases import pause
-from skrobust.kernels.vectors import kernel, take_number
+from skrobust.kernels.vectors import inlined, kernel, scalar_like, take_number
+from skrobust.kernels.workspace import copy, fill, part, pointer, workspace
+from skrobust.operators.conv.kernels import row_size
+from skrobust.operators.conv.plan import lanes_of
 from skrobust.operators.conv.vectors import arrivals, arrive
 from skrobust.pursuits.problem import LOCAL_SCALING_FROM
 
@@ -18,13 +21,21 @@ from .descent import (
     STAGE_SWEEPS,
     STOPPED,
     margin_at,
+    set_penalties,
     stage_count,
     sweep,
     sweeps_after,
 )
 from .dual import dual_value, largest_correlation, lower_scales, scale_pixels
 from .support import add_atoms, l1_norm
-from .working_set import append_violating, drop_zeros, working_set_of_code, write_code
+from .working_set import (
+    append_violating,
+    drop_zeros,
+    working_set_of,
+    working_set_of_code,
+    working_set_sizes,
+    write_code,
+)
 
 STAGE, DONE, SCANS, N_SWEEPS, STATUS, GAP, OBJECTIVE, BOUND, LOCAL, ACTIVE = range(10)
 """Indices into the state, which one thread writes and all read."""
@@ -65,19 +76,43 @@ def _wait_for_all(barrier, n_threads):
         pause(looks)
 
 
-@kernel
-def _part(working_sets, p):
-    indices, offsets, atoms, border_class, squared_norms, inv_squared_norms, values = working_sets
-    return indices[p], offsets[p], atoms[p], border_class[p], squared_norms[p], inv_squared_norms[p], values[p]
+def band_workspaces(plan, n_parts, capacity, n_threads, dtype):
+    """Workspaces shared by all threads: floats, integers, and one bit per coefficient.
+
+    The first four floating-point arrays are the signal, its mask, the residual and a dual point.
+    """
+    buffer, n_positions = plan.rows * plan.pitch, plan.code_height * plan.code_width
+    integers, floats = working_set_sizes(capacity)
+    integer_values = workspace(np.int64, n_parts, 1, *[capacity] * n_threads, *integers * n_parts)
+    integer_values.values[integer_values.starts[1]] = 0  # the barrier
+    return (
+        workspace(
+            dtype, *[buffer] * 4, n_positions, plan.height * plan.width, plan.code_height * plan.width, n_parts,
+            *[row_size(plan), plan.padded_atoms, plan.padded_atoms] * n_threads, *floats * n_parts
+        ),
+        integer_values,
+        np.zeros(n_positions * (plan.padded_atoms // lanes_of(dtype)), np.uint16),
+    )  # fmt: skip
+
+
+@inlined
+def _working_set(floats, integers, p, n_threads):
+    """The working set of part `p` in the workspaces."""
+    return working_set_of(integers, 2 + n_threads + 4 * p, floats, 8 + 3 * n_threads + 3 * p)
 
 
 @kernel
-def _update_gap(signal, buffers, plan, peaks, penalties, alpha, tol, max_iter, working_sets, sizes, state, top):
+def _largest_of(values, n):
+    top = values[0]
+    for i in range(1, n):
+        top = max(top, values[i])
+    return top
+
+
+@kernel
+def _update_gap(floats, plan, alpha, tol, max_iter, penalty, state, top):
     """Gap and objective at the final penalty; requests a second dual point where it may tighten the gap."""
-    residual, point = buffers
-    penalty = 0.0
-    for p in range(sizes.size):
-        penalty += l1_norm(penalties, _part(working_sets, p), sizes[p])
+    signal, residual, point = part(floats, 0), part(floats, 2), part(floats, 3)
     value, squares = dual_value(signal, residual, plan, alpha, top)
     state[BOUND] = max(state[BOUND], value)
     objective = 0.5 * squares + penalty
@@ -85,17 +120,18 @@ def _update_gap(signal, buffers, plan, peaks, penalties, alpha, tol, max_iter, w
     state[GAP], state[OBJECTIVE] = gap, objective
     state[LOCAL] = gap > tol * objective and (gap <= LOCAL_SCALING_FROM * tol * objective or state[DONE] >= max_iter)
     if state[LOCAL]:
-        scales = np.ones((plan.height, plan.width), residual.dtype)
-        row_scales = np.ones((plan.code_height, plan.width), residual.dtype)
+        peaks, scales, row_scales = part(floats, 4), part(floats, 5), part(floats, 6)
+        fill(scales, plan.height * plan.width, 1)
+        fill(row_scales, plan.code_height * plan.width, 1)
         lower_scales(scales, row_scales, peaks, plan, alpha)
         scale_pixels(residual, scales, plan, point)
 
 
 @kernel
-def _update_state(alpha, tol, max_iter, max_active, sizes, top, state):
+def _update_state(alpha, tol, max_iter, max_active, sizes, n_parts, top, state):
     """Next state after the scans, whose largest correlation is `top`."""
     n, overflow = 0, False
-    for b in range(sizes.size):
+    for b in range(n_parts):
         overflow = overflow or sizes[b] < 0
         n += sizes[b]
     stage = int(state[STAGE])
@@ -122,120 +158,109 @@ def _update_state(alpha, tol, max_iter, max_active, sizes, top, state):
 
 @kernel
 def descend_in_bands(
-    signal, valid, residual, point, codes, tables, plan, weights, inv_weights, alpha, positive, has_mask, warm, tol,
-    max_iter, parts, working_sets, candidates, present, peaks, max_active, correlations, sizes, largest, state, barrier,
-    n_threads, next_thread,
+    codes, tables, plan, weights, inv_weights, alpha, positive, has_mask, warm, tol, max_iter, capacity, max_active,
+    parts, workspaces, state, n_threads, next_thread,
 ):  # fmt: skip
     """Code of one signal; each thread processes its share of the bands.
 
     Parameters
     ----------
-    signal, valid, residual, point : flat buffers
-        The signal with masked values set to zero, its mask, and two work buffers, the last one zero.
-    codes : ndarray of shape (n_positions, atoms)
+    codes : ndarray of shape (n_positions * atoms,)
         Overwritten; zero, or the starting point if `warm`.
+    capacity, max_active : int
+        Capacity of the working set of a part, and maximum number of nonzero coefficients.
     parts : ndarray of int of shape (n_parts, 2)
         First row of positions of each part and the row after its last: two parts per band.
-    working_sets : tuple of ndarray
-        Workspace for the working sets, one row per part.
-    candidates : ndarray of int of shape (n_threads, ...)
-        Workspace for the scans of each thread.
-    present : ndarray of int
-        Zeros, one bit per coefficient.
-    peaks : ndarray of shape (n_positions,)
-    max_active : int
-        Maximum number of nonzero coefficients.
-    correlations : ndarray of shape (n_threads, ...)
-        Workspace for one row of correlations per thread.
-    sizes, largest : ndarray of shape (n_parts,)
-        Workspace for the size of the working set, and the largest correlation, of each part.
+    workspaces : tuple
+        By `band_workspaces`, with the signal, masked values set to zero, and its mask.
     state : ndarray of float
-    barrier : ndarray of one int
-        Zero.
+        Zeros.
     """
     thread = take_number(next_thread)
+    floats, integers, present = workspaces[0], workspaces[1], pointer(workspaces[2], 0)
+    vectors, columns, norms = tables
+    tables = pointer(vectors, 0), pointer(columns, 0), pointer(norms, 0)
+    weights, inv_weights, codes = pointer(weights, 0), pointer(inv_weights, 0), pointer(codes, 0)
+    signal, valid, residual, point = part(floats, 0), part(floats, 1), part(floats, 2), part(floats, 3)
+    peaks, largest = part(floats, 4), part(floats, 7)
+    own = 8 + 3 * thread
+    correlations, penalties, limits = part(floats, own), part(floats, own + 1), part(floats, own + 2)
+    sizes, barrier, candidates = part(integers, 0), part(integers, 1), part(integers, 2 + thread)
     vectors = tables[0]
-    minus = vectors.dtype.type(-1)
-    n_parts = sizes.size
+    minus = scalar_like(-1, vectors)
+    n_parts = parts.shape[0]
     for p in range(2 * thread, n_parts, 2 * n_threads):
         for q in range(p, p + 2):
             sizes[q] = 0
             if warm:
-                rows, own = (parts[q, 0], parts[q, 1]), _part(working_sets, q)
+                rows, working_set = (parts[q, 0], parts[q, 1]), _working_set(floats, integers, q, n_threads)
                 sizes[q] = working_set_of_code(
-                    codes, candidates[thread], present, rows, valid, tables, plan, has_mask, own
+                    codes, candidates, capacity, present, rows, valid, tables, plan, has_mask, working_set
                 )
-                codes[rows[0] * plan.code_width : rows[1] * plan.code_width] = 0
+                row = plan.code_width * plan.atoms
+                fill(pointer(codes, rows[0] * row), (rows[1] - rows[0]) * row, 0)
     if thread == 0:
-        residual[:] = signal
-        state[:] = 0
+        copy(signal, residual, plan.rows * plan.pitch)
         state[STAGE], state[STATUS] = (0 if warm else MOST_STAGES + 1), RUNNING
     _wait_for_all(barrier, n_threads)
     while True:
         stage = int(state[STAGE])
         if thread == 0:
-            state[ACTIVE] = sizes.sum()
+            active = 0
+            for p in range(n_parts):
+                active += sizes[p]
+            state[ACTIVE] = active
             if stage == 0 and (warm or state[DONE] > 0):
-                residual[:] = signal
+                copy(signal, residual, plan.rows * plan.pitch)
                 for p in range(n_parts):
-                    own = _part(working_sets, p)
-                    add_atoms(residual, valid, vectors, plan, own, sizes[p], own[6], minus)
+                    working_set = _working_set(floats, integers, p, n_threads)
+                    add_atoms(residual, valid, vectors, plan, working_set, sizes[p], working_set[6], minus)
         _wait_for_all(barrier, n_threads)
-        penalties = weights * vectors.dtype.type(np.inf if stage > MOST_STAGES else alpha * FACTOR**stage)
-        limits = penalties * vectors.dtype.type(margin_at(stage, int(state[SCANS])))
+        penalty = np.inf if stage > MOST_STAGES else alpha * FACTOR**stage
+        set_penalties(penalties, limits, weights, plan.padded_atoms, penalty, margin_at(stage, int(state[SCANS])))
         for p in range(2 * thread, n_parts, 2 * n_threads):
             for q in range(p, p + 2):
+                rows, working_set = (parts[q, 0], parts[q, 1]), _working_set(floats, integers, q, n_threads)
                 sizes[q], largest[q] = append_violating(
-                    residual, valid, present, tables, plan, limits, inv_weights, positive, has_mask,
-                    (parts[q, 0], parts[q, 1]), correlations[thread], peaks, candidates[thread],
-                    _part(working_sets, q), sizes[q],
+                    residual, valid, present, tables, plan, limits, inv_weights, positive, has_mask, rows, correlations,
+                    peaks, candidates, capacity, working_set, sizes[q],
                 )  # fmt: skip
         _wait_for_all(barrier, n_threads)
         if thread == 0:
             state[LOCAL] = 0
             if stage == 0:
-                buffers = residual, point
-                _update_gap(
-                    signal,
-                    buffers,
-                    plan,
-                    peaks,
-                    penalties,
-                    alpha,
-                    tol,
-                    max_iter,
-                    working_sets,
-                    sizes,
-                    state,
-                    largest.max(),
-                )
+                l1 = 0.0
+                for p in range(n_parts):
+                    l1 += l1_norm(penalties, _working_set(floats, integers, p, n_threads), sizes[p])
+                _update_gap(floats, plan, alpha, tol, max_iter, l1, state, _largest_of(largest, n_parts))
         _wait_for_all(barrier, n_threads)
         if state[LOCAL]:
             for p in range(2 * thread, n_parts, 2 * n_threads):
                 rows = parts[p, 0], parts[p + 1, 1]
                 largest[p] = largest[p + 1] = largest_correlation(
-                    point, tables[1], plan, inv_weights, positive, rows, correlations[thread]
+                    point, tables[1], plan, inv_weights, positive, rows, correlations
                 )
             _wait_for_all(barrier, n_threads)
         if thread == 0:
+            top = _largest_of(largest, n_parts)
             if state[LOCAL]:
-                state[BOUND] = max(state[BOUND], dual_value(signal, point, plan, alpha, largest.max())[0])
+                state[BOUND] = max(state[BOUND], dual_value(signal, point, plan, alpha, top)[0])
                 state[GAP] = max(0.0, state[OBJECTIVE] - state[BOUND])
-            _update_state(alpha, tol, max_iter, max_active, sizes, largest.max(), state)
+            _update_state(alpha, tol, max_iter, max_active, sizes, n_parts, top, state)
         _wait_for_all(barrier, n_threads)
         if state[STATUS] != RUNNING:
             break
         for k in range(int(state[N_SWEEPS])):
             for straddling in range(2):
                 for p in range(2 * thread + straddling, n_parts, 2 * n_threads):
-                    own = _part(working_sets, p)
-                    sweep(residual, valid, vectors, plan, penalties, positive, own, sizes[p], True)
+                    working_set = _working_set(floats, integers, p, n_threads)
+                    sweep(residual, valid, vectors, plan, penalties, positive, working_set, sizes[p], True)
                 _wait_for_all(barrier, n_threads)
             if k == 0 or k == 2:
                 for p in range(2 * thread, n_parts, 2 * n_threads):
                     for q in range(p, p + 2):
-                        sizes[q] = drop_zeros(present, _part(working_sets, q), sizes[q])
+                        sizes[q] = drop_zeros(present, _working_set(floats, integers, q, n_threads), sizes[q])
         _wait_for_all(barrier, n_threads)
     for p in range(2 * thread, n_parts, 2 * n_threads):
         for q in range(p, p + 2):
-            write_code(codes, plan, _part(working_sets, q), max(0, sizes[q]))
+            write_code(codes, plan, _working_set(floats, integers, q, n_threads), max(0, sizes[q]))

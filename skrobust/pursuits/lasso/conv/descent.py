@@ -9,8 +9,10 @@ import math
 
 import numpy as np
 
-from skrobust.kernels.vectors import aligned_zeros, inlined, kernel, lanes, take_number
-from skrobust.operators.conv.kernels import copy_into_buffer, row_buffer
+from skrobust.kernels.vectors import inlined, kernel, lanes, scalar_like, take_number
+from skrobust.kernels.workspace import copy, fill, part, pointer, workspace
+from skrobust.operators.conv.kernels import copy_into_buffer, row_size
+from skrobust.operators.conv.plan import lanes_of
 from skrobust.operators.conv.vectors import minimise_over
 from skrobust.pursuits.problem import LOCAL_SCALING_FROM
 
@@ -20,10 +22,10 @@ from .working_set import (
     MASKED,
     PLAIN,
     append_violating,
-    cg_workspace,
     drop_zeros,
-    new_working_set,
+    working_set_of,
     working_set_of_code,
+    working_set_sizes,
     write_code,
 )
 
@@ -63,7 +65,7 @@ def sweep(residual, valid, vectors, plan, penalties, positive, working_set, n, n
         i = n - 1 - k if newest_first else k
         at, a, border, old = offsets[i], atoms[i] * atom_size, border_class[i], values[i]
         high = penalties[atoms[i]]
-        low = vectors.dtype.type(-np.inf) if positive else -high
+        low = scalar_like(-np.inf, vectors) if positive else -high
         if plan.shape > 0 and border == PLAIN:
             values[i] = minimise_over(
                 residual,
@@ -115,6 +117,14 @@ def margin_at(stage, scans):
 
 
 @kernel
+def set_penalties(penalties, limits, weights, n_atoms, penalty, margin):
+    """Penalty of each atom, and the correlation from which it enters the working set."""
+    for k in range(n_atoms):
+        penalties[k] = weights[k] * scalar_like(penalty, penalties)
+        limits[k] = penalties[k] * scalar_like(margin, limits)
+
+
+@kernel
 def stage_count(top, alpha):
     """Stages before the final penalty."""
     if not top > FACTOR * alpha:
@@ -122,31 +132,34 @@ def stage_count(top, alpha):
     return int(min(float(MOST_STAGES), math.log(top / alpha) / math.log(FACTOR)))
 
 
-@kernel
-def _descent_workspace(plan, capacities, like):
-    """Workspace of one thread: buffers like the residual, scans, working set, conjugate gradients, scales."""
-    size, (capacity, max_active) = plan.rows * plan.pitch, capacities
-    n_positions = plan.code_height * plan.code_width
-    present = np.zeros(n_positions * (plan.padded_atoms // lanes(like)), np.uint16)
+def descent_workspaces(plan, capacity, max_active, dtype):
+    """Workspaces of one thread: floats, integers, and one bit per coefficient."""
+    buffer, n_positions = plan.rows * plan.pitch, plan.code_height * plan.code_width
+    integers, floats = working_set_sizes(capacity)
     return (
-        (aligned_zeros(size, like), aligned_zeros(size, like), aligned_zeros(size, like), aligned_zeros(size, like)),
-        (row_buffer(plan, like), np.empty(n_positions, like.dtype), np.empty(capacity, np.int64), present),
-        new_working_set(capacity, like),
-        cg_workspace(max_active, aligned_zeros(size, like)),
-        (np.empty((plan.height, plan.width), like.dtype), np.empty((plan.code_height, plan.width), like.dtype)),
-    )
+        workspace(
+            dtype, *[buffer] * 5, row_size(plan), n_positions, plan.height * plan.width, plan.code_height * plan.width,
+            plan.padded_atoms, plan.padded_atoms, *[max_active] * 3, *floats
+        ),
+        workspace(np.int64, capacity, *integers),
+        np.empty(n_positions * (plan.padded_atoms // lanes_of(dtype)), np.uint16),
+    )  # fmt: skip
 
 
 @kernel
 def _descend(
-    signal, valid, n, workspace, tables, plan, weights, inv_weights, alpha, positive, has_mask, warm, tol, max_iter
-):
+    n, floats, integers, present, tables, plan, weights, inv_weights, alpha, positive, has_mask, warm, tol, max_iter,
+    capacity, max_active,
+):  # fmt: skip
     """Code of one signal, in the working set; returns its size, gap, objective, sweeps and reason for stopping."""
     vectors = tables[0]
-    buffers, (out, peaks, candidates, present), working_set, cg_arrays, (scales, row_scales) = workspace
-    residual, saved = buffers[2], buffers[3]
-    values, max_active = working_set[6], cg_arrays[0].size
-    one = vectors.dtype.type(1)
+    signal, valid, residual, saved = part(floats, 0), part(floats, 1), part(floats, 2), part(floats, 3)
+    out, peaks, scales, row_scales = part(floats, 5), part(floats, 6), part(floats, 7), part(floats, 8)
+    penalties, limits = part(floats, 9), part(floats, 10)
+    cg_arrays = part(floats, 11), part(floats, 12), part(floats, 13), part(floats, 4)
+    candidates, working_set = part(integers, 0), working_set_of(integers, 1, floats, 14)
+    values = working_set[6]
+    one, size = scalar_like(1, vectors), plan.rows * plan.pitch
     rows = 0, plan.code_height
     bound = 0.0  # of theta = 0
     sweeps_done = scans = 0
@@ -154,16 +167,16 @@ def _descend(
     rebuild = warm
     while True:
         if rebuild:  # recompute the residual before a gap, to remove accumulated rounding errors
-            residual[:] = signal
+            copy(signal, residual, size)
             add_atoms(residual, valid, vectors, plan, working_set, n, values, -one)
         first_scan = stage > MOST_STAGES  # only the largest correlation, which determines the number of stages
-        penalties = weights * vectors.dtype.type(np.inf if first_scan else alpha * FACTOR**stage)
         margin = margin_at(stage, scans)
-        limits = penalties * vectors.dtype.type(margin)
+        penalty = np.inf if first_scan else alpha * FACTOR**stage
+        set_penalties(penalties, limits, weights, plan.padded_atoms, penalty, margin)
         before = n
         n, top = append_violating(
             residual, valid, present, tables, plan, limits, inv_weights, positive, has_mask, rows, out, peaks,
-            candidates, working_set, n,
+            candidates, capacity, working_set, n,
         )  # fmt: skip
         if first_scan:
             stage = stage_count(top, alpha)
@@ -181,7 +194,8 @@ def _descend(
                 and n > 0
                 and (gap <= LOCAL_SCALING_FROM * tol * objective or sweeps_done >= max_iter)
             ):
-                scales[:] = row_scales[:] = 1
+                fill(scales, plan.height * plan.width, 1)
+                fill(row_scales, plan.code_height * plan.width, 1)
                 lower_scales(scales, row_scales, peaks, plan, alpha)
                 scale_pixels(residual, scales, plan, saved)
                 top = largest_correlation(saved, tables[1], plan, inv_weights, positive, rows, out)
@@ -216,51 +230,10 @@ def _descend(
 
 
 @kernel
-def _descend_one(
-    x, mask, codes, warm, workspace, tables, plan, weights, inv_weights, alpha, positive, tol, max_iter, report
-):
-    """Code of one signal: copies its arrays into the buffers, solves, and copies the code back."""
-    (signal, valid, residual, _), (_, _, candidates, present), working_set, _, _ = workspace
-    has_mask = mask.size > 0
-    copy_into_buffer(mask if has_mask else np.ones(x.size, x.dtype), valid, plan)
-    copy_into_buffer(x, signal, plan)
-    signal *= valid
-    residual[:] = signal
-    present[:] = 0
-    n = 0
-    if warm:
-        n = working_set_of_code(
-            codes, candidates, present, (0, plan.code_height), valid, tables, plan, has_mask, working_set
-        )
-        if n < 0:
-            report[0], report[1], report[2], report[3] = np.inf, np.inf, 0, DENSE
-            return
-        codes[:] = 0
-    n, gap, objective, sweeps, status = _descend(
-        signal, valid, n, workspace, tables, plan, weights, inv_weights, alpha, positive, has_mask, warm, tol, max_iter
-    )
-    write_code(codes, plan, working_set, n)
-    report[0], report[1], report[2], report[3] = gap, objective, sweeps, status
-
-
-@kernel
 def descend_signals(
-    X,
-    masks,
-    codes,
-    warm,
-    tables,
-    plan,
-    weights,
-    inv_weights,
-    alpha,
-    positive,
-    tol,
-    max_iter,
-    capacities,
-    report,
-    next_signal,
-):
+    X, masks, codes, warm, tables, plan, weights, inv_weights, alpha, positive, tol, max_iter, capacity, max_active,
+    workspaces, report, next_signal,
+):  # fmt: skip
     """Codes of many signals, one thread per signal.
 
     Parameters
@@ -268,30 +241,51 @@ def descend_signals(
     X : ndarray of shape (n, height * width * channels)
     masks : ndarray of shape (n, height * width * channels) or (n, 0)
         1 where a value is known, 0 where it is missing.
-    codes : ndarray of shape (n, n_positions, atoms)
+    codes : ndarray of shape (n, n_positions * atoms)
         Overwritten; zero, or the starting point if `warm`.
-    capacities : tuple of int
-        Capacity of the working set of one signal, and its maximum number of nonzero coefficients.
+    capacity, max_active : int
+        Capacity of the working set, and maximum number of nonzero coefficients.
+    workspaces : tuple
+        Those of this thread, by `descent_workspaces`.
     report : ndarray of shape (n, 4)
         Gap, objective, sweeps and reason for stopping.
     """
-    workspace = _descent_workspace(plan, capacities, tables[0])
-    n = take_number(next_signal)
-    while n < X.shape[0]:
-        _descend_one(
-            X[n],
-            masks[n],
-            codes[n],
-            warm,
-            workspace,
-            tables,
-            plan,
-            weights,
-            inv_weights,
-            alpha,
-            positive,
-            tol,
-            max_iter,
-            report[n],
-        )
-        n = take_number(next_signal)
+    floats, integers, present = workspaces[0], workspaces[1], pointer(workspaces[2], 0)
+    vectors, columns, norms = tables
+    tables = pointer(vectors, 0), pointer(columns, 0), pointer(norms, 0)
+    weights, inv_weights = pointer(weights, 0), pointer(inv_weights, 0)
+    size, n_values, n_codes = plan.rows * plan.pitch, X.shape[1], codes.shape[1]
+    signal, valid, residual = part(floats, 0), part(floats, 1), part(floats, 2)
+    candidates, working_set = part(integers, 0), working_set_of(integers, 1, floats, 14)
+    has_mask = masks.shape[1] > 0
+    fill(signal, size, 0)
+    fill(valid, size, 0)
+    if not has_mask:
+        fill(residual, size, 1)
+        copy_into_buffer(residual, valid, plan)
+    i = take_number(next_signal)
+    while i < X.shape[0]:
+        if has_mask:
+            copy_into_buffer(pointer(masks, i * n_values), valid, plan)
+        copy_into_buffer(pointer(X, i * n_values), signal, plan)
+        for k in range(size):
+            signal[k] *= valid[k]
+        copy(signal, residual, size)
+        fill(present, workspaces[2].size, 0)
+        n = 0
+        code = pointer(codes, i * n_codes)
+        if warm:
+            n = working_set_of_code(
+                code, candidates, capacity, present, (0, plan.code_height), valid, tables, plan, has_mask, working_set
+            )
+            if n >= 0:
+                fill(code, n_codes, 0)
+        gap, objective, sweeps, status = np.inf, np.inf, 0, DENSE
+        if n >= 0:
+            n, gap, objective, sweeps, status = _descend(
+                n, floats, integers, present, tables, plan, weights, inv_weights, alpha, positive, has_mask, warm, tol,
+                max_iter, capacity, max_active,
+            )  # fmt: skip
+            write_code(code, plan, working_set, n)
+        report[i, 0], report[i, 1], report[i, 2], report[i, 3] = gap, objective, sweeps, status
+        i = take_number(next_signal)

@@ -8,7 +8,17 @@ the atoms that cover it. One common factor then removes remaining violations.
 
 import numpy as np
 
-from skrobust.kernels.vectors import absolute, broadcast, kernel, lanes, largest, load, maximum, multiply
+from skrobust.kernels.vectors import (
+    absolute,
+    kernel,
+    lanes,
+    largest,
+    load,
+    maximum,
+    multiply,
+    scalar_like,
+    zero_vector,
+)
 from skrobust.operators.conv.kernels import correlate_row
 
 from .support import inner_product_inside
@@ -37,9 +47,9 @@ def lower_scales(scales, row_scales, peaks, plan, alpha):
 
     Parameters
     ----------
-    scales : ndarray of shape (height, width)
+    scales : ndarray of shape (height * width,)
         Ones initially.
-    row_scales : ndarray of shape (code_height, width)
+    row_scales : ndarray of shape (code_height * width,)
         Ones; workspace for the factors allowed by each row of positions.
     peaks : ndarray of shape (n_positions,)
         Largest correlation at each position, relative to the weights of the atoms.
@@ -49,13 +59,13 @@ def lower_scales(scales, row_scales, peaks, plan, alpha):
         for x in range(plan.code_width):
             peak = peaks[y * plan.code_width + x]
             if peak > alpha:
-                admitted = scales.dtype.type(alpha / peak)
+                admitted = scalar_like(alpha / peak, scales)
                 left = x * plan.stride_right + shift_right
                 for column in range(left, left + plan.kernel_width):
                     if plan.wraps:
                         column %= plan.width
                     if 0 <= column < plan.width:
-                        row_scales[y, column] = min(row_scales[y, column], admitted)
+                        row_scales[y * plan.width + column] = min(row_scales[y * plan.width + column], admitted)
     for y in range(plan.code_height):
         top = y * plan.stride_down + shift_down
         for row in range(top, top + plan.kernel_height):
@@ -63,7 +73,8 @@ def lower_scales(scales, row_scales, peaks, plan, alpha):
                 row %= plan.height
             if 0 <= row < plan.height:
                 for column in range(plan.width):
-                    scales[row, column] = min(scales[row, column], row_scales[y, column])
+                    i = row * plan.width + column
+                    scales[i] = min(scales[i], row_scales[y * plan.width + column])
 
 
 @kernel
@@ -72,7 +83,7 @@ def scale_pixels(residual, scales, plan, point):
     for r in range(plan.rows):
         y = (r - plan.top) % plan.height
         for column in range(plan.pitch // plan.channels):
-            scale = scales[y, (column - plan.left) % plan.width]
+            scale = scales[y * plan.width + (column - plan.left) % plan.width]
             at = r * plan.pitch + column * plan.channels
             for c in range(at, at + plan.channels):
                 point[c] = scale * residual[c]
@@ -90,7 +101,7 @@ def largest_correlation(point, columns, plan, inv_weights, positive, rows, out):
     out : buffer of one row of correlations
     """
     width = lanes(point)
-    highest = broadcast(point.dtype.type(0))
+    highest = zero_vector(point)
     for y in range(rows[0], rows[1]):
         correlate_row(point, y, columns, plan, out)
         for o in range(0, plan.code_width * plan.padded_atoms, width):

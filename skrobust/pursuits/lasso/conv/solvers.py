@@ -21,6 +21,9 @@ FAR, LARGE_GAP = 10, 1e-2
 MOST_CANDIDATES = 1 << 22
 """Minimum capacity of the working set; untouched memory costs nothing."""
 
+SLACK = 64
+"""Added to both limits of the working set: space for a vector of candidates, and for the codes of tiny signals."""
+
 CACHED_BYTES = 1 << 21
 """Bytes of codes per batch of FISTA, so that they stay in the cache."""
 
@@ -122,7 +125,7 @@ def _alternate(X, operator, alpha, penalty, mask, codes, rows, tol, max_iter, n_
 def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_iter, max_active, n_jobs):
     """Coordinate descent into `codes`; returns gap, objective and sweeps per signal, an infinite gap if too dense."""
     from .bands import band_parts
-    from .descent import descend_signals
+    from .descent import descend_signals, descent_workspaces
 
     plan, tables, padded, inv_weights = operator.descent_tables(weights, X.dtype)
     n_samples = len(X)
@@ -132,71 +135,46 @@ def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_
     else:
         masks = flat_rows(np.broadcast_to(mask, X.shape))
     report = np.empty((n_samples, 4))
-    capacities = min(codes[0].size, max(MOST_CANDIDATES, max_active)) + 64, max_active + 64
-    maps = codes.reshape(n_samples, -1, codes.shape[-1])
+    capacity, max_active = min(codes[0].size, max(MOST_CANDIDATES, max_active)) + SLACK, max_active + SLACK
+    maps = codes.reshape(n_samples, -1)
     settings = warm, tables, plan, padded, inv_weights, float(alpha), bool(positive), float(tol), int(max_iter)
     parts = band_parts(operator.geometry)
     with kernel_threads(n_jobs):
         if parts is None:
             # At least two scans of all correlations.
-            threading = {"n_pieces": n_samples, "work": 2 * operator.products(codes)}
-            on_threads(descend_signals, flat, masks, maps, *settings, capacities, report, **threading)
+            def descend(next_signal):
+                workspaces = descent_workspaces(plan, capacity, max_active, X.dtype)
+                descend_signals(flat, masks, maps, *settings, capacity, max_active, workspaces, report, next_signal)
+
+            on_threads(descend, n_pieces=n_samples, work=2 * operator.products(codes))
         else:
             for n in range(n_samples):
-                report[n] = _descend_in_bands(flat[n], masks[n], maps[n], *settings, capacities, parts)
+                report[n] = _descend_in_bands(flat[n], masks[n], maps[n], *settings, capacity, max_active, parts)
     return report
 
 
 def _descend_in_bands(
-    x, mask, code, warm, tables, plan, weights, inv_weights, alpha, positive, tol, max_active, capacities, parts
+    x, mask, code, warm, tables, plan, weights, inv_weights, alpha, positive, tol, max_iter, capacity, max_active, parts
 ):
     """Gap, objective, sweeps and reason for stopping of one large signal, solved by several threads."""
     from skrobust.operators.conv.kernels import copy_into_buffer
-    from skrobust.operators.conv.plan import BLOCK, lanes_of
 
-    from .bands import DONE, GAP, OBJECTIVE, STATE_SIZE, STATUS, descend_in_bands
+    from .bands import DONE, GAP, OBJECTIVE, STATE_SIZE, STATUS, band_workspaces, descend_in_bands
 
-    n_parts, dtype = len(parts), x.dtype
+    n_parts = len(parts)
     n_threads = threads_for(n_parts // 2)
-    valid, signal = np.zeros((2, plan.rows * plan.pitch), dtype=dtype)
+    max_rows = int(np.diff(parts, axis=1).max())
+    per_part = min(4 * capacity // n_parts, max_rows * plan.code_width * plan.atoms) + SLACK
+    workspaces = band_workspaces(plan, n_parts, per_part, n_threads, x.dtype)
+    size = plan.rows * plan.pitch
+    signal, valid = workspaces[0].values[: 2 * size].reshape(2, size)
+    signal[:] = valid[:] = 0
     copy_into_buffer(np.ones_like(x) if mask.size == 0 else mask, valid, plan)
     copy_into_buffer(x, signal, plan)
     signal *= valid
-    max_rows = int(np.diff(parts, axis=1).max())
-    per_part = min(4 * capacities[0] // n_parts, max_rows * plan.code_width * plan.atoms) + 64
-    dtypes = [np.int64, np.int64, np.int64, np.int8, dtype, dtype, dtype]
     state = np.zeros(STATE_SIZE)
-    on_threads(
-        descend_in_bands,
-        signal,
-        valid,
-        np.empty_like(signal),
-        np.zeros_like(signal),
-        code,
-        tables,
-        plan,
-        weights,
-        inv_weights,
-        alpha,
-        positive,
-        mask.size > 0,
-        warm,
-        tol,
-        max_active,
-        parts,
-        tuple(np.empty((n_parts, per_part), dtype=dtype) for dtype in dtypes),
-        np.empty((n_threads, per_part), dtype=np.int64),
-        np.zeros(len(code) * (plan.padded_atoms // lanes_of(dtype)), dtype=np.uint16),
-        np.empty(len(code), dtype=dtype),
-        capacities[1],
-        np.zeros((n_threads, (plan.code_width + BLOCK) * plan.padded_atoms), dtype=dtype),
-        np.zeros(n_parts, dtype=np.int64),
-        np.zeros(n_parts, dtype=dtype),
-        state,
-        np.zeros(1, dtype=np.int64),
-        n_threads,
-        n_pieces=n_parts // 2,
-    )
+    settings = alpha, positive, mask.size > 0, warm, tol, max_iter, per_part, max_active, parts, workspaces, state
+    on_threads(descend_in_bands, code, tables, plan, weights, inv_weights, *settings, n_threads, n_pieces=n_parts // 2)
     return state[GAP], state[OBJECTIVE], state[DONE], state[STATUS]
 
 

@@ -2,7 +2,21 @@
 
 import numpy as np
 
-from skrobust.kernels.vectors import add, broadcast, fma, kernel, lanes, load, load_first, multiply, store, total
+from skrobust.kernels.vectors import (
+    add,
+    broadcast,
+    fma,
+    kernel,
+    lanes,
+    load,
+    load_first,
+    multiply,
+    scalar_like,
+    store,
+    total,
+    zero_vector,
+)
+from skrobust.kernels.workspace import copy, fill
 from skrobust.operators.conv.kernels import add_atom
 from skrobust.operators.conv.vectors import add_multiple, inner_product
 
@@ -20,7 +34,7 @@ def correlate_atom(residual, at, vectors, a, plan):
     """Inner product of an atom of any shape with the residual."""
     width = lanes(residual)
     row = plan.row_vectors * width
-    even = odd = broadcast(residual.dtype.type(0))
+    even = odd = zero_vector(residual)
     for _ in range(plan.kernel_height // 2):
         for q in range(0, row, width):
             even = fma(load(vectors, a + q), load(residual, at + q), even)
@@ -99,14 +113,14 @@ def inner_product_inside(a, b, plan):
     s = 0.0
     for y in range(plan.height):
         at = (y + plan.top) * plan.pitch + plan.left * plan.channels
-        part = broadcast(a.dtype.type(0))
+        products = zero_vector(a)
         for q in range(0, row - width + 1, width):
-            part = fma(load(a, at + q), load(b, at + q), part)
+            products = fma(load(a, at + q), load(b, at + q), products)
         left = row % width
         if left > 0:
             at += row - left
-            part = fma(load_first(a, at, left), load_first(b, at, left), part)
-        s += np.float64(total(part))
+            products = fma(load_first(a, at, left), load_first(b, at, left), products)
+        s += np.float64(total(products))
     return s
 
 
@@ -156,28 +170,28 @@ def solve_on_support(residual, valid, vectors, plan, penalties, working_set, n, 
     """
     values = working_set[6]
     negative_gradient, directions, origins, image = workspace
-    scalar = values.dtype.type
-    origins[:n] = values[:n]
+    size = plan.rows * plan.pitch
+    copy(values, origins, n)
     squared_norm = _negative_gradient(residual, origins, vectors, plan, penalties, working_set, n, negative_gradient)
     stop_at = squared_norm * rtol * rtol
-    directions[:n] = negative_gradient[:n]
+    copy(negative_gradient, directions, n)
     for _ in range(max_iter):
         if squared_norm <= stop_at:
             break
-        image[:] = 0
-        add_atoms(image, valid, vectors, plan, working_set, n, directions, scalar(1))
+        fill(image, size, 0)
+        add_atoms(image, valid, vectors, plan, working_set, n, directions, scalar_like(1, values))
         curvature = inner_product_inside(image, image, plan)
         if not curvature > 0:
             break
-        step = scalar(squared_norm / curvature)
+        step = scalar_like(squared_norm / curvature, values)
         for i in range(n):
             values[i] += step * directions[i]
-        for i in range(image.size):
+        for i in range(size):
             residual[i] -= step * image[i]
         new_squared_norm = _negative_gradient(
             residual, origins, vectors, plan, penalties, working_set, n, negative_gradient
         )
-        ratio = scalar(new_squared_norm / squared_norm)
+        ratio = scalar_like(new_squared_norm / squared_norm, values)
         squared_norm = new_squared_norm
         for i in range(n):
             directions[i] = negative_gradient[i] + ratio * directions[i]
@@ -216,11 +230,11 @@ def improve_on_support(residual, valid, vectors, plan, penalties, working_set, n
     """
     values = working_set[6]
     targets, directions, origins, _ = workspace
-    saved[:] = residual
+    size = plan.rows * plan.pitch
+    copy(residual, saved, size)
     before = _objective(residual, plan, penalties, working_set, n)
     solve_on_support(residual, valid, vectors, plan, penalties, working_set, n, workspace, max_iter, rtol)
-    scalar = values.dtype.type
-    first, shortest = -1, scalar(1)
+    first, shortest = -1, scalar_like(1, values)
     for i in range(n):
         targets[i] = values[i]
         if targets[i] * origins[i] < 0:
@@ -230,9 +244,9 @@ def improve_on_support(residual, valid, vectors, plan, penalties, working_set, n
     # Linearly dependent atoms allow steps of any length.
     if first < 0 and _objective(residual, plan, penalties, working_set, n) <= before * (1 + ROUNDING):
         return False
-    step, half, zero = scalar(1), scalar(0.5), scalar(0)
+    step, half, zero = scalar_like(1, values), scalar_like(0.5, values), scalar_like(0, values)
     for k in range(MOST_HALVINGS + 1):
-        residual[:] = saved
+        copy(saved, residual, size)
         if k == MOST_HALVINGS:
             step = shortest
         for i in range(n):
@@ -241,10 +255,10 @@ def improve_on_support(residual, valid, vectors, plan, penalties, working_set, n
                 value = zero
             values[i] = value
             directions[i] = origins[i] - value
-        add_atoms(residual, valid, vectors, plan, working_set, n, directions, scalar(1))
+        add_atoms(residual, valid, vectors, plan, working_set, n, directions, scalar_like(1, values))
         if _objective(residual, plan, penalties, working_set, n) < before:
             return True
         step *= half
-    residual[:] = saved
-    values[:n] = origins[:n]
+    copy(saved, residual, size)
+    copy(origins, values, n)
     return False

@@ -9,7 +9,6 @@ import numpy as np
 
 from skrobust.kernels.vectors import (
     absolute,
-    broadcast,
     fma,
     inlined,
     kernel,
@@ -19,7 +18,9 @@ from skrobust.kernels.vectors import (
     maximum,
     multiply,
     total,
+    zero_vector,
 )
+from skrobust.kernels.workspace import part
 from skrobust.operators.conv.kernels import correlate_row
 from skrobust.operators.conv.vectors import bits_above, lowest_bit
 
@@ -27,33 +28,26 @@ PLAIN, MASKED, WRAPPED = 0, 1, 2
 """Border classes of coefficients: atom inside and unmasked; partly outside or masked; wrapping around."""
 
 
-@kernel
-def new_working_set(capacity, like):
-    """Arrays of the working set.
+def working_set_sizes(capacity):
+    """Sizes of the integer and of the floating-point arrays of a working set."""
+    return [capacity] * 4, [capacity] * 3
+
+
+@inlined
+def working_set_of(integers, first, floats, first_float):
+    """The working set in consecutive arrays of two workspaces.
 
     Index of the coefficient, offset of its atom in the buffer, its atom, its border class, squared norm of the unmasked
     part of the atom, the inverse of that, and the coefficient.
     """
     return (
-        np.empty(capacity, np.int64),
-        np.empty(capacity, np.int64),
-        np.empty(capacity, np.int64),
-        np.empty(capacity, np.int8),
-        np.empty(capacity, like.dtype),
-        np.empty(capacity, like.dtype),
-        np.empty(capacity, like.dtype),
-    )
-
-
-@kernel
-def cg_workspace(max_active, residual):
-    """Arrays of conjugate gradients: three values per coefficient, and a buffer like the residual."""
-    dtype = residual.dtype
-    return (
-        np.empty(max_active, dtype),
-        np.empty(max_active, dtype),
-        np.empty(max_active, dtype),
-        np.empty_like(residual),
+        part(integers, first),
+        part(integers, first + 1),
+        part(integers, first + 2),
+        part(integers, first + 3),
+        part(floats, first_float),
+        part(floats, first_float + 1),
+        part(floats, first_float + 2),
     )
 
 
@@ -84,7 +78,7 @@ def buffer_offset(y, x, plan):
 def masked_squared_norm(vectors, a, valid, at, plan):
     """Squared norm of the unmasked part of an atom."""
     width = lanes(vectors)
-    s = broadcast(vectors.dtype.type(0))
+    s = zero_vector(vectors)
     for _ in range(plan.kernel_height):
         for q in range(0, plan.row_vectors * width, width):
             d = load(vectors, a + q)
@@ -97,7 +91,7 @@ def masked_squared_norm(vectors, a, valid, at, plan):
 @kernel
 def append_violating(
     residual, valid, present, tables, plan, limits, inv_weights, positive, has_mask, rows, out, peaks, candidates,
-    working_set, n,
+    capacity, working_set, n,
 ):  # fmt: skip
     """Append the coefficients of some rows of positions whose correlation exceeds its threshold to the working set.
 
@@ -118,6 +112,8 @@ def append_violating(
         Overwritten by the largest correlation times inverse weight at each position of these rows.
     candidates : ndarray of int
         Workspace for the indices of the new coefficients.
+    capacity : int
+        Capacity of the working set.
     working_set : tuple of arrays
     n : int
         Size of the working set.
@@ -130,14 +126,14 @@ def append_violating(
         Largest correlation times inverse weight.
     """
     width = lanes(residual)
-    highest = broadcast(residual.dtype.type(0))
+    highest = zero_vector(residual)
     n_candidates = 0
     group = rows[0] * plan.code_width * (plan.padded_atoms // width)
     for y in range(rows[0], rows[1]):
         correlate_row(residual, y, tables[1], plan, out)
         o = 0
         for x in range(plan.code_width):
-            peak = broadcast(residual.dtype.type(0))
+            peak = zero_vector(residual)
             for k in range(0, plan.padded_atoms, width):
                 correlations = load(out, o)
                 if not positive:
@@ -145,7 +141,7 @@ def append_violating(
                 peak = maximum(peak, multiply(correlations, load(inv_weights, k)))
                 bits = bits_above(correlations, load(limits, k)) & ~np.int64(present[group])
                 if bits != 0:
-                    if n + n_candidates + width > candidates.size:
+                    if n + n_candidates + width > capacity:
                         return -1, largest(highest)
                     present[group] |= bits
                     while bits != 0:
@@ -197,16 +193,22 @@ def append_candidates(candidates, n_candidates, valid, tables, plan, has_mask, n
     return n
 
 
+@inlined
+def code_index(index, plan):
+    """Index in a flat code, without padding, of a coefficient."""
+    return index // plan.padded_atoms * plan.atoms + index % plan.padded_atoms
+
+
 @kernel
-def working_set_of_code(codes, candidates, present, rows, valid, tables, plan, has_mask, working_set):
+def working_set_of_code(codes, candidates, capacity, present, rows, valid, tables, plan, has_mask, working_set):
     """Put the nonzero coefficients of some rows of a code into the working set; return their number, -1 if too many."""
     width = lanes(tables[0])
     n_candidates = 0
     first, end = rows[0] * plan.code_width, rows[1] * plan.code_width
     for p in range(first, end):
         for k in range(plan.atoms):
-            if codes[p, k] != 0:
-                if n_candidates == candidates.size:
+            if codes[p * plan.atoms + k] != 0:
+                if n_candidates == capacity:
                     return -1
                 index = p * plan.padded_atoms + k
                 present[index // width] |= 1 << index % width
@@ -215,7 +217,7 @@ def working_set_of_code(codes, candidates, present, rows, valid, tables, plan, h
     n = append_candidates(candidates, n_candidates, valid, tables, plan, has_mask, end - first, working_set, 0)
     indices, values = working_set[0], working_set[6]
     for i in range(n):
-        values[i] = codes[indices[i] // plan.padded_atoms, indices[i] % plan.padded_atoms]
+        values[i] = codes[code_index(indices[i], plan)]
     return n
 
 
@@ -224,7 +226,7 @@ def write_code(codes, plan, working_set, n):
     """Write the coefficients of the working set into a code that is zero."""
     indices, values = working_set[0], working_set[6]
     for i in range(n):
-        codes[indices[i] // plan.padded_atoms, indices[i] % plan.padded_atoms] = values[i]
+        codes[code_index(indices[i], plan)] = values[i]
 
 
 @kernel
