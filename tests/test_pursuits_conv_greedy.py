@@ -69,16 +69,16 @@ def test_stripes_on_a_circle_that_no_stride_divides(length, kernel, stride):
 def test_no_stripe_holds_more_than_allowed(padding, most):
     operator, X = make_problem(padding, shape=(14, 13, 1))
     codes = convolutional_omp(X, operator, stripe_sparsity=most)
-    counts = (codes != 0).sum(axis=-1)
+    n_atoms = (codes != 0).sum(axis=-1)
     mode = "wrap" if padding == "circular" else "constant"
     fullest = 0
-    for image in counts:
+    for image in n_atoms:
         padded = np.pad(image, 2, mode=mode)
         windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5)).sum(axis=(2, 3))
         assert windows.max() <= most
         fullest = max(fullest, windows.max())
     assert fullest == most
-    assert counts.sum() > 3 * most  # many stripes hold some
+    assert n_atoms.sum() > 3 * most  # many stripes hold some
 
 
 def test_stops_at_the_residual():

@@ -293,11 +293,11 @@ def test_proximal_gradient_goes_on_with_those_that_are_not_done():
     problem = Problem(X, Counted(operator.components, operator.signal_shape), 0.5, L1())
     result = fista(problem, np.zeros((3, *operator.code_shape)), tol=1e-4, max_iter=5000)
     assert result.converged.all() and (result.gap <= 1e-4 * result.objective).all()
-    counts = result.n_iter
-    assert counts[1] == 0 < min(counts[0], counts[2]) < max(counts)
+    n_iter = result.n_iter
+    assert n_iter[1] == 0 < min(n_iter[0], n_iter[2]) < max(n_iter)
     assert Counted.rows[0] == 3 and Counted.rows[-1] == 1
     at_last = len(Counted.rows) - Counted.rows.index(1)
-    assert at_last >= max(counts) - sorted(counts)[1]
+    assert at_last >= max(n_iter) - sorted(n_iter)[1]
 
 
 def test_path_equals_single_pursuits_and_begins_where_the_last_one_ended():
@@ -346,8 +346,8 @@ def test_large_signals_in_bands(padding, stride, masked):
     steps = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver="fista", tol=1e-6, max_iter=5000)
     np.testing.assert_allclose(bands.objective, steps.objective, rtol=2e-6)
     assert (bands.gap <= 1e-6 * bands.objective).all()
-    shown = 1.0 if mask is None else mask[..., None]
-    np.testing.assert_allclose(bands.objective, objective(X, operator, bands.codes, alpha, mask=shown))
+    valid = 1.0 if mask is None else mask[..., None]
+    np.testing.assert_allclose(bands.objective, objective(X, operator, bands.codes, alpha, mask=valid))
     one = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver="descent", tol=1e-6, n_jobs=1)
     np.testing.assert_array_equal(bands.codes, one.codes)
     again = convolutional_basis_pursuit(X, operator, alpha, mask=mask, init=bands.codes, solver="descent", tol=2e-6)

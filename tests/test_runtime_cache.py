@@ -1,6 +1,8 @@
 """Compiled kernels on disk: where they lie, what invalidates them, and what a folder that cannot be written does."""
 
+import contextlib
 import importlib
+import io
 import os
 import pathlib
 import pickle
@@ -10,8 +12,10 @@ import textwrap
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from skrobust.kernels import cache as _kernel_cache
+from skrobust.kernels import notice
 from skrobust.kernels.cache import KernelCache, cache_folders, source_stamp
 from skrobust.kernels.vectors import kernel
 
@@ -24,8 +28,10 @@ def folder(monkeypatch, tmp_path):
     monkeypatch.setenv("SKROBUST_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     cache_folders.cache_clear()
+    _kernel_cache._warn_of_failures.cache_clear()
     yield tmp_path / "cache"
     cache_folders.cache_clear()
+    _kernel_cache._warn_of_failures.cache_clear()
 
 
 @pytest.fixture
@@ -73,12 +79,12 @@ def _files(folder):
 def test_a_second_process_finds_what_the_first_compiled(folder, modules):
     made = modules(inner=INNER.format(1), outer=OUTER)
     assert made["outer"].run(3) == 8
-    assert {path.name.split("-")[0] for path in _files(folder)} == {"step", "run"}
+    assert [path.name.split("-")[0] for path in _files(folder)] == ["run"]  # with `step` inside
     again = modules(inner=INNER.format(1), outer=OUTER)["outer"].run
     assert again(3) == 8
     assert sum(again.stats.cache_hits.values()) == 1 and not again.stats.cache_misses
     again(3.0)  # another signature
-    assert len(_files(folder)) == 4
+    assert len(_files(folder)) == 2
 
 
 def test_editing_an_inlined_function_of_another_file_invalidates(folder, modules):
@@ -119,7 +125,10 @@ def test_damaged_and_foreign_files_are_compiled_anew(folder, modules):
 
 def test_a_folder_that_cannot_be_written(folder, modules):
     folder.write_text("a file, no folder")
-    assert modules(inner=INNER.format(1), outer=OUTER)["outer"].run(3) == 8
+    with pytest.warns(RuntimeWarning, match="cache.*kept in .*Set SKROBUST_CACHE_DIR") as caught:
+        made = modules(inner=INNER.format(1), outer=OUTER)["outer"]
+        assert made.run(3) == 8 and made.run(3.0) == 8
+    assert len(caught) == 1
     temporary = cache_folders()[1]
     assert len(_files(temporary)) == 2
     again = modules(inner=INNER.format(1), outer=OUTER)["outer"].run
@@ -127,13 +136,55 @@ def test_a_folder_that_cannot_be_written(folder, modules):
     temporary.chmod(0o777)  # anyone may have put something there: neither read nor written
     if hasattr(os, "getuid"):
         fresh = modules(inner=INNER.format(1), outer=OUTER)["outer"].run
-        assert fresh(3) == 8 and not fresh.stats.cache_hits
+        with pytest.warns(RuntimeWarning, match="others may write there"):
+            assert fresh(3) == 8 and not fresh.stats.cache_hits
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """The notice of a compile at once; the set of what was announced."""
+    monkeypatch.delenv("SKROBUST_COMPILE_NOTICE", raising=False)
+    monkeypatch.setattr(notice, "PATIENCE", 0.0)
+    monkeypatch.setattr(notice, "_announced", set())
+    return notice._announced
+
+
+def test_a_long_compile_is_announced_once(folder, modules, impatient, capsys):
+    made = modules(inner=INNER.format(1), outer=OUTER)["outer"]
+    made.run(3)
+    assert capsys.readouterr().err == f"skrobust: compiling kernels of robust (once per machine; cached in {folder})\n"
+    made.run(3.0)  # another kernel of the same folder
+    impatient.clear()
+    modules(inner=INNER.format(1), outer=OUTER)["outer"].run(3)  # from the cache
+    assert not capsys.readouterr().err and not impatient
+
+
+def test_the_notice_can_be_silenced_and_a_short_compile_has_none(folder, modules, impatient, monkeypatch, capsys):
+    made = modules(inner=INNER.format(1), outer=OUTER)["outer"]
+    monkeypatch.setenv("SKROBUST_COMPILE_NOTICE", "0")
+    made.run(3)
+    monkeypatch.delenv("SKROBUST_COMPILE_NOTICE")
+    monkeypatch.setattr(notice, "PATIENCE", 60.0)
+    made.run(3.0)
+    assert not capsys.readouterr().err
+
+
+def test_the_notice_leaves_a_progress_bar_whole(folder, modules, impatient):
+    stream = io.StringIO()
+    with contextlib.redirect_stderr(stream), tqdm(total=2, desc="coding", file=stream) as bar:
+        bar.update()
+        modules(inner=INNER.format(1), outer=OUTER)["outer"].run(3)
+        bar.update()
+    (line,) = [line for line in stream.getvalue().split("\n") if "compiling" in line]
+    assert line.rpartition("\r")[2].startswith("skrobust: compiling")  # the bar is cleared before it
+    assert stream.getvalue().rpartition("\r")[2].startswith("coding")
 
 
 def test_no_folder_at_all_is_no_error(folder, modules):
     folder.write_text("a file, no folder")
     cache_folders()[1].write_text("another")
-    assert modules(inner=INNER.format(1), outer=OUTER)["outer"].run(3) == 8
+    with pytest.warns(RuntimeWarning, match="compiled again in each process"):
+        assert modules(inner=INNER.format(1), outer=OUTER)["outer"].run(3) == 8
 
 
 def test_old_folders_are_removed(folder, modules):
@@ -146,8 +197,7 @@ def test_old_folders_are_removed(folder, modules):
     left = sorted(path.name for path in folder.iterdir())
     assert len(left) == _kernel_cache._KEPT and "0.0.0-other" not in left and f"0.0.{number}-other" in left
     (current,) = (path for path in folder.iterdir() if not path.name.endswith("-other"))
-    for module in "inner", "outer":
-        assert len(list(current.glob(f"{module}-*"))) == _kernel_cache._KEPT
+    assert len(list(current.glob("outer-*"))) == _kernel_cache._KEPT
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import stat
 import sys
 import tempfile
 import uuid
+import warnings
 
 import llvmlite
 import numba
@@ -75,10 +76,16 @@ class KernelCache(_Cache):
             return
         content = dumps((sig, data._reduce()))
         path = self._path(sig, data.codegen)
+        failures = []
         for folder in cache_folders():
-            with contextlib.suppress(OSError):
+            try:
                 _write(folder, path, content)
-                return
+            except OSError as error:
+                failures.append(f"{folder} ({error.strerror or error})")
+            else:
+                break
+        if failures:
+            _warn_of_failures(tuple(failures), folder if len(failures) < 2 else None)
 
     def _path(self, sig, codegen):
         triple, processor, features = codegen.magic_tuple()
@@ -116,6 +123,18 @@ def _user_folder():
     if sys.platform == "darwin":
         return pathlib.Path.home() / "Library/Caches/skrobust"
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "skrobust"
+
+
+@functools.cache
+def _warn_of_failures(failures, used):
+    """Say once where compiled kernels could not be written."""
+    where = f"they are kept in {used}" if used else "they are compiled again in each process"
+    warnings.warn(
+        f"Compiled kernels could not be written to {' and '.join(failures)}; {where}. "
+        "Set SKROBUST_CACHE_DIR to a folder that can be written.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _is_safe(folder):

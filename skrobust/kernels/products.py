@@ -3,7 +3,7 @@
 At these sizes they are closer to peak performance than BLAS, whose threads would also compete with ours.
 """
 
-from .vectors import broadcast, fma, inlined, kernel, lanes, load, load_all, store, take_number
+from .vectors import fma, inlined, kernel, lanes, load, load_all, store, take_number, zero_vector
 
 DEPTH = 96
 """Features processed at a time, so that four vectors of each stay in the first-level cache."""
@@ -18,7 +18,7 @@ def _row(value, v0, v1, v2, v3, sums):
 def _start(products, at, is_first):
     step = lanes(products)
     if is_first:
-        zero = broadcast(products.dtype.type(0))
+        zero = zero_vector(products)
         return zero, zero, zero, zero
     return (
         load(products, at),

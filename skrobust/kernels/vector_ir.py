@@ -1,30 +1,14 @@
 """The vector type of the kernels, and the pieces of LLVM IR from which the vector functions are built."""
 
-import functools
 import os
 
 from llvmlite import ir
-from numba import njit, types
-from numba.core.dispatcher import Dispatcher
+from numba import types
 from numba.extending import models, register_model
-
-from .cache import KernelCache
 
 EXPLICIT = os.environ.get("SKROBUST_EXPLICIT_VECTORS", "1") != "0"
 VECTOR_BYTES = 64
 
-
-def kernel(function=None, **options):
-    """Compile a function for the hot loops, without the interpreter's lock and with a cache on disk."""
-    if function is None:
-        return functools.partial(kernel, **options)
-    compiled = njit(error_model="numpy", nogil=True, **options)(function)
-    if isinstance(compiled, Dispatcher):  # with NUMBA_DISABLE_JIT the function stays plain Python
-        compiled._cache = KernelCache(function, f"vectors{VECTOR_BYTES if EXPLICIT else 0}")
-    return compiled
-
-
-inlined = functools.partial(kernel, forceinline=True)
 
 I32 = ir.IntType(32)
 
@@ -74,8 +58,15 @@ def emit_splat(builder, vector, value):
     return builder.shuffle_vector(first, ir.Constant(ir_type, ir.Undefined), zeros)
 
 
+def emit_data(context, builder, array_type, array):
+    """Address of the first value of an array, or the pointer itself."""
+    if isinstance(array_type, types.CPointer):
+        return array
+    return context.make_array(array_type)(context, builder, array).data
+
+
 def emit_address(context, builder, array_type, array, index, pointee):
-    data = context.make_array(array_type)(context, builder, array).data
+    data = emit_data(context, builder, array_type, array)
     return builder.bitcast(builder.gep(data, [index]), ir.PointerType(pointee))
 
 

@@ -15,6 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .compiler import inlined, kernel
 from .vector_ir import (  # noqa: F401 (re-exported for other rooms)
     EXPLICIT,
     I32,
@@ -24,15 +25,14 @@ from .vector_ir import (  # noqa: F401 (re-exported for other rooms)
     emit_address,
     emit_call,
     emit_count,
+    emit_data,
     emit_lane_mask,
     emit_load,
     emit_splat,
     emit_store,
-    inlined,
     ir_bits,
     ir_scalar,
     ir_vector,
-    kernel,
     vector_suffix,
 )
 
@@ -123,6 +123,27 @@ def broadcast(typingctx, value):
         return emit_splat(builder, vector, args[0])
 
     return vector(value), codegen
+
+
+@intrinsic
+def zero_vector(typingctx, array):
+    """Vector of zeros of this array's dtype."""
+    vector = VectorType(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(ir_vector(vector), None)
+
+    return vector(array), codegen
+
+
+@intrinsic
+def scalar_like(typingctx, value, array):
+    """Number in the dtype of this array."""
+
+    def codegen(context, builder, signature, args):
+        return context.cast(builder, args[0], signature.args[0], array.dtype)
+
+    return array.dtype(value, array), codegen
 
 
 @intrinsic
@@ -410,7 +431,7 @@ def take_number(typingctx, counter):
     """Return ``counter[0]`` of an int64 array and increment it atomically: the number of the next piece of work."""
 
     def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        data = emit_data(context, builder, signature.args[0], args[0])
         return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "monotonic")
 
     return types.int64(counter), codegen
@@ -445,12 +466,18 @@ def aligned_zeros(size, like):
     return values[skip : skip + size]
 
 
+@inlined
+def resolution(like):
+    """Distance from 1 to the next number in the dtype of `like`; ``np.finfo`` would compile for a quarter second."""
+    return 2.0**-23 if like.itemsize == 4 else 2.0**-52
+
+
 @intrinsic
 def read(typingctx, array, index):
     """``array[index]`` of a flat array, without a check for negative indices."""
 
     def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        data = emit_data(context, builder, signature.args[0], args[0])
         return builder.load(builder.gep(data, [args[1]]))
 
     return array.dtype(array, types.intp), codegen
@@ -461,7 +488,7 @@ def write(typingctx, array, index, value):
     """``array[index] = value`` in a flat array, without a check for negative indices."""
 
     def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        data = emit_data(context, builder, signature.args[0], args[0])
         builder.store(args[2], builder.gep(data, [args[1]]))
         return context.get_dummy_value()
 

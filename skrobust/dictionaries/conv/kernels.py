@@ -2,7 +2,17 @@
 
 import numpy as np
 
-from skrobust.kernels.vectors import aligned_zeros, broadcast, fma, inlined, kernel, lanes, load, store, take_number
+from skrobust.kernels.vectors import (
+    broadcast,
+    fma,
+    inlined,
+    kernel,
+    lanes,
+    load,
+    store,
+    take_number,
+)
+from skrobust.kernels.workspace import fill, part, pointer
 from skrobust.operators.conv.vectors import bits_nonzero, lowest_bit
 
 FLUSH = 256
@@ -10,25 +20,25 @@ FLUSH = 256
 
 
 @kernel
-def list_by_atom(codes, next_free, cells, values, next_signal):
-    """Write cells and values of the nonzero coefficients at the free entries of their atoms, or count them.
+def list_by_atom(codes, next_free, positions, values, next_signal):
+    """Write positions and values of the nonzero coefficients at the free entries of their atoms, or count them.
 
     Parameters
     ----------
-    codes : ndarray of shape (n, cells * atoms)
+    codes : ndarray of shape (n, positions * atoms)
     next_free : ndarray of int of shape (n, atoms)
         Incremented by the number of coefficients.
-    cells, values : ndarray
+    positions, values : ndarray
         Empty: only count.
     """
-    n_atoms = next_free.shape[1]
+    n_codes, n_atoms = codes.shape[1], next_free.shape[1]
     width = lanes(codes)
     n = take_number(next_signal)
     while n < codes.shape[0]:
-        flat, free = codes[n], next_free[n]
+        flat, free = pointer(codes, n * n_codes), pointer(next_free, n * n_atoms)
         i = 0
-        while i < flat.size:
-            if i + width <= flat.size:
+        while i < n_codes:
+            if i + width <= n_codes:
                 bits = bits_nonzero(load(flat, i))
                 step = width
             else:
@@ -36,10 +46,10 @@ def list_by_atom(codes, next_free, cells, values, next_signal):
             while bits != 0:
                 at = i + lowest_bit(bits)
                 bits &= bits - 1
-                cell = at // n_atoms
-                k = at - cell * n_atoms
+                position = at // n_atoms
+                k = at - position * n_atoms
                 if values.size > 0:
-                    cells[free[k]], values[free[k]] = cell, flat[at]
+                    positions[free[k]], values[free[k]] = position, flat[at]
                 free[k] += 1
             i += step
         n = take_number(next_signal)
@@ -60,85 +70,92 @@ def _add_multiple(target, t, source, s, n, value):
 
 
 @kernel
-def _flush(part, total):
-    for i in range(part.size):
-        total[i] += part[i]
-    part[:] = 0
+def _flush(partial, total, n):
+    """Add partial sums to the totals, and set them to zero."""
+    for i in range(n):
+        total[i] += partial[i]
+        partial[i] = 0
 
 
 @inlined
-def _add_neighbours(target, codes, y, x, value, shape, reach, wraps, n_atoms):
-    """Add a multiple of the codes of the cells around (y, x), from its own row on."""
+def _add_neighbours(target, codes, y, x, value, shape, max_lag, wraps, n_atoms):
+    """Add a multiple of the codes of the positions around (y, x), from its own row on."""
     height, width = shape
-    span = 2 * reach[1] + 1
-    for dy in range(reach[0] + 1):
+    span = 2 * max_lag[1] + 1
+    for dy in range(max_lag[0] + 1):
         row = y + dy
         if wraps:
             row %= height
         elif row >= height:
             break
-        i = 0 if wraps else max(0, reach[1] - x)
+        i = 0 if wraps else max(0, max_lag[1] - x)
         while i < span:  # several pieces on a circle
-            column = x - reach[1] + i
+            column = x - max_lag[1] + i
             if wraps:
                 column %= width
             elif column >= width:
                 break
-            some = min(span - i, width - column)
+            run = min(span - i, width - column)
             to, source = (dy * span + i) * n_atoms, (row * width + column) * n_atoms
-            _add_multiple(target, to, codes, source, some * n_atoms, value)
-            i += some
+            _add_multiple(target, to, codes, source, run * n_atoms, value)
+            i += run
 
 
 @kernel
-def add_lags(codes, canvas, starts, cells, values, shape, reach, steps, wraps, row, lags, products, next_atom):
+def add_lags(
+    codes, canvas, starts, positions, values, shape, max_lag, steps, wraps, row, lags, products, sums, next_atom
+):
     """Add the products of each atom's coefficients with the codes around them, and with the signals they cover.
 
     Parameters
     ----------
-    codes : ndarray of shape (n, cells * atoms)
+    codes : ndarray of shape (n, positions * atoms)
     canvas : ndarray of shape (n, height, width)
-        Signals with interleaved channels, padded with zeros such that the atom at cell (y, x) begins at (y, x) times
-        `steps`.
+        Signals with interleaved channels, padded with zeros such that the atom at position (y, x) begins at
+        (y, x) times `steps`.
     starts : ndarray of int of shape (atoms * n + 1,)
-        Start of the coefficients of each atom and signal in `cells` and `values`.
-    shape, reach : tuple of int
-        Rows and columns of cells; cells to either side whose atoms overlap.
+        Start of the coefficients of each atom and signal in `positions` and `values`.
+    shape, max_lag : tuple of int
+        Rows and columns of positions; positions to either side whose atoms overlap.
     steps : tuple of int
-        From cell to cell on the canvas.
+        From position to position on the canvas.
     row : int
         Values of one row of an atom.
-    lags : ndarray of shape (atoms, (reach[0] + 1) * (2 * reach[1] + 1) * atoms)
-        ``lags[k][dy, dx + reach[1], l]`` is the sum over cells p of ``z_k[p] z_l[p + (dy, dx)]``.
+    lags : ndarray of shape (atoms, (max_lag[0] + 1) * (2 * max_lag[1] + 1) * atoms)
+        ``lags[k][dy, dx + max_lag[1], l]`` is the sum over positions p of ``z_k[p] z_l[p + (dy, dx)]``.
     products : ndarray of shape (atoms, kernel_height * row)
+    sums : Workspace
+        Workspace for one row of lags and one of products.
     """
     n_samples, n_atoms = codes.shape[0], lags.shape[0]
     kernel_height = products.shape[1] // row
+    of_codes, of_signals = part(sums, 0), part(sums, 1)
+    size = canvas.shape[1] * canvas.shape[2]
+    fill(of_codes, lags.shape[1], 0)
+    fill(of_signals, products.shape[1], 0)
     k = take_number(next_atom)
     while k < n_atoms:
-        of_codes = aligned_zeros(lags.shape[1], codes)
-        of_signals = aligned_zeros(products.shape[1], codes)
         waiting = 0
         for n in range(n_samples):
-            flat, signal = codes[n], canvas[n].reshape(-1)
+            flat, signal = pointer(codes, n * codes.shape[1]), pointer(canvas, n * size)
             begin, end = starts[k * n_samples + n], starts[k * n_samples + n + 1]
             for e in range(begin, end):
-                y, x = cells[e] // shape[1], cells[e] % shape[1]
-                _add_neighbours(of_codes, flat, y, x, values[e], shape, reach, wraps, n_atoms)
+                y, x = positions[e] // shape[1], positions[e] % shape[1]
+                _add_neighbours(of_codes, flat, y, x, values[e], shape, max_lag, wraps, n_atoms)
                 at = y * steps[0] * canvas.shape[2] + x * steps[1]
                 for u in range(kernel_height):
                     _add_multiple(of_signals, u * row, signal, at + u * canvas.shape[2], row, values[e])
             waiting += end - begin
             if waiting >= FLUSH or n == n_samples - 1:
-                _flush(of_codes, lags[k])
-                _flush(of_signals, products[k])
+                _flush(of_codes, pointer(lags, k * lags.shape[1]), lags.shape[1])
+                _flush(of_signals, pointer(products, k * products.shape[1]), products.shape[1])
                 waiting = 0
         k = take_number(next_atom)
 
 
 @kernel
 def add_tap_pairs(lags, kernel_size, stride, gram, next_atom):
-    """Add to ``gram``, for each pair of taps, the sum over cells at the distance of the taps.
+    """Add to ``gram``, for each pair of taps, the sum over positions at the distance of the taps.
 
     Parameters
     ----------
@@ -147,13 +164,13 @@ def add_tap_pairs(lags, kernel_size, stride, gram, next_atom):
     kernel_size, stride : tuple of int
     gram : ndarray of shape (taps, taps)
     """
-    n_atoms, reach = lags.shape[0], lags.shape[2] // 2
+    n_atoms, max_lag = lags.shape[0], lags.shape[2] // 2
     taps = kernel_size[0] * kernel_size[1]
     k = take_number(next_atom)
     while k < n_atoms:
         for u in range(taps):
             uy, ux = u // kernel_size[1], u % kernel_size[1]
-            line = gram[k * taps + u]
+            line = pointer(gram, (k * taps + u) * gram.shape[1])
             for v in range(taps):
                 dy, dx = uy - v // kernel_size[1], ux - v % kernel_size[1]
                 if dy % stride[0] or dx % stride[1]:
@@ -161,10 +178,10 @@ def add_tap_pairs(lags, kernel_size, stride, gram, next_atom):
                 dy, dx = dy // stride[0], dx // stride[1]
                 if dy >= 0:
                     for m in range(n_atoms):
-                        line[m * taps + v] += lags[k, dy, dx + reach, m]
+                        line[m * taps + v] += lags[k, dy, dx + max_lag, m]
                 else:
                     for m in range(n_atoms):
-                        line[m * taps + v] += lags[m, -dy, reach - dx, k]
+                        line[m * taps + v] += lags[m, -dy, max_lag - dx, k]
         k = take_number(next_atom)
 
 
@@ -177,14 +194,14 @@ def write_design(maps, known, grid, kernel_size, stride, offset, wraps, next_fre
         seen = known[n % known.shape[0]]
         for p in range(maps.shape[1]):
             for q in range(maps.shape[2]):
-                some = False  # of the pixels covered by these atoms
+                is_known = False  # any pixel covered by these atoms
                 for u in range(kernel_size[0]):
                     for v in range(kernel_size[1]):
                         y, x = p * stride[0] - offset[0] + u, q * stride[1] - offset[1] + v
                         if wraps:
                             y, x = y % grid[0], x % grid[1]
-                        some = some or (0 <= y < grid[0] and 0 <= x < grid[1] and seen[y, x])
-                if not some:
+                        is_known = is_known or (0 <= y < grid[0] and 0 <= x < grid[1] and seen[y, x])
+                if not is_known:
                     continue
                 for k in range(maps.shape[3]):
                     coefficient = maps[n, p, q, k]
@@ -202,11 +219,11 @@ def write_design(maps, known, grid, kernel_size, stride, offset, wraps, next_fre
                                 x %= grid[1]
                             if x < 0 or x >= grid[1] or not seen[y, x]:
                                 continue
-                            place = next_free[n, y * grid[1] + x]
+                            entry = next_free[n, y * grid[1] + x]
                             if values.size > 0:
-                                values[place] = coefficient
-                                taps[place] = k * per_atom + u * kernel_size[1] + v
-                            next_free[n, y * grid[1] + x] = place + 1
+                                values[entry] = coefficient
+                                taps[entry] = k * per_atom + u * kernel_size[1] + v
+                            next_free[n, y * grid[1] + x] = entry + 1
         n = take_number(next_signal)
 
 
@@ -215,7 +232,7 @@ def add_gram(column_data, column_rows, column_starts, data, indices, starts, gra
     """Add C^T S, where C has the pattern of S; one thread per row, so that the result does not depend on `n_jobs`."""
     f = take_number(next_row)
     while f < gram.shape[0]:
-        row = gram[f]
+        row = pointer(gram, f * gram.shape[1])
         for c in range(column_starts[f], column_starts[f + 1]):
             coefficient = column_data[c]
             pixel = column_rows[c]

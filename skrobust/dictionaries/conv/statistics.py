@@ -6,6 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from skrobust.kernels.threads import on_threads
+from skrobust.kernels.workspace import workspace
 from skrobust.operators.conv.operator import flat_rows
 from skrobust.signals import kernel_threads
 
@@ -103,35 +104,27 @@ class ConvolutionalStatistics:
         shape, kernel_size, stride = (_two(v) for v in (geometry.code_grid, geometry.kernel_size, geometry.stride))
         n_samples, n_channels, n_atoms = len(codes), values.shape[-1], codes.shape[-1]
         flat = flat_rows(codes)
-        counts = np.zeros((n_samples, n_atoms), dtype=np.int64)
-        empty, how = (np.empty(0, np.int64), np.empty(0, flat.dtype)), {"n_pieces": n_samples, "work": flat.size}
-        on_threads(list_by_atom, flat, counts, *empty, **how)
-        starts = np.concatenate([[0], np.cumsum(counts.T)])
-        cells, coefficients = np.empty(starts[-1], np.int64), np.empty(starts[-1], flat.dtype)
+        n_entries = np.zeros((n_samples, n_atoms), dtype=np.int64)
+        empty, threading = (np.empty(0, np.int64), np.empty(0, flat.dtype)), {"n_pieces": n_samples, "work": flat.size}
+        on_threads(list_by_atom, flat, n_entries, *empty, **threading)
+        starts = np.concatenate([[0], np.cumsum(n_entries.T)])
+        positions, coefficients = np.empty(starts[-1], np.int64), np.empty(starts[-1], flat.dtype)
         next_free = starts[:-1].reshape(n_atoms, n_samples).T.copy()
-        on_threads(list_by_atom, flat, next_free, cells, coefficients, **how)
-        reach = tuple((k - 1) // s for k, s in zip(kernel_size, stride, strict=True))
-        lags = np.zeros((n_atoms, (reach[0] + 1) * (2 * reach[1] + 1) * n_atoms))
+        on_threads(list_by_atom, flat, next_free, positions, coefficients, **threading)
+        max_lag = tuple((k - 1) // s for k, s in zip(kernel_size, stride, strict=True))
+        lags = np.zeros((n_atoms, (max_lag[0] + 1) * (2 * max_lag[1] + 1) * n_atoms))
         products = np.zeros((n_atoms, self.products.size // n_atoms))
-        on_threads(
-            add_lags,
-            flat,
-            _canvas(values.astype(flat.dtype, copy=False), geometry),
-            starts,
-            cells,
-            coefficients,
-            shape,
-            reach,
-            (stride[0], stride[1] * n_channels),
-            geometry.wraps,
-            kernel_size[1] * n_channels,
-            lags,
-            products,
-            n_pieces=n_atoms,
-            work=len(cells) * (lags[0].size + products[0].size),
-        )
+        canvas = _canvas(values.astype(flat.dtype, copy=False), geometry)
+        steps, row = (stride[0], stride[1] * n_channels), kernel_size[1] * n_channels
+        settings = flat, canvas, starts, positions, coefficients, shape, max_lag, steps, geometry.wraps, row
+
+        def add(next_atom):
+            add_lags(*settings, lags, products, workspace(flat.dtype, lags.shape[1], products.shape[1]), next_atom)
+
+        work = len(positions) * (lags[0].size + products[0].size)
+        on_threads(add, n_pieces=n_atoms, work=work)
         self.products += products.reshape(self.products.shape)
-        lags = lags.reshape(n_atoms, reach[0] + 1, 2 * reach[1] + 1, n_atoms)
+        lags = lags.reshape(n_atoms, max_lag[0] + 1, 2 * max_lag[1] + 1, n_atoms)
         on_threads(add_tap_pairs, lags, kernel_size, stride, self.gram, n_pieces=n_atoms, work=self.gram.size)
 
     def _add_design(self, design, sign):
@@ -140,8 +133,8 @@ class ConvolutionalStatistics:
         columns = design.tocsc()
         data = sign * columns.data
         rows = design.data, design.indices, design.indptr
-        how = {"n_pieces": self.n_taps, "work": design.nnz**2 / max(1, design.shape[0])}
-        on_threads(add_gram, data, columns.indices, columns.indptr, *rows, self.gram, **how)
+        threading = {"n_pieces": self.n_taps, "work": design.nnz**2 / max(1, design.shape[0])}
+        on_threads(add_gram, data, columns.indices, columns.indptr, *rows, self.gram, **threading)
 
     def fade(self, share):
         """Multiply all previous sums."""
@@ -208,11 +201,11 @@ def _two(sizes, missing=1):
 
 
 def _canvas(values, geometry):
-    """Padded signals (n, height, width * channels) in which the atom at cell p begins at pixel ``p * stride``."""
+    """Padded signals (n, height, width * channels) in which the atom at position p begins at pixel ``p * stride``."""
     n_samples, n_channels = len(values), values.shape[-1]
-    grid, offset, reach = _two(geometry.grid), _two(geometry.offset, 0), _two(geometry.reach)
+    grid, offset, extent = _two(geometry.grid), _two(geometry.offset, 0), _two(geometry.extent)
     values = values.reshape(n_samples, *grid, n_channels)
-    margins = [(o, max(0, r - o - n)) for n, o, r in zip(grid, offset, reach, strict=True)]
+    margins = [(o, max(0, r - o - n)) for n, o, r in zip(grid, offset, extent, strict=True)]
     wide = np.pad(values, [(0, 0), *margins, (0, 0)], mode="wrap" if geometry.wraps else "constant")
     return wide.reshape(n_samples, wide.shape[1], -1)
 
@@ -221,7 +214,7 @@ def _beyond(geometry, known):
     """Geometry and mask of covered pixels that are beyond the edges or masked; None if there are none."""
     if geometry.wraps:
         return None if known is None else (geometry, ~known)
-    wide = replace(geometry, grid=geometry.reach, offset=(0,) * len(geometry.grid))
+    wide = replace(geometry, grid=geometry.extent, offset=(0,) * len(geometry.grid))
     inside = tuple(slice(o, o + n) for o, n in zip(geometry.offset, geometry.grid, strict=True))
     beyond = np.ones((1 if known is None else len(known), *wide.grid), dtype=bool)
     reached = beyond[(slice(None), *inside)]
@@ -240,14 +233,14 @@ def design_matrix(codes, geometry, mask=None):
     n_samples, n_components = len(codes), codes.shape[-1]
     maps = flat_rows(codes).reshape(n_samples, *_two(codes.shape[1:-1]), -1)
     known = np.ones((1, *grid), dtype=bool) if mask is None else flat_rows(mask).reshape(-1, *grid)
-    counts = np.zeros((n_samples, int(np.prod(grid))), dtype=np.int64)
+    n_entries = np.zeros((n_samples, int(np.prod(grid))), dtype=np.int64)
     empty = np.empty(0), np.empty(0, dtype=np.int64)
     shared = maps, known, grid, kernel_size, stride, offset, geometry.wraps
-    how = {"n_pieces": n_samples, "work": codes.size * int(np.prod(kernel_size))}
-    on_threads(write_design, *shared, counts, *empty, **how)
-    starts = np.concatenate([[0], np.cumsum(counts)])
+    threading = {"n_pieces": n_samples, "work": codes.size * int(np.prod(kernel_size))}
+    on_threads(write_design, *shared, n_entries, *empty, **threading)
+    starts = np.concatenate([[0], np.cumsum(n_entries)])
     values, taps = np.empty(starts[-1]), np.empty(starts[-1], dtype=np.int64)
-    next_free = starts[:-1].reshape(counts.shape).copy()
-    on_threads(write_design, *shared, next_free, values, taps, **how)
-    shape = counts.size, n_components * int(np.prod(kernel_size))
+    next_free = starts[:-1].reshape(n_entries.shape).copy()
+    on_threads(write_design, *shared, next_free, values, taps, **threading)
+    shape = n_entries.size, n_components * int(np.prod(kernel_size))
     return sparse.csr_array((values, taps, starts), shape=shape)

@@ -114,7 +114,8 @@ def _denoise_block(
         add_patch(sums, corners[p], plane, width, patch_size, means, p, flat, p * d)
         if sizes.size > 0:
             sizes[places[p]] = counts[p]
-            supports[places[p], : counts[p]] = indices[p * most : p * most + counts[p]]
+            for k in range(counts[p]):
+                supports[places[p], k] = indices[p * most + k]
 
 
 @kernel

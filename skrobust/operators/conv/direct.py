@@ -8,8 +8,6 @@ import numpy as np
 from skrobust.kernels.products import inner_products
 from skrobust.kernels.vectors import (
     add,
-    aligned_zeros,
-    broadcast,
     fma,
     inlined,
     kernel,
@@ -18,9 +16,12 @@ from skrobust.kernels.vectors import (
     load_all,
     store,
     take_number,
+    zero_vector,
 )
+from skrobust.kernels.workspace import fill, part, pointer, workspace
 
-from .kernels import fold_circle, lay_signal, take_signal
+from .kernels import add_wrapped_margins, copy_from_buffer, copy_into_buffer
+from .plan import lanes_of
 from .vectors import bits_nonzero, lowest_bit
 
 DEPTH = 128
@@ -48,11 +49,11 @@ def _eight(v, x, at, starts, sums):
 
 
 @inlined
-def _load_eight(out, places, o, afresh):
-    if afresh:
-        zero = broadcast(out.dtype.type(0))
+def _load_eight(out, code_offsets, o, is_first):
+    if is_first:
+        zero = zero_vector(out)
         return zero, zero, zero, zero, zero, zero, zero, zero
-    p0, p1, p2, p3, p4, p5, p6, p7 = places
+    p0, p1, p2, p3, p4, p5, p6, p7 = code_offsets
     return (
         load(out, p0 + o),
         load(out, p1 + o),
@@ -66,8 +67,8 @@ def _load_eight(out, places, o, afresh):
 
 
 @inlined
-def _store_eight(out, places, o, sums):
-    p0, p1, p2, p3, p4, p5, p6, p7 = places
+def _store_eight(out, code_offsets, o, sums):
+    p0, p1, p2, p3, p4, p5, p6, p7 = code_offsets
     a0, a1, a2, a3, a4, a5, a6, a7 = sums
     store(out, p0 + o, a0)
     store(out, p1 + o, a1)
@@ -94,89 +95,99 @@ def _eight_of(values, p, last):
     )
 
 
+@inlined
+def _eight_codes(p, last, n_atoms):
+    """Offsets of the codes of eight positions from `p` on; the last one repeats if there are fewer."""
+    return (
+        p * n_atoms,
+        min(p + 1, last) * n_atoms,
+        min(p + 2, last) * n_atoms,
+        min(p + 3, last) * n_atoms,
+        min(p + 4, last) * n_atoms,
+        min(p + 5, last) * n_atoms,
+        min(p + 6, last) * n_atoms,
+        min(p + 7, last) * n_atoms,
+    )
+
+
 @kernel
-def _correlate_slice(buffer, starts, places, n, taps, column, rows, plan, out):
+def _correlate_slice(buffer, starts, n, taps, column, rows, plan, out):
     """Add the contribution of some rows of one or two vectors of atoms to the correlations at `n` positions."""
     width = lanes(buffer)
     two = column + 2 * width <= plan.padded_atoms
     row = plan.kernel_width * plan.channels
     size = 2 * width if two else width
     for p in range(0, n, 8):
-        begins, ends = _eight_of(starts, p, n - 1), _eight_of(places, p, n - 1)
+        begins, targets = _eight_of(starts, p, n - 1), _eight_codes(p, n - 1, plan.padded_atoms)
         d = rows[0] * row * size
-        sums = _load_eight(out, ends, column, rows[0] == 0)
+        sums = _load_eight(out, targets, column, rows[0] == 0)
         if two:
-            others = _load_eight(out, ends, column + width, rows[0] == 0)
+            others = _load_eight(out, targets, column + width, rows[0] == 0)
             for u in range(rows[0], rows[1]):
                 for at in range(u * plan.pitch, u * plan.pitch + row):
                     sums = _eight(load(taps, d), buffer, at, begins, sums)
                     others = _eight(load(taps, d + width), buffer, at, begins, others)
                     d += size
-            _store_eight(out, ends, column + width, others)
+            _store_eight(out, targets, column + width, others)
         else:
             for u in range(rows[0], rows[1]):
                 for at in range(u * plan.pitch, u * plan.pitch + row):
                     sums = _eight(load(taps, d), buffer, at, begins, sums)
                     d += size
-        _store_eight(out, ends, column, sums)
+        _store_eight(out, targets, column, sums)
 
 
-@kernel
-def _position_starts(group, plan):
+def position_starts(plan, group):
     """Offsets in the buffer of the atoms at each position of a group of signals."""
-    starts = np.empty(group * plan.code_height * plan.code_width, np.int64)
-    i = 0
-    for g in range(group):
-        for y in range(plan.code_height):
-            at = (g * plan.rows + plan.first_row + y * plan.stride_down) * plan.pitch
-            for x in range(plan.code_width):
-                starts[i] = at + (plan.first_column + x * plan.stride_right) * plan.channels
-                i += 1
-    return starts
+    rows = plan.first_row + plan.stride_down * np.arange(plan.code_height)
+    columns = plan.first_column + plan.stride_right * np.arange(plan.code_width)
+    signals = plan.rows * plan.pitch * np.arange(group)
+    return (signals[:, None, None] + rows[:, None] * plan.pitch + columns * plan.channels).ravel()
+
+
+def analysis_workspace(plan, group, dtype):
+    """Workspace of one thread: buffers of a group of signals, and their codes if atoms are padded."""
+    n_codes = plan.code_height * plan.code_width * plan.padded_atoms
+    return workspace(dtype, group * plan.rows * plan.pitch, group * n_codes * (plan.atoms != plan.padded_atoms))
 
 
 @kernel
-def analyze_signals(signals, codes, taps, plan, group, next_group):
-    """Correlations (n, cells, atoms) of signals (n, height * width * channels), `group` signals at a time."""
+def analyze_signals(signals, codes, taps, starts, plan, group, floats, next_group):
+    """Correlations (n, n_positions * atoms) of signals (n, height * width * channels), `group` signals at a time."""
     width = lanes(taps)
     size = plan.rows * plan.pitch
-    cells = plan.code_height * plan.code_width
-    buffer = aligned_zeros(group * size, taps)
-    starts = _position_starts(group, plan)
-    places = np.arange(group * cells) * plan.padded_atoms
+    n_positions = plan.code_height * plan.code_width
+    n_values, n_codes = signals.shape[1], codes.shape[1]
+    buffer, padded_codes, starts = part(floats, 0), part(floats, 1), pointer(starts, 0)
     direct = plan.atoms == plan.padded_atoms
-    room = aligned_zeros(0 if direct else group * cells * plan.padded_atoms, taps)
+    fill(buffer, group * size, 0)
     n_taps = plan.kernel_height * plan.kernel_width * plan.channels
     depth = max(1, DEPTH // (plan.kernel_width * plan.channels))
     first = take_number(next_group) * group
     while first < signals.shape[0]:
         n = min(group, signals.shape[0] - first)
         for g in range(n):
-            lay_signal(signals[first + g], buffer[g * size : (g + 1) * size], plan)
-        out = codes[first : first + n].reshape(-1) if direct else room
+            copy_into_buffer(pointer(signals, (first + g) * n_values), pointer(buffer, g * size), plan)
+        out = pointer(codes, first * n_codes) if direct else padded_codes
         for u in range(0, plan.kernel_height, depth):
             rows = u, min(u + depth, plan.kernel_height)
             for column in range(0, plan.padded_atoms, 2 * width):
-                own = taps[column * n_taps : (column + 2 * width) * n_taps]
-                _correlate_slice(buffer, starts, places, n * cells, own, column, rows, plan, out)
+                own = pointer(taps, column * n_taps)
+                _correlate_slice(buffer, starts, n * n_positions, own, column, rows, plan, out)
         if not direct:
-            for g in range(n):
-                for cell in range(cells):
-                    o = (g * cells + cell) * plan.padded_atoms
-                    for k in range(plan.atoms):
-                        codes[first + g, cell, k] = out[o + k]
+            for p in range(n * n_positions):
+                for k in range(plan.atoms):
+                    codes[first + p // n_positions, p % n_positions * plan.atoms + k] = out[p * plan.padded_atoms + k]
         first = take_number(next_group) * group
 
 
 @kernel
-def _list_nonzeros(codes, begins, atoms, values):
+def _list_nonzeros(codes, n_positions, n_atoms, first_entries, atoms, values):
     """Atoms and values of the nonzero coefficients of a signal, position by position."""
     width = lanes(codes)
-    cells = begins.size - 1
-    n_atoms = codes.size // cells
     n = 0
-    for p in range(cells):
-        begins[p] = n
+    for p in range(n_positions):
+        first_entries[p] = n
         i = p * n_atoms
         k = 0
         while k + width <= n_atoms:
@@ -192,22 +203,22 @@ def _list_nonzeros(codes, begins, atoms, values):
                 atoms[n], values[n] = k, codes[i + k]
                 n += 1
             k += 1
-    begins[cells] = n
+    first_entries[n_positions] = n
 
 
 @kernel
-def _add_four(buffer, starts, offsets, slab, begins, atoms, values):
+def _add_four(buffer, starts, n_positions, offsets, slab, first_entries, atoms, values):
     """Add four vectors of the listed atoms, at `offsets` from the starts of their positions."""
     width = lanes(buffer)
     o0, o1, o2, o3 = offsets
-    for p in range(begins.size - 1):
-        j, end = begins[p], begins[p + 1]
+    for p in range(n_positions):
+        j, end = first_entries[p], first_entries[p + 1]
         if j == end:
             continue
         at = starts[p]
         a0, a1 = load(buffer, at + o0), load(buffer, at + o1)
         a2, a3 = load(buffer, at + o2), load(buffer, at + o3)
-        b0 = b1 = b2 = b3 = broadcast(buffer.dtype.type(0))
+        b0 = b1 = b2 = b3 = zero_vector(buffer)
         while j + 1 < end:  # two independent sums, because each addition waits for the previous one
             c, d = load_all(values, j), atoms[j] * 4 * width
             a0, a1 = fma(c, load(slab, d), a0), fma(c, load(slab, d + width), a1)
@@ -227,16 +238,16 @@ def _add_four(buffer, starts, offsets, slab, begins, atoms, values):
 
 
 @kernel
-def _add_one(buffer, starts, offset, slab, begins, atoms, values):
+def _add_one(buffer, starts, n_positions, offset, slab, first_entries, atoms, values):
     """Add one vector of the listed atoms, at `offset` from the starts of their positions."""
     width = lanes(buffer)
-    for p in range(begins.size - 1):
-        j, end = begins[p], begins[p + 1]
+    for p in range(n_positions):
+        j, end = first_entries[p], first_entries[p + 1]
         if j == end:
             continue
         at = starts[p] + offset
         a = load(buffer, at)
-        b = c = d = broadcast(buffer.dtype.type(0))
+        b = c = d = zero_vector(buffer)
         while j + 3 < end:
             a = fma(load_all(values, j), load(slab, atoms[j] * width), a)
             b = fma(load_all(values, j + 1), load(slab, atoms[j + 1] * width), b)
@@ -250,15 +261,14 @@ def _add_one(buffer, starts, offset, slab, begins, atoms, values):
 
 
 @kernel
-def _add_products(buffer, size, starts, offsets, slab, codes, products):
-    """As `_add_four` for all atoms of signals `size` apart in the buffer, by a matrix product."""
+def _add_products(buffer, n, size, starts, n_positions, n_atoms, offsets, slab, codes, products):
+    """As `_add_four` for all atoms of `n` signals, `size` apart in the buffer, by a matrix product."""
     width = lanes(buffer)
     o0, o1, o2, o3 = offsets
-    rows = codes.shape[0] * starts.size
-    inner_products(codes.reshape(-1), rows, codes.size // rows, slab, 4 * width, products)
+    inner_products(codes, n * n_positions, n_atoms, slab, 4 * width, products)
     i = 0
-    for g in range(codes.shape[0]):
-        for p in range(starts.size):
+    for g in range(n):
+        for p in range(n_positions):
             at = g * size + starts[p]
             store(buffer, at + o0, add(load(buffer, at + o0), load(products, i)))
             store(buffer, at + o1, add(load(buffer, at + o1), load(products, i + width)))
@@ -273,57 +283,74 @@ def _offset(v, plan, width):
     return v // plan.row_vectors * plan.pitch + v % plan.row_vectors * width
 
 
+def synthesis_workspaces(plan, group, dtype):
+    """Workspaces of one thread: buffers, products and nonzero coefficients; dense flags, first entries and atoms."""
+    n_positions = plan.code_height * plan.code_width
+    n_codes = group * n_positions * plan.atoms
+    return (
+        workspace(dtype, group * plan.rows * plan.pitch, group * n_positions * 4 * lanes_of(dtype), n_codes),
+        workspace(np.int64, group, group * (n_positions + 1), n_codes),
+    )
+
+
 @kernel
-def synthesize_signals(codes, signals, slabs, plan, group, next_group):
-    """Signals (n, height * width * channels) of codes (n, cells * atoms), `group` of them at a time."""
+def synthesize_signals(codes, signals, slabs, starts, plan, group, workspaces, next_group):
+    """Signals (n, height * width * channels) of codes (n, n_positions * atoms), `group` of them at a time."""
+    floats, integers = workspaces
     width = lanes(slabs)
     size = plan.rows * plan.pitch
-    cells = plan.code_height * plan.code_width
+    n_positions, n_codes = plan.code_height * plan.code_width, codes.shape[1]
     n_vectors = plan.kernel_height * plan.row_vectors
-    buffer = aligned_zeros(group * size, slabs)
-    starts = _position_starts(1, plan)
-    begins = np.empty((group, cells + 1), np.int64)
-    atoms = np.empty((group, codes.shape[1]), np.int64)
-    values = np.empty((group, codes.shape[1]), codes.dtype)
-    products = aligned_zeros(group * cells * 4 * width, slabs)
-    dense = np.empty(group, np.bool_)
+    buffer, products, starts = part(floats, 0), part(floats, 1), pointer(starts, 0)
+    is_dense, all_entries, all_atoms, all_values = (
+        part(integers, 0),
+        part(integers, 1),
+        part(integers, 2),
+        part(floats, 2),
+    )
     first = take_number(next_group) * group
     while first < codes.shape[0]:
         n = min(group, codes.shape[0] - first)
-        buffer[:] = 0
+        fill(buffer, group * size, 0)
+        n_dense = 0
         for g in range(n):
-            _list_nonzeros(codes[first + g], begins[g], atoms[g], values[g])
-            dense[g] = begins[g, cells] > DENSE * codes.shape[1]
-        together = dense[:n].all()
+            entries = pointer(all_entries, g * (n_positions + 1))
+            atoms, values = pointer(all_atoms, g * n_codes), pointer(all_values, g * n_codes)
+            _list_nonzeros(pointer(codes, (first + g) * n_codes), n_positions, plan.atoms, entries, atoms, values)
+            is_dense[g] = entries[n_positions] > DENSE * n_codes
+            n_dense += is_dense[g]
         slab = 0
         for v in range(0, n_vectors - 3, 4):
-            behind = slab + plan.padded_atoms * 4 * width
-            four = slabs[slab:behind]
+            four = pointer(slabs, slab)
+            slab += plan.padded_atoms * 4 * width
             offsets = (
                 _offset(v, plan, width),
                 _offset(v + 1, plan, width),
                 _offset(v + 2, plan, width),
                 _offset(v + 3, plan, width),
             )
-            if together:
-                _add_products(buffer, size, starts, offsets, four, codes[first : first + n], products)
-            else:
-                for g in range(n):
-                    own = buffer[g * size : (g + 1) * size]
-                    if dense[g]:
-                        _add_products(own, size, starts, offsets, four, codes[first + g : first + g + 1], products)
-                    else:
-                        _add_four(own, starts, offsets, four, begins[g], atoms[g], values[g])
-            slab = behind
+            # Dense codes in one matrix product, if all of them are.
+            together = n if n_dense == n else 1
+            for g in range(0, n, together):
+                own = pointer(buffer, g * size)
+                if is_dense[g]:
+                    code = pointer(codes, (first + g) * n_codes)
+                    _add_products(own, together, size, starts, n_positions, plan.atoms, offsets, four, code, products)
+                else:
+                    entries = pointer(all_entries, g * (n_positions + 1))
+                    atoms, values = pointer(all_atoms, g * n_codes), pointer(all_values, g * n_codes)
+                    _add_four(own, starts, n_positions, offsets, four, entries, atoms, values)
         for v in range(n_vectors // 4 * 4, n_vectors):
-            behind = slab + plan.padded_atoms * width
+            one = pointer(slabs, slab)
+            slab += plan.padded_atoms * width
             for g in range(n):
-                own, offset = buffer[g * size : (g + 1) * size], _offset(v, plan, width)
-                _add_one(own, starts, offset, slabs[slab:behind], begins[g], atoms[g], values[g])
-            slab = behind
+                own, offset = pointer(buffer, g * size), _offset(v, plan, width)
+                entries = pointer(all_entries, g * (n_positions + 1))
+                atoms, values = pointer(all_atoms, g * n_codes), pointer(all_values, g * n_codes)
+                _add_one(own, starts, n_positions, offset, one, entries, atoms, values)
         for g in range(n):
-            own = buffer[g * size : (g + 1) * size]
+            own = pointer(buffer, g * size)
             if plan.wraps:
-                fold_circle(own, plan)
-            take_signal(own, signals[first + g], plan)
+                add_wrapped_margins(own, plan)
+            copy_from_buffer(own, pointer(signals, (first + g) * signals.shape[1]), plan)
         first = take_number(next_group) * group

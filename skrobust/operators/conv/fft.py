@@ -47,7 +47,7 @@ def padded_sizes(geometry):
     if geometry.wraps:
         return geometry.grid
     # Positions wrap only into cropped pixels, so the grid plus one kernel minus one pixel suffices.
-    spans = zip(geometry.grid, geometry.kernel_size, geometry.reach, strict=True)
+    spans = zip(geometry.grid, geometry.kernel_size, geometry.extent, strict=True)
     return tuple(fft.next_fast_len(max(n + k - 1, r - k + 1), real=True) for n, k, r in spans)
 
 

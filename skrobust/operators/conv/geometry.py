@@ -53,7 +53,7 @@ class ConvolutionGeometry:
         return cls(grid, kernel, strides, offset, code_grid, padding == "circular")
 
     @property
-    def reach(self):
+    def extent(self):
         """Pixels from the start of the first atom to the end of the last, along each axis."""
         return tuple((p - 1) * s + k for p, s, k in zip(self.code_grid, self.stride, self.kernel_size, strict=True))
 
@@ -73,7 +73,7 @@ class ConvolutionGeometry:
         return math.prod(self.code_grid)
 
 
-def overlap_reach(n_positions, kernel_size, stride, circle=None):
+def overlap_distances(n_positions, kernel_size, stride, circle=None):
     """Distances of positions along an axis whose atoms overlap: at most `near`, or at least `far`.
 
     Parameters
@@ -92,12 +92,12 @@ def overlap_reach(n_positions, kernel_size, stride, circle=None):
     return near, n_positions if circle is None else max((circle - kernel_size) // stride + 1, 0)
 
 
-def stripe_counts(counts, kernel_size, stride, circle=None):
+def stripe_counts(n_atoms, kernel_size, stride, circle=None):
     """Number of atoms in each stripe, that is in all positions whose atoms overlap those at one position.
 
     Parameters
     ----------
-    counts : ndarray of int of shape ``(n_samples, *code_grid)``
+    n_atoms : ndarray of int of shape ``(n_samples, *code_grid)``
         Number of atoms at each position.
     kernel_size, stride : tuple of int
     circle : tuple of int or None, default=None
@@ -109,18 +109,18 @@ def stripe_counts(counts, kernel_size, stride, circle=None):
     """
     circle = (None,) * len(kernel_size) if circle is None else circle
     for axis, (k, s, n) in enumerate(zip(kernel_size, stride, circle, strict=True), start=1):
-        counts = _overlapping_sum(counts, *overlap_reach(counts.shape[axis], k, s, n), axis)
-    return counts
+        n_atoms = _overlapping_sum(n_atoms, *overlap_distances(n_atoms.shape[axis], k, s, n), axis)
+    return n_atoms
 
 
-def _overlapping_sum(counts, near, far, axis):
+def _overlapping_sum(n_atoms, near, far, axis):
     """Sum over positions at most `near` or at least `far` apart along an axis, each counted once."""
-    n = counts.shape[axis]
-    sums = np.concatenate([np.zeros_like(counts.take([0], axis)), counts.cumsum(axis)], axis)
-    places = np.arange(n)
-    first, last = np.maximum(places - near, 0), np.minimum(places + near + 1, n)
+    n = n_atoms.shape[axis]
+    sums = np.concatenate([np.zeros_like(n_atoms.take([0], axis)), n_atoms.cumsum(axis)], axis)
+    positions = np.arange(n)
+    first, last = np.maximum(positions - near, 0), np.minimum(positions + near + 1, n)
     # Wrapped part of the window: positions up to i - far, and from i + far on.
-    before, after = np.clip(places - far + 1, 0, first), np.clip(places + far, last, n)
+    before, after = np.clip(positions - far + 1, 0, first), np.clip(positions + far, last, n)
     inside = sums.take(last, axis) - sums.take(first, axis)
     return inside + sums.take(before, axis) + sums.take([n], axis) - sums.take(after, axis)
 

@@ -2,13 +2,13 @@
 registers.
 """
 
-from skrobust.kernels.vectors import aligned_zeros, broadcast, fma, inlined, kernel, lanes, load, load_all, store
+from skrobust.kernels.vectors import broadcast, fma, inlined, kernel, lanes, load, load_all, store, zero_vector
 
 from .plan import BLOCK
 
 
 @kernel
-def lay_signal(signal, buffer, plan):
+def copy_into_buffer(signal, buffer, plan):
     """Copy a flat signal into its buffer; for circular padding the margins repeat it."""
     row = plan.width * plan.channels
     for r in range(plan.rows):
@@ -28,7 +28,7 @@ def lay_signal(signal, buffer, plan):
 
 
 @kernel
-def take_signal(buffer, signal, plan):
+def copy_from_buffer(buffer, signal, plan):
     """Copy a signal out of its buffer."""
     row = plan.width * plan.channels
     for y in range(plan.height):
@@ -41,7 +41,7 @@ def take_signal(buffer, signal, plan):
 def _correlate_two(buffer, start, step, columns, column, plan, out, o):
     """Correlations at eight positions with the atoms of two vectors."""
     width = lanes(buffer)
-    zero = broadcast(buffer.dtype.type(0))
+    zero = zero_vector(buffer)
     a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = zero
     row = plan.kernel_width * plan.channels
     d = column
@@ -77,7 +77,7 @@ def _correlate_two(buffer, start, step, columns, column, plan, out, o):
 @inlined
 def _correlate_one(buffer, start, step, columns, column, plan, out, o):
     """Correlations at eight positions with the atoms of one vector."""
-    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = broadcast(buffer.dtype.type(0))
+    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = zero_vector(buffer)
     row = plan.kernel_width * plan.channels
     d = column
     for u in range(plan.kernel_height):
@@ -124,10 +124,9 @@ def correlate_row(buffer, row, columns, plan, out):
             _correlate_one(buffer, start + x * step, step, columns, column, plan, out, x * plan.padded_atoms)
 
 
-@inlined
-def row_buffer(plan, like):
-    """Buffer for the correlations of one row of positions."""
-    return aligned_zeros((plan.code_width + BLOCK) * plan.padded_atoms, like)
+def row_size(plan):
+    """Size of a buffer for the correlations of one row of positions."""
+    return (plan.code_width + BLOCK) * plan.padded_atoms
 
 
 @kernel
@@ -143,7 +142,7 @@ def add_atom(buffer, at, vectors, a, plan, coefficient):
 
 
 @kernel
-def fold_circle(buffer, plan):
+def add_wrapped_margins(buffer, plan):
     """For circular padding, add what was written after the end of the signal to its beginning."""
     row = plan.width * plan.channels
     for r in range(plan.top, plan.rows):

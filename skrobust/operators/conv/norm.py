@@ -83,17 +83,17 @@ def _supports(geometry, n_channels):
             inside = np.full(k, True) if geometry.wraps else (pixels >= 0) & (pixels < n)
             of_axis.append((pixels[inside] % n, taps[inside]))
         axes.append(of_axis)
-    for place in itertools.product(*axes):
+    for position in itertools.product(*axes):
         yield tuple(
-            _flat([ends[i] for ends in place], sizes, n_channels)
+            _flat([ends[i] for ends in position], sizes, n_channels)
             for i, sizes in enumerate((geometry.grid, geometry.kernel_size))
         )
 
 
-def _flat(places, sizes, n_channels):
+def _flat(positions, sizes, n_channels):
     """Flat indices of a product of positions along the axes, for all channels."""
     index = np.zeros(1, dtype=np.intp)
-    for along, size in zip([*places, np.arange(n_channels)], [*sizes, n_channels], strict=True):
+    for along, size in zip([*positions, np.arange(n_channels)], [*sizes, n_channels], strict=True):
         index = (index[:, None] * size + along).ravel()
     return index
 
@@ -110,7 +110,7 @@ def _over_frequencies(components, geometry):
     "Schwankung von Polynomen zwischen Gitterpunkten", Math. Z. 1964).
     """
     sizes, strides, between = [], [], 1.0
-    for n, k, r, s in zip(geometry.grid, geometry.kernel_size, geometry.reach, geometry.stride, strict=True):
+    for n, k, r, s in zip(geometry.grid, geometry.kernel_size, geometry.extent, geometry.stride, strict=True):
         if geometry.wraps:  # a stride that does not divide the circle: use the bound of stride 1
             strides.append(s if n % s == 0 else 1)
             sizes.append(n)
@@ -134,14 +134,16 @@ def _channel_grams(components, sizes):
     """``D(w) D(w)^H`` of half the frequencies, from correlations of channels, with fewer transforms than by atoms."""
     kernel, n_channels = components.shape[1:-1], components.shape[-1]
     axes = tuple(range(1, 1 + len(kernel)))
-    reach = [min(2 * k - 1, n) for k, n in zip(kernel, sizes, strict=True)]  # on short circles lags wrap around as well
-    small = fft.fftn(components, s=reach, axes=axes)
+    n_lags = [
+        min(2 * k - 1, n) for k, n in zip(kernel, sizes, strict=True)
+    ]  # on short circles lags wrap around as well
+    small = fft.fftn(components, s=n_lags, axes=axes)
     small = np.moveaxis(small, 0, -1).reshape(-1, n_channels, len(components))
     lags = small @ small.conj().swapaxes(-1, -2)
-    lags = fft.ifftn(lags.reshape(*reach, n_channels, n_channels), axes=range(len(kernel))).real
+    lags = fft.ifftn(lags.reshape(*n_lags, n_channels, n_channels), axes=range(len(kernel))).real
     spread = np.zeros((*sizes, n_channels, n_channels))
-    places = [np.r_[: min(k, r), n - (r - min(k, r)) : n] for k, r, n in zip(kernel, reach, sizes, strict=True)]
-    spread[np.ix_(*places)] = lags
+    lags_at = [np.r_[: min(k, r), n - (r - min(k, r)) : n] for k, r, n in zip(kernel, n_lags, sizes, strict=True)]
+    spread[np.ix_(*lags_at)] = lags
     grams = fft.rfftn(spread, axes=range(len(kernel))).reshape(-1, n_channels, n_channels)
     return (grams + grams.conj().swapaxes(-1, -2)) / 2
 

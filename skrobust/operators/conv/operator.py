@@ -128,7 +128,9 @@ class ConvolutionalOperator(Operator):
     @property
     def uses_fft(self):
         """Whether arrays are convolved by Fourier transforms."""
-        if self.evaluation == "auto":
+        if self.evaluation != "auto":
+            return self.evaluation == "fft"
+        if "uses_fft" not in self._tables:
             from .fft import padded_sizes
 
             n_components, n_channels = self.components.shape[0], self.components.shape[-1]
@@ -136,8 +138,8 @@ class ConvolutionalOperator(Operator):
             direct = self.geometry.n_positions * math.prod(self.geometry.kernel_size) * n_channels * together
             size = math.prod(padded_sizes(self.geometry))
             transforms = TRANSFORM_COST * (n_components + n_channels) * math.log2(size)
-            return direct >= size * (transforms + PRODUCT_COST * n_components * n_channels)
-        return self.evaluation == "fft"
+            self._tables["uses_fft"] = direct >= size * (transforms + PRODUCT_COST * n_components * n_channels)
+        return self._tables["uses_fft"]
 
     def synthesize(self, codes, *, n_jobs=None):
         """Signals of codes.
@@ -162,14 +164,17 @@ class ConvolutionalOperator(Operator):
         if self.uses_fft:
             with kernel_threads(n_jobs):
                 return self.spectrum(codes.dtype).synthesize(codes)
-        from .direct import synthesize_signals
+        from .direct import synthesis_workspaces, synthesize_signals
 
-        plan, group, slabs, _ = self._evaluation(codes.dtype)
+        plan, group, starts, slabs, _ = self._evaluation(codes.dtype)
         signals = np.empty((len(codes), *self.signal_shape), dtype=codes.dtype)
-        maps = flat_rows(codes), signals.reshape(len(codes), -1)
+        settings = flat_rows(codes), signals.reshape(len(codes), -1), slabs, starts, plan, group
+
+        def synthesize(next_group):
+            synthesize_signals(*settings, synthesis_workspaces(plan, group, codes.dtype), next_group)
+
         with kernel_threads(n_jobs):
-            how = {"n_pieces": -(-len(codes) // group), "work": self.products(codes)}
-            on_threads(synthesize_signals, *maps, slabs, plan, group, **how)
+            on_threads(synthesize, n_pieces=-(-len(codes) // group), work=self.products(codes))
         return signals
 
     def analyze(self, X, *, n_jobs=None):
@@ -194,14 +199,17 @@ class ConvolutionalOperator(Operator):
         if self.uses_fft:
             with kernel_threads(n_jobs):
                 return self.spectrum(X.dtype).analyze(X)
-        from .direct import analyze_signals
+        from .direct import analysis_workspace, analyze_signals
 
-        plan, group, _, taps = self._evaluation(X.dtype)
+        plan, group, starts, _, taps = self._evaluation(X.dtype)
         codes = np.empty((len(X), *self.code_shape), dtype=X.dtype)
-        maps = flat_rows(X), codes.reshape(len(X), -1, self.code_shape[-1])
+        settings = flat_rows(X), codes.reshape(len(X), -1), taps, starts, plan, group
+
+        def analyze(next_group):
+            analyze_signals(*settings, analysis_workspace(plan, group, X.dtype), next_group)
+
         with kernel_threads(n_jobs):
-            how = {"n_pieces": -(-len(X) // group), "work": self.products(codes)}
-            on_threads(analyze_signals, *maps, taps, plan, group, **how)
+            on_threads(analyze, n_pieces=-(-len(X) // group), work=self.products(codes))
         return codes
 
     def products(self, codes):
@@ -241,9 +249,9 @@ class ConvolutionalOperator(Operator):
         norms[: plan.atoms] = (atoms * atoms).sum(axis=1)
         padded = np.full(plan.padded_atoms, np.inf, dtype=dtype)
         padded[: plan.atoms] = weights
-        rates = np.zeros(plan.padded_atoms, dtype=dtype)
-        rates[: plan.atoms] = 1 / np.asarray(weights)
-        return plan, (vectors, columns, norms), padded, rates
+        inv_weights = np.zeros(plan.padded_atoms, dtype=dtype)
+        inv_weights[: plan.atoms] = 1 / np.asarray(weights)
+        return plan, (vectors, columns, norms), padded, inv_weights
 
     def __getstate__(self):
         return {**self.__dict__, "_tables": {}}
@@ -274,15 +282,17 @@ class ConvolutionalOperator(Operator):
         return self._tables[key]
 
     def _evaluation(self, dtype):
-        """Plan of `analyze` and `synthesize`, signals per group, and the atoms in both memory layouts."""
+        """Plan of `analyze` and `synthesize`, signals per group, start of each position, atoms in both layouts."""
         key = "evaluation", np.dtype(dtype)
         if key not in self._tables:
+            from .direct import position_starts
             from .plan import atom_slabs, atom_taps, make_plan, signals_at_a_time
 
             atoms = self._as_array(dtype)
             plan = make_plan(self.geometry, len(atoms), atoms.shape[-1], dtype, blocks=False)
             group = signals_at_a_time(plan, dtype)
-            self._tables[key] = plan, group, atom_slabs(atoms, plan, dtype), atom_taps(atoms, plan, dtype)
+            layouts = atom_slabs(atoms, plan, dtype), atom_taps(atoms, plan, dtype)
+            self._tables[key] = plan, group, position_starts(plan, group), *layouts
         return self._tables[key]
 
 

@@ -11,7 +11,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from skrobust.kernels.vectors import VectorType
+from skrobust.kernels.vectors import EXPLICIT, VECTOR_BYTES
 
 from .vectors import shape_number
 
@@ -53,11 +53,11 @@ def make_plan(geometry, n_components, n_channels, dtype, *, blocks=True):
     """Plan of one signal for kernels on vectors of this dtype; with `blocks`, rows of positions may overrun."""
     lanes = lanes_of(dtype)
     (height, width), (kernel_height, kernel_width) = _two(geometry.grid), _two(geometry.kernel_size)
-    stride, offset, code, reach = (
+    stride, offset, code, extent = (
         _two(geometry.stride),
         _two(geometry.offset, 0),
         _two(geometry.code_grid),
-        _two(geometry.reach),
+        _two(geometry.extent),
     )
     row_vectors = -(-kernel_width * n_channels // lanes)
     if geometry.wraps:
@@ -67,7 +67,7 @@ def make_plan(geometry, n_components, n_channels, dtype, *, blocks=True):
     else:
         top, left = offset
         first_row, first_column = 0, 0
-        rows, columns = max(top + height, reach[0]), max(left + width, reach[1])
+        rows, columns = max(top + height, extent[0]), max(left + width, extent[1])
     overrun = blocks * BLOCK * stride[1] * n_channels + row_vectors * lanes
     pitch = -(-(columns * n_channels + overrun) // lanes) * lanes
     if pitch * np.dtype(dtype).itemsize % 1024 == 0:
@@ -109,9 +109,7 @@ def _positions_apart(code, footprint, stride):
 
 def lanes_of(dtype):
     """Values of one vector."""
-    from numba import from_dtype
-
-    return VectorType(from_dtype(np.dtype(dtype))).lanes
+    return VECTOR_BYTES // np.dtype(dtype).itemsize if EXPLICIT else 1
 
 
 def _two(sizes, first=1):

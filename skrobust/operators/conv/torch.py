@@ -48,7 +48,7 @@ class TorchConvolution:
         if self.beyond is not None:
             return correlate(values, self._filters(), stride=g.stride, padding=g.offset)
         margins = []
-        for n, o, r in zip(reversed(g.grid), reversed(g.offset), reversed(g.reach), strict=True):
+        for n, o, r in zip(reversed(g.grid), reversed(g.offset), reversed(g.extent), strict=True):
             margins += [o, r - o - n]
         if g.wraps:
             padded = functional.pad(values, [max(0, m) for m in margins], mode="circular")
@@ -66,7 +66,7 @@ class TorchConvolution:
             filters, margins = self._filters(), {"padding": g.offset, "output_padding": self.beyond}
             return convolve(maps, filters, stride=g.stride, **margins)
         whole = self._add_patches(maps) if self.by_patches else convolve(maps, self._filters(), stride=g.stride)
-        for axis, (n, o, r) in enumerate(zip(g.grid, g.offset, g.reach, strict=True), start=2):
+        for axis, (n, o, r) in enumerate(zip(g.grid, g.offset, g.extent, strict=True), start=2):
             if g.wraps and r > n:
                 beyond = whole.narrow(axis, n, r - n)
                 whole = whole.narrow(axis, 0, n) + _extended(beyond, axis, n)
@@ -85,23 +85,23 @@ class TorchConvolution:
         return products.reshape(values.shape[0], *self.geometry.code_grid, -1).movedim(-1, 1)
 
     def _add_patches(self, maps):
-        kernel, stride, reach = self._plane()
+        kernel, stride, extent = self._plane()
         patches = maps.movedim(1, -1).reshape(-1, maps.shape[1]) @ self._filters().flatten(1)
         patches = patches.reshape(maps.shape[0], -1, patches.shape[1]).transpose(1, 2)
-        whole = functional.fold(patches, reach, kernel, stride=stride)
+        whole = functional.fold(patches, extent, kernel, stride=stride)
         return whole if len(self.geometry.grid) == 2 else whole.squeeze(2)
 
     def _plane(self):
-        """Kernel, stride and reach in two dimensions: a 1-D signal is one row of an image."""
+        """Kernel, stride and extent in two dimensions: a 1-D signal is one row of an image."""
         g = self.geometry
         row = (1,) * (2 - len(g.grid))
-        return (*row, *g.kernel_size), (*row, *g.stride), (*row, *g.reach)
+        return (*row, *g.kernel_size), (*row, *g.stride), (*row, *g.extent)
 
     def _sizes(self):
         g = self.geometry
         if g.wraps:
             return g.grid
-        return tuple(max(n + k - 1, r - k + 1) for n, k, r in zip(g.grid, g.kernel_size, g.reach, strict=True))
+        return tuple(max(n + k - 1, r - k + 1) for n, k, r in zip(g.grid, g.kernel_size, g.extent, strict=True))
 
     def _analyze_by_fft(self, values):
         g, sizes = self.geometry, self._sizes()
@@ -131,7 +131,7 @@ def _beyond(geometry):
     With its own padding torch copies nothing, and neither does its backward pass.
     """
     g = geometry
-    beyond = tuple(n + 2 * o - r for n, o, r in zip(g.grid, g.offset, g.reach, strict=True))
+    beyond = tuple(n + 2 * o - r for n, o, r in zip(g.grid, g.offset, g.extent, strict=True))
     # As many as a stride, and torch's correlation would find one more position; fewer than none, one less.
     fits = all(0 <= b < s for b, s in zip(beyond, g.stride, strict=True))
     return beyond if fits and not g.wraps else None

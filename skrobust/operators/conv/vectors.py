@@ -8,6 +8,7 @@ from skrobust.kernels.vector_ir import (
     VectorType,
     emit_address,
     emit_call,
+    emit_data,
     emit_load,
     emit_splat,
     emit_store,
@@ -64,7 +65,7 @@ def arrive(typingctx, gate):
     """Return ``gate[0]`` of an int64 array and increment it atomically, with release semantics for earlier writes."""
 
     def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        data = emit_data(context, builder, signature.args[0], args[0])
         return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "seq_cst")
 
     return types.int64(gate), codegen
@@ -75,7 +76,7 @@ def arrivals(typingctx, gate):
     """Atomic load of ``gate[0]``."""
 
     def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        data = emit_data(context, builder, signature.args[0], args[0])
         return builder.load_atomic(data, "seq_cst", 8)
 
     return types.int64(gate), codegen
@@ -89,16 +90,16 @@ def shape_number(rows, row_vectors):
 class _Atom:
     """Vectors of an atom and of the buffer below it."""
 
-    def __init__(self, context, builder, types_of, buffer, at, pitch, vectors, a, counts=None):
+    def __init__(self, context, builder, types_of, buffer, at, pitch, vectors, a, valid=None):
         self.builder, self.pitch = builder, pitch
         self.vector = VectorType(types_of[0].dtype)
         scalar = ir_scalar(self.vector.scalar)
         self.ir_vector = ir_vector(self.vector)
-        self.below = emit_address(context, builder, types_of[0], buffer, at, scalar)
+        self.buffer = emit_address(context, builder, types_of[0], buffer, at, scalar)
         self.own = emit_address(context, builder, types_of[3], vectors, a, scalar)
-        self.counts = None
-        if not isinstance(types_of[5], types.NoneType) and counts is not None:
-            self.counts = emit_address(context, builder, types_of[5], counts, at, scalar)
+        self.valid = None
+        if not isinstance(types_of[5], types.NoneType) and valid is not None:
+            self.valid = emit_address(context, builder, types_of[5], valid, at, scalar)
 
     def read(self, shape):
         """Load both; the pointers into the buffer are kept."""
@@ -108,10 +109,10 @@ class _Atom:
         for row in range(rows):
             start = self.builder.mul(self.pitch, ir.Constant(_I64, row))
             self.steps += [self.builder.add(start, ir.Constant(_I64, q * lanes)) for q in range(row_vectors)]
-        self.places = [self._vector_at(self.below, step) for step in self.steps]
-        self.values = [emit_load(self.builder, place, self.vector) for place in self.places]
+        self.pointers = [self._vector_at(self.buffer, step) for step in self.steps]
+        self.values = [emit_load(self.builder, pointer, self.vector) for pointer in self.pointers]
         own = [self._vector_at(self.own, ir.Constant(_I64, v * lanes)) for v in range(len(self.steps))]
-        self.atom = [emit_load(self.builder, place, self.vector) for place in own]
+        self.atom = [emit_load(self.builder, pointer, self.vector) for pointer in own]
 
     def _vector_at(self, address, step):
         return self.builder.bitcast(self.builder.gep(address, [step]), ir.PointerType(self.ir_vector))
@@ -122,11 +123,11 @@ class _Atom:
     def inner(self):
         """Inner product of the two."""
         sums = []  # two independent sums
-        for v, (below, own) in enumerate(zip(self.values, self.atom, strict=True)):
+        for v, (value, own) in enumerate(zip(self.values, self.atom, strict=True)):
             if v < 2:
-                sums.append(self.builder.fmul(below, own))
+                sums.append(self.builder.fmul(value, own))
             else:
-                sums[v % 2] = self._fma(below, own, sums[v % 2])
+                sums[v % 2] = self._fma(value, own, sums[v % 2])
         both = self.builder.fadd(*sums) if len(sums) == 2 else sums[0]
         scalar = ir_scalar(self.vector.scalar)
         name = f"llvm.vector.reduce.fadd.{vector_suffix(self.vector)}"
@@ -137,11 +138,11 @@ class _Atom:
     def add(self, coefficient):
         """Add a multiple of the atom, or of its unmasked part, to the buffer."""
         factor = emit_splat(self.builder, self.vector, coefficient)
-        for step, place, below, own in zip(self.steps, self.places, self.values, self.atom, strict=True):
-            if self.counts is not None:
-                counted = emit_load(self.builder, self._vector_at(self.counts, step), self.vector)
-                own = self.builder.fmul(own, counted)
-            emit_store(self.builder, self._fma(factor, own, below), place, self.vector)
+        for step, pointer, value, own in zip(self.steps, self.pointers, self.values, self.atom, strict=True):
+            if self.valid is not None:
+                valid = emit_load(self.builder, self._vector_at(self.valid, step), self.vector)
+                own = self.builder.fmul(own, valid)
+            emit_store(self.builder, self._fma(factor, own, value), pointer, self.vector)
 
 
 def _for_shape(builder, number, emit, result):
@@ -186,8 +187,8 @@ def inner_product(typingctx, buffer, at, pitch, vectors, a, number):
 
 
 @intrinsic
-def add_multiple(typingctx, buffer, at, pitch, vectors, a, counts, number, coefficient):
-    """Add a multiple of an atom to a buffer, multiplied by the mask `counts` if that is not None."""
+def add_multiple(typingctx, buffer, at, pitch, vectors, a, valid, number, coefficient):
+    """Add a multiple of an atom to a buffer, multiplied by the mask `valid` if that is not None."""
 
     def codegen(context, builder, signature, args):
         atom = _Atom(context, builder, signature.args, *args[:6])
@@ -200,11 +201,11 @@ def add_multiple(typingctx, buffer, at, pitch, vectors, a, counts, number, coeff
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(buffer, index, index, vectors, index, counts, index, buffer.dtype), codegen
+    return types.void(buffer, index, index, vectors, index, valid, index, buffer.dtype), codegen
 
 
 @intrinsic
-def minimise_over(typingctx, residual, at, pitch, vectors, a, counts, number, old, square, inverse, low, high):
+def minimise_over(typingctx, residual, at, pitch, vectors, a, valid, number, old, square, inverse, low, high):
     """Minimise over the coefficient of an atom, whose value is `old`; return the new value.
 
     The residual is always written, even if the value does not change, so that no branch waits for the inner product.
@@ -233,4 +234,4 @@ def minimise_over(typingctx, residual, at, pitch, vectors, a, counts, number, ol
         return _for_shape(builder, args[6], emit, ir_scalar(atom.vector.scalar))
 
     index, scalar = types.intp, residual.dtype
-    return scalar(residual, index, index, vectors, index, counts, index, *[scalar] * 5), codegen
+    return scalar(residual, index, index, vectors, index, valid, index, *[scalar] * 5), codegen

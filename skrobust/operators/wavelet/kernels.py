@@ -185,11 +185,18 @@ def synthesize_rows(source, stride, high_start, n, width, taps, target, target_s
 
 
 @inlined
-def _clear(buffer, start, stop):
+def clear(buffer, start, stop):
     """Zero whole vectors."""
     zero = broadcast(buffer.dtype.type(0))
     for v in range(start, stop, lanes(buffer)):
         store(buffer, v, zero)
+
+
+@inlined
+def copy(source, target, size):
+    """Copy the first `size` values, whole vectors."""
+    for v in range(0, size, lanes(source)):
+        store(target, v, load(source, v))
 
 
 @inlined
@@ -232,13 +239,14 @@ def _analyze_image(pixels, start, height, width, n_channels, coefficients, strid
         else:
             _transpose(coefficients, 0, stride, height, width, first, tall)
         analyze_rows(first, tall, width, tall, taps, second, tall, column_start)
-        _clear(second, half_width * tall, column_start * tall)
-        _clear(second, total * tall, wide * tall)
+        clear(second, half_width * tall, column_start * tall)
+        clear(second, total * tall, wide * tall)
         _transpose(second, 0, tall, total, height, first, wide)
         # At the finest level only zeros lie next to the coefficients, and may be overwritten.
         analyze_rows(first, wide, height, wide if j == 0 else total, taps, coefficients, stride, row_start)
         for r in range(half_height, row_start):
-            coefficients[r * stride : r * stride + total] = 0
+            for v in range(r * stride, r * stride + total):
+                coefficients[v] = 0
 
 
 @kernel
@@ -246,7 +254,7 @@ def _synthesize_image(coefficients, stride, levels, taps, first, image, wide):
     """Invert `_analyze_image` into `image`, with rows `wide` apart. Overwrites the coefficients."""
     step = lanes(coefficients)
     if levels.shape[0] == 0:
-        image[: coefficients.size] = coefficients
+        copy(coefficients, image, coefficients.size)
     for j in range(levels.shape[0] - 1, -1, -1):
         height, width, half_width = levels[j, 0], levels[j, 1], levels[j, 3]
         row_start, column_start = levels[j, 4], levels[j, 5]

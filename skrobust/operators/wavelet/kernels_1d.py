@@ -4,7 +4,7 @@ import numpy as np
 
 from skrobust.kernels.vectors import kernel, lanes, take_number
 
-from .kernels import analyze_rows, synthesize_rows
+from .kernels import analyze_rows, clear, copy, synthesize_rows
 from .selection import keep_largest
 
 
@@ -18,9 +18,9 @@ def level_table_1d(plan):
 def _analyze_lanes(coefficients, step, levels, taps, scratch):
     for j in range(levels.shape[0]):
         n, half, start = levels[j]
-        scratch[: n * step] = coefficients[: n * step]
+        copy(coefficients, scratch, n * step)
         analyze_rows(scratch, step, n, step, taps, coefficients, step, start)
-        coefficients[half * step : start * step] = 0
+        clear(coefficients, half * step, start * step)
 
 
 @kernel
@@ -28,7 +28,7 @@ def _synthesize_lanes(coefficients, step, levels, taps, scratch):
     for j in range(levels.shape[0] - 1, -1, -1):
         n, _, start = levels[j]
         synthesize_rows(coefficients, step, start, n, step, taps, scratch, step)
-        coefficients[: n * step] = scratch[: n * step]
+        copy(scratch, coefficients, n * step)
 
 
 @kernel
@@ -45,7 +45,7 @@ def _keep_in_lane(coefficients, step, lane, size, k, row, maxima, packed):
 def _read_lanes(signals, first, coefficients, step):
     """Signals ``first ..`` of an array (n_samples, length, n_channels), one per lane; unused lanes are zero."""
     n, length, n_channels = signals.shape
-    coefficients[: length * step] = 0
+    clear(coefficients, 0, length * step)
     for lane in range(min(step, n * n_channels - first)):
         i, channel = (first + lane) // n_channels, (first + lane) % n_channels
         for r in range(length):

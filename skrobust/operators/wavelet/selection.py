@@ -1,7 +1,5 @@
 """The K largest magnitudes of an array: the selection inside the wavelet kernels."""
 
-import numpy as np
-
 from skrobust.kernels.vectors import (
     absolute,
     count_at_least,
@@ -13,6 +11,7 @@ from skrobust.kernels.vectors import (
     load,
     maximum,
     pack_at_least,
+    resolution,
     store,
     to_bits,
 )
@@ -137,9 +136,10 @@ def keep_largest(values, size, k, maxima, packed):
         n_packed = pack_at_least(packed, n_packed, load(values, v), threshold)
     # Only whole vectors are counted: what an earlier signal left behind the last value must not be.
     padded = -(-n_packed // width) * width
-    packed[n_packed:padded] = 0
+    for i in range(n_packed, padded):
+        packed[i] = 0
     kth = _kth_largest(packed, padded, k, low, top, octave)
-    tie = top * values.dtype.type(_roundings(values))
+    tie = top * values.dtype.type(TIE_ROUNDINGS * resolution(values))
     kept = 0
     lowest = kth - tie
     for v in range(0, size, width):
@@ -148,8 +148,3 @@ def keep_largest(values, size, k, maxima, packed):
         store(values, v, keep_at_least(vector, lowest))
     if kept > k:
         _settle_ties(values, size, k, kth, tie)
-
-
-@kernel
-def _roundings(values):
-    return TIE_ROUNDINGS * (np.finfo(np.float32).eps if values.itemsize == 4 else np.finfo(np.float64).eps)

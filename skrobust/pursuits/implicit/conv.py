@@ -217,7 +217,7 @@ def support_solver(operator, codes, mask=None, hessian=None):
             rtol = max(CG_TOL, 8 * torch.finfo(right.dtype).eps)
             known = None if mask is None else mask.numpy()
             return torch.as_tensor(
-                solve_on_supports(on_arrays, codes.numpy(), right.numpy(), most=MAX_CG_STEPS, rtol=rtol, mask=known)
+                solve_on_supports(on_arrays, codes.numpy(), right.numpy(), max_iter=MAX_CG_STEPS, rtol=rtol, mask=known)
             )
         support, on_tensors = (codes != 0).to(right), operator.on_tensors(right)
 

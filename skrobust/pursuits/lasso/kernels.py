@@ -21,6 +21,7 @@ from skrobust.kernels.vectors import (
     lanes,
     load,
     read,
+    resolution,
     store,
     take_number,
     write,
@@ -124,7 +125,7 @@ def _copy_part(gram, width, atoms, count, part, stride):
 
 
 @kernel
-def _solve_row(initial, energy, gram, width, inverses, alpha, positive, tol, max_iter, code, work, resolution):
+def _solve_row(initial, energy, gram, width, inverses, alpha, positive, tol, max_iter, code, work, rounding):
     """Code of one signal from its correlations; returns the gap, the number of sweeps, and whether `tol` is reached.
 
     `code` has one value per atom and is zero initially.
@@ -138,8 +139,8 @@ def _solve_row(initial, energy, gram, width, inverses, alpha, positive, tol, max
             alive[n_alive] = j
             n_alive += 1
             top = max(top, abs(np.float64(initial[j])))
-    noise = 4 * resolution * top
-    still = scalar(2 * resolution)
+    noise = 4 * rounding * top
+    still = scalar(2 * rounding)
     for v in range(0, width, lanes(gram)):
         store(q, v, load(initial, v))
     sweeps = 0
@@ -233,7 +234,6 @@ def pursue_l1(
     width, n_atoms = atoms.shape[1], inverses.size
     step = lanes(atoms)
     room = min(LARGEST_SET, -(-n_atoms // step) * step)
-    resolution = np.finfo(np.float32).eps if atoms.itemsize == 4 else np.finfo(np.float64).eps
     products, code = aligned_zeros(block * width, atoms), np.zeros(n_atoms, atoms.dtype)
     work = (
         aligned_zeros(width, atoms), np.zeros(n_atoms, np.int64), np.zeros(n_atoms, np.int64),
@@ -254,7 +254,7 @@ def pursue_l1(
             start = (row - lo) * width
             gap, _, is_met = _solve_row(
                 products[start : start + width], energy, gram, width, inverses, alphas[row], positive, tol, max_iter,
-                code, work, resolution,
+                code, work, resolution(atoms),
             )  # fmt: skip
             if not is_met:
                 tally[b, UNMET] += 1

@@ -4,236 +4,300 @@ import numpy as np
 
 from skrobust.kernels.vectors import (
     absolute,
-    aligned_zeros,
     broadcast,
     inlined,
     kernel,
     lanes,
     load,
     multiply,
+    scalar_like,
     take_number,
 )
-from skrobust.operators.conv.kernels import correlate_row, lay_signal, row_buffer
+from skrobust.kernels.workspace import fill, part, pointer, workspace
+from skrobust.operators.conv.kernels import copy_into_buffer, correlate_row, row_size
 from skrobust.operators.conv.vectors import bits_above, lowest_bit
-from skrobust.pursuits.lasso.conv.candidates import kind_at, place_at, room_for_candidates, room_for_steps, write_code
-from skrobust.pursuits.lasso.conv.support import inner_inside, solve_on_support
+from skrobust.pursuits.lasso.conv.support import inner_product_inside, solve_on_support
+from skrobust.pursuits.lasso.conv.working_set import (
+    border_class_at,
+    buffer_offset,
+    working_set_of,
+    working_set_sizes,
+    write_code,
+)
 
 LEAST_SQUARES_STEPS = 60
 
 
 @kernel
-def _best_of_row(residual, columns, plan, rates, full, out, y):
-    """Magnitude, cell and atom of the largest normalised correlation of a row at positions that may take an atom."""
+def _best_of_row(residual, columns, plan, inv_norms, full, out, y):
+    """Magnitude, position and atom of the largest normalised correlation at the open positions of a row."""
     width = lanes(residual)
-    best = residual.dtype.type(0)
-    best_cell, best_atom = -1, -1
+    best = scalar_like(0, residual)
+    best_position, best_atom = -1, -1
     correlate_row(residual, y, columns, plan, out)
-    cell = y * plan.code_width
+    position = y * plan.code_width
     for x in range(plan.code_width):
-        if not full[y, x]:
+        if not full[position]:
             for k in range(0, plan.padded_atoms, width):
                 o = x * plan.padded_atoms + k
-                values = absolute(multiply(load(out, o), load(rates, cell * plan.padded_atoms + k)))
+                values = absolute(multiply(load(out, o), load(inv_norms, position * plan.padded_atoms + k)))
                 bits = bits_above(values, broadcast(best))
                 while bits != 0:
                     lane = lowest_bit(bits)
                     bits &= bits - 1
-                    value = abs(out[o + lane] * rates[cell * plan.padded_atoms + k + lane])
+                    value = abs(out[o + lane] * inv_norms[position * plan.padded_atoms + k + lane])
                     if value > best:
-                        best, best_cell, best_atom = value, cell, k + lane
-        cell += 1
-    return best, best_cell, best_atom
+                        best, best_position, best_atom = value, position, k + lane
+        position += 1
+    return best, best_position, best_atom
 
 
 @kernel
-def _best_atom(residual, columns, plan, rates, full, out, stale, bests, cells, atoms):
-    """Cell, atom and magnitude of the largest correlation; recomputes stale rows only."""
+def _best_atom(residual, columns, plan, inv_norms, full, out, stale, bests, positions, atoms):
+    """Position, atom and magnitude of the largest correlation; recomputes stale rows only."""
     top = 0
     for y in range(plan.code_height):
         if stale[y]:
-            bests[y], cells[y], atoms[y] = _best_of_row(residual, columns, plan, rates, full, out, y)
-            stale[y] = False
+            bests[y], positions[y], atoms[y] = _best_of_row(residual, columns, plan, inv_norms, full, out, y)
+            stale[y] = 0
         if bests[y] > bests[top]:
             top = y
-    return cells[top], atoms[top], bests[top]
+    return positions[top], atoms[top], bests[top]
 
 
 @kernel
-def _mark(stale, y, reach, wraps):
-    """Mark the rows up to `reach` from y."""
-    for other in range(y - reach, y + reach + 1):
+def _mark(stale, n_rows, y, distance, wraps):
+    """Mark the rows at most `distance` from y as stale."""
+    for other in range(y - distance, y + distance + 1):
         if wraps:
-            stale[other % stale.size] = True
-        elif 0 <= other < stale.size:
-            stale[other] = True
+            stale[other % n_rows] = 1
+        elif 0 <= other < n_rows:
+            stale[other] = 1
 
 
 @inlined
-def _overlap(a, b, reach):
-    """Whether atoms at two positions of an axis overlap; `reach` is that of `overlap_reach`."""
+def _overlap(a, b, overlap):
+    """Whether atoms at two positions of an axis overlap; `overlap` is that of `overlap_distances`."""
     distance = abs(a - b)
-    return distance <= reach[0] or distance >= reach[1]
+    return distance <= overlap[0] or distance >= overlap[1]
 
 
 @kernel
-def _take_cluster(candidates, n, plan, reach, taken, cluster, origin):
+def _take_cluster(working_set, n, plan, overlap, taken, cluster, origin):
     """Copy the atoms connected to the last one by overlaps; return their number.
 
     All other atoms are orthogonal to these, so their coefficients do not change.
     """
-    where, places, atoms, kinds, _, _, values = candidates
-    own_where, own_places, own_atoms, own_kinds, _, _, own_values = cluster
-    taken[:n] = False
-    taken[n - 1] = True
+    indices, offsets, atoms, border_class, _, _, values = working_set
+    own_indices, own_offsets, own_atoms, own_border_class, _, _, own_values = cluster
+    fill(taken, n, 0)
+    taken[n - 1] = 1
     origin[0] = n - 1
     size = 1
     i = 0
     while i < size:
-        cell = where[origin[i]] // plan.padded_atoms
-        y, x = cell // plan.code_width, cell % plan.code_width
+        position = indices[origin[i]] // plan.padded_atoms
+        y, x = position // plan.code_width, position % plan.code_width
         for j in range(n):
             if taken[j]:
                 continue
-            other = where[j] // plan.padded_atoms
-            if not _overlap(y, other // plan.code_width, reach[0]):
+            other = indices[j] // plan.padded_atoms
+            if not _overlap(y, other // plan.code_width, overlap[0]):
                 continue
-            if _overlap(x, other % plan.code_width, reach[1]):
-                taken[j] = True
+            if _overlap(x, other % plan.code_width, overlap[1]):
+                taken[j] = 1
                 origin[size] = j
                 size += 1
         i += 1
     for i in range(size):
         j = origin[i]
-        own_where[i], own_places[i], own_atoms[i], own_kinds[i] = where[j], places[j], atoms[j], kinds[j]
+        own_indices[i], own_offsets[i], own_atoms[i], own_border_class[i] = (
+            indices[j],
+            offsets[j],
+            atoms[j],
+            border_class[j],
+        )
         own_values[i] = values[j]
     return size
 
 
 @inlined
-def _next_overlapping(place, at, size, reach):
-    """The first position from `place` on whose atoms overlap those at `at`; `size` if there is none.
+def _next_overlapping(start, at, size, overlap):
+    """The first position from `start` on whose atoms overlap those at `at`; `size` if there is none.
 
-    `reach` is that of `overlap_reach`.
+    `overlap` is that of `overlap_distances`.
     """
-    near, far = reach
-    if place > at - far and place < at - near:
-        place = at - near
-    if place > at + near and place < at + far:
-        place = at + far
-    return min(max(place, 0), size)
+    near, far = overlap
+    if start > at - far and start < at - near:
+        start = at - near
+    if start > at + near and start < at + far:
+        start = at + far
+    return min(max(start, 0), size)
 
 
 @kernel
-def _fill_stripes(counts, full, y, x, reach, most):
+def _fill_stripes(stripe_counts, full, plan, y, x, overlap, max_per_stripe):
     """Count an atom at (y, x) in its stripes, and close positions at which an atom would exceed a limit."""
-    height, width = counts.shape
-    cy = _next_overlapping(0, y, height, reach[0])
+    height, width = plan.code_height, plan.code_width
+    cy = _next_overlapping(0, y, height, overlap[0])
     while cy < height:
-        cx = _next_overlapping(0, x, width, reach[1])
+        cx = _next_overlapping(0, x, width, overlap[1])
         while cx < width:
-            counts[cy, cx] += 1
-            if counts[cy, cx] == most:
-                _close(full, cy, cx, reach)
-            cx = _next_overlapping(cx + 1, x, width, reach[1])
-        cy = _next_overlapping(cy + 1, y, height, reach[0])
+            stripe_counts[cy * width + cx] += 1
+            if stripe_counts[cy * width + cx] == max_per_stripe:
+                _close(full, plan, cy, cx, overlap)
+            cx = _next_overlapping(cx + 1, x, width, overlap[1])
+        cy = _next_overlapping(cy + 1, y, height, overlap[0])
 
 
 @kernel
-def _close(full, y, x, reach):
+def _close(full, plan, y, x, overlap):
     """Close the positions of a stripe."""
-    height, width = full.shape
-    fy = _next_overlapping(0, y, height, reach[0])
+    height, width = plan.code_height, plan.code_width
+    fy = _next_overlapping(0, y, height, overlap[0])
     while fy < height:
-        fx = _next_overlapping(0, x, width, reach[1])
+        fx = _next_overlapping(0, x, width, overlap[1])
         while fx < width:
-            full[fy, fx] = True
-            fx = _next_overlapping(fx + 1, x, width, reach[1])
-        fy = _next_overlapping(fy + 1, y, height, reach[0])
+            full[fy * width + fx] = 1
+            fx = _next_overlapping(fx + 1, x, width, overlap[1])
+        fy = _next_overlapping(fy + 1, y, height, overlap[0])
+
+
+def matching_workspaces(plan, max_atoms, dtype):
+    """Workspaces of one thread: floats and integers."""
+    buffer, n_positions = plan.rows * plan.pitch, plan.code_height * plan.code_width
+    integers, floats = working_set_sizes(max_atoms)
+    return (
+        workspace(
+            dtype, buffer, buffer, buffer, row_size(plan), plan.padded_atoms, plan.code_height, *[max_atoms] * 3,
+            *floats, *floats
+        ),
+        workspace(
+            np.int64, n_positions, n_positions, plan.code_height, plan.code_height, plan.code_height, max_atoms,
+            max_atoms, *integers, *integers
+        ),
+    )  # fmt: skip
 
 
 @kernel
-def _match(x, mask, codes, tables, plan, rates, most_atoms, stripe_most, reach, tol, report):
-    vectors, columns, _ = tables
-    has_mask = mask.size > 0
-    counts = aligned_zeros(plan.rows * plan.pitch, vectors)
-    lay_signal(mask if has_mask else np.ones(x.size, x.dtype), counts, plan)
-    residual = aligned_zeros(plan.rows * plan.pitch, vectors)
-    lay_signal(x, residual, plan)
-    residual *= counts
-    candidates = room_for_candidates(most_atoms, vectors)
-    where, places, atoms, kinds, _, _, values = candidates
-    work = room_for_steps(most_atoms, residual)
-    free = np.zeros(plan.padded_atoms, vectors.dtype)
-    stripes = np.zeros((plan.code_height, plan.code_width), np.int64)
-    full = np.zeros((plan.code_height, plan.code_width), np.bool_)
-    out = row_buffer(plan, vectors)
-    cluster, taken = room_for_candidates(most_atoms, vectors), np.empty(most_atoms, np.bool_)
-    origin = np.empty(most_atoms, np.int64)
-    stale, bests = np.ones(plan.code_height, np.bool_), np.zeros(plan.code_height, vectors.dtype)
-    cells, best_atoms = np.empty(plan.code_height, np.int64), np.empty(plan.code_height, np.int64)
-    eps = np.finfo(np.float32).eps if vectors.itemsize == 4 else np.finfo(np.float64).eps
-    first = vectors.dtype.type(0)
+def _match(codes, tables, plan, inv_norms, max_atoms, max_per_stripe, overlap, tol, eps, has_mask, floats, integers):
+    """Code of the signal in the buffer; returns its squared residual and number of atoms."""
+    vectors, columns = tables[0], tables[1]
+    valid, residual, out, free, bests = (
+        part(floats, 0),
+        part(floats, 1),
+        part(floats, 3),
+        part(floats, 4),
+        part(floats, 5),
+    )
+    cg_arrays = part(floats, 6), part(floats, 7), part(floats, 8), part(floats, 2)
+    stripe_counts, full, stale = part(integers, 0), part(integers, 1), part(integers, 2)
+    positions, best_atoms, taken, origin = part(integers, 3), part(integers, 4), part(integers, 5), part(integers, 6)
+    working_set, cluster = working_set_of(integers, 7, floats, 9), working_set_of(integers, 11, floats, 12)
+    indices, offsets, atoms, border_class, _, _, values = working_set
+    n_positions = plan.code_height * plan.code_width
+    fill(stripe_counts, n_positions, 0)
+    fill(full, n_positions, 0)
+    fill(stale, plan.code_height, 1)
+    fill(bests, plan.code_height, 0)
+    first = scalar_like(0, vectors)
     n = 0
-    squared = inner_inside(residual, residual, plan)
-    while n < most_atoms and squared > tol * tol:
-        cell, atom, best = _best_atom(residual, columns, plan, rates, full, out, stale, bests, cells, best_atoms)
+    squared = inner_product_inside(residual, residual, plan)
+    while n < max_atoms and squared > tol * tol:
+        position, atom, best = _best_atom(
+            residual, columns, plan, inv_norms, full, out, stale, bests, positions, best_atoms
+        )
         if n == 0:
             first = best
-        if cell < 0 or not best > 16 * eps * first:
+        if position < 0 or not best > 16 * eps * first:
             break
-        index = cell * plan.padded_atoms + atom
-        again = False
+        index = position * plan.padded_atoms + atom
+        repeated = False
         for i in range(n):
-            again = again or where[i] == index
-        if again:  # the rest is rounding error
+            repeated = repeated or indices[i] == index
+        if repeated:  # the rest is rounding error
             break
-        y, x_position = cell // plan.code_width, cell % plan.code_width
-        where[n], atoms[n], kinds[n] = index, atom, kind_at(y, x_position, plan, has_mask)
-        places[n], values[n] = place_at(y, x_position, plan), 0
+        y, x_position = position // plan.code_width, position % plan.code_width
+        indices[n], atoms[n], border_class[n] = index, atom, border_class_at(y, x_position, plan, has_mask)
+        offsets[n], values[n] = buffer_offset(y, x_position, plan), 0
         n += 1
-        if stripe_most > 0:
-            _fill_stripes(stripes, full, y, x_position, reach, stripe_most)
-            _mark(stale, y, 2 * (reach[0][0] + 1), plan.wraps)
-        size = _take_cluster(candidates, n, plan, reach, taken, cluster, origin)
-        solve_on_support(residual, counts, vectors, plan, free, cluster, size, work, LEAST_SQUARES_STEPS, 64 * eps)
+        if max_per_stripe > 0:
+            _fill_stripes(stripe_counts, full, plan, y, x_position, overlap, max_per_stripe)
+            _mark(stale, plan.code_height, y, 2 * (overlap[0][0] + 1), plan.wraps)
+        size = _take_cluster(working_set, n, plan, overlap, taken, cluster, origin)
+        solve_on_support(residual, valid, vectors, plan, free, cluster, size, cg_arrays, LEAST_SQUARES_STEPS, 64 * eps)
         for i in range(size):
             values[origin[i]] = cluster[6][i]
-            _mark(stale, cluster[0][i] // plan.padded_atoms // plan.code_width, reach[0][0] + 1, plan.wraps)
-        squared = inner_inside(residual, residual, plan)
-    write_code(codes, plan, candidates, n)
-    report[0], report[1] = squared, n
+            _mark(
+                stale,
+                plan.code_height,
+                cluster[0][i] // plan.padded_atoms // plan.code_width,
+                overlap[0][0] + 1,
+                plan.wraps,
+            )
+        squared = inner_product_inside(residual, residual, plan)
+    write_code(codes, plan, working_set, n)
+    return squared, n
 
 
 @kernel
-def match_signals(X, masks, codes, tables, plan, rates, most_atoms, stripe_most, reach, tol, report, next_signal):
+def match_signals(
+    X,
+    masks,
+    codes,
+    tables,
+    plan,
+    inv_norms,
+    max_atoms,
+    max_per_stripe,
+    overlap,
+    tol,
+    eps,
+    workspaces,
+    report,
+    next_signal,
+):
     """Codes of many signals, one thread per signal.
 
     Parameters
     ----------
     X, masks : ndarray
         As for `descend_signals`.
-    rates : ndarray of shape (n or 1, n_positions * padded_atoms)
+    codes : ndarray of shape (n, n_positions * atoms)
+        Zero.
+    inv_norms : ndarray of shape (n or 1, n_positions * padded_atoms)
         Inverse norm of the unmasked part of each shifted atom; zero if nothing is unmasked.
-    stripe_most : int
+    max_per_stripe : int
         Maximum number of atoms of a stripe; 0: no limit.
-    reach : tuple of (int, int)
-        For each axis, the distances of positions whose atoms overlap: see `overlap_reach`.
+    overlap : tuple of (int, int)
+        For each axis, the distances of positions whose atoms overlap: see `overlap_distances`.
+    eps : float
+        Rounding error of the values.
+    workspaces : tuple
+        Those of this thread, by `matching_workspaces`.
     report : ndarray of shape (n, 2)
         Squared residual and atoms.
     """
+    floats, integers = workspaces
+    vectors, columns, norms = tables
+    tables = pointer(vectors, 0), pointer(columns, 0), pointer(norms, 0)
+    valid, residual, size, n_values = part(floats, 0), part(floats, 1), plan.rows * plan.pitch, X.shape[1]
+    has_mask = masks.shape[1] > 0
+    fill(valid, size, 0)
+    fill(residual, size, 1)
+    if not has_mask:
+        copy_into_buffer(residual, valid, plan)
+    fill(part(floats, 4), plan.padded_atoms, 0)
     n = take_number(next_signal)
     while n < X.shape[0]:
-        _match(
-            X[n],
-            masks[n],
-            codes[n],
-            tables,
-            plan,
-            rates[n % rates.shape[0]],
-            most_atoms,
-            stripe_most,
-            reach,
-            tol,
-            report[n],
-        )
+        if has_mask:
+            copy_into_buffer(pointer(masks, n * n_values), valid, plan)
+        copy_into_buffer(pointer(X, n * n_values), residual, plan)
+        for k in range(size):
+            residual[k] *= valid[k]
+        report[n, 0], report[n, 1] = _match(
+            pointer(codes, n * codes.shape[1]), tables, plan,
+            pointer(inv_norms, n % inv_norms.shape[0] * inv_norms.shape[1]), max_atoms, max_per_stripe, overlap, tol,
+            eps, has_mask, floats, integers,
+        )  # fmt: skip
         n = take_number(next_signal)

@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skrobust.kernels.threads import on_threads
-from skrobust.operators.conv.geometry import overlap_reach, stripe_counts
+from skrobust.operators.conv.geometry import overlap_distances, stripe_counts
 from skrobust.operators.conv.operator import ConvolutionalOperator, flat_rows
 from skrobust.pursuits.lasso.conv.pursuit import checked_signals
 from skrobust.pursuits.penalties.l1 import shrink
@@ -79,16 +79,16 @@ def _excess_left_out(excess, stripe_sparsity, geometry):
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
     # Bisection for the number of correlations that can be kept; the next one cannot.
-    few, many = np.zeros(len(order), dtype=np.int64), (array > 0).sum(axis=1)
-    while (few < many).any():
-        taken = (few + many + 1) // 2
-        counts = (ranks < taken[:, None]).reshape(excess.shape).sum(axis=-1)
-        fits = stripe_counts(counts, geometry.kernel_size, geometry.stride, geometry.circle)
-        fits = fits.reshape(len(counts), -1).max(axis=1, initial=0) <= stripe_sparsity
-        few, many = np.where(fits, taken, few), np.where(fits, many, taken - 1)
-    rows, behind = np.arange(len(order)), np.minimum(few, order.shape[1] - 1)
-    first = excess.reshape(array.shape)[rows, order[rows, behind]].clip(0)
-    first[few > behind] = 0  # all are kept
+    low, high = np.zeros(len(order), dtype=np.int64), (array > 0).sum(axis=1)
+    while (low < high).any():
+        taken = (low + high + 1) // 2
+        n_atoms = (ranks < taken[:, None]).reshape(excess.shape).sum(axis=-1)
+        fits = stripe_counts(n_atoms, geometry.kernel_size, geometry.stride, geometry.circle)
+        fits = fits.reshape(len(n_atoms), -1).max(axis=1, initial=0) <= stripe_sparsity
+        low, high = np.where(fits, taken, low), np.where(fits, high, taken - 1)
+    rows, next_one = np.arange(len(order)), np.minimum(low, order.shape[1] - 1)
+    first = excess.reshape(array.shape)[rows, order[rows, next_one]].clip(0)
+    first[low > next_one] = 0  # all are kept
     return first.reshape(-1, *[1] * (excess.ndim - 1))
 
 
@@ -159,7 +159,7 @@ def convolutional_omp(
     """
     if is_tensor(X):
         raise TypeError("convolutional_omp takes arrays; pass X.detach().cpu().numpy().")
-    X, counted = checked_signals(X, operator, mask)
+    X, valid = checked_signals(X, operator, mask)
     _check_count("n_nonzero_coefs", n_nonzero_coefs)
     _check_count("stripe_sparsity", stripe_sparsity)
     if tol is not None and not (isinstance(tol, Real) and tol >= 0):
@@ -172,10 +172,13 @@ def convolutional_omp(
     residuals = np.empty(len(X))
     for batch in batch_slices(len(X), 6 * n_codes * X.itemsize):
         values = X[batch]
-        mask = None if counted is None else np.broadcast_to(counted, X.shape)[batch]
+        mask = None if valid is None else np.broadcast_to(valid, X.shape)[batch]
         for exponent, rows in groups_by_exponent(values):  # in units close to the size of the signals
             signals = times_power(values[rows], -exponent)
-            found, ends = np.zeros((len(signals), *operator.code_shape), dtype=X.dtype), np.empty((len(signals), 2))
+            batch_codes, report = (
+                np.zeros((len(signals), *operator.code_shape), dtype=X.dtype),
+                np.empty((len(signals), 2)),
+            )
             _match_batch(
                 signals,
                 operator,
@@ -183,12 +186,12 @@ def convolutional_omp(
                 stripe_sparsity or 0,
                 times_power(float(tol or 0.0), -exponent),
                 None if mask is None else mask[rows],
-                found,
-                ends,
+                batch_codes,
+                report,
                 n_jobs,
             )
-            codes[batch][rows] = times_power(found, exponent)
-            residuals[batch][rows] = times_power(np.sqrt(ends[:, 0]), exponent)
+            codes[batch][rows] = times_power(batch_codes, exponent)
+            residuals[batch][rows] = times_power(np.sqrt(report[:, 0]), exponent)
     if tol is not None:
         short = int((residuals > tol * (1 + 1e-6)).sum())
         tell_of_shortfall(
@@ -200,40 +203,31 @@ def convolutional_omp(
     return codes
 
 
-def _match_batch(X, operator, most_atoms, stripe_most, tol, mask, codes, report, n_jobs):
-    from .kernels import match_signals
+def _match_batch(X, operator, max_atoms, max_per_stripe, tol, mask, codes, report, n_jobs):
+    from .kernels import match_signals, matching_workspaces
 
     n_samples = len(X)
     plan, tables, _, _ = operator.descent_tables(np.ones(operator.code_shape[-1]), X.dtype)
     flat = flat_rows(X)
     masks = np.empty((n_samples, 0), X.dtype) if mask is None else flat_rows(mask)
     g = operator.geometry
-    reach = [
-        overlap_reach(p, k, s, n if g.wraps else None)
+    overlap = [
+        overlap_distances(p, k, s, n if g.wraps else None)
         for p, k, s, n in zip(g.code_grid, g.kernel_size, g.stride, g.grid, strict=True)
     ]
-    reach = tuple(reach if len(reach) == 2 else [(0, 1), *reach])
-    rates = _inverse_norms(operator, np.ones((1, *operator.signal_shape)) if mask is None else mask)
-    padded = np.zeros((len(rates), operator.geometry.n_positions, plan.padded_atoms), dtype=X.dtype)
-    padded[:, :, : plan.atoms] = rates.reshape(len(rates), -1, plan.atoms)
-    flat_codes = codes.reshape(n_samples, -1, codes.shape[-1])
+    overlap = tuple(overlap if len(overlap) == 2 else [(0, 1), *overlap])
+    inv_norms = _inverse_norms(operator, np.ones((1, *operator.signal_shape)) if mask is None else mask)
+    padded = np.zeros((len(inv_norms), operator.geometry.n_positions, plan.padded_atoms), dtype=X.dtype)
+    padded[:, :, : plan.atoms] = inv_norms.reshape(len(inv_norms), -1, plan.atoms)
+    max_atoms, eps = int(max_atoms), float(np.finfo(X.dtype).eps)
+    settings = flat, masks, codes.reshape(n_samples, -1), tables, plan, padded.reshape(len(inv_norms), -1), max_atoms
+
+    def match(next_signal):
+        workspaces = matching_workspaces(plan, max_atoms, X.dtype)
+        match_signals(*settings, int(max_per_stripe), overlap, float(tol), eps, workspaces, report, next_signal)
+
     with kernel_threads(n_jobs):
-        on_threads(
-            match_signals,
-            flat,
-            masks,
-            flat_codes,
-            tables,
-            plan,
-            padded.reshape(len(rates), -1),
-            int(most_atoms),
-            int(stripe_most),
-            reach,
-            float(tol),
-            report,
-            n_pieces=n_samples,
-            work=operator.products(codes),
-        )
+        on_threads(match, n_pieces=n_samples, work=operator.products(codes))
 
 
 def _inverse_norms(operator, mask):

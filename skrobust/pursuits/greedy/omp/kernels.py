@@ -19,6 +19,7 @@ from skrobust.kernels.vectors import (
     load,
     load_first,
     read,
+    resolution,
     store,
     take_number,
     total,
@@ -43,11 +44,6 @@ NOT_FINITE, DEPENDENT, UNMET = 0, 1, 2
 @inlined
 def _round_up(size, width):
     return -(-size // width) * width
-
-
-@inlined
-def _resolution(like):
-    return np.finfo(np.float32).eps if like.itemsize == 4 else np.finfo(np.float64).eps
 
 
 @inlined
@@ -146,7 +142,7 @@ def pursue_rows(
     basis, left, weights, projections, inverses, solution, chosen = work
     scalar = correlations.dtype.type
     most, room, stride = indices.size // max(1, n_rows), chosen.size, width + lanes(correlations)
-    noise = scalar(ROUNDINGS * _resolution(correlations))
+    noise = scalar(ROUNDINGS * resolution(correlations))
     has_tol, wants_energy = squared_tol.size > 0, squared_tol.size > 0 or residuals.size > 0
     for row in range(n_rows):
         start = row * width

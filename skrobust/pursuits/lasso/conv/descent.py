@@ -9,14 +9,25 @@ import math
 
 import numpy as np
 
-from skrobust.kernels.vectors import aligned_zeros, inlined, kernel, lanes, take_number
-from skrobust.operators.conv.kernels import lay_signal, row_buffer
+from skrobust.kernels.vectors import inlined, kernel, lanes, scalar_like, take_number
+from skrobust.kernels.workspace import copy, fill, part, pointer, workspace
+from skrobust.operators.conv.kernels import copy_into_buffer, row_size
+from skrobust.operators.conv.plan import lanes_of
 from skrobust.operators.conv.vectors import minimise_over
 from skrobust.pursuits.problem import LOCAL_SCALING_FROM
 
-from .candidates import MASKED, PLAIN, collect, drop_zeros, enrol_code, room_for_candidates, room_for_steps, write_code
 from .dual import dual_value, largest_correlation, lower_scales, scale_pixels
-from .support import add_candidate, add_candidates, gradient, improve_on_support, l1_norm
+from .support import add_atoms, add_masked_atom, correlate_atom, improve_on_support, l1_norm
+from .working_set import (
+    MASKED,
+    PLAIN,
+    append_violating,
+    drop_zeros,
+    working_set_of,
+    working_set_of_code,
+    working_set_sizes,
+    write_code,
+)
 
 FACTOR, MOST_STAGES = 1.5, 40
 """Factor by which the penalty decreases from stage to stage."""
@@ -42,33 +53,55 @@ CONVERGED, STOPPED, DENSE = 0, 1, 2
 
 
 @kernel
-def sweep(residual, counts, vectors, plan, penalties, positive, candidates, n, newest_first):
-    """Minimise over each candidate in turn, from the newest or from the oldest.
+def sweep(residual, valid, vectors, plan, penalties, positive, working_set, n, newest_first):
+    """Minimise over each coefficient of the working set in turn, from the newest or from the oldest.
 
     Starting from the newest saves sweeps in early scans. Later, correlated atoms would keep exchanging weight, and
     none would reach zero.
     """
-    _, places, atoms, kinds, squares, inverses, values = candidates
+    _, offsets, atoms, border_class, squared_norms, inv_squared_norms, values = working_set
     atom_size = plan.kernel_height * plan.row_vectors * lanes(vectors)
-    for turn in range(n):
-        i = n - 1 - turn if newest_first else turn
-        at, a, kind, old = places[i], atoms[i] * atom_size, kinds[i], values[i]
+    for k in range(n):
+        i = n - 1 - k if newest_first else k
+        at, a, border, old = offsets[i], atoms[i] * atom_size, border_class[i], values[i]
         high = penalties[atoms[i]]
-        low = vectors.dtype.type(-np.inf) if positive else -high
-        if plan.shape > 0 and kind == PLAIN:
+        low = scalar_like(-np.inf, vectors) if positive else -high
+        if plan.shape > 0 and border == PLAIN:
             values[i] = minimise_over(
-                residual, at, plan.pitch, vectors, a, None, plan.shape, old, squares[i], inverses[i], low, high
+                residual,
+                at,
+                plan.pitch,
+                vectors,
+                a,
+                None,
+                plan.shape,
+                old,
+                squared_norms[i],
+                inv_squared_norms[i],
+                low,
+                high,
             )
-        elif plan.shape > 0 and kind == MASKED:
+        elif plan.shape > 0 and border == MASKED:
             values[i] = minimise_over(
-                residual, at, plan.pitch, vectors, a, counts, plan.shape, old, squares[i], inverses[i], low, high
+                residual,
+                at,
+                plan.pitch,
+                vectors,
+                a,
+                valid,
+                plan.shape,
+                old,
+                squared_norms[i],
+                inv_squared_norms[i],
+                low,
+                high,
             )
         else:
-            value = gradient(residual, at, vectors, a, plan) + old * squares[i]
-            new = (value - min(max(value, low), high)) * inverses[i]
+            value = correlate_atom(residual, at, vectors, a, plan) + old * squared_norms[i]
+            new = (value - min(max(value, low), high)) * inv_squared_norms[i]
             if new != old:
                 values[i] = new
-                add_candidate(residual, at, vectors, a, counts, plan, kind, old - new)
+                add_masked_atom(residual, at, vectors, a, valid, plan, border, old - new)
 
 
 @inlined
@@ -79,8 +112,16 @@ def sweeps_after(scans):
 
 @inlined
 def margin_at(stage, scans):
-    """Factor by which a correlation must exceed its penalty to become a candidate."""
+    """Factor by which a correlation must exceed its penalty to enter the working set."""
     return FACTOR if stage > 0 else MARGINS[min(scans, len(MARGINS) - 1)]
+
+
+@kernel
+def set_penalties(penalties, limits, weights, n_atoms, penalty, margin):
+    """Penalty of each atom, and the correlation from which it enters the working set."""
+    for k in range(n_atoms):
+        penalties[k] = weights[k] * scalar_like(penalty, penalties)
+        limits[k] = penalties[k] * scalar_like(margin, limits)
 
 
 @kernel
@@ -91,121 +132,108 @@ def stage_count(top, alpha):
     return int(min(float(MOST_STAGES), math.log(top / alpha) / math.log(FACTOR)))
 
 
-@kernel
-def _room_for_descent(plan, room, like):
-    """Workspace of one thread: buffers like the residual, scans, working set, conjugate gradients, scales."""
-    size, (capacity, most_active) = plan.rows * plan.pitch, room
-    n_positions = plan.code_height * plan.code_width
-    present = np.zeros(n_positions * (plan.padded_atoms // lanes(like)), np.uint16)
+def descent_workspaces(plan, capacity, max_active, dtype):
+    """Workspaces of one thread: floats, integers, and one bit per coefficient."""
+    buffer, n_positions = plan.rows * plan.pitch, plan.code_height * plan.code_width
+    integers, floats = working_set_sizes(capacity)
     return (
-        (aligned_zeros(size, like), aligned_zeros(size, like), aligned_zeros(size, like), aligned_zeros(size, like)),
-        (row_buffer(plan, like), np.empty(n_positions, like.dtype), np.empty(capacity, np.int64), present),
-        room_for_candidates(capacity, like),
-        room_for_steps(most_active, aligned_zeros(size, like)),
-        (np.empty((plan.height, plan.width), like.dtype), np.empty((plan.code_height, plan.width), like.dtype)),
-    )
+        workspace(
+            dtype, *[buffer] * 5, row_size(plan), n_positions, plan.height * plan.width, plan.code_height * plan.width,
+            plan.padded_atoms, plan.padded_atoms, *[max_active] * 3, *floats
+        ),
+        workspace(np.int64, capacity, *integers),
+        np.empty(n_positions * (plan.padded_atoms // lanes_of(dtype)), np.uint16),
+    )  # fmt: skip
 
 
 @kernel
-def _descend(signal, counts, n, room, tables, plan, weights, rates, alpha, positive, has_mask, warm, tol, most):
+def _descend(
+    n, floats, integers, present, tables, plan, weights, inv_weights, alpha, positive, has_mask, warm, tol, max_iter,
+    capacity, max_active,
+):  # fmt: skip
     """Code of one signal, in the working set; returns its size, gap, objective, sweeps and reason for stopping."""
     vectors = tables[0]
-    buffers, (out, peaks, found, present), candidates, work, (scales, across) = room
-    residual, kept = buffers[2], buffers[3]
-    values, most_active = candidates[6], work[0].size
-    one = vectors.dtype.type(1)
+    signal, valid, residual, saved = part(floats, 0), part(floats, 1), part(floats, 2), part(floats, 3)
+    out, peaks, scales, row_scales = part(floats, 5), part(floats, 6), part(floats, 7), part(floats, 8)
+    penalties, limits = part(floats, 9), part(floats, 10)
+    cg_arrays = part(floats, 11), part(floats, 12), part(floats, 13), part(floats, 4)
+    candidates, working_set = part(integers, 0), working_set_of(integers, 1, floats, 14)
+    values = working_set[6]
+    one, size = scalar_like(1, vectors), plan.rows * plan.pitch
     rows = 0, plan.code_height
     bound = 0.0  # of theta = 0
-    done = scans = 0
+    sweeps_done = scans = 0
     stage = 0 if warm else MOST_STAGES + 1
     rebuild = warm
     while True:
         if rebuild:  # recompute the residual before a gap, to remove accumulated rounding errors
-            residual[:] = signal
-            add_candidates(residual, counts, vectors, plan, candidates, n, values, -one)
-        look = stage > MOST_STAGES  # only the largest correlation, which determines the number of stages
-        penalties = weights * vectors.dtype.type(np.inf if look else alpha * FACTOR**stage)
+            copy(signal, residual, size)
+            add_atoms(residual, valid, vectors, plan, working_set, n, values, -one)
+        first_scan = stage > MOST_STAGES  # only the largest correlation, which determines the number of stages
         margin = margin_at(stage, scans)
-        limits = penalties * vectors.dtype.type(margin)
+        penalty = np.inf if first_scan else alpha * FACTOR**stage
+        set_penalties(penalties, limits, weights, plan.padded_atoms, penalty, margin)
         before = n
-        n, top = collect(
-            residual, counts, present, tables, plan, limits, rates, positive, has_mask, rows, out, peaks, found,
-            candidates, n,
+        n, top = append_violating(
+            residual, valid, present, tables, plan, limits, inv_weights, positive, has_mask, rows, out, peaks,
+            candidates, capacity, working_set, n,
         )  # fmt: skip
-        if look:
+        if first_scan:
             stage = stage_count(top, alpha)
             continue
         if n < 0:  # the remaining positions were not scanned: no gap
-            return before, np.inf, np.inf, done, DENSE
-        turns = STAGE_SWEEPS
+            return before, np.inf, np.inf, sweeps_done, DENSE
+        n_sweeps = STAGE_SWEEPS
         if stage == 0:
             value, squares = dual_value(signal, residual, plan, alpha, top)
             bound = max(bound, value)
-            objective = 0.5 * squares + l1_norm(penalties, candidates, n)
+            objective = 0.5 * squares + l1_norm(penalties, working_set, n)
             gap = max(0.0, objective - bound)
-            if gap > tol * objective and n > 0 and (gap <= LOCAL_SCALING_FROM * tol * objective or done >= most):
-                scales[:] = across[:] = 1
-                lower_scales(scales, across, peaks, plan, alpha)
-                scale_pixels(residual, scales, plan, kept)
-                top = largest_correlation(kept, tables[1], plan, rates, positive, rows, out)
-                bound = max(bound, dual_value(signal, kept, plan, alpha, top)[0])
+            if (
+                gap > tol * objective
+                and n > 0
+                and (gap <= LOCAL_SCALING_FROM * tol * objective or sweeps_done >= max_iter)
+            ):
+                fill(scales, plan.height * plan.width, 1)
+                fill(row_scales, plan.code_height * plan.width, 1)
+                lower_scales(scales, row_scales, peaks, plan, alpha)
+                scale_pixels(residual, scales, plan, saved)
+                top = largest_correlation(saved, tables[1], plan, inv_weights, positive, rows, out)
+                bound = max(bound, dual_value(signal, saved, plan, alpha, top)[0])
                 gap = max(0.0, objective - bound)
             if (tol > 0 and gap <= tol * objective) or (n == 0 and margin == 1):
-                return n, gap, objective, done, CONVERGED
-            if done >= most:
-                return n, gap, objective, done, STOPPED
-            turns = sweeps_after(scans)
+                return n, gap, objective, sweeps_done, CONVERGED
+            if sweeps_done >= max_iter:
+                return n, gap, objective, sweeps_done, STOPPED
+            n_sweeps = sweeps_after(scans)
             scans += 1
-        turns = min(turns, max(1, most - done))
-        for turn in range(turns):
-            sweep(residual, counts, vectors, plan, penalties, positive, candidates, n, scans <= REFINED_FROM)
-            if turn == 0 or turn == 2:
-                n = drop_zeros(present, candidates, n)
-        done += turns
-        n = drop_zeros(present, candidates, n)
-        if n > most_active:
-            return n, np.inf, np.inf, done, DENSE
+        n_sweeps = min(n_sweeps, max(1, max_iter - sweeps_done))
+        for k in range(n_sweeps):
+            sweep(residual, valid, vectors, plan, penalties, positive, working_set, n, scans <= REFINED_FROM)
+            if k == 0 or k == 2:
+                n = drop_zeros(present, working_set, n)
+        sweeps_done += n_sweeps
+        n = drop_zeros(present, working_set, n)
+        if n > max_active:
+            return n, np.inf, np.inf, sweeps_done, DENSE
         if scans >= REFINED_FROM:
             for _ in range(min(scans, MOST_TRIES)):
-                touched = improve_on_support(
-                    residual, counts, vectors, plan, penalties, candidates, n, work, kept, CG_STEPS, CG_RTOL
+                some_dropped = improve_on_support(
+                    residual, valid, vectors, plan, penalties, working_set, n, cg_arrays, saved, CG_STEPS, CG_RTOL
                 )
-                done += CG_STEPS
-                if not touched:
+                sweeps_done += CG_STEPS
+                if not some_dropped:
                     break
-                n = drop_zeros(present, candidates, n)
+                n = drop_zeros(present, working_set, n)
         stage = max(0, stage - 1)
         rebuild = stage == 0
 
 
 @kernel
-def _descend_one(x, mask, codes, warm, room, tables, plan, weights, rates, alpha, positive, tol, most, report):
-    """Code of one signal: copies its arrays into the buffers, solves, and copies the code back."""
-    (signal, counts, residual, _), (_, _, found, present), candidates, _, _ = room
-    has_mask = mask.size > 0
-    lay_signal(mask if has_mask else np.ones(x.size, x.dtype), counts, plan)
-    lay_signal(x, signal, plan)
-    signal *= counts
-    residual[:] = signal
-    present[:] = 0
-    n = 0
-    if warm:
-        n = enrol_code(codes, found, present, (0, plan.code_height), counts, tables, plan, has_mask, candidates)
-        if n < 0:
-            report[0], report[1], report[2], report[3] = np.inf, np.inf, 0, DENSE
-            return
-        codes[:] = 0
-    n, gap, objective, sweeps, ending = _descend(
-        signal, counts, n, room, tables, plan, weights, rates, alpha, positive, has_mask, warm, tol, most
-    )
-    write_code(codes, plan, candidates, n)
-    report[0], report[1], report[2], report[3] = gap, objective, sweeps, ending
-
-
-@kernel
 def descend_signals(
-    X, masks, codes, warm, tables, plan, weights, rates, alpha, positive, tol, most, room, report, next_signal
-):
+    X, masks, codes, warm, tables, plan, weights, inv_weights, alpha, positive, tol, max_iter, capacity, max_active,
+    workspaces, report, next_signal,
+):  # fmt: skip
     """Codes of many signals, one thread per signal.
 
     Parameters
@@ -213,30 +241,51 @@ def descend_signals(
     X : ndarray of shape (n, height * width * channels)
     masks : ndarray of shape (n, height * width * channels) or (n, 0)
         1 where a value is known, 0 where it is missing.
-    codes : ndarray of shape (n, n_positions, atoms)
+    codes : ndarray of shape (n, n_positions * atoms)
         Overwritten; zero, or the starting point if `warm`.
-    room : tuple of int
-        Capacity of the working set of one signal, and its maximum number of nonzero coefficients.
+    capacity, max_active : int
+        Capacity of the working set, and maximum number of nonzero coefficients.
+    workspaces : tuple
+        Those of this thread, by `descent_workspaces`.
     report : ndarray of shape (n, 4)
         Gap, objective, sweeps and reason for stopping.
     """
-    own = _room_for_descent(plan, room, tables[0])
-    n = take_number(next_signal)
-    while n < X.shape[0]:
-        _descend_one(
-            X[n],
-            masks[n],
-            codes[n],
-            warm,
-            own,
-            tables,
-            plan,
-            weights,
-            rates,
-            alpha,
-            positive,
-            tol,
-            most,
-            report[n],
-        )
-        n = take_number(next_signal)
+    floats, integers, present = workspaces[0], workspaces[1], pointer(workspaces[2], 0)
+    vectors, columns, norms = tables
+    tables = pointer(vectors, 0), pointer(columns, 0), pointer(norms, 0)
+    weights, inv_weights = pointer(weights, 0), pointer(inv_weights, 0)
+    size, n_values, n_codes = plan.rows * plan.pitch, X.shape[1], codes.shape[1]
+    signal, valid, residual = part(floats, 0), part(floats, 1), part(floats, 2)
+    candidates, working_set = part(integers, 0), working_set_of(integers, 1, floats, 14)
+    has_mask = masks.shape[1] > 0
+    fill(signal, size, 0)
+    fill(valid, size, 0)
+    if not has_mask:
+        fill(residual, size, 1)
+        copy_into_buffer(residual, valid, plan)
+    i = take_number(next_signal)
+    while i < X.shape[0]:
+        if has_mask:
+            copy_into_buffer(pointer(masks, i * n_values), valid, plan)
+        copy_into_buffer(pointer(X, i * n_values), signal, plan)
+        for k in range(size):
+            signal[k] *= valid[k]
+        copy(signal, residual, size)
+        fill(present, workspaces[2].size, 0)
+        n = 0
+        code = pointer(codes, i * n_codes)
+        if warm:
+            n = working_set_of_code(
+                code, candidates, capacity, present, (0, plan.code_height), valid, tables, plan, has_mask, working_set
+            )
+            if n >= 0:
+                fill(code, n_codes, 0)
+        gap, objective, sweeps, status = np.inf, np.inf, 0, DENSE
+        if n >= 0:
+            n, gap, objective, sweeps, status = _descend(
+                n, floats, integers, present, tables, plan, weights, inv_weights, alpha, positive, has_mask, warm, tol,
+                max_iter, capacity, max_active,
+            )  # fmt: skip
+            write_code(code, plan, working_set, n)
+        report[i, 0], report[i, 1], report[i, 2], report[i, 3] = gap, objective, sweeps, status
+        i = take_number(next_signal)

@@ -8,38 +8,48 @@ the atoms that cover it. One common factor then removes remaining violations.
 
 import numpy as np
 
-from skrobust.kernels.vectors import absolute, broadcast, kernel, lanes, largest, load, maximum, multiply
+from skrobust.kernels.vectors import (
+    absolute,
+    kernel,
+    lanes,
+    largest,
+    load,
+    maximum,
+    multiply,
+    scalar_like,
+    zero_vector,
+)
 from skrobust.operators.conv.kernels import correlate_row
 
-from .support import inner_inside
+from .support import inner_product_inside
 
 
 @kernel
-def dual_value(signal, point, plan, alpha, top):
+def dual_value(signal, point, plan, alpha, largest_ratio):
     """Bound of a dual point at its optimal feasible scale, and the squared norm of the point.
 
     Parameters
     ----------
-    top : float
+    largest_ratio : float
         Largest correlation of the point with an atom, relative to the atom's weight.
     """
-    squares, products = inner_inside(point, point, plan), inner_inside(point, signal, plan)
+    squares, products = inner_product_inside(point, point, plan), inner_product_inside(point, signal, plan)
     scale = products / squares if squares > 0 else 0.0
-    if top > 0:
-        scale = min(scale, alpha / np.float64(top))
+    if largest_ratio > 0:
+        scale = min(scale, alpha / np.float64(largest_ratio))
     scale = max(scale, 0.0)
     return scale * products - 0.5 * scale * scale * squares, squares
 
 
 @kernel
-def lower_scales(scales, across, peaks, plan, alpha):
+def lower_scales(scales, row_scales, peaks, plan, alpha):
     """Reduce the factor of each pixel to the smallest one allowed by the positions whose atoms cover it.
 
     Parameters
     ----------
-    scales : ndarray of shape (height, width)
+    scales : ndarray of shape (height * width,)
         Ones initially.
-    across : ndarray of shape (code_height, width)
+    row_scales : ndarray of shape (code_height * width,)
         Ones; workspace for the factors allowed by each row of positions.
     peaks : ndarray of shape (n_positions,)
         Largest correlation at each position, relative to the weights of the atoms.
@@ -49,13 +59,13 @@ def lower_scales(scales, across, peaks, plan, alpha):
         for x in range(plan.code_width):
             peak = peaks[y * plan.code_width + x]
             if peak > alpha:
-                admitted = scales.dtype.type(alpha / peak)
+                admitted = scalar_like(alpha / peak, scales)
                 left = x * plan.stride_right + shift_right
                 for column in range(left, left + plan.kernel_width):
                     if plan.wraps:
                         column %= plan.width
                     if 0 <= column < plan.width:
-                        across[y, column] = min(across[y, column], admitted)
+                        row_scales[y * plan.width + column] = min(row_scales[y * plan.width + column], admitted)
     for y in range(plan.code_height):
         top = y * plan.stride_down + shift_down
         for row in range(top, top + plan.kernel_height):
@@ -63,7 +73,8 @@ def lower_scales(scales, across, peaks, plan, alpha):
                 row %= plan.height
             if 0 <= row < plan.height:
                 for column in range(plan.width):
-                    scales[row, column] = min(scales[row, column], across[y, column])
+                    i = row * plan.width + column
+                    scales[i] = min(scales[i], row_scales[y * plan.width + column])
 
 
 @kernel
@@ -72,30 +83,30 @@ def scale_pixels(residual, scales, plan, point):
     for r in range(plan.rows):
         y = (r - plan.top) % plan.height
         for column in range(plan.pitch // plan.channels):
-            scale = scales[y, (column - plan.left) % plan.width]
+            scale = scales[y * plan.width + (column - plan.left) % plan.width]
             at = r * plan.pitch + column * plan.channels
             for c in range(at, at + plan.channels):
                 point[c] = scale * residual[c]
 
 
 @kernel
-def largest_correlation(point, columns, plan, rates, positive, rows, out):
+def largest_correlation(point, columns, plan, inv_weights, positive, rows, out):
     """Largest correlation of a buffer with the atoms in some rows of positions, times their inverse weights.
 
     Parameters
     ----------
-    rates : ndarray of shape (padded_atoms,)
+    inv_weights : ndarray of shape (padded_atoms,)
         Inverse weights; zero for padding.
     rows : tuple of int
     out : buffer of one row of correlations
     """
     width = lanes(point)
-    highest = broadcast(point.dtype.type(0))
+    highest = zero_vector(point)
     for y in range(rows[0], rows[1]):
         correlate_row(point, y, columns, plan, out)
         for o in range(0, plan.code_width * plan.padded_atoms, width):
             correlations = load(out, o)
             if not positive:
                 correlations = absolute(correlations)
-            highest = maximum(highest, multiply(correlations, load(rates, o % plan.padded_atoms)))
+            highest = maximum(highest, multiply(correlations, load(inv_weights, o % plan.padded_atoms)))
     return largest(highest)

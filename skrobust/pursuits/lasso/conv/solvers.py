@@ -21,6 +21,9 @@ FAR, LARGE_GAP = 10, 1e-2
 MOST_CANDIDATES = 1 << 22
 """Minimum capacity of the working set; untouched memory costs nothing."""
 
+SLACK = 64
+"""Added to both limits of the working set: space for a vector of candidates, and for the codes of tiny signals."""
+
 CACHED_BYTES = 1 << 21
 """Bytes of codes per batch of FISTA, so that they stay in the cache."""
 
@@ -39,17 +42,17 @@ def solve_arrays(X, operator, alpha, penalty, by_atom, mask, init, tol, max_iter
         if positive:
             np.maximum(codes, 0, out=codes)
     gaps, objectives = np.full(n_samples, np.inf), np.empty(n_samples)
-    counts = np.zeros(n_samples, dtype=np.int64)
+    n_iter = np.zeros(n_samples, dtype=np.int64)
     dense = np.arange(n_samples)
     # Sparse codes need few products, even with large atoms.
     if solver == "descent" or (solver == "auto" and by_atom is not None and operator.evaluation != "fft"):
-        most = codes[0].size
+        max_active = codes[0].size
         if solver == "auto":
-            most = int(min(DENSE_SHARE * most, DENSE_PER_VALUE * X[0].size))
+            max_active = int(min(DENSE_SHARE * max_active, DENSE_PER_VALUE * X[0].size))
         report = _descend(
-            X, operator, alpha, positive, by_atom, mask, codes, init is not None, tol, max_iter, most, n_jobs
+            X, operator, alpha, positive, by_atom, mask, codes, init is not None, tol, max_iter, max_active, n_jobs
         )
-        gaps, objectives, counts = report[:, 0].copy(), report[:, 1].copy(), report[:, 2].astype(np.int64)
+        gaps, objectives, n_iter = report[:, 0].copy(), report[:, 1].copy(), report[:, 2].astype(np.int64)
         dense = np.flatnonzero(np.isinf(gaps))
     converged = gaps <= tol * objectives
     alpha = max(alpha, float(np.finfo(X.dtype).tiny))  # stays > 0 in the dtype of X
@@ -65,20 +68,20 @@ def solve_arrays(X, operator, alpha, penalty, by_atom, mask, init, tol, max_iter
         each = max(1, CACHED_BYTES // codes[0].nbytes)
         for first in range(0, len(dense), each):
             rows = dense[first : first + each]
-            known = None if mask is None else np.broadcast_to(mask, X.shape)[rows]
-            problem = Problem(X[rows], operator, alpha, penalty, known, n_jobs)
+            valid_rows = None if mask is None else np.broadcast_to(mask, X.shape)[rows]
+            problem = Problem(X[rows], operator, alpha, penalty, valid_rows, n_jobs)
             codes[rows], objectives[rows], gaps[rows], steps, converged[rows] = fista(
                 problem, codes[rows], tol=tol, max_iter=max_iter
             )
-            counts[rows] += steps
+            n_iter[rows] += steps
     if len(by_admm):
         found = _alternate(X, operator, alpha, penalty, mask, codes, by_admm, tol, max_iter, n_jobs)
         better = ~(found.objective >= objectives[by_admm]) | ~np.isfinite(gaps[by_admm])
         rows = by_admm[better]
         codes[rows], objectives[rows], gaps[rows] = found.codes[better], found.objective[better], found.gap[better]
         converged[rows] = gaps[rows] <= tol * objectives[rows]
-        counts[by_admm] += found.n_iter
-    return Result(codes, objectives, gaps, counts, converged)
+        n_iter[by_admm] += found.n_iter
+    return Result(codes, objectives, gaps, n_iter, converged)
 
 
 def _alpha_max(X, operator, penalty, n_jobs):
@@ -103,8 +106,8 @@ def _alternate(X, operator, alpha, penalty, mask, codes, rows, tol, max_iter, n_
     with kernel_threads(n_jobs):
         for first in range(0, len(rows), each):
             own = rows[first : first + each]
-            known = None if mask is None else np.broadcast_to(mask, X.shape)[own].astype(np.float64)
-            problem = Problem(X[own].astype(np.float64), exact, alpha, penalty, known, n_jobs)
+            valid_rows = None if mask is None else np.broadcast_to(mask, X.shape)[own].astype(np.float64)
+            problem = Problem(X[own].astype(np.float64), exact, alpha, penalty, valid_rows, n_jobs)
             found = admm(problem, codes[own], tol=tol, max_iter=max_iter)
             if X.dtype != np.float64:  # the objective of the returned codes
                 lower = found.objective - found.gap
@@ -116,12 +119,12 @@ def _alternate(X, operator, alpha, penalty, mask, codes, rows, tol, max_iter, n_
     return Result(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
-def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_iter, most, n_jobs):
+def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_iter, max_active, n_jobs):
     """Coordinate descent into `codes`; returns gap, objective and sweeps per signal, an infinite gap if too dense."""
     from .bands import band_parts
-    from .descent import descend_signals
+    from .descent import descend_signals, descent_workspaces
 
-    plan, tables, padded, rates = operator.descent_tables(weights, X.dtype)
+    plan, tables, padded, inv_weights = operator.descent_tables(weights, X.dtype)
     n_samples = len(X)
     flat = flat_rows(X)
     if mask is None:
@@ -129,70 +132,47 @@ def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_
     else:
         masks = flat_rows(np.broadcast_to(mask, X.shape))
     report = np.empty((n_samples, 4))
-    room = min(codes[0].size, max(MOST_CANDIDATES, most)) + 64, most + 64
-    maps = codes.reshape(n_samples, -1, codes.shape[-1])
-    settings = warm, tables, plan, padded, rates, float(alpha), bool(positive), float(tol), int(max_iter)
+    capacity, max_active = min(codes[0].size, max(MOST_CANDIDATES, max_active)) + SLACK, max_active + SLACK
+    maps = codes.reshape(n_samples, -1)
+    settings = warm, tables, plan, padded, inv_weights, float(alpha), bool(positive), float(tol), int(max_iter)
     parts = band_parts(operator.geometry)
     with kernel_threads(n_jobs):
         if parts is None:
             # At least two scans of all correlations.
-            how = {"n_pieces": n_samples, "work": 2 * operator.products(codes)}
-            on_threads(descend_signals, flat, masks, maps, *settings, room, report, **how)
+            def descend(next_signal):
+                workspaces = descent_workspaces(plan, capacity, max_active, X.dtype)
+                descend_signals(flat, masks, maps, *settings, capacity, max_active, workspaces, report, next_signal)
+
+            on_threads(descend, n_pieces=n_samples, work=2 * operator.products(codes))
         else:
             for n in range(n_samples):
-                report[n] = _descend_in_bands(flat[n], masks[n], maps[n], *settings, room, parts)
+                report[n] = _descend_in_bands(flat[n], masks[n], maps[n], *settings, capacity, max_active, parts)
     return report
 
 
-def _descend_in_bands(x, mask, code, warm, tables, plan, weights, rates, alpha, positive, tol, most, room, parts):
+def _descend_in_bands(
+    x, mask, code, warm, tables, plan, weights, inv_weights, alpha, positive, tol, max_iter, capacity, max_active, parts
+):
     """Gap, objective, sweeps and reason for stopping of one large signal, solved by several threads."""
-    from skrobust.operators.conv.kernels import lay_signal
-    from skrobust.operators.conv.plan import BLOCK, lanes_of
+    from skrobust.operators.conv.kernels import copy_into_buffer
 
-    from .bands import DONE, ENDING, GAP, OBJECTIVE, STATE_SIZE, descend_in_bands
+    from .bands import DONE, GAP, OBJECTIVE, STATE_SIZE, STATUS, band_workspaces, descend_in_bands
 
-    n_parts, dtype = len(parts), x.dtype
+    n_parts = len(parts)
     n_threads = threads_for(n_parts // 2)
-    shown, signal = np.zeros((2, plan.rows * plan.pitch), dtype=dtype)
-    lay_signal(np.ones_like(x) if mask.size == 0 else mask, shown, plan)
-    lay_signal(x, signal, plan)
-    signal *= shown
-    most_rows = int(np.diff(parts, axis=1).max())
-    of_part = min(4 * room[0] // n_parts, most_rows * plan.code_width * plan.atoms) + 64
-    kinds = [np.int64, np.int64, np.int64, np.int8, dtype, dtype, dtype]
+    max_rows = int(np.diff(parts, axis=1).max())
+    per_part = min(4 * capacity // n_parts, max_rows * plan.code_width * plan.atoms) + SLACK
+    workspaces = band_workspaces(plan, n_parts, per_part, n_threads, x.dtype)
+    size = plan.rows * plan.pitch
+    signal, valid = workspaces[0].values[: 2 * size].reshape(2, size)
+    signal[:] = valid[:] = 0
+    copy_into_buffer(np.ones_like(x) if mask.size == 0 else mask, valid, plan)
+    copy_into_buffer(x, signal, plan)
+    signal *= valid
     state = np.zeros(STATE_SIZE)
-    on_threads(
-        descend_in_bands,
-        signal,
-        shown,
-        np.empty_like(signal),
-        np.zeros_like(signal),
-        code,
-        tables,
-        plan,
-        weights,
-        rates,
-        alpha,
-        positive,
-        mask.size > 0,
-        warm,
-        tol,
-        most,
-        parts,
-        tuple(np.empty((n_parts, of_part), dtype=kind) for kind in kinds),
-        np.empty((n_threads, of_part), dtype=np.int64),
-        np.zeros(len(code) * (plan.padded_atoms // lanes_of(dtype)), dtype=np.uint16),
-        np.empty(len(code), dtype=dtype),
-        room[1],
-        np.zeros((n_threads, (plan.code_width + BLOCK) * plan.padded_atoms), dtype=dtype),
-        np.zeros(n_parts, dtype=np.int64),
-        np.zeros(n_parts, dtype=dtype),
-        state,
-        np.zeros(1, dtype=np.int64),
-        n_threads,
-        n_pieces=n_parts // 2,
-    )
-    return state[GAP], state[OBJECTIVE], state[DONE], state[ENDING]
+    settings = alpha, positive, mask.size > 0, warm, tol, max_iter, per_part, max_active, parts, workspaces, state
+    on_threads(descend_in_bands, code, tables, plan, weights, inv_weights, *settings, n_threads, n_pieces=n_parts // 2)
+    return state[GAP], state[OBJECTIVE], state[DONE], state[STATUS]
 
 
 def solve_tensors(X, operator, alpha, penalty, mask, init, tol, max_iter):
@@ -205,8 +185,8 @@ def solve_tensors(X, operator, alpha, penalty, mask, init, tol, max_iter):
         parts = []
         for first in range(0, len(X), each):
             rows = slice(first, first + each)
-            known = None if mask is None else mask.expand(X.shape)[rows]
-            problem = Problem(X[rows], operator, alpha, penalty, known)
+            valid_rows = None if mask is None else mask.expand(X.shape)[rows]
+            problem = Problem(X[rows], operator, alpha, penalty, valid_rows)
             parts.append(fista(problem, codes[rows], tol=tol, max_iter=max_iter))
         solved, *figures = zip(*parts, strict=True)
         return Result(torch.cat(solved), *map(np.concatenate, figures))
