@@ -21,8 +21,8 @@ class NearestAttack(GradientAttack):
     Parameters
     ----------
     eps : float or array-like, default=inf
-        Infinity: the nearest adversarial image found, at any distance. A number: only adversarial images within that
-        distance count, and the attack on an image ends at the first.
+        Infinity: the nearest adversarial image found, at any distance. A number: all iterates are projected on the
+        ball of that radius, and the attack on an image ends at the first adversarial one.
     n_iter : int, default=100
         Steps; each takes one pass forward and one backward.
     """
@@ -39,23 +39,15 @@ class NearestAttack(GradientAttack):
             goal = search.goal[index]
             (gradient,), scores, (value,) = model.gradients(path.x, [partial(self._value, goal)])
             reached = goal.reached(scores)
-            still = self._offer(search, index, path, scores, reached)
+            still = search.offer(index, path.x, scores)
             search.progress.update()
             path.move(gradient, value, reached, step / self.n_iter)
+            path.x = path.ball.project(path.x)  # onto the box, and the ball of a finite eps
             if not bool(still.all()):
                 index, path = index[still], path[still]
                 if not len(index):
                     return
-        scores = model.scores(path.x)
-        self._offer(search, index, path, scores, search.goal[index].reached(scores))
-
-    def _offer(self, search, index, path, scores, reached):
-        """Offer the successes inside the ball; returns which images remain."""
-        still = torch.ones_like(reached)
-        inside = reached & search.ball[index].contains(path.x)
-        if bool(inside.any()):
-            still[inside] = search.offer(index[inside], path.x[inside], scores[inside])
-        return still
+        search.offer(index, path.x, model.scores(path.x))
 
     def _value(self, goal, scores):
         """The value that a step ascends, one a sample."""
@@ -77,7 +69,7 @@ class Path(abc.ABC):
     Parameters
     ----------
     ball : Ball
-        Its centres, box and norm count; its radius does not.
+        Its centres, box and norm count; the iterates are projected on it after each move.
     """
 
     def __init__(self, ball):

@@ -54,7 +54,7 @@ class FMN(NearestAttack):
     """
 
     step_size: float = parameter(1.0, POSITIVE)
-    gamma: float = parameter(0.05, Interval(Real, 0, 1, closed="left"))
+    gamma: float = parameter(0.05, Interval(Real, 0, 1, closed="neither"))
 
     def _path(self, ball):
         return _AdaptiveBall(ball, self.step_size, self.gamma)
@@ -72,7 +72,8 @@ class _AdaptiveBall(Path):
         step = self.step_size * (_FINAL_STEP + (1 - _FINAL_STEP) * decay)
         gamma = _FINAL_CHANGE + max(self.gamma - _FINAL_CHANGE, 0) * decay
         distance = self.distance()
-        self.nearest = torch.where(reached, torch.minimum(self.nearest, distance), self.nearest)
+        nearer = reached & (distance > 0)  # misclassified images, attacked with perturb_all, are to move as well
+        self.nearest = torch.where(nearer, torch.minimum(self.nearest, distance), self.nearest)
         slope = torch.linalg.vector_norm(gradient.double().flatten(1), ord=_DUAL[self.norm], dim=1)
         to_boundary = value.double().abs() / slope.clamp_min(torch.finfo(torch.float64).tiny)
         outwards = (1 + gamma) * torch.where(torch.isfinite(self.nearest), self.radius, distance + to_boundary)
