@@ -9,7 +9,19 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from skrobust.attacks import FGSM, PGD, CarliniWagner, HopSkipJump, LocallyLinear, Square, Transfer
+from skrobust.attacks import (
+    DDN,
+    FAB,
+    FGSM,
+    FMN,
+    PDPGD,
+    PGD,
+    CarliniWagner,
+    HopSkipJump,
+    LocallyLinear,
+    Square,
+    Transfer,
+)
 
 
 def _right(model, X, y):
@@ -121,6 +133,63 @@ def test_targeted_carlini_wagner():
     attack = CarliniWagner(n_iter=150, learning_rate=0.05, initial_const=1.0)
     X_adv = attack.perturb(model, X, y, y_target=target)
     assert np.mean(model.predict(X_adv) == target) > 0.95
+
+
+# --- FMN, DDN, PDPGD -------------------------------------------------------------------------------------------
+
+FAST = [
+    *((FMN(norm=norm, n_iter=200), 1.01) for norm in ("linf", "l2", "l1")),
+    *((PDPGD(norm=norm), ratio) for norm, ratio in (("linf", 1.05), ("l2", 1.02), ("l1", 1.05))),
+    (DDN(n_iter=200), 1.01),
+]
+
+
+@pytest.mark.parametrize("attack, ratio", FAST, ids=lambda value: str(value).replace("\n", ""))
+def test_fast_attacks_find_the_distance_to_a_linear_boundary(attack, ratio):
+    model, X, y = binary_svm()
+    X, y = _right(model, X, y)
+    X, y = X[:20], y[:20]
+    dual = {"linf": 1, "l2": 2, "l1": np.inf}[attack.norm]
+    expected = -margins(model, X, y) / np.linalg.norm(model.coef_.ravel(), ord=dual)
+    X_adv = clone(attack).set_params(clip=None).perturb(model, X, y)
+    assert np.all(model.predict(X_adv) != y)
+    found = norm_of(X_adv - X, attack.norm) / expected
+    assert np.all(found >= 1 - 1e-9)
+    assert np.median(found) < ratio
+
+
+@pytest.mark.parametrize("attack, ratio", FAST, ids=lambda value: str(value).replace("\n", ""))
+def test_fast_attacks_on_a_network_beside_fab(attack, ratio):
+    """One path instead of nine: at most 10 % farther in the median, and all images adversarial in the box."""
+    net, X, y = network()
+    X, y = _right(net, X, y)
+    X, y = X[:40], y[:40]
+    X_adv = attack.perturb(net, X, y)
+    assert np.mean(predict(net, X_adv) != y) == 1 and X_adv.min() >= 0 and X_adv.max() <= 1
+    exact = norm_of(FAB(np.inf, norm=attack.norm, n_iter=40).perturb(net, X, y) - X, attack.norm)
+    assert np.median(norm_of(X_adv - X, attack.norm)) < 1.1 * np.median(exact)
+
+
+@pytest.mark.parametrize("attack", [FMN(), DDN(), PDPGD(n_iter=200)], ids=str)
+def test_fast_attacks_in_other_units(attack):
+    """Bytes and logits of another scale: the same relative distances."""
+    model, X, y = logistic()
+    X, y = _right(model, X[:20], y[:20])
+    near = attack.perturb(model, X, y) - X
+    wide = LogisticRegression().fit(X[:2], [0, 1])
+    wide.classes_, wide.coef_, wide.intercept_ = model.classes_, model.coef_ * 1e6 / 256, model.intercept_ * 1e6
+    wide.n_features_in_ = X.shape[1]
+    far = clone(attack).set_params(clip=(0, 256)).perturb(wide, 256 * X, y) - 256 * X
+    np.testing.assert_allclose(norm_of(far, attack.norm) / 256, norm_of(near, attack.norm), rtol=5e-3)  # Adam's 1e-8
+
+
+def test_fast_attacks_within_a_radius_end_at_the_first_success():
+    model, X, y = logistic()
+    X, y = _right(model, X, y)
+    X_adv = FMN(0.1, n_iter=40).perturb(model, X, y)
+    assert norm_of(X_adv - X, "linf").max() <= 0.1
+    exact = model.score(LocallyLinear(0.1).perturb(model, X, y), y)
+    assert exact <= model.score(X_adv, y) <= exact + 0.05  # which tries all classes
 
 
 # --- HopSkipJump ------------------------------------------------------------------------------------------------

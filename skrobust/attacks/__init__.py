@@ -14,16 +14,21 @@ from skrobust.attacks.core.models import GradientModel, ScoreModel
 from skrobust.attacks.core.search import Search
 from skrobust.attacks.gradient.apgd import APGD
 from skrobust.attacks.gradient.carlini_wagner import CarliniWagner
+from skrobust.attacks.gradient.ddn import DDN
 from skrobust.attacks.gradient.fab import FAB
 from skrobust.attacks.gradient.fgsm import FGSM
+from skrobust.attacks.gradient.fmn import FMN
 from skrobust.attacks.gradient.front_end import SemiWhiteBox, WhiteBox
 from skrobust.attacks.gradient.jsma import JSMA
 from skrobust.attacks.gradient.locally_linear import IterativeLocallyLinear, LocallyLinear
+from skrobust.attacks.gradient.pdpgd import PDPGD
 from skrobust.attacks.gradient.pgd import PGD, IterativeFGSM, MomentumIterativeFGSM
 
 __all__ = [
     "APGD",
+    "DDN",
     "FAB",
+    "FMN",
     "BlackBoxAttack",
     "CarliniWagner",
     "Cascade",
@@ -31,6 +36,7 @@ __all__ = [
     "HopSkipJump",
     "FGSM",
     "JSMA",
+    "PDPGD",
     "PGD",
     "Attack",
     "Ball",

@@ -1,0 +1,104 @@
+"""What the fast minimum-norm attacks share: one path per image, and one pass through the model per step."""
+
+import abc
+from functools import partial
+from numbers import Real
+
+import torch
+from numpy.typing import ArrayLike
+from sklearn.utils._param_validation import Interval
+
+from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
+
+from .ball import vector_norm
+from .base import GradientAttack
+
+
+@parametrized
+class NearestAttack(GradientAttack):
+    """Base of attacks that minimise the distance along one path per image, with one pass and gradient a step.
+
+    Parameters
+    ----------
+    eps : float or array-like, default=inf
+        Infinity: the nearest adversarial image found, at any distance. A number: all iterates are projected on the
+        ball of that radius, and the attack on an image ends at the first adversarial one.
+    n_iter : int, default=100
+        Steps; each takes one pass forward and one backward.
+    """
+
+    eps: ArrayLike = parameter(
+        float("inf"), Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor, positional=True
+    )
+    n_iter: int = parameter(100, AT_LEAST_1)
+
+    def search_batch(self, model, search):
+        index = search.remaining()
+        path = self._path(search.ball[index])
+        for step in range(self.n_iter):
+            goal = search.goal[index]
+            (gradient,), scores, (value,) = model.gradients(path.x, [partial(self._value, goal)])
+            reached = goal.reached(scores)
+            still = search.offer(index, path.x, scores)
+            search.progress.update()
+            path.move(gradient, value, reached, step / self.n_iter)
+            path.x = path.ball.project(path.x)  # onto the box, and the ball of a finite eps
+            if not bool(still.all()):
+                index, path = index[still], path[still]
+                if not len(index):
+                    return
+        search.offer(index, path.x, model.scores(path.x))
+
+    def _value(self, goal, scores):
+        """The value that a step ascends, one a sample."""
+        return goal.margin(scores)
+
+    @abc.abstractmethod
+    def _path(self, ball):
+        """The `Path` at its start."""
+
+    def _n_ticks(self, n_classes):
+        return self.n_iter
+
+
+class Path(abc.ABC):
+    """The iterates of some images, and what their next steps depend on.
+
+    Every attribute is a tensor or `Ball` with one row an image, except for `norm` and other settings.
+
+    Parameters
+    ----------
+    ball : Ball
+        Its centres, box and norm count; the iterates are projected on it after each move.
+    """
+
+    def __init__(self, ball):
+        self.ball = ball
+        self.norm = ball.norm
+        self.x = ball.x
+        spread = (ball.box.high.double() - ball.box.low.double()).expand(ball.x.shape).flatten(1).amax(1)
+        self.unit = torch.where(torch.isfinite(spread), spread, 1.0)  # lengths are given for values in [0, 1]
+
+    @abc.abstractmethod
+    def move(self, gradient, value, reached, share):
+        """One step from `x`; `share` of the steps are done."""
+
+    def distance(self):
+        """Distance of the iterates from the images, in float64."""
+        return vector_norm(self.x.double() - self.ball.x.double(), self.norm)
+
+    def __getitem__(self, index):
+        """The paths of some of the images."""
+        part = object.__new__(type(self))
+        for name, value in vars(self).items():
+            setattr(part, name, value if isinstance(value, str | int | float) else value[index])
+        return part
+
+
+def normalized(gradient):
+    """Gradient of l2 norm 1 for each sample, in float64; zero stays zero."""
+    flat = gradient.double().flatten(1)
+    peak = flat.abs().amax(1, keepdim=True)
+    flat = flat / torch.where(peak > 0, peak, 1)  # first: the squares of a vanishing gradient would underflow
+    length = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
+    return (flat / torch.where(length > 0, length, 1)).reshape(gradient.shape)
