@@ -52,7 +52,7 @@ def test_errors_equal_those_of_the_dense_matrix(skip, dtype):
         target = layers.target(k, signals, codes).reshape(7, -1)
         expected = np.linalg.norm(left[k], axis=1) / np.linalg.norm(target, axis=1)
         np.testing.assert_allclose(errors[:, k], expected, rtol=1e-4 if dtype == np.float32 else 1e-9)
-    made = layers.synthesize(codes)
+    made = layers.reconstruct(codes)
     np.testing.assert_allclose(
         of_signals,
         np.linalg.norm((signals - made).reshape(7, -1), axis=1) / np.linalg.norm(signals.reshape(7, -1), axis=1),
@@ -65,10 +65,10 @@ def test_errors_equal_those_of_the_dense_matrix(skip, dtype):
 def test_what_is_zero_is_reconstructed_by_zero():
     layers = chain()
     codes = [np.zeros((2, *shape)) for shape in layers.code_shapes]
-    errors, of_signals = reconstruction_errors(np.zeros((2, *layers.signal_shape)), layers, codes)
+    errors, of_signals = reconstruction_errors(np.zeros((2, *layers.data_shape)), layers, codes)
     assert not errors.any() and not of_signals.any()
     codes[2][0, 0, 0, 0] = 1.0
-    errors, _ = reconstruction_errors(np.zeros((2, *layers.signal_shape)), layers, codes)
+    errors, _ = reconstruction_errors(np.zeros((2, *layers.data_shape)), layers, codes)
     assert np.isinf(errors[0, 2]) and not errors[1].any()
     with pytest.raises(ValueError, match="codes has 2 entries for 3 layers"):
         reconstruction_errors(X, layers, codes[:2])

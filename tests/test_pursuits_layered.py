@@ -35,7 +35,7 @@ def chain(n_layers=3, skip=None, seed=0, grid=(7, 6), channels=2, padding="same"
 
 
 def signals(layers, n=4, seed=1, dtype=np.float64):
-    return np.random.default_rng(seed).normal(size=(n, *layers.signal_shape)).astype(dtype)
+    return np.random.default_rng(seed).normal(size=(n, *layers.data_shape)).astype(dtype)
 
 
 def flat(codes):
@@ -65,7 +65,8 @@ def test_structured_dictionary_is_that_of_equation_16(skip, padding):
     # The adjoint, and the norms.
     left = [np.random.default_rng(j).normal(size=(2, *o.signal_shape)) for j, o in enumerate(layers.operators)]
     np.testing.assert_allclose(flat(layers.correlate(left)), flat(left) @ expected, atol=1e-12)
-    assert layers.lipschitz == pytest.approx(np.linalg.norm(expected, 2) ** 2, rel=2e-3)
+    exact = np.linalg.norm(expected, 2) ** 2
+    assert exact * (1 - 1e-9) <= layers.lipschitz <= 1.5 * exact  # blocks whose directions differ add up to less
     for j in range(4):
         exact = np.linalg.norm(expected[:, columns[j] : columns[j + 1]], 2) ** 2
         assert exact <= layers.block_lipschitz(j) * (1 + 1e-9)
@@ -305,4 +306,4 @@ def test_bad_parameters_are_named():
     with pytest.raises(ValueError, match="not support skip connections"):
         multilayer_pursuit(X, chain(3, "residual"), 0.1)
     with pytest.raises(ValueError, match="codes of all layers"):
-        chain(3, "residual").synthesize(np.zeros((1, *layers.code_shapes[-1])))
+        chain(3, "residual").reconstruct(np.zeros((1, *layers.code_shapes[-1])))

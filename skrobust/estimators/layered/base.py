@@ -202,7 +202,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         if self.output == "reconstruction":
             result = np.empty_like(values)
             for batch, codes in self._coded(values):
-                result[batch] = self.layers_.synthesize(codes, n_jobs=self.n_jobs)
+                result[batch] = self.layers_.reconstruct(codes, n_jobs=self.n_jobs)
             return signals.restore(result if self.clip is None else result.clip(*self.clip))
         result = np.empty((len(values), self._n_features_out), dtype=values.dtype)
         for batch, codes in self._coded(values):
@@ -247,7 +247,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             ]
         else:
             maps = codes.reshape(-1, *self.code_shapes_[-1])
-        images = self.layers_.synthesize(maps, n_jobs=self.n_jobs)
+        images = self.layers_.reconstruct(maps, n_jobs=self.n_jobs)
         return images.reshape(len(images), *self._sample_shape)
 
     @told_once_a_fit

@@ -69,7 +69,7 @@ class LayeredCoderModule(FrontEndModule):
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
     def rebuild(self, codes, values):
-        return self.layers.synthesize(codes)
+        return self.layers.reconstruct(codes)
 
     def _penalties(self, seen):
         return per_layer("penalty", self.estimator._penalties, self.layers, seen)

@@ -1,10 +1,10 @@
 """Deep pursuit differentiated at its solution, with memory independent of the number of sweeps."""
 
-import math
 import warnings
 
 import torch
 
+from skrobust.operators.layered.dictionary import stack
 from skrobust.pursuits.layered.cascade import per_layer
 from skrobust.pursuits.layered.deep import deep_pursuit
 from skrobust.signals.tensors import is_exporting
@@ -56,30 +56,22 @@ def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter
     ([0.7, 0.0], [1.0, 0.0])
     """
     penalties = per_layer("alpha", alpha, layers, X)
+    signals = layers.stacked_signals(X)
+    weights = stack([p + X.new_zeros(1, *shape) for p, shape in zip(penalties, layers.code_shapes, strict=True)])
     if is_exporting():
-        from skrobust.pursuits.proximal.export import structured_lasso
+        from skrobust.pursuits.proximal.export import solve_lasso
 
-        return structured_lasso(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter)
+        # Atoms as tensors before the loop, which would make them at each step.
+        fixed = layers.with_components([torch.as_tensor(atoms).to(X) for atoms in layers.components])
+        options = {"positive": positive, "tol": tol, "max_iter": max_iter}
+        return layers.split(solve_lasso(signals, fixed.analyze, fixed.synthesize, weights, layers.lipschitz, **options))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the caller chose max_iter
-        codes = deep_pursuit(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter).codes
-    slopes = layers.correlate(layers.residuals(X, codes))
-    slopes = [slope - penalty * w.sign() for slope, penalty, w in zip(slopes, penalties, codes, strict=True)]
-    flat, zero = _flat(codes), torch.zeros_like(X)
-    support = (flat != 0).to(X)
+        codes = stack(deep_pursuit(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter).codes)
+    slopes = layers.analyze(signals - layers.synthesize(codes)) - weights * codes.sign()
+    support = (codes != 0).to(X)
 
     def normal(values):
-        images = layers.residuals(zero, _of_layers(values, layers))
-        return -support * _flat(layers.correlate(images))
+        return support * layers.analyze(layers.synthesize(values))
 
-    return _of_layers(at_solution(_flat(slopes), flat, lambda right: conjugate_gradients(normal, right)), layers)
-
-
-def _flat(codes):
-    return torch.cat([w.flatten(1) for w in codes], dim=1)
-
-
-def _of_layers(flat, layers):
-    sizes = [math.prod(shape) for shape in layers.code_shapes]
-    parts = flat.split(sizes, dim=1)
-    return [part.reshape(-1, *shape) for part, shape in zip(parts, layers.code_shapes, strict=True)]
+    return layers.split(at_solution(slopes, codes, lambda right: conjugate_gradients(normal, right)))

@@ -4,8 +4,6 @@ Their results agree with those of the other solvers to the requested accuracy. T
 and are not differentiable.
 """
 
-import math
-
 import torch
 from torch._higher_order_ops.while_loop import while_loop
 
@@ -191,36 +189,3 @@ def greedy_approximations(X, components, *, most, tol=None, by_gain=False):
     codes = torch.zeros_like(ones[:, None].repeat(1, units.shape[0]))
     codes = codes.scatter_add(1, chosen, values * unit) * scales
     return X - residual * unit, codes
-
-
-def structured_lasso(X, layers, penalties, *, positive, tol, max_iter):
-    """Codes of all layers to a relative duality gap of the structured problem, as in `implicit_deep_pursuit`."""
-    sizes = [math.prod(shape) for shape in layers.code_shapes]
-    grids = [tuple(layers.signal_shape), *layers.code_shapes[:-1]]
-    ends = [math.prod(grid) for grid in grids]
-    shapes, bound = layers.code_shapes, layers.lipschitz * 1.01
-    layers = layers.on_tensors(X)
-    none = torch.zeros_like(X)
-
-    def parts(flat, lengths, forms):
-        split = flat.split(lengths, dim=1)
-        return [part.reshape(-1, *form) for part, form in zip(split, forms, strict=True)]
-
-    def joined(values):
-        return torch.cat([value.flatten(1) for value in values], dim=1)
-
-    def synthesize(codes):
-        return -joined(layers.residuals(none, parts(codes, sizes, shapes)))
-
-    def analyze(signals):
-        return joined(layers.correlate(parts(signals, ends, grids)))
-
-    images = torch.cat([X.flatten(1), *(torch.zeros_like(X.flatten(1)[:, :1]).repeat(1, n) for n in ends[1:])], dim=1)
-    weights = torch.cat(
-        [
-            (torch.ones(shape, dtype=X.dtype, device=X.device) * penalty).flatten()
-            for shape, penalty in zip(shapes, penalties, strict=True)
-        ]
-    )
-    codes = solve_lasso(images, analyze, synthesize, weights, bound, positive=positive, tol=tol, max_iter=max_iter)
-    return parts(codes, sizes, shapes)
