@@ -27,9 +27,9 @@ GRADIENTS = ["exact", "identity", "projection", "smooth", "skip"]
 CODERS = [LayeredThresholding, LayeredBasisPursuit, DeepPursuit, MultilayerPursuit]
 FUNCTIONS = {
     LayeredThresholding: lambda X, layers: layered_thresholding(X, layers, 0.05),
-    LayeredBasisPursuit: lambda X, layers: layered_basis_pursuit(X, layers, 0.05, max_iter=6).codes,
-    DeepPursuit: lambda X, layers: deep_pursuit(X, layers, 0.05, max_iter=6).codes,
-    MultilayerPursuit: lambda X, layers: multilayer_pursuit(X, layers, 0.05, max_iter=6).codes,
+    LayeredBasisPursuit: lambda X, layers: layered_basis_pursuit(X, layers, 0.05, max_iter=6),
+    DeepPursuit: lambda X, layers: deep_pursuit(X, layers, 0.05, max_iter=6),
+    MultilayerPursuit: lambda X, layers: multilayer_pursuit(X, layers, 0.05, max_iter=6),
 }
 
 

@@ -41,7 +41,7 @@ FUNCTIONS = {"L-THR": layered_thresholding, "L-BP": layered_basis_pursuit, "deep
 @pytest.mark.parametrize("skip", [None, "residual"])
 def test_errors_equal_those_of_the_dense_matrix(skip, dtype):
     layers, signals = chain(skip, dtype), X.astype(dtype)
-    codes = deep_pursuit(signals, layers, 0.05, max_iter=7).codes
+    codes = deep_pursuit(signals, layers, 0.05, max_iter=7)
     dense = layers.to_dense()
     flat = np.concatenate([w.reshape(7, -1) for w in codes], axis=1)
     nothing = [np.zeros((7, *shape), dtype) for shape in layers.code_shapes]

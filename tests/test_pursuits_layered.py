@@ -104,7 +104,7 @@ def test_residual_connections_join_the_input_of_each_unit_to_its_second_layer(n_
     for j in range(n_layers):
         target = before[j] + (before[j - 1] if j % 2 else 0)
         np.testing.assert_allclose(layers.target(j, X, codes), target)
-    result = deep_pursuit(X, layers, 0.05, tol=1e-5, max_iter=20000)
+    result = deep_pursuit(X, layers, 0.05, tol=1e-5, max_iter=20000, return_result=True)
     assert (result.gap <= 1e-5 * result.objective).all()
     # The same problem as a LASSO: the signal is X, and what connections bring of it.
     signal = np.concatenate([(X if j == 0 else X * (j == 1)).reshape(3, -1) for j in range(n_layers)], axis=1)
@@ -148,13 +148,15 @@ def test_thresholding_is_the_forward_pass_of_a_network(stride):
 @pytest.mark.parametrize("skip", [None, "residual"])
 def test_cascade(skip):
     layers, X = chain(3, skip), signals(chain(3))
-    zero = layered_basis_pursuit(X, layers, 0.1, max_iter=0)
+    zero = layered_basis_pursuit(X, layers, 0.1, max_iter=0, return_result=True)
     np.testing.assert_allclose(flat(zero.codes), flat(layered_thresholding(X, layers, 0.1)), atol=1e-12)
-    to_gap = layered_basis_pursuit(X, layers, [0.1, 0.2, 0.1], tol=1e-9, max_iter=5000)
+    to_gap = layered_basis_pursuit(X, layers, [0.1, 0.2, 0.1], tol=1e-9, max_iter=5000, return_result=True)
     assert to_gap.gap.shape == (4, 3) and (to_gap.gap <= 1e-9 * to_gap.objective).all()
-    many = layered_basis_pursuit(X, layers, [0.1, 0.2, 0.1], max_iter=5000)
+    many = layered_basis_pursuit(X, layers, [0.1, 0.2, 0.1], max_iter=5000, return_result=True)
     np.testing.assert_allclose(flat(many.codes), flat(to_gap.codes), rtol=1e-3, atol=1e-3)
-    alone = convolutional_basis_pursuit(X, layers.operators[0], 0.1, positive=True, tol=1e-9, max_iter=5000)
+    alone = convolutional_basis_pursuit(
+        X, layers.operators[0], 0.1, positive=True, tol=1e-9, max_iter=5000, return_result=True
+    )
     np.testing.assert_allclose(to_gap.codes[0], alone.codes, atol=1e-12)
     with pytest.warns(ConvergenceWarning, match="relative duality gap above"):
         layered_basis_pursuit(X, layers, 0.05, tol=1e-12, max_iter=1)
@@ -165,7 +167,7 @@ def test_cascade(skip):
 def test_deep_pursuit_is_the_structured_lasso(skip, positive):
     layers, alphas = chain(3, skip, grid=(4, 3), channels=1), [0.05, 0.03, 0.04]
     X = 2 * signals(layers, 3)
-    result = deep_pursuit(X, layers, alphas, positive=positive, tol=1e-8, max_iter=5000)
+    result = deep_pursuit(X, layers, alphas, positive=positive, tol=1e-8, max_iter=5000, return_result=True)
     assert (result.gap <= 1e-8 * result.objective).all()
     dense = layers.to_dense()
     penalties = np.repeat(alphas, [int(np.prod(shape)) for shape in layers.code_shapes])
@@ -188,7 +190,8 @@ def test_the_objective_never_rises_with_lipschitz_steps(skip, dtype, extrapolate
     layers = chain(5, skip, dtype=dtype)
     X = signals(layers, 6, dtype=dtype)
     values = [
-        deep_pursuit(X, layers, 0.02, max_iter=n, extrapolate=extrapolate).objective for n in [0, 1, 2, 3, 5, 8, 20, 60]
+        deep_pursuit(X, layers, 0.02, max_iter=n, extrapolate=extrapolate, return_result=True).objective
+        for n in [0, 1, 2, 3, 5, 8, 20, 60]
     ]
     rounding = 1e-5 if dtype == np.float32 else 1e-12
     assert all((later <= before * (1 + rounding)).all() for before, later in zip(values, values[1:], strict=False))
@@ -200,7 +203,8 @@ def test_extrapolation_pays():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         counts = [
-            deep_pursuit(X, layers, 0.02, tol=1e-6, max_iter=20_000, extrapolate=e).n_iter.sum() for e in (True, False)
+            deep_pursuit(X, layers, 0.02, tol=1e-6, max_iter=20_000, extrapolate=e, return_result=True).n_iter.sum()
+            for e in (True, False)
         ]
     assert counts[0] < 0.7 * counts[1]
 
@@ -209,9 +213,9 @@ def test_extrapolation_pays():
 def test_the_gap_bounds_the_distance_to_the_minimum(skip):
     layers, X = chain(3, skip), signals(chain(3))
     X[1] = 0
-    least = deep_pursuit(X, layers, 0.05, tol=1e-8, max_iter=5000).objective
+    least = deep_pursuit(X, layers, 0.05, tol=1e-8, max_iter=5000, return_result=True).objective
     for tol in (0.5, 0.1, 1e-3):
-        result = deep_pursuit(X, layers, 0.05, tol=tol, max_iter=10_000)
+        result = deep_pursuit(X, layers, 0.05, tol=tol, max_iter=10_000, return_result=True)
         assert (result.objective - least <= result.gap + 1e-9).all()
         assert (result.objective >= least - 1e-9).all()
     assert not flat(result.codes)[1].any()
@@ -221,8 +225,8 @@ def test_a_sample_does_not_depend_on_its_company():
     layers, X = chain(3, {(3, 1): None}), signals(chain(3), 5)
     X[2] *= 10
     for options in ({"tol": 1e-6, "max_iter": 5000}, {"max_iter": 30}):
-        together = flat(deep_pursuit(X, layers, 0.05, **options).codes)
-        alone = np.concatenate([flat(deep_pursuit(X[n : n + 1], layers, 0.05, **options).codes) for n in range(5)])
+        together = flat(deep_pursuit(X, layers, 0.05, **options))
+        alone = np.concatenate([flat(deep_pursuit(X[n : n + 1], layers, 0.05, **options)) for n in range(5)])
         np.testing.assert_allclose(together, alone, atol=1e-10)
 
 
@@ -263,7 +267,7 @@ def test_gradients(function):
 
 def test_projection_satisfies_the_model_and_nears_its_minimum():
     layers, X = chain(3, grid=(4, 3), channels=1), signals(chain(3, grid=(4, 3), channels=1), 3)
-    result = multilayer_pursuit(X, layers, [0.01, 0.01, 0.02], positive=False, max_iter=1000)
+    result = multilayer_pursuit(X, layers, [0.01, 0.01, 0.02], positive=False, max_iter=1000, return_result=True)
     for j in (1, 2):
         np.testing.assert_allclose(layers.operators[j].synthesize(result.codes[j]), result.codes[j - 1], atol=1e-12)
     # The same objective over the deepest codes, by dense matrices.

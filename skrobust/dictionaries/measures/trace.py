@@ -111,7 +111,7 @@ def pursuit_trace(pursuit, X, layers, alpha, *, iterations=range(11), **paramete
         raise ValueError(f"iterations must be integers >= 0, at least one, got {counts!r}.")
 
     def codes_after(n):
-        return pursuit(X, layers, alpha, max_iter=n, **parameters).codes
+        return pursuit(X, layers, alpha, max_iter=n, **parameters)
 
     if pursuit is layered_thresholding:
         counts = [0]

@@ -56,4 +56,4 @@ class LayeredBasisPursuit(IterativeLayeredCoder):
             momentum=self.momentum,
             step=steps,
             n_jobs=self.n_jobs,
-        ).codes
+        )

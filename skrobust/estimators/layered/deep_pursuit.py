@@ -60,4 +60,4 @@ class DeepPursuit(IterativeLayeredCoder):
             extrapolate=self.momentum,
             step=steps,
             n_jobs=self.n_jobs,
-        ).codes
+        )

@@ -89,4 +89,4 @@ class MultilayerPursuit(LayeredCoder):
             momentum=self.momentum,
             step=steps,
             n_jobs=self.n_jobs,
-        ).codes
+        )

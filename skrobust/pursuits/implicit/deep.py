@@ -67,7 +67,7 @@ def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter
         return layers.split(solve_lasso(signals, fixed.analyze, fixed.synthesize, weights, layers.lipschitz, **options))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the caller chose max_iter
-        codes = stack(deep_pursuit(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter).codes)
+        codes = stack(deep_pursuit(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter))
     slopes = layers.analyze(signals - layers.synthesize(codes)) - weights * codes.sign()
     support = (codes != 0).to(X)
 

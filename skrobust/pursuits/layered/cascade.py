@@ -12,7 +12,6 @@ from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
 from skrobust.pursuits.result import Result, warn_if_not_converged
 from skrobust.signals import is_tensor, shortfalls_ignored
-from skrobust.signals.tensors import is_exporting
 
 
 def layered_thresholding(X, layers, threshold, *, positive=True, n_jobs=None):
@@ -63,6 +62,7 @@ def layered_basis_pursuit(
     tol=None,
     momentum=True,
     step=None,
+    return_result=False,
     n_jobs=None,
 ):
     """Codes of all layers by a cascade of basis pursuits, each applied to the codes of the previous layer.
@@ -86,12 +86,13 @@ def layered_basis_pursuit(
         False: plain proximal gradient steps, as in the papers.
     step : float, sequence with one per layer, or None, default=None
         None: the inverse of the squared norm of the layer's dictionary. Not used with `tol`.
+    return_result : bool, default=False
+        Whether to return a `Result`, whose figures have shape (n_samples, n_layers).
     n_jobs : int or None, default=None
 
     Returns
     -------
-    Result
-        One array of codes per layer; objective, gap, iterations and `converged` have shape (n_samples, n_layers).
+    list of ndarray or Tensor, ``(n_samples, *code_shape)`` each, or Result
 
     References
     ----------
@@ -104,15 +105,15 @@ def layered_basis_pursuit(
     >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, layered_basis_pursuit
     >>> first = ConvolutionalOperator(np.ones((1, 1, 1)), (4, 1), padding="valid")
     >>> X = np.array([[[1.0], [2.0], [0.0], [-3.0]]])
-    >>> result = layered_basis_pursuit(X, LayeredDictionary([first]), 0.5, tol=1e-6)
-    >>> result.codes[0].ravel()
+    >>> (codes,) = layered_basis_pursuit(X, LayeredDictionary([first]), 0.5, tol=1e-6)
+    >>> codes.ravel()
     array([0.5, 1.5, 0. , 0. ])
     """
     X = checked_input(X, layers, max_iter, tol)
     penalties = per_layer("alpha", alpha, layers, X)
     if step is not None:
         step = per_layer("step", step, layers, X, of_components=False)
-    codes, objectives, gaps, counts, converged = [], [], [], [], []
+    codes, figures = [], []
     for j, operator in enumerate(layers.operators):
         target = layers.target(j, X, codes)
         if tol is None:
@@ -131,23 +132,17 @@ def layered_basis_pursuit(
                 positive=positive,
                 tol=tol,
                 max_iter=max_iter,
+                return_result=True,
                 n_jobs=n_jobs,
             )
         codes.append(found.codes)
-        gaps.append(found.gap)
-        objectives.append(found.objective)
-        counts.append(found.n_iter)
-        converged.append(found.converged)
-    if tol is None:
-        return Result(codes, None, None, steps_taken(X, max_iter, layers.n_layers), None)
-    result = Result(codes, *(np.stack(values, axis=1) for values in (objectives, gaps, counts, converged)))
-    warn_if_not_converged(result, tol, max_iter)
-    return result
-
-
-def steps_taken(X, n_iter, *shape):
-    """`n_iter` for each sample; None during export, where the number of samples is unknown."""
-    return None if is_exporting() else np.full((len(X), *shape), n_iter)
+        figures.append(found[1:])
+    if tol is not None:
+        result = Result(codes, *(np.stack(values, axis=1) for values in zip(*figures, strict=True)))
+        warn_if_not_converged(result, tol, max_iter)
+    elif return_result:
+        result = Result(codes, None, None, np.full((len(X), layers.n_layers), max_iter), None)
+    return result if return_result else codes
 
 
 def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, n_jobs=None):

@@ -15,9 +15,8 @@ from skrobust.pursuits.result import Result, warn_if_not_converged
 from skrobust.pursuits.units import in_units
 from skrobust.signals import is_tensor, times_power
 from skrobust.signals.arrays import as_array, by_sample, choose, row_index, sample_largest, sample_sums
-from skrobust.signals.tensors import is_exporting
 
-from .cascade import checked_input, layered_thresholding, per_layer, proximal_step, steps_taken
+from .cascade import checked_input, layered_thresholding, per_layer, proximal_step
 
 MOST_MOMENTUM = 0.9999
 """Upper bound on the extrapolation, as in block proximal gradient; Lipschitz constants do not change here."""
@@ -34,6 +33,7 @@ def deep_pursuit(
     step=None,
     extrapolate=True,
     init=None,
+    return_result=False,
     n_jobs=None,
 ):
     """Codes of all layers that together minimise one objective.
@@ -65,12 +65,13 @@ def deep_pursuit(
     extrapolate : bool, default=True
     init : list of ndarray or Tensor, or None, default=None
         Initial codes; None: those of `layered_thresholding`.
+    return_result : bool, default=False
+        Whether to return a `Result`: objectives, with `tol` duality gaps, and sweeps.
     n_jobs : int or None, default=None
 
     Returns
     -------
-    Result
-        Gap (with `tol`), objective (None if steps are given and `tol` is not) and sweeps have shape (n_samples,).
+    list of ndarray or Tensor, ``(n_samples, *code_shape)`` each, or Result
 
     References
     ----------
@@ -86,7 +87,7 @@ def deep_pursuit(
     >>> first = ConvolutionalOperator(rng.normal(size=(3, 2, 1)), (6, 1), padding="valid")
     >>> second = ConvolutionalOperator(rng.normal(size=(4, 2, 3)), first.code_shape, padding="valid")
     >>> X = rng.normal(size=(5, 6, 1))
-    >>> result = deep_pursuit(X, LayeredDictionary([first, second]), 0.1, tol=1e-6, max_iter=5000)
+    >>> result = deep_pursuit(X, LayeredDictionary([first, second]), 0.1, tol=1e-6, max_iter=5000, return_result=True)
     >>> bool((result.gap <= 1e-6 * result.objective).all())
     True
     """
@@ -106,18 +107,21 @@ def deep_pursuit(
         state = _State(X, layers, penalties, steps, init, positive, extrapolate, safe, n_jobs)
         if tol is not None:
             return _to_gap(state, tol, max_iter)
-        state.sweep(max_iter, to_the_end=not safe)
-        objective = as_array(state.final_objective()) if safe and not is_exporting() else None
-        return Result(state.codes, objective, None, steps_taken(X, max_iter), None)
+        state.sweep(max_iter, to_the_end=not return_result)
+        if not return_result:
+            return Result(state.codes, None, None, None, None)
+        return Result(state.codes, as_array(state.final_objective()), None, np.full(len(X), max_iter), None)
 
     if is_tensor(X) and tol is None:  # no control flow may depend on values during tracing
-        return solve(X, penalties, init)
+        found = solve(X, penalties, init)
+        return found if return_result else found.codes
 
     def solve_rows(values, exponent, rows):
         scaled = [times_power(penalty, -exponent) for penalty in penalties]
         return solve(values, scaled, None if init is None else [times_power(w[rows], -exponent) for w in init])
 
-    return in_units(solve_rows, X)
+    found = in_units(solve_rows, X)
+    return found if return_result else found.codes
 
 
 class _State:

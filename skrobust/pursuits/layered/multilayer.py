@@ -11,12 +11,13 @@ from skrobust.pursuits.result import Result
 from skrobust.pursuits.units import in_units
 from skrobust.signals import is_tensor, times_power
 from skrobust.signals.arrays import as_array, sample_sums
-from skrobust.signals.tensors import is_exporting
 
 from .cascade import checked_input, layered_thresholding, per_layer, proximal_step
 
 
-def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum=True, step=None, n_jobs=None):
+def multilayer_pursuit(
+    X, layers, alpha, *, positive=True, max_iter=20, momentum=True, step=None, return_result=False, n_jobs=None
+):
     """Codes of all layers that satisfy ``w_{j-1} = B_j w_j`` exactly, by ML-ISTA or ML-FISTA.
 
     With ``w_j = B_{j+1} ... B_l w_l`` they approximately minimise over w_l ::
@@ -42,12 +43,13 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
         ML-FISTA rather than ML-ISTA.
     step : float, sequence with one per layer, or None, default=None
         None: the inverse of the squared norm of each layer's dictionary.
+    return_result : bool, default=False
+        Whether to return a `Result`, with the objective above.
     n_jobs : int or None, default=None
 
     Returns
     -------
-    Result
-        Objective (the formula above) and iterations have shape (n_samples,).
+    list of ndarray or Tensor, ``(n_samples, *code_shape)`` each, or Result
 
     Raises
     ------
@@ -65,8 +67,8 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
     >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, multilayer_pursuit
     >>> first = ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1), padding="valid")
     >>> layers = LayeredDictionary([first, ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1), padding="valid")])
-    >>> result = multilayer_pursuit(np.array([[[1.0], [0.2]]]), layers, [0.1, 0.1], max_iter=50)
-    >>> [codes.ravel().round(6).tolist() for codes in result.codes]
+    >>> codes = multilayer_pursuit(np.array([[[1.0], [0.2]]]), layers, [0.1, 0.1], max_iter=50)
+    >>> [w.ravel().round(6).tolist() for w in codes]
     [[0.8, 0.0], [0.8, 0.0]]
     """
     if not layers.is_chain:
@@ -105,7 +107,7 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
 
         atoms = [operator.components for operator in layers.operators]
         codes = all_layers(in_segments(advance, (deepest, deepest, 1.0), max_iter, X, atoms, thresholds)[0])
-        if is_exporting():
+        if not return_result:
             return Result(codes[1:], None, None, None, None)
         left = X - codes[0]
         objective = sample_sums(left * left) / 2 + sum(
@@ -114,9 +116,11 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
         return Result(codes[1:], as_array(objective), None, np.full(len(X), max_iter), None)
 
     if is_tensor(X):  # no control flow may depend on values during tracing
-        return solve(X, penalties)
+        found = solve(X, penalties)
+        return found if return_result else found.codes
 
     def solve_rows(values, exponent, rows):
         return solve(values, [times_power(penalty, -exponent) for penalty in penalties])
 
-    return in_units(solve_rows, X)
+    found = in_units(solve_rows, X)
+    return found if return_result else found.codes
