@@ -37,11 +37,6 @@ def with_gap(result):
     return result.codes, result.gap
 
 
-def with_residual(result):
-    """Codes and norms of the residuals of a greedy pursuit."""
-    return result.codes, np.sqrt(2 * result.objective)
-
-
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
@@ -118,11 +113,11 @@ def test_orthogonal_matching_pursuit(unit, selection, masked):
     mask = normal(30, 12, seed=2) > -1 if masked else None
 
     def run(X, unit):
-        codes, left = with_residual(orthogonal_mp(
+        found = orthogonal_mp(
             X, atoms, n_nonzero_coefs=5, tol=1.5 * unit, selection=selection, mask=mask, sparse_output=False,
             return_result=True,
-        ))  # fmt: skip
-        return [(codes, 1), (left, 1)]
+        )  # fmt: skip
+        return [(found.codes, 1), (found.objective, 2), (found.converged, 0)]
 
     check(run, *unit, 30, 12)
 
