@@ -41,7 +41,7 @@ def digits():
 
 def coder_for(cls, **parameters):
     settings = {"kernel_size": (3, 3), "n_epochs": 1, "image_shape": (8, 8), "random_state": 0}
-    settings[cls._penalty] = 0.05
+    settings[cls._strength] = 0.05
     if cls is not LayeredThresholding:
         settings["max_iter"] = 6
     return cls((4, 6), **{**settings, **parameters})
@@ -195,7 +195,7 @@ def test_grid_search_over_penalties_of_layers(digits):
 def test_penalties_so_large_that_nothing_is_left(digits):
     X, _ = digits
     for cls in CODERS:
-        coder = coder_for(cls, **{cls._penalty: 100.0}).fit(X)
+        coder = coder_for(cls, **{cls._strength: 100.0}).fit(X)
         assert not coder.transform(X).any()
 
 
@@ -242,13 +242,13 @@ def test_learning_with_labels(cls, digits, tmp_path):
     names = np.array(list("abcdefghij"))[y]
     options = {"learning_rate": 0.03, "checkpoint": tmp_path / "training.pt"}
     coder = coder_for(cls, learning="supervised", n_epochs=30, batch_size=10, training_params=options)
-    coder.set_params(**{cls._penalty: 0.0}).fit(X, names)
+    coder.set_params(**{cls._strength: 0.0}).fit(X, names)
     codes = coder.transform(X)
     scores = codes @ coder.head_coef_.T + coder.head_intercept_
     assert (coder.head_classes_[scores.argmax(axis=1)] == names).mean() > 0.9
     assert len(coder.history_) == 30 and coder.n_iter_ == 30
     assert all(
-        (np.asarray(p) >= 0).all() and np.shape(p) == (n,) for p, n in zip(coder._penalties, (4, 6), strict=True)
+        (np.asarray(p) >= 0).all() and np.shape(p) == (n,) for p, n in zip(coder._strengths, (4, 6), strict=True)
     )
     again = clone(coder).fit(X, names)  # from its checkpoint, which is complete
     np.testing.assert_allclose(again.transform(X), codes, atol=1e-5)

@@ -79,7 +79,7 @@ def test_traces_are_of_what_the_pursuit_returns():
     for function in (layered_basis_pursuit, deep_pursuit, multilayer_pursuit):
         trace = pursuit_trace(function, X, layers, [0.05, 0.1, 0.05], iterations=(0, 3), positive=False)
         assert trace.errors.shape == (2, 7, 3) and trace.signal_errors.shape == (2, 7)
-        codes = function(X, layers, [0.05, 0.1, 0.05], max_iter=3, positive=False).codes
+        codes = function(X, layers, [0.05, 0.1, 0.05], max_iter=3, positive=False)
         np.testing.assert_allclose(trace.errors[1], reconstruction_errors(X, layers, codes)[0])
     single = pursuit_trace(layered_thresholding, X, layers, 0.05)
     started = pursuit_trace(layered_basis_pursuit, X, layers, 0.05, iterations=[0])

@@ -240,8 +240,8 @@ def test_arrays_and_tensors_agree(function, skip):
         X = signals(layers, dtype=dtype)
         of_arrays = function(X, layers, 0.05, max_iter=15)
         of_tensors = function(torch.tensor(X), layers, 0.05, max_iter=15)
-        assert of_tensors.codes[0].dtype == torch.tensor(X).dtype and of_arrays.codes[0].dtype == dtype
-        np.testing.assert_allclose(flat(of_arrays.codes), flat(of_tensors.codes), atol=atol)
+        assert of_tensors[0].dtype == torch.tensor(X).dtype and of_arrays[0].dtype == dtype
+        np.testing.assert_allclose(flat(of_arrays), flat(of_tensors), atol=atol)
 
 
 @pytest.mark.parametrize("function", [layered_basis_pursuit, deep_pursuit, multilayer_pursuit])
@@ -260,7 +260,7 @@ def test_gradients(function):
         for operator, known in zip(operators, fixed.operators, strict=True):
             operator._tables["lipschitz"] = known.lipschitz  # steps are constants of the iteration
         found = function(X, LayeredDictionary(operators, skip), list(parameters[3:]), max_iter=4)
-        return torch.cat([w.flatten(1) for w in found.codes], dim=1)
+        return torch.cat([w.flatten(1) for w in found], dim=1)
 
     assert torch.autograd.gradcheck(codes, (X, *atoms, *alphas), atol=1e-6)
 

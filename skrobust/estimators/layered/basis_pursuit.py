@@ -45,11 +45,12 @@ class LayeredBasisPursuit(IterativeLayeredCoder):
 
     _pursuit = "basis"
 
-    def _pursue(self, values, layers, penalties, steps):
+    def _pursue(self, values, layers, strengths, penalty, steps):
         return layered_basis_pursuit(
             values,
             layers,
-            penalties,
+            strengths,
+            penalty=penalty,
             positive=self.positive,
             max_iter=self.max_iter,
             tol=self.tol,

@@ -60,6 +60,7 @@ class MultilayerPursuit(LayeredCoder):
         stride=1,
         padding="valid",
         alpha=0.1,
+        penalty="l1",
         max_iter=20,
         momentum=True,
         positive=True,
@@ -79,11 +80,12 @@ class MultilayerPursuit(LayeredCoder):
     ):
         self._keep_parameters(locals())
 
-    def _pursue(self, values, layers, penalties, steps):
+    def _pursue(self, values, layers, strengths, penalty, steps):
         return multilayer_pursuit(
             values,
             layers,
-            penalties,
+            strengths,
+            penalty=penalty,
             positive=self.positive,
             max_iter=self.max_iter,
             momentum=self.momentum,

@@ -15,12 +15,15 @@ padding : {"valid", "same", "full", "circular"}, default="valid"
     Where atoms may lie; see `skrobust.operators.ConvolutionalOperator`.
 alpha : float or sequence of float, default=0.1
     Penalties, >= 0: one for all layers, or one per layer. > 0 with `tol`.
+penalty : {"l1", "elastic_net", "group_l1"} or Penalty, or list with one per layer, default="l1"
+    What takes the place of the l1 norm; see `skrobust.pursuits.Penalty`. `DeepPursuit` alone takes
+    ``GroupL1(over="layers")``. Dictionaries are learned under the l1 norm; supervised learning needs "l1".
 skip : {None, "residual", "dense"}, default=None
     Skip connections, which add earlier codes to the input of a layer; see `skrobust.operators.LayeredDictionary`.
 momentum : bool, default=True
     Accelerated steps; False: those of the papers.
 positive : bool, default=True
-    Whether codes are >= 0.
+    Whether codes are >= 0. A penalty object has its own ``positive``, which this one must not contradict.
 learning : {"unsupervised", "supervised"}, default="unsupervised"
     "unsupervised": layer by layer, each from the codes below it, by convolutional dictionary learning.
     "supervised": end to end, by back-propagation through the pursuit under a linear head; `fit` then needs y, and
@@ -90,7 +93,7 @@ def document_parameters(cls):
     entries = {**_entries(PARAMETERS), **_entries(own[1] if own else "")}
     names = [name for name in inspect.signature(cls).parameters if name in entries]
     attributes = ATTRIBUTES.format(
-        penalty=cls._penalty, penalty_title="Thresholds" if cls._penalty == "threshold" else "Penalties"
+        penalty=cls._strength, penalty_title="Thresholds" if cls._strength == "threshold" else "Penalties"
     )
     sections = "\n\nParameters\n----------\n" + "\n".join(entries[name] for name in names)
     sections += "\n\nAttributes\n----------\n" + attributes.strip()

@@ -46,7 +46,7 @@ class LayeredThresholding(LayeredCoder):
     """
 
     _pursuit = "thresholding"
-    _penalty = "threshold"
+    _strength = "threshold"
 
     _parameter_constraints = {
         **LayeredCoder._parameter_constraints,
@@ -62,6 +62,7 @@ class LayeredThresholding(LayeredCoder):
         stride=1,
         padding="valid",
         threshold=0.1,
+        penalty="l1",
         skip=None,
         positive=True,
         learning="unsupervised",
@@ -80,5 +81,6 @@ class LayeredThresholding(LayeredCoder):
     ):
         self._keep_parameters(locals())
 
-    def _pursue(self, values, layers, penalties, steps):
-        return layered_thresholding(values, layers, penalties, positive=self.positive, n_jobs=self.n_jobs)
+    def _pursue(self, values, layers, strengths, penalty, steps):
+        options = {"penalty": penalty, "positive": self.positive, "n_jobs": self.n_jobs}
+        return layered_thresholding(values, layers, strengths, **options)

@@ -8,7 +8,6 @@ from skrobust.operators.base import Operator
 from skrobust.signals import is_tensor
 from skrobust.signals.arrays import sample_sums, zeros
 
-from .kernels import half_squares_and_penalties
 from .skips import SkipConnection
 
 
@@ -210,7 +209,7 @@ class LayeredDictionary(Operator):
     def analyze(self, X, *, n_jobs=None):
         """The adjoint of `synthesize`."""
         self._check_shape(X, self.signal_shape, "X")
-        return stack(self.correlate(_split(X, [op.signal_shape for op in self.operators]), n_jobs=n_jobs))
+        return stack(self.correlate(split_rows(X, [op.signal_shape for op in self.operators]), n_jobs=n_jobs))
 
     def stacked_signals(self, X):
         """The signal of the structured problem, in one row: the data, and what skip connections read of them."""
@@ -221,7 +220,7 @@ class LayeredDictionary(Operator):
 
     def split(self, codes):
         """Codes of each layer, ``(n_samples, *code_shape)``, of rows of all layers' codes; `stack` reverses it."""
-        return _split(codes, self.code_shapes)
+        return split_rows(codes, self.code_shapes)
 
     def reconstruct(self, codes, *, n_jobs=None):
         """Data of the codes of the last layer, through all dictionaries below it.
@@ -249,15 +248,6 @@ class LayeredDictionary(Operator):
                 if to == j:
                     below = below - skip.apply(codes[source])
         return below
-
-    def objective(self, residuals, codes, penalties, *, n_jobs=None):
-        """``1/2 sum_j ||t_j - B_j w_j||^2 + sum_j <penalties_j, |w_j|>`` of each sample, in double precision."""
-        return sum(
-            sample_sums(left * left) / 2 + sample_sums(abs(w) * penalty)
-            if is_tensor(w)
-            else half_squares_and_penalties(left, w, penalty, n_jobs)
-            for left, w, penalty in zip(residuals, codes, penalties, strict=True)
-        )
 
     @property
     def lipschitz(self):
@@ -302,7 +292,8 @@ def analyze(operator, signals, n_jobs):
     return operator.analyze(signals) if is_tensor(signals) else operator.analyze(signals, n_jobs=n_jobs)
 
 
-def _split(rows, shapes):
+def split_rows(rows, shapes):
+    """Arrays or tensors of these shapes from rows that `stack` made."""
     sizes = [math.prod(shape) for shape in shapes]
     parts = rows.split(sizes, dim=1) if is_tensor(rows) else np.split(rows, np.cumsum(sizes)[:-1], axis=1)
     return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]

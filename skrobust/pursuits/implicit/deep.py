@@ -5,19 +5,21 @@ import warnings
 import torch
 
 from skrobust.operators.layered.dictionary import stack
-from skrobust.pursuits.layered.cascade import per_layer
+from skrobust.pursuits.layered.cascade import penalties_per_layer, per_layer
 from skrobust.pursuits.layered.deep import deep_pursuit
+from skrobust.pursuits.penalties.l1 import is_plain_l1
+from skrobust.pursuits.penalties.layers import OverLayers
 from skrobust.signals.tensors import is_exporting
 
 from .solution import at_solution, conjugate_gradients
 
 
-def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter=1000):
+def implicit_deep_pursuit(X, layers, alpha, *, penalty="l1", positive=True, tol=1e-6, max_iter=1000):
     """Deep pursuit to a duality gap, differentiable at its solution.
 
-    On the support S of the solution ``B_S^T (b - B_S w_S) = alpha_S sign(w_S)``, with B the structured dictionary of
-    all layers and b = (x, 0, ..., 0). The backward pass solves the adjoint of that system by conjugate gradients, and
-    its memory does not grow with the sweeps of the forward pass.
+    On the support S of the solution ``B_S^T (b - B_S w_S) = alpha_S g'(w_S)``, with B the structured dictionary of
+    all layers, b = (x, 0, ..., 0), and ``g' = sign`` for the l1 norm. The backward pass solves the
+    adjoint of that system by conjugate gradients, and its memory does not grow with the sweeps of the forward pass.
 
     Parameters
     ----------
@@ -25,7 +27,9 @@ def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter
     layers : LayeredDictionary
         Atoms, and the matrices of skip connections, may be tensors that require a gradient.
     alpha : float, Tensor or sequence
-        One for all layers or one per layer, each a number or of shape (n_components,); > 0.
+        One for all layers or one per layer, each a number or (for "l1") of shape (n_components,); > 0.
+    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, or list with one per layer, default="l1"
+        As for `deep_pursuit`.
     positive : bool, default=True
     tol : float, default=1e-6
         Relative duality gap of the forward pass.
@@ -55,23 +59,40 @@ def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter
     >>> second.detach().flatten().round(decimals=4).tolist(), X.grad.flatten().tolist()
     ([0.7, 0.0], [1.0, 0.0])
     """
-    penalties = per_layer("alpha", alpha, layers, X)
+    alphas = per_layer("alpha", alpha, layers, X)
+    penalties = penalties_per_layer(penalty, positive, layers, alphas, couples=True)
     signals = layers.stacked_signals(X)
-    weights = stack([p + X.new_zeros(1, *shape) for p, shape in zip(penalties, layers.code_shapes, strict=True)])
     if is_exporting():
-        from skrobust.pursuits.proximal.export import solve_lasso
-
-        # Atoms as tensors before the loop, which would make them at each step.
-        fixed = layers.with_components([torch.as_tensor(atoms).to(X) for atoms in layers.components])
-        options = {"positive": positive, "tol": tol, "max_iter": max_iter}
-        return layers.split(solve_lasso(signals, fixed.analyze, fixed.synthesize, weights, layers.lipschitz, **options))
+        return _exported(signals, layers, alphas, penalties, tol=tol, max_iter=max_iter)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the caller chose max_iter
-        codes = stack(deep_pursuit(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter))
-    slopes = layers.analyze(signals - layers.synthesize(codes)) - weights * codes.sign()
+        parts = deep_pursuit(X, layers, alphas, penalty=penalty, positive=positive, tol=tol, max_iter=max_iter)
+    codes = stack(parts)
+    if isinstance(penalties, OverLayers):
+        parts, alphas, penalties, split = [codes], alphas[:1], [penalties], lambda rows: [rows]
+    else:
+        split = layers.split
+    terms = list(zip(alphas, penalties, parts, strict=True))
+    gradient = stack([strength * of_layer.gradient(w) for strength, of_layer, w in terms])
     support = (codes != 0).to(X)
 
     def normal(values):
-        return support * layers.analyze(layers.synthesize(values))
+        bent = zip(terms, split(values), strict=True)
+        curvature = stack([strength * of_layer.hessian_product(w, v) for (strength, of_layer, w), v in bent])
+        return support * (layers.analyze(layers.synthesize(values)) + curvature)
 
+    slopes = layers.analyze(signals - layers.synthesize(codes)) - gradient
     return layers.split(at_solution(slopes, codes, lambda right: conjugate_gradients(normal, right)))
+
+
+def _exported(signals, layers, alphas, penalties, **options):
+    from skrobust.pursuits.proximal.export import solve_lasso
+
+    if isinstance(penalties, OverLayers) or not all(map(is_plain_l1, penalties)):
+        raise ValueError("implicit_deep_pursuit can be exported under penalty='l1' only.")
+    # Atoms as tensors before the loop, which would make them at each step.
+    fixed = layers.with_components([torch.as_tensor(atoms).to(signals) for atoms in layers.components])
+    strengths = zip(alphas, layers.code_shapes, strict=True)
+    weights = stack([alpha + signals.new_zeros(1, *shape) for alpha, shape in strengths])
+    options = {"positive": penalties[0].positive, **options}
+    return layers.split(solve_lasso(signals, fixed.analyze, fixed.synthesize, weights, layers.lipschitz, **options))

@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skrobust.pursuits.penalties import L1, Penalty, resolve_penalty
+from skrobust.pursuits.penalties import Penalty, resolve_penalty
+from skrobust.pursuits.penalties.l1 import is_plain_l1
 from skrobust.pursuits.result import warn_if_not_converged
 from skrobust.signals import batch_slices, is_tensor
 
@@ -127,8 +128,7 @@ def basis_pursuit(
     """
     penalty = resolve_penalty(penalty, positive=positive)
     settings = {"alpha": alpha, "tol": tol, "max_iter": max_iter, "sparse_output": sparse_output, "n_jobs": n_jobs}
-    is_plain = type(penalty) is L1 and penalty.weights is None
-    if not is_plain or (is_tensor(X) and X.device.type != "cpu"):
+    if not is_plain_l1(penalty) or (is_tensor(X) and X.device.type != "cpu"):
         from .any_penalty import basis_pursuit_by_fista
 
         result = basis_pursuit_by_fista(X, components, penalty=penalty, **settings)

@@ -12,11 +12,28 @@ from skrobust.pursuits.units import in_units
 from skrobust.signals import is_tensor, times_power
 from skrobust.signals.arrays import as_array, sample_sums
 
-from .cascade import checked_input, layered_thresholding, per_layer, proximal_step
+from .cascade import (
+    checked_input,
+    layered_thresholding,
+    penalties_per_layer,
+    penalty_value,
+    per_layer,
+    proximal_step,
+)
 
 
 def multilayer_pursuit(
-    X, layers, alpha, *, positive=True, max_iter=20, momentum=True, step=None, return_result=False, n_jobs=None
+    X,
+    layers,
+    alpha,
+    *,
+    penalty="l1",
+    positive=True,
+    max_iter=20,
+    momentum=True,
+    step=None,
+    return_result=False,
+    n_jobs=None,
 ):
     """Codes of all layers that satisfy ``w_{j-1} = B_j w_j`` exactly, by ML-ISTA or ML-FISTA.
 
@@ -34,7 +51,9 @@ def multilayer_pursuit(
     layers : LayeredDictionary
         Without skip connections.
     alpha : float or sequence
-        One for all layers or one per layer, each a number or of shape (n_components,).
+        One for all layers or one per layer, each a number or (for "l1") of shape (n_components,).
+    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, or list with one per layer, default="l1"
+        In place of the l1 norms; see `skrobust.pursuits.Penalty`.
     positive : bool, default=True
         Codes >= 0 in each step; inner layers' final codes are syntheses, which may be negative.
     max_iter : int, default=20
@@ -74,15 +93,16 @@ def multilayer_pursuit(
     if not layers.is_chain:
         raise ValueError("multilayer_pursuit does not support skip connections; use skip=None, or deep_pursuit.")
     X = checked_input(X, layers, max_iter)
-    penalties = per_layer("alpha", alpha, layers, X)
+    alphas = per_layer("alpha", alpha, layers, X)
+    penalties = penalties_per_layer(penalty, positive, layers, alphas)
     if step is None:
         step = [operator.step for operator in layers.operators]
     steps = per_layer("step", step, layers, X, of_components=False)
 
-    def solve(X, penalties):
+    def solve(X, alphas):
         # The slope of layer j is that of the Moreau envelope of the layer below, divided by the steps there.
-        thresholds = [penalty * math.prod(steps[: j + 1]) for j, penalty in enumerate(penalties)]
-        deepest = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)[-1]
+        thresholds = [alpha * math.prod(steps[: j + 1]) for j, alpha in enumerate(alphas)]
+        deepest = layered_thresholding(X, layers, alphas, penalty=penalties, positive=positive, n_jobs=n_jobs)[-1]
 
         def all_layers(deepest):
             """The signals, and the codes of each layer."""
@@ -100,7 +120,7 @@ def multilayer_pursuit(
                     slope = analyze(operator, below - codes[j], n_jobs)
                     carry = weight if momentum and j + 1 == layers.n_layers else 0.0
                     below, ahead = proximal_step(
-                        codes[j + 1], deepest, slope, steps[j], thresholds[j], carry, positive, n_jobs
+                        codes[j + 1], deepest, slope, steps[j], thresholds[j], penalties[j], carry, n_jobs
                     )
                 deepest = below
             return deepest, ahead, t
@@ -110,17 +130,16 @@ def multilayer_pursuit(
         if not return_result:
             return Result(codes[1:], None, None, None, None)
         left = X - codes[0]
-        objective = sample_sums(left * left) / 2 + sum(
-            sample_sums(abs(w) * penalty) for w, penalty in zip(codes[1:], penalties, strict=True)
-        )
+        values = zip(codes[1:], alphas, penalties, strict=True)
+        objective = sample_sums(left * left) / 2 + sum(penalty_value(*of_layer) for of_layer in values)
         return Result(codes[1:], as_array(objective), None, np.full(len(X), max_iter), None)
 
     if is_tensor(X):  # no control flow may depend on values during tracing
-        found = solve(X, penalties)
+        found = solve(X, alphas)
         return found if return_result else found.codes
 
     def solve_rows(values, exponent, rows):
-        return solve(values, [times_power(penalty, -exponent) for penalty in penalties])
+        return solve(values, [times_power(alpha, -exponent) for alpha in alphas])
 
-    found = in_units(solve_rows, X)
+    found = in_units(solve_rows, X) if all(one.is_norm for one in penalties) else solve(X, alphas)
     return found if return_result else found.codes
