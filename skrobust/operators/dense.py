@@ -61,7 +61,8 @@ class DenseOperator(Operator):
     def lipschitz(self):
         """Largest squared singular value of the components, at most 0.1 % too large.
 
-        Above 1200 atoms and features it is a bound by Lanczos steps, about 1 % too large, which fails with probability at most 1e-12.
+        Above 1200 atoms and features it is a bound by Lanczos steps, about 1 % too large, which fails with probability
+        at most 1e-12.
         """
         if self._lipschitz is None:
             matrix = self.components.detach().cpu().numpy() if is_tensor(self.components) else self.components
