@@ -363,7 +363,7 @@ def layered_objective(left, codes, alphas, penalties, n_jobs=None):
 def _momentum(t):
     """Momentum of the sweep that starts with t: a number, or one per sample."""
     _, momentum = next_momentum(t)
-    return min(momentum, MOST_MOMENTUM) if isinstance(t, float) else momentum.clip(0, MOST_MOMENTUM)
+    return min(momentum, MOST_MOMENTUM) if isinstance(t, float) else momentum.clip(None, MOST_MOMENTUM)
 
 
 def _no_gradient(like):
