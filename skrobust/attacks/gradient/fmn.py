@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.ball import Ball
 from skrobust.attacks.core.nearest import NearestAttack, Path, normalized
-from skrobust.attacks.core.shapes import wide
+from skrobust.attacks.core.solvers import wide
 from skrobust.signals.parameters import POSITIVE, parameter, parametrized
 
 _DUAL = {"linf": 1, "l2": 2, "l1": torch.inf}

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import softplus
 
 from skrobust.attacks.core.nearest import NearestAttack, Path
-from skrobust.attacks.core.shapes import wide
+from skrobust.attacks.core.solvers import wide
 from skrobust.signals.parameters import POSITIVE, parameter, parametrized
 
 # Adam's constants.
