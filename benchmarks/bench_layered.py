@@ -59,7 +59,7 @@ class Problem:
         self.steps = [1 / self.fixed.block_lipschitz(j) for j in range(len(fixed))]
 
     def ours(self, pursuit, values, layers, n_iter):
-        return PURSUITS[pursuit](values, layers, ALPHA, max_iter=n_iter, step=self.steps, n_jobs=None).codes
+        return PURSUITS[pursuit](values, layers, ALPHA, max_iter=n_iter, step=self.steps, n_jobs=None)
 
     def eager(self, pursuit, values, n_iter):
         """Plain torch, images with channels first; codes of all layers."""

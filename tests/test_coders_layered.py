@@ -27,9 +27,9 @@ GRADIENTS = ["exact", "identity", "projection", "smooth", "skip"]
 CODERS = [LayeredThresholding, LayeredBasisPursuit, DeepPursuit, MultilayerPursuit]
 FUNCTIONS = {
     LayeredThresholding: lambda X, layers: layered_thresholding(X, layers, 0.05),
-    LayeredBasisPursuit: lambda X, layers: layered_basis_pursuit(X, layers, 0.05, max_iter=6).codes,
-    DeepPursuit: lambda X, layers: deep_pursuit(X, layers, 0.05, max_iter=6).codes,
-    MultilayerPursuit: lambda X, layers: multilayer_pursuit(X, layers, 0.05, max_iter=6).codes,
+    LayeredBasisPursuit: lambda X, layers: layered_basis_pursuit(X, layers, 0.05, max_iter=6),
+    DeepPursuit: lambda X, layers: deep_pursuit(X, layers, 0.05, max_iter=6),
+    MultilayerPursuit: lambda X, layers: multilayer_pursuit(X, layers, 0.05, max_iter=6),
 }
 
 
@@ -76,7 +76,7 @@ def test_codes_are_those_of_the_pursuit(cls, digits):
     flat = np.concatenate([codes.reshape(len(X), -1) for codes in expected], axis=1)
     np.testing.assert_allclose(everything.transform(X), flat, atol=1e-12)
     assert len(everything.get_feature_names_out()) == flat.shape[1]
-    rebuilt = coder.layers_.synthesize(expected[-1]).reshape(X.shape)
+    rebuilt = coder.layers_.reconstruct(expected[-1]).reshape(X.shape)
     np.testing.assert_allclose(coder.inverse_transform(coder.transform(X)), rebuilt, atol=1e-12)
     np.testing.assert_allclose(everything.inverse_transform(flat), rebuilt, atol=1e-12)
     front_end = clone(coder).set_params(output="reconstruction").fit(X)

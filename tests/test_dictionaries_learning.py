@@ -8,7 +8,7 @@ import scipy.fft
 import torch
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -285,7 +285,7 @@ def test_positive_atoms(Learner):
 def test_tolerance_of_the_residual(Learner):
     X = signals()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # some may not get there
+        warnings.simplefilter("ignore", ConvergenceWarning)  # some may not get there
         learner = Learner(20, residual_tol=0.3, random_state=0, max_iter=3).fit(X)
     codes = learner.transform(X)
     assert (np.linalg.norm(X - learner.inverse_transform(codes), axis=1) <= 0.3 + 1e-9).all()

@@ -41,7 +41,7 @@ FUNCTIONS = {"L-THR": layered_thresholding, "L-BP": layered_basis_pursuit, "deep
 @pytest.mark.parametrize("skip", [None, "residual"])
 def test_errors_equal_those_of_the_dense_matrix(skip, dtype):
     layers, signals = chain(skip, dtype), X.astype(dtype)
-    codes = deep_pursuit(signals, layers, 0.05, max_iter=7).codes
+    codes = deep_pursuit(signals, layers, 0.05, max_iter=7)
     dense = layers.to_dense()
     flat = np.concatenate([w.reshape(7, -1) for w in codes], axis=1)
     nothing = [np.zeros((7, *shape), dtype) for shape in layers.code_shapes]
@@ -52,7 +52,7 @@ def test_errors_equal_those_of_the_dense_matrix(skip, dtype):
         target = layers.target(k, signals, codes).reshape(7, -1)
         expected = np.linalg.norm(left[k], axis=1) / np.linalg.norm(target, axis=1)
         np.testing.assert_allclose(errors[:, k], expected, rtol=1e-4 if dtype == np.float32 else 1e-9)
-    made = layers.synthesize(codes)
+    made = layers.reconstruct(codes)
     np.testing.assert_allclose(
         of_signals,
         np.linalg.norm((signals - made).reshape(7, -1), axis=1) / np.linalg.norm(signals.reshape(7, -1), axis=1),
@@ -65,10 +65,10 @@ def test_errors_equal_those_of_the_dense_matrix(skip, dtype):
 def test_what_is_zero_is_reconstructed_by_zero():
     layers = chain()
     codes = [np.zeros((2, *shape)) for shape in layers.code_shapes]
-    errors, of_signals = reconstruction_errors(np.zeros((2, *layers.signal_shape)), layers, codes)
+    errors, of_signals = reconstruction_errors(np.zeros((2, *layers.data_shape)), layers, codes)
     assert not errors.any() and not of_signals.any()
     codes[2][0, 0, 0, 0] = 1.0
-    errors, _ = reconstruction_errors(np.zeros((2, *layers.signal_shape)), layers, codes)
+    errors, _ = reconstruction_errors(np.zeros((2, *layers.data_shape)), layers, codes)
     assert np.isinf(errors[0, 2]) and not errors[1].any()
     with pytest.raises(ValueError, match="codes has 2 entries for 3 layers"):
         reconstruction_errors(X, layers, codes[:2])
@@ -79,7 +79,7 @@ def test_traces_are_of_what_the_pursuit_returns():
     for function in (layered_basis_pursuit, deep_pursuit, multilayer_pursuit):
         trace = pursuit_trace(function, X, layers, [0.05, 0.1, 0.05], iterations=(0, 3), positive=False)
         assert trace.errors.shape == (2, 7, 3) and trace.signal_errors.shape == (2, 7)
-        codes = function(X, layers, [0.05, 0.1, 0.05], max_iter=3, positive=False).codes
+        codes = function(X, layers, [0.05, 0.1, 0.05], max_iter=3, positive=False)
         np.testing.assert_allclose(trace.errors[1], reconstruction_errors(X, layers, codes)[0])
     single = pursuit_trace(layered_thresholding, X, layers, 0.05)
     started = pursuit_trace(layered_basis_pursuit, X, layers, 0.05, iterations=[0])

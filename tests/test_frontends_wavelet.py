@@ -140,7 +140,7 @@ def test_the_whole_fraction_is_the_identity(wavelet, shape, level):
     np.testing.assert_allclose(model.transform(torch.tensor(X)), X, atol=1e-9)
     whole = model.transform_coefficients(X)
     assert whole.nnz <= 3 * sum(model.n_nonzero_coefs_)
-    every = np.abs(model.basis_.analyze(X.reshape(3, *model.basis_.grid, -1))) > 0
+    every = np.abs(model.basis_.transform(X.reshape(3, *model.basis_.grid, -1))) > 0
     assert every.any(axis=0).sum() <= sum(model.n_nonzero_coefs_)  # gaps between bands are no coefficients
 
 
@@ -220,13 +220,13 @@ def test_gradients_are_what_they_are_called(fitted):
     rng = np.random.default_rng(0)
     X, W = DIGITS[:20] + 0.01 * rng.normal(size=(20, 64)), rng.normal(size=(20, 64))
     support = fitted.support(X).toarray()
-    coefficients = fitted.basis_.analyze(W.reshape(20, 8, 8, 1)).reshape(20, 64)
+    coefficients = fitted.basis_.transform(W.reshape(20, 8, 8, 1)).reshape(20, 64)
     projected = fitted.inverse_transform_coefficients(coefficients * support)
     np.testing.assert_allclose(_backward(fitted, "projection", X, W)[1], projected, atol=1e-12)
     np.testing.assert_array_equal(_backward(fitted, "identity", X, W)[1], W)
     unclipped = fitted.inverse_transform_coefficients(fitted.transform_coefficients(X))
     inside = (unclipped >= 0) & (unclipped <= 1)
-    clipped = fitted.basis_.analyze((W * inside).reshape(20, 8, 8, 1)).reshape(20, 64)
+    clipped = fitted.basis_.transform((W * inside).reshape(20, 8, 8, 1)).reshape(20, 64)
     exact = fitted.inverse_transform_coefficients(clipped * support)
     np.testing.assert_allclose(_backward(fitted, "exact", X, W)[1], exact, atol=1e-12)
     out, skipped = _backward(fitted, "skip", X, W)
@@ -262,7 +262,7 @@ def test_exact_gradient_against_differences(fitted):
 def test_smooth_gradient_sees_coefficients_that_are_not_kept(fitted):
     X, W = DIGITS[:20], np.random.default_rng(0).normal(size=(20, 64))
     gradient = _backward(fitted, "smooth", X, W)[1]
-    off_support = fitted.basis_.analyze(gradient.reshape(20, 8, 8, 1)).reshape(20, 64)[~fitted.support(X).toarray()]
+    off_support = fitted.basis_.transform(gradient.reshape(20, 8, 8, 1)).reshape(20, 64)[~fitted.support(X).toarray()]
     assert np.isfinite(gradient).all()
     assert np.abs(off_support).max() > 1e-3
 

@@ -10,10 +10,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Lasso, lasso_path
 from test_pursuits_omp import problem
 
-from skrobust.pursuits.lasso import torch as _basis_pursuit_torch
+from skrobust.pursuits import L1
+from skrobust.pursuits.lasso.any_penalty import basis_pursuit_by_fista
 from skrobust.pursuits.lasso.dense import alpha_max, basis_pursuit
 
 DTYPES = [np.float64, np.float32]
+
+
+def with_gap(result):
+    return result.codes, result.gap
 
 
 def objective(Z, X, components, alpha):
@@ -40,9 +45,9 @@ def test_optimal_and_certified(seed, m, d, share, positive, unit):
     """The conditions of Karush, Kuhn and Tucker hold to the gap, and the gap bounds what is lost."""
     X, components = problem(seed, 4, m, d, 3, 0.2, unit)
     alpha = share * np.abs(X @ components.T).max(axis=1)
-    codes, gap = basis_pursuit(
-        X, components, alpha=alpha, positive=positive, tol=1e-6, max_iter=10**5, return_gap=True, sparse_output=False
-    )
+    codes, gap = with_gap(basis_pursuit(
+        X, components, alpha=alpha, positive=positive, tol=1e-6, max_iter=10**5, return_result=True, sparse_output=False
+    ))
     value = objective(codes, X, components, alpha)
     assert (gap <= 1e-6 * value).all()
     correlations = (X - codes @ components) @ components.T
@@ -66,13 +71,13 @@ def test_equals_sklearn(m, share, positive):
     X, components = problem(m, 10, m, 16, 4, 0.1, unit=False)
     alphas = share * alpha_max(X, components, positive=positive) * np.linspace(0.8, 1.2, 10)
     expected = by_sklearn(X, components, alphas, positive)
-    codes, gap = basis_pursuit(
-        X, components, alpha=alphas, positive=positive, tol=1e-11, max_iter=10**6, return_gap=True
-    )
+    codes, gap = with_gap(basis_pursuit(
+        X, components, alpha=alphas, positive=positive, tol=1e-11, max_iter=10**6, return_result=True
+    ))
     reference = objective(expected, X, components, alphas)
     np.testing.assert_allclose(objective(codes, X, components, alphas), reference, rtol=1e-10)
     np.testing.assert_allclose(codes.toarray(), expected, atol=1e-4)
-    loose, gap = basis_pursuit(X, components, alpha=alphas, positive=positive, tol=1e-2, return_gap=True)
+    loose, gap = with_gap(basis_pursuit(X, components, alpha=alphas, positive=positive, tol=1e-2, return_result=True))
     lost = objective(loose, X, components, alphas) - reference
     assert (lost <= gap + 1e-10).all() and (gap <= 1e-2 * objective(loose, X, components, alphas)).all()
 
@@ -91,7 +96,7 @@ def test_dtypes_sizes_and_working_sets_larger_than_their_copy(dtype):
         X, components = (a.astype(dtype) for a in problem(2, n, m, d, m // 3 + 1, 0.1))
         alphas = share * alpha_max(X, components).astype(float)
         tol = 1e-4 if dtype == np.float32 else 1e-9
-        codes, gap = basis_pursuit(X, components, alpha=alphas, tol=tol, max_iter=10**5, return_gap=True)
+        codes, gap = with_gap(basis_pursuit(X, components, alpha=alphas, tol=tol, max_iter=10**5, return_result=True))
         assert codes.dtype == dtype and gap.dtype == np.float64 and codes.has_canonical_format
         X, components = X.astype(float), components.astype(float)
         value = objective(codes.astype(float), X, components, alphas)
@@ -125,7 +130,7 @@ def test_zero_equal_and_dependent_atoms():
     X, components = problem(0, 20, 12, 10)
     expected = basis_pursuit(X, components, alpha=0.1, tol=1e-10)
     more = np.vstack([components, np.zeros((2, 10)), components[[0, 0, 3]], -components[[5]]])
-    codes, gap = basis_pursuit(X, more, alpha=0.1, tol=1e-10, return_gap=True)
+    codes, gap = with_gap(basis_pursuit(X, more, alpha=0.1, tol=1e-10, return_result=True))
     assert not codes.toarray()[:, 12:14].any()
     np.testing.assert_allclose(codes @ more, expected @ components, atol=1e-4)
     np.testing.assert_allclose(objective(codes, X, more, 0.1), objective(expected, X, components, 0.1), rtol=1e-9)
@@ -162,8 +167,8 @@ def test_scale():
 
 def test_tolerances_that_cannot_be_met():
     X, components = problem(0, 20, 60, 12)
-    with pytest.warns(ConvergenceWarning, match="20 of 20 signals did not reach .* tol=1e-09 within max_iter=1"):
-        codes, gap = basis_pursuit(X, components, alpha=0.01, tol=1e-9, max_iter=1, return_gap=True)
+    with pytest.warns(ConvergenceWarning, match="20 of 20 signals ended at max_iter=1, .* above tol=1e-09"):
+        codes, gap = with_gap(basis_pursuit(X, components, alpha=0.01, tol=1e-9, max_iter=1, return_result=True))
     best = basis_pursuit(X, components, alpha=0.01, tol=1e-10, max_iter=10**6)
     assert (objective(codes, X, components, 0.01) - objective(best, X, components, 0.01) <= gap).all()
     with pytest.warns(ConvergenceWarning, match="use float64"):
@@ -217,26 +222,28 @@ def test_proximal_gradient_agrees_with_the_kernels(positive, dtype):
     X[4] = 0
     alphas = 0.1 * np.maximum(alpha_max(X, components, positive=positive), 0.1)
     tol = 1e-10 if dtype == torch.float64 else 1e-5
-    atoms, values, gap = _basis_pursuit_torch.by_gradient(
-        torch.tensor(X, dtype=dtype), torch.tensor(components, dtype=dtype), torch.tensor(alphas), positive, tol, 10**5
-    )
-    codes = torch.zeros(40, 61, dtype=dtype).scatter(1, atoms, values)[:, :60].numpy().astype(float)
+    found = basis_pursuit_by_fista(  # as on other devices
+        torch.tensor(X, dtype=dtype), torch.tensor(components, dtype=dtype), alpha=alphas, tol=tol, max_iter=10**5,
+        penalty=L1(positive=positive), sparse_output=False, n_jobs=None,
+    )  # fmt: skip
+    codes, gap = found.codes.numpy().astype(float), found.gap
+    assert found.converged.all()
     expected = basis_pursuit(X, components, alpha=alphas, positive=positive, tol=1e-11, max_iter=10**5)
     best = objective(expected, X, components, alphas)
     value = objective(codes, X, components, alphas)
-    assert ((value - best) <= gap.numpy() + 1e-6 * (dtype == torch.float32)).all()
-    assert (gap.numpy() <= tol * value * 1.001).all()
+    assert ((value - best) <= gap + 1e-6 * (dtype == torch.float32)).all()
+    assert (gap <= tol * value * 1.001).all()
     np.testing.assert_allclose(codes, expected.toarray(), atol=1e-4 if dtype == torch.float64 else 3e-2)
 
 
 @pytest.mark.parametrize("sparse_output", [False, True])
 def test_tensors_in_tensors_out(sparse_output):
     X, components = problem(0, 30, 25, 12)
-    expected, gap = basis_pursuit(X, components, alpha=0.1, return_gap=True)
-    codes, bound = basis_pursuit(
+    expected, gap = with_gap(basis_pursuit(X, components, alpha=0.1, return_result=True))
+    codes, bound = with_gap(basis_pursuit(
         torch.tensor(X), torch.tensor(components), alpha=torch.full((30,), 0.1, dtype=torch.float64),
-        sparse_output=sparse_output, return_gap=True,
-    )  # fmt: skip
+        sparse_output=sparse_output, return_result=True,
+    ))  # fmt: skip
     assert codes.is_sparse == sparse_output
     np.testing.assert_array_equal(codes.to_dense(), expected.toarray())
     np.testing.assert_array_equal(bound, gap)

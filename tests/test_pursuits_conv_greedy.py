@@ -182,3 +182,15 @@ def test_errors(change, message):
         convolutional_omp(X[:, 1:], operator)
     with pytest.raises(TypeError, match="takes arrays"):
         convolutional_omp(torch.as_tensor(X), operator)
+
+
+def test_results():
+    operator, X = make_problem()
+    with pytest.warns(ConvergenceWarning, match="above tol="):
+        found = convolutional_omp(X, operator, tol=3.5, n_nonzero_coefs=9, return_result=True)
+    norms = np.linalg.norm((X - operator.synthesize(found.codes)).reshape(3, -1), axis=1)
+    np.testing.assert_allclose(found.objective, norms**2 / 2, rtol=1e-9)
+    np.testing.assert_array_equal(found.n_iter, (found.codes != 0).sum(axis=(1, 2, 3)))
+    np.testing.assert_array_equal(found.converged, norms <= 3.5)
+    assert found.gap is None
+    assert convolutional_omp(X, operator, n_nonzero_coefs=2, return_result=True).converged is None

@@ -35,7 +35,7 @@ def chain(n_layers=3, skip=None, seed=0, grid=(7, 6), channels=2, padding="same"
 
 
 def signals(layers, n=4, seed=1, dtype=np.float64):
-    return np.random.default_rng(seed).normal(size=(n, *layers.signal_shape)).astype(dtype)
+    return np.random.default_rng(seed).normal(size=(n, *layers.data_shape)).astype(dtype)
 
 
 def flat(codes):
@@ -65,7 +65,8 @@ def test_structured_dictionary_is_that_of_equation_16(skip, padding):
     # The adjoint, and the norms.
     left = [np.random.default_rng(j).normal(size=(2, *o.signal_shape)) for j, o in enumerate(layers.operators)]
     np.testing.assert_allclose(flat(layers.correlate(left)), flat(left) @ expected, atol=1e-12)
-    assert layers.lipschitz == pytest.approx(np.linalg.norm(expected, 2) ** 2, rel=2e-3)
+    exact = np.linalg.norm(expected, 2) ** 2
+    assert exact * (1 - 1e-9) <= layers.lipschitz <= 1.5 * exact  # blocks whose directions differ add up to less
     for j in range(4):
         exact = np.linalg.norm(expected[:, columns[j] : columns[j + 1]], 2) ** 2
         assert exact <= layers.block_lipschitz(j) * (1 + 1e-9)
@@ -103,7 +104,7 @@ def test_residual_connections_join_the_input_of_each_unit_to_its_second_layer(n_
     for j in range(n_layers):
         target = before[j] + (before[j - 1] if j % 2 else 0)
         np.testing.assert_allclose(layers.target(j, X, codes), target)
-    result = deep_pursuit(X, layers, 0.05, tol=1e-5, max_iter=20000)
+    result = deep_pursuit(X, layers, 0.05, tol=1e-5, max_iter=20000, return_result=True)
     assert (result.gap <= 1e-5 * result.objective).all()
     # The same problem as a LASSO: the signal is X, and what connections bring of it.
     signal = np.concatenate([(X if j == 0 else X * (j == 1)).reshape(3, -1) for j in range(n_layers)], axis=1)
@@ -147,13 +148,15 @@ def test_thresholding_is_the_forward_pass_of_a_network(stride):
 @pytest.mark.parametrize("skip", [None, "residual"])
 def test_cascade(skip):
     layers, X = chain(3, skip), signals(chain(3))
-    zero = layered_basis_pursuit(X, layers, 0.1, max_iter=0)
+    zero = layered_basis_pursuit(X, layers, 0.1, max_iter=0, return_result=True)
     np.testing.assert_allclose(flat(zero.codes), flat(layered_thresholding(X, layers, 0.1)), atol=1e-12)
-    to_gap = layered_basis_pursuit(X, layers, [0.1, 0.2, 0.1], tol=1e-9, max_iter=5000)
+    to_gap = layered_basis_pursuit(X, layers, [0.1, 0.2, 0.1], tol=1e-9, max_iter=5000, return_result=True)
     assert to_gap.gap.shape == (4, 3) and (to_gap.gap <= 1e-9 * to_gap.objective).all()
-    many = layered_basis_pursuit(X, layers, [0.1, 0.2, 0.1], max_iter=5000)
+    many = layered_basis_pursuit(X, layers, [0.1, 0.2, 0.1], max_iter=5000, return_result=True)
     np.testing.assert_allclose(flat(many.codes), flat(to_gap.codes), rtol=1e-3, atol=1e-3)
-    alone = convolutional_basis_pursuit(X, layers.operators[0], 0.1, positive=True, tol=1e-9, max_iter=5000)
+    alone = convolutional_basis_pursuit(
+        X, layers.operators[0], 0.1, positive=True, tol=1e-9, max_iter=5000, return_result=True
+    )
     np.testing.assert_allclose(to_gap.codes[0], alone.codes, atol=1e-12)
     with pytest.warns(ConvergenceWarning, match="relative duality gap above"):
         layered_basis_pursuit(X, layers, 0.05, tol=1e-12, max_iter=1)
@@ -164,7 +167,7 @@ def test_cascade(skip):
 def test_deep_pursuit_is_the_structured_lasso(skip, positive):
     layers, alphas = chain(3, skip, grid=(4, 3), channels=1), [0.05, 0.03, 0.04]
     X = 2 * signals(layers, 3)
-    result = deep_pursuit(X, layers, alphas, positive=positive, tol=1e-8, max_iter=5000)
+    result = deep_pursuit(X, layers, alphas, positive=positive, tol=1e-8, max_iter=5000, return_result=True)
     assert (result.gap <= 1e-8 * result.objective).all()
     dense = layers.to_dense()
     penalties = np.repeat(alphas, [int(np.prod(shape)) for shape in layers.code_shapes])
@@ -187,7 +190,8 @@ def test_the_objective_never_rises_with_lipschitz_steps(skip, dtype, extrapolate
     layers = chain(5, skip, dtype=dtype)
     X = signals(layers, 6, dtype=dtype)
     values = [
-        deep_pursuit(X, layers, 0.02, max_iter=n, extrapolate=extrapolate).objective for n in [0, 1, 2, 3, 5, 8, 20, 60]
+        deep_pursuit(X, layers, 0.02, max_iter=n, extrapolate=extrapolate, return_result=True).objective
+        for n in [0, 1, 2, 3, 5, 8, 20, 60]
     ]
     rounding = 1e-5 if dtype == np.float32 else 1e-12
     assert all((later <= before * (1 + rounding)).all() for before, later in zip(values, values[1:], strict=False))
@@ -199,7 +203,8 @@ def test_extrapolation_pays():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         counts = [
-            deep_pursuit(X, layers, 0.02, tol=1e-6, max_iter=20_000, extrapolate=e).n_iter.sum() for e in (True, False)
+            deep_pursuit(X, layers, 0.02, tol=1e-6, max_iter=20_000, extrapolate=e, return_result=True).n_iter.sum()
+            for e in (True, False)
         ]
     assert counts[0] < 0.7 * counts[1]
 
@@ -208,9 +213,9 @@ def test_extrapolation_pays():
 def test_the_gap_bounds_the_distance_to_the_minimum(skip):
     layers, X = chain(3, skip), signals(chain(3))
     X[1] = 0
-    least = deep_pursuit(X, layers, 0.05, tol=1e-8, max_iter=5000).objective
+    least = deep_pursuit(X, layers, 0.05, tol=1e-8, max_iter=5000, return_result=True).objective
     for tol in (0.5, 0.1, 1e-3):
-        result = deep_pursuit(X, layers, 0.05, tol=tol, max_iter=10_000)
+        result = deep_pursuit(X, layers, 0.05, tol=tol, max_iter=10_000, return_result=True)
         assert (result.objective - least <= result.gap + 1e-9).all()
         assert (result.objective >= least - 1e-9).all()
     assert not flat(result.codes)[1].any()
@@ -220,8 +225,8 @@ def test_a_sample_does_not_depend_on_its_company():
     layers, X = chain(3, {(3, 1): None}), signals(chain(3), 5)
     X[2] *= 10
     for options in ({"tol": 1e-6, "max_iter": 5000}, {"max_iter": 30}):
-        together = flat(deep_pursuit(X, layers, 0.05, **options).codes)
-        alone = np.concatenate([flat(deep_pursuit(X[n : n + 1], layers, 0.05, **options).codes) for n in range(5)])
+        together = flat(deep_pursuit(X, layers, 0.05, **options))
+        alone = np.concatenate([flat(deep_pursuit(X[n : n + 1], layers, 0.05, **options)) for n in range(5)])
         np.testing.assert_allclose(together, alone, atol=1e-10)
 
 
@@ -235,8 +240,8 @@ def test_arrays_and_tensors_agree(function, skip):
         X = signals(layers, dtype=dtype)
         of_arrays = function(X, layers, 0.05, max_iter=15)
         of_tensors = function(torch.tensor(X), layers, 0.05, max_iter=15)
-        assert of_tensors.codes[0].dtype == torch.tensor(X).dtype and of_arrays.codes[0].dtype == dtype
-        np.testing.assert_allclose(flat(of_arrays.codes), flat(of_tensors.codes), atol=atol)
+        assert of_tensors[0].dtype == torch.tensor(X).dtype and of_arrays[0].dtype == dtype
+        np.testing.assert_allclose(flat(of_arrays), flat(of_tensors), atol=atol)
 
 
 @pytest.mark.parametrize("function", [layered_basis_pursuit, deep_pursuit, multilayer_pursuit])
@@ -255,14 +260,14 @@ def test_gradients(function):
         for operator, known in zip(operators, fixed.operators, strict=True):
             operator._tables["lipschitz"] = known.lipschitz  # steps are constants of the iteration
         found = function(X, LayeredDictionary(operators, skip), list(parameters[3:]), max_iter=4)
-        return torch.cat([w.flatten(1) for w in found.codes], dim=1)
+        return torch.cat([w.flatten(1) for w in found], dim=1)
 
     assert torch.autograd.gradcheck(codes, (X, *atoms, *alphas), atol=1e-6)
 
 
 def test_projection_satisfies_the_model_and_nears_its_minimum():
     layers, X = chain(3, grid=(4, 3), channels=1), signals(chain(3, grid=(4, 3), channels=1), 3)
-    result = multilayer_pursuit(X, layers, [0.01, 0.01, 0.02], positive=False, max_iter=1000)
+    result = multilayer_pursuit(X, layers, [0.01, 0.01, 0.02], positive=False, max_iter=1000, return_result=True)
     for j in (1, 2):
         np.testing.assert_allclose(layers.operators[j].synthesize(result.codes[j]), result.codes[j - 1], atol=1e-12)
     # The same objective over the deepest codes, by dense matrices.
@@ -305,4 +310,4 @@ def test_bad_parameters_are_named():
     with pytest.raises(ValueError, match="not support skip connections"):
         multilayer_pursuit(X, chain(3, "residual"), 0.1)
     with pytest.raises(ValueError, match="codes of all layers"):
-        chain(3, "residual").synthesize(np.zeros((1, *layers.code_shapes[-1])))
+        chain(3, "residual").reconstruct(np.zeros((1, *layers.code_shapes[-1])))

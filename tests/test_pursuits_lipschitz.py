@@ -173,15 +173,15 @@ def test_zero_atoms_in_every_pursuit():
     assert operator.lipschitz == 0 and operator.step == 1
     assert layers.lipschitz == pytest.approx(1, rel=1e-2)  # the identity between layers
     found = [
-        convolutional_basis_pursuit(X, operator, 0.1).codes,
-        convolutional_basis_pursuit(X, operator, 0.1, solver="fista").codes,
+        convolutional_basis_pursuit(X, operator, 0.1),
+        convolutional_basis_pursuit(X, operator, 0.1, solver="fista"),
         unrolled_pursuit(T, operator, 0.1, n_iter=3).detach().numpy(),
         *layered_thresholding(X, layers, 0.1),
-        *layered_basis_pursuit(X, layers, 0.1, tol=1e-6).codes,
-        *layered_basis_pursuit(X, layers, 0.1).codes,
-        *deep_pursuit(X, layers, 0.1).codes,
-        *deep_pursuit(X, layers, 0.1, tol=1e-6).codes,
-        *multilayer_pursuit(X, layers, 0.1).codes,
+        *layered_basis_pursuit(X, layers, 0.1, tol=1e-6),
+        *layered_basis_pursuit(X, layers, 0.1),
+        *deep_pursuit(X, layers, 0.1),
+        *deep_pursuit(X, layers, 0.1, tol=1e-6),
+        *multilayer_pursuit(X, layers, 0.1),
         *(w.detach().numpy() for w in implicit_deep_pursuit(T, layers, 0.1)),
     ]
     assert not any(codes.any() for codes in found)

@@ -4,14 +4,21 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import orthogonal_mp_gram as sklearn_omp_gram
 
 from skrobust.pursuits import orthogonal_mp, orthogonal_mp_gram
 
 DTYPES = [np.float64, np.float32]
+
+
+def with_residual(result):
+    """Codes and norms of the residuals of a greedy pursuit."""
+    return result.codes, np.sqrt(2 * result.objective)
 
 
 def greedy(x, components, k, tol=0.0, selection="omp"):
@@ -65,16 +72,16 @@ def by_sklearn(X, components, k=None, tol=None):
 @given(
     seed=st.integers(0, 10**6),
     m=st.integers(1, 70),
-    d=st.integers(1, 40),
+    d=st.integers(2, 40),
     k=st.integers(1, 6),
     selection=st.sampled_from(["omp", "ols"]),
     unit=st.booleans(),
 )
 def test_equals_the_reference(seed, m, d, k, selection, unit):
-    k = min(k, m, d)
+    k = min(k, m, d - 1)  # any last atom would leave nothing of d dimensions
     X, components = problem(seed, 6, m, d, k, 0.3, unit)
-    codes, residual = orthogonal_mp(
-        X, components, n_nonzero_coefs=k, selection=selection, sparse_output=False, return_residual=True
+    codes, residual = with_residual(
+        orthogonal_mp(X, components, n_nonzero_coefs=k, selection=selection, sparse_output=False, return_result=True)
     )
     for x, code, norm in zip(X, codes, residual, strict=True):
         z, r = greedy(x, components, k, selection=selection)
@@ -99,10 +106,10 @@ def test_missing_samples(selection, with_tol):
     mask = np.random.default_rng(0).random(X.shape) < 0.7
     mask[0], mask[1, :-1] = False, False
     tol = 0.3 * np.linalg.norm(X * mask, axis=1) if with_tol else None
-    codes, residual = orthogonal_mp(
+    codes, residual = with_residual(orthogonal_mp(
         np.where(mask, X, np.nan), components, n_nonzero_coefs=4, tol=tol, mask=mask, selection=selection,
-        return_residual=True,
-    )  # fmt: skip
+        return_result=True,
+    ))  # fmt: skip
     for i, (x, shown) in enumerate(zip(X, mask, strict=True)):
         z, r = greedy(x[shown], components[:, shown], min(4, shown.sum()), tol[i] if with_tol else 0, selection)
         np.testing.assert_allclose(residual[i], r, atol=1e-9)
@@ -131,12 +138,14 @@ def test_equals_sklearn_by_tolerance():
     X, components = problem(1, 80, 40, 16, 4)
     squared_norms = np.sum(X**2, axis=1)
     expected = by_sklearn(X, components, tol=0.4)
-    codes, residual = orthogonal_mp(X, components, tol=0.4, return_residual=True)
+    codes, residual = with_residual(orthogonal_mp(X, components, tol=0.4, return_result=True))
     np.testing.assert_allclose(codes.toarray(), expected, atol=1e-8)
     np.testing.assert_allclose(residual, np.linalg.norm(X - codes @ components, axis=1), atol=1e-12)
     assert residual.max() <= 0.4
-    codes, residual = orthogonal_mp_gram(
-        components @ components.T, X @ components.T, tol=0.4, squared_norms=squared_norms, return_residual=True
+    codes, residual = with_residual(
+        orthogonal_mp_gram(
+            components @ components.T, X @ components.T, tol=0.4, squared_norms=squared_norms, return_result=True
+        )
     )
     np.testing.assert_allclose(codes.toarray(), expected, atol=1e-8)
     np.testing.assert_allclose(residual, np.linalg.norm(X - codes @ components, axis=1), atol=1e-9)
@@ -179,7 +188,7 @@ def test_equal_atoms(dtype, selection):
     codes = orthogonal_mp(X, components, n_nonzero_coefs=2, selection=selection).toarray()
     np.testing.assert_array_equal([np.flatnonzero(code) for code in codes], [[5, 40], [0, 20]])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
         more = orthogonal_mp(X, components, n_nonzero_coefs=9, selection=selection)
     assert np.isfinite(more.data).all()
     np.testing.assert_allclose(more @ components, X, atol=20 * np.finfo(dtype).eps)
@@ -189,7 +198,9 @@ def test_zero_signals_have_empty_codes():
     X, components = problem(n=5)
     X[[0, 3]] = 0
     for selection in ("omp", "ols"):
-        codes, residual = orthogonal_mp(X, components, n_nonzero_coefs=3, selection=selection, return_residual=True)
+        codes, residual = with_residual(
+            orthogonal_mp(X, components, n_nonzero_coefs=3, selection=selection, return_result=True)
+        )
         np.testing.assert_array_equal(np.diff(codes.indptr), [0, 3, 3, 0, 3])
         assert residual[0] == residual[3] == 0
     assert orthogonal_mp(np.zeros((2, 12)), components, tol=0.0).nnz == 0
@@ -212,7 +223,7 @@ def test_unreachable_tolerance_gives_least_squares(selection, m):
     X, components = problem(m=m, noise=1.0)
     expected = np.linalg.lstsq(components.T, X.T, rcond=None)[0].T
     if m < 12:
-        with pytest.warns(RuntimeWarning, match="20 of 20 signals did not reach tol with 8 atoms"):
+        with pytest.warns(ConvergenceWarning, match="20 of 20 signals did not reach tol with 8 atoms"):
             codes = orthogonal_mp(X, components, tol=0.0, selection=selection)
         assert not codes.nnz % 20
     else:
@@ -244,8 +255,10 @@ def test_scale_of_atoms_and_signals(selection):
         for power in powers:
             scale = dtype(10.0**power)
             X_scaled = X.astype(dtype) * scale
-            scaled, residual = orthogonal_mp(
-                X_scaled, components.astype(dtype), n_nonzero_coefs=4, selection=selection, return_residual=True
+            scaled, residual = with_residual(
+                orthogonal_mp(
+                    X_scaled, components.astype(dtype), n_nonzero_coefs=4, selection=selection, return_result=True
+                )
             )
             np.testing.assert_allclose(
                 scaled.toarray().astype(float) / float(scale), codes.toarray(), rtol=2e3 * np.finfo(dtype).eps,
@@ -262,10 +275,10 @@ def test_float32_against_float64(shape, selection):
     n, m, d = shape
     X, components = problem(5, n, m, d, 4, 0.2)
     k = max(1, min(5, m, d - 1))  # any last atom would leave nothing of d dimensions
-    settings = {"n_nonzero_coefs": k, "selection": selection, "return_residual": True}
-    codes, residual = orthogonal_mp(X.astype(np.float32), components, **settings)
-    exact, exact_residual = orthogonal_mp(X, components, **settings)
-    assert codes.dtype == residual.dtype == np.float32 and exact.dtype == np.float64
+    settings = {"n_nonzero_coefs": k, "selection": selection, "return_result": True}
+    codes, residual = with_residual(orthogonal_mp(X.astype(np.float32), components, **settings))
+    exact, exact_residual = with_residual(orthogonal_mp(X, components, **settings))
+    assert codes.dtype == np.float32 and residual.dtype == np.float64 and exact.dtype == np.float64
     assert codes.shape == (n, m) and codes.has_canonical_format
     np.testing.assert_allclose(residual, np.linalg.norm(X - codes.astype(float) @ components, axis=1), atol=1e-4)
     same = (codes.astype(bool) != exact.astype(bool)).sum(axis=1) == 0
@@ -280,7 +293,7 @@ def test_tiny_tolerances_are_met_exactly():
         X, components = (a.astype(dtype) for a in problem(2, 40, 60, 20, 4, 0.0))
         norms = np.linalg.norm(X, axis=1)
         tol = 50 * np.finfo(dtype).eps * norms.astype(float)
-        codes, residual = orthogonal_mp(X, components, n_nonzero_coefs=20, tol=tol, return_residual=True)
+        codes, residual = with_residual(orthogonal_mp(X, components, n_nonzero_coefs=20, tol=tol, return_result=True))
         exact = np.linalg.norm(X.astype(float) - codes.astype(float) @ components.astype(float), axis=1)
         assert (residual <= tol).all()
         assert (exact <= 2 * tol).all()
@@ -386,7 +399,7 @@ def test_errors_of_shapes():
     with pytest.raises(ValueError, match="Expected 2D array"):
         orthogonal_mp(X[0], components)
     gram, correlations = components @ components.T, X @ components.T
-    with pytest.raises(ValueError, match="need squared_norms"):
+    with pytest.raises(ValueError, match="tol needs squared_norms"):
         orthogonal_mp_gram(gram, correlations, tol=1.0)
     with pytest.raises(ValueError, match="gram has shape"):
         orthogonal_mp_gram(gram[1:], correlations)
@@ -397,3 +410,21 @@ def test_errors_of_shapes():
     correlations[3, 5] = np.nan
     with pytest.raises(ValueError, match="correlations contains NaN"):
         orthogonal_mp_gram(gram, correlations)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
+def test_results(kind):
+    X, components = problem(0, 30, 25, 12)
+    settings = {"n_nonzero_coefs": 2, "return_result": True}
+    found = orthogonal_mp(kind(X), kind(components), tol=0.5, sparse_output=False, **settings)
+    codes = np.asarray(found.codes)
+    norms = np.linalg.norm(X - codes @ components, axis=1)
+    np.testing.assert_allclose(found.objective, norms**2 / 2, rtol=1e-9)
+    np.testing.assert_array_equal(found.n_iter, (codes != 0).sum(axis=1))
+    np.testing.assert_array_equal(found.converged, norms <= 0.5)
+    assert found.gap is None and 0 < found.converged.mean() < 1
+    assert orthogonal_mp(kind(X), kind(components), **settings).converged is None
+    gram, correlations = components @ components.T, X @ components.T
+    assert orthogonal_mp_gram(gram, correlations, **settings).objective is None
+    found = orthogonal_mp_gram(gram, correlations, squared_norms=(X**2).sum(axis=1), **settings)
+    np.testing.assert_allclose(found.objective, ((X - found.codes @ components) ** 2).sum(axis=1) / 2, rtol=1e-9)

@@ -3,12 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from test_pursuits_omp import problem
 
-from skrobust.pursuits import orthogonal_mp
+from skrobust.pursuits import Result, orthogonal_mp
 from skrobust.pursuits.greedy.omp import torch as _omp_torch
 
 SETTINGS = {"n_nonzero_coefs": 4, "tol": None, "selection": "omp"}
+
+
+def with_residual(result):
+    """Codes and norms of the residuals of a greedy pursuit."""
+    return result.codes, np.sqrt(2 * result.objective)
 
 
 def dense(atoms, values, n_atoms):
@@ -17,8 +23,8 @@ def dense(atoms, values, n_atoms):
 
 def lock_step(X, components, gram=None, mask=None, **settings):
     X, components = torch.as_tensor(X), torch.as_tensor(components)
-    atoms, values, residual = _omp_torch.by_lock_step(X, components, gram, mask, None, {**SETTINGS, **settings})
-    return dense(atoms, values, len(components)), residual
+    atoms, values, *figures = _omp_torch.by_lock_step(X, components, gram, mask, None, {**SETTINGS, **settings})
+    return with_residual(Result(dense(atoms, values, len(components)), *figures))
 
 
 @pytest.mark.parametrize("selection", ["omp", "ols"])
@@ -28,7 +34,7 @@ def test_lock_step_agrees_with_the_kernels(selection, unit, k):
     X, components = problem(k, 60, 40, 13, 4, 0.2, unit)
     X[5] = 0
     settings = {"n_nonzero_coefs": k, "selection": selection}
-    codes, residual = orthogonal_mp(X, components, return_residual=True, **settings)
+    codes, residual = with_residual(orthogonal_mp(X, components, return_result=True, **settings))
     for gram in (None, torch.tensor(components @ components.T)):
         found, norms = lock_step(X, components, gram, **settings)
         np.testing.assert_allclose(found, codes.toarray(), atol=1e-8)
@@ -42,8 +48,10 @@ def test_lock_step_with_tolerances_and_masks(selection, monkeypatch):
     mask[0] = False
     tol = np.linspace(0.1, 0.6, 40) * np.linalg.norm(X, axis=1)
     for masked in (None, mask):
-        codes, residual = orthogonal_mp(
-            X, components, n_nonzero_coefs=6, tol=tol, mask=masked, selection=selection, return_residual=True
+        codes, residual = with_residual(
+            orthogonal_mp(
+                X, components, n_nonzero_coefs=6, tol=tol, mask=masked, selection=selection, return_result=True
+            )
         )
         given = None if masked is None else torch.tensor(masked)
         seen = X if masked is None else X * masked
@@ -59,8 +67,8 @@ def test_lock_step_with_tolerances_and_masks(selection, monkeypatch):
 def test_lock_step_in_float32_with_tiny_and_huge_signals():
     X, components = (a.astype(np.float32) for a in problem(0, 200, 40, 20))
     found, residual = lock_step(X, components)
-    codes, norms = orthogonal_mp(X, components, n_nonzero_coefs=4, return_residual=True)
-    assert found.dtype == residual.dtype == torch.float32
+    codes, norms = with_residual(orthogonal_mp(X, components, n_nonzero_coefs=4, return_result=True))
+    assert found.dtype == torch.float32 and residual.dtype == np.float64
     same = ((found.numpy() != 0) == (codes.toarray() != 0)).all(axis=1)
     assert same.mean() > 0.98
     np.testing.assert_allclose(found.numpy()[same], codes.toarray()[same], rtol=1e-3, atol=1e-5)
@@ -76,7 +84,7 @@ def test_lock_step_warns_and_never_returns_nan():
     found, residual = lock_step(X, components, n_nonzero_coefs=10)
     expected = np.linalg.norm(X - X @ np.linalg.pinv(components) @ components, axis=1)
     np.testing.assert_allclose(residual, expected, atol=1e-9)
-    with pytest.warns(RuntimeWarning, match="10 of 10 signals did not reach tol"):
+    with pytest.warns(ConvergenceWarning, match="10 of 10 signals did not reach tol"):
         lock_step(X, components[:2], n_nonzero_coefs=None, tol=0.0)
     assert torch.isfinite(found).all()
 
@@ -86,14 +94,16 @@ def test_tensors_in_tensors_out(sparse_output):
     X, components = problem(0, 30, 25, 12)
     for dtype, tensor_dtype in ((np.float64, torch.float64), (np.float32, torch.float32)):
         expected = orthogonal_mp(X.astype(dtype), components, n_nonzero_coefs=3)
-        codes, residual = orthogonal_mp(
-            torch.tensor(X, dtype=tensor_dtype),
-            torch.tensor(components),
-            n_nonzero_coefs=3,
-            sparse_output=sparse_output,
-            return_residual=True,
+        codes, residual = with_residual(
+            orthogonal_mp(
+                torch.tensor(X, dtype=tensor_dtype),
+                torch.tensor(components),
+                n_nonzero_coefs=3,
+                sparse_output=sparse_output,
+                return_result=True,
+            )
         )
-        assert codes.is_sparse == sparse_output and codes.dtype == residual.dtype == tensor_dtype
+        assert codes.is_sparse == sparse_output and codes.dtype == tensor_dtype and residual.dtype == np.float64
         assert codes.shape == (30, 25)
         np.testing.assert_array_equal(codes.to_dense(), expected.toarray())
     mask = np.random.default_rng(0).random(X.shape) < 0.8

@@ -16,6 +16,7 @@ PENALTIES = [
     GroupL1(),
     GroupL1([3, 1, 3, 1]),
     GroupL1([0, 1, 1, 1], weights=[0.5, 2.0]),
+    GroupL1([0, 1, 1, 1], positive=True),
 ]
 NORMS = [penalty for penalty in PENALTIES if not isinstance(penalty, ElasticNet)]
 
@@ -129,8 +130,7 @@ def test_names_stand_for_penalties():
     [
         ({"penalty": "l0"}, r"penalty must be one of \['elastic_net', 'group_l1', 'l1'\] or a Penalty, got 'l0'"),
         ({"penalty": "elastic_net", "weights": [1.0]}, "weights belong to penalty='l1'"),
-        ({"penalty": "group_l1", "positive": True}, "positive=True does not go with penalty='group_l1'"),
-        ({"penalty": GroupL1(), "positive": True}, "positive=True is not a setting of GroupL1"),
+        ({"penalty": GroupL1(), "positive": True}, r"positive=True does not go with GroupL1\(\)"),
     ],
 )
 def test_names_that_do_not_fit_are_refused(arguments, message):

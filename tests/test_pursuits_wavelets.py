@@ -53,7 +53,7 @@ def test_every_orthogonal_wavelet_matches_pywavelets(wavelet, dtype):
         X = rng.random((3, *grid, 1)).astype(dtype)
         basis = WaveletBasis(wavelet, grid, level)
         k = max(1, basis.size // 7)
-        coefficients, cleaned = basis.analyze(X), basis.sparsify(X, [k])
+        coefficients, cleaned = basis.transform(X), basis.sparsify(X, [k])
         for i, x in enumerate(X[..., 0].astype(np.float64)):
             expected, _ = _reference_coefficients(x, wavelet, basis.level)
             scale = max(1, np.abs(expected).max())
@@ -73,7 +73,7 @@ def test_every_size_matches_pywavelets(size):
         assert basis.level == min(level, most_levels((size,)))
         for i in range(2):
             expected, _ = _reference_coefficients(X[i, :, 0], wavelet, basis.level)
-            np.testing.assert_allclose(basis.analyze(X)[i, 0], expected, atol=1e-12)
+            np.testing.assert_allclose(basis.transform(X)[i, 0], expected, atol=1e-12)
             expected = _reference_sparsify(X[i, :, 0], wavelet, basis.level, max(1, size // 3))
             np.testing.assert_allclose(basis.sparsify(X, [max(1, size // 3)])[i, :, 0], expected, atol=1e-12)
 
@@ -110,17 +110,17 @@ def test_inverse_and_adjoint(grid):
     basis = WaveletBasis("db4", grid, 2)
     X = rng.normal(size=(4, *grid, 2))
     C = rng.normal(size=(4, 2, *basis.shape))
-    np.testing.assert_allclose(basis.synthesize(basis.analyze(X)), X, atol=1e-12)
-    adjoint = np.isclose(np.sum(basis.analyze(X) * C), np.sum(X * basis.synthesize(C)), rtol=1e-10)
+    np.testing.assert_allclose(basis.synthesize(basis.transform(X)), X, atol=1e-12)
+    adjoint = np.isclose(np.sum(basis.transform(X) * C), np.sum(X * basis.synthesize(C)), rtol=1e-10)
     assert adjoint == basis.is_orthonormal == all(n % 4 == 0 for n in grid)
-    np.testing.assert_allclose(basis.analyze(torch.from_numpy(X)).numpy(), basis.analyze(X), atol=1e-12)
+    np.testing.assert_allclose(basis.transform(torch.from_numpy(X)).numpy(), basis.transform(X), atol=1e-12)
     np.testing.assert_allclose(basis.synthesize(torch.from_numpy(C)).numpy(), basis.synthesize(C), atol=1e-12)
 
 
 def test_energy_is_kept_and_error_is_what_was_dropped():
     X = np.random.default_rng(0).normal(size=(5, 16, 16, 1))
     basis = WaveletBasis("sym4", (16, 16), 3)
-    coefficients, kept = basis.analyze(X), basis.analyze(X, [20])
+    coefficients, kept = basis.transform(X), basis.transform(X, [20])
     np.testing.assert_allclose(np.linalg.norm(coefficients), np.linalg.norm(X))
     dropped = np.linalg.norm(coefficients - kept)
     np.testing.assert_allclose(np.linalg.norm(X - basis.sparsify(X, [20])), dropped)
@@ -131,15 +131,15 @@ def test_exactly_k_survive_ties_and_backends_agree_on_them(dtype):
     digits = (load_digits().images / 16).astype(dtype)[..., None]  # few grey levels: many equal coefficients
     basis = WaveletBasis("haar", (8, 8), 1)
     for k in (1, 5, 16):
-        kept = basis.analyze(digits, [k])
-        available = np.count_nonzero(np.abs(basis.analyze(digits)) > 1e-5, axis=(1, 2, 3))
+        kept = basis.transform(digits, [k])
+        available = np.count_nonzero(np.abs(basis.transform(digits)) > 1e-5, axis=(1, 2, 3))
         np.testing.assert_array_equal(np.count_nonzero(np.abs(kept) > 1e-5, axis=(1, 2, 3)), np.minimum(k, available))
-        on_torch = basis.analyze(torch.from_numpy(digits), [k]).numpy()
+        on_torch = basis.transform(torch.from_numpy(digits), [k]).numpy()
         np.testing.assert_array_equal(np.abs(on_torch) > 1e-5, np.abs(kept) > 1e-5)
     constant = np.ones((1, 8, 8, 1), dtype)
-    kept = basis.analyze(constant, [3])
+    kept = basis.transform(constant, [3])
     assert np.flatnonzero(kept).tolist() == [0, 1, 2]
-    assert largest_mask(torch.from_numpy(basis.analyze(constant)), [3]).sum() == 3
+    assert largest_mask(torch.from_numpy(basis.transform(constant)), [3]).sum() == 3
 
 
 def test_zero_signals_and_full_support():
@@ -177,15 +177,15 @@ def test_unknown_wavelets_are_refused(wavelet):
 def test_gradients():
     basis = WaveletBasis("db2", (5, 6), 2)
     X = torch.randn((2, 5, 6, 2), dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda T: basis.synthesize(basis.analyze(T) ** 2), X)
+    assert torch.autograd.gradcheck(lambda T: basis.synthesize(basis.transform(T) ** 2), X)
     assert torch.autograd.gradcheck(lambda T: basis.sparsify(T, [4, 5]), X)
 
 
 def test_pickle():
     basis = WaveletBasis("db2", (8, 8), 2)
     X = np.random.default_rng(0).normal(size=(2, 8, 8, 1))
-    basis.analyze(torch.from_numpy(X))
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(basis)).analyze(X), basis.analyze(X))
+    basis.transform(torch.from_numpy(X))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(basis)).analyze(X), basis.transform(X))
 
 
 def test_counts_and_arrays_of_any_kind():
@@ -196,11 +196,11 @@ def test_counts_and_arrays_of_any_kind():
     for k in (27, np.int32(27), (27, 27), np.array([27, 27])):
         for values in (X, X.tolist(), X.astype(float)):
             np.testing.assert_array_equal(basis.sparsify(values, k), expected)
-            np.testing.assert_allclose(basis.synthesize(basis.analyze(values, k)), expected, atol=1e-12)
+            np.testing.assert_allclose(basis.synthesize(basis.transform(values, k)), expected, atol=1e-12)
         on_torch = basis.sparsify(torch.tensor(X, dtype=torch.float64), k)
         np.testing.assert_allclose(on_torch, expected, atol=1e-12)
-    assert np.count_nonzero(basis.analyze(X, 64)) > 0
-    assert basis.sparsify(X[:0], 3).shape == (0, 8, 8, 2) and basis.analyze(X[:0]).shape == (0, 2, 8, 8)
+    assert np.count_nonzero(basis.transform(X, 64)) > 0
+    assert basis.sparsify(X[:0], 3).shape == (0, 8, 8, 2) and basis.transform(X[:0]).shape == (0, 2, 8, 8)
     assert basis.synthesize(np.zeros((0, 2, 8, 8))).shape == (0, 8, 8, 2)
     line = WaveletBasis("haar", (8,))
     np.testing.assert_array_equal(line.sparsify(X[:, 0], 3), line.sparsify(X[:, 0].astype(float), [3, 3]))
@@ -221,14 +221,14 @@ def test_counts_and_arrays_of_any_kind():
 )
 def test_counts_that_are_none(ks, message, of):
     basis, X = WaveletBasis("haar", (8, 8)), of(np.ones((1, 8, 8, 2)))
-    for method in (basis.sparsify, basis.analyze):
+    for method in (basis.sparsify, basis.transform):
         with pytest.raises(ValueError, match=message):
             method(X, ks)
 
 
 def test_other_arguments_that_do_not_fit():
     basis, X = WaveletBasis("haar", (8, 8)), np.ones((1, 8, 8, 1))
-    for method in (lambda X: basis.sparsify(X, 3), basis.analyze):
+    for method in (lambda X: basis.sparsify(X, 3), basis.transform):
         for wrong in (X[..., 0], X[:, :4], torch.ones(1, 8, 8)):
             with pytest.raises(ValueError, match=r"X must have shape \(n_samples, 8, 8, n_channels\), got"):
                 method(wrong)

@@ -25,12 +25,16 @@ from skrobust.pursuits import (
 )
 from skrobust.signals import data_exponent, scale_exponents, times_power
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore:Orthogonal matching")
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 UNITS = st.one_of(
     st.tuples(st.just("float32"), st.integers(-100, 100)), st.tuples(st.just("float64"), st.integers(-500, 500))
 )
 """dtype, and the exponent of a power of two: 1e-30 to 1e30 in float32, 1e-150 to 1e150 in float64."""
+
+
+def with_gap(result):
+    return result.codes, result.gap
 
 
 def normal(*shape, seed=0):
@@ -109,11 +113,11 @@ def test_orthogonal_matching_pursuit(unit, selection, masked):
     mask = normal(30, 12, seed=2) > -1 if masked else None
 
     def run(X, unit):
-        codes, left = orthogonal_mp(
+        found = orthogonal_mp(
             X, atoms, n_nonzero_coefs=5, tol=1.5 * unit, selection=selection, mask=mask, sparse_output=False,
-            return_residual=True,
+            return_result=True,
         )  # fmt: skip
-        return [(codes, 1), (left, 1)]
+        return [(found.codes, 1), (found.objective, 2), (found.converged, 0)]
 
     check(run, *unit, 30, 12)
 
@@ -130,9 +134,9 @@ def test_orthogonal_matching_pursuit(unit, selection, masked):
 @example(unit=("float64", -520), positive=False)
 def test_basis_pursuit(unit, positive):
     def run(X, unit):
-        codes, gap = basis_pursuit(
-            X, normal(20, 12, seed=1), alpha=0.5 * unit, positive=positive, return_gap=True, sparse_output=False
-        )
+        codes, gap = with_gap(basis_pursuit(
+            X, normal(20, 12, seed=1), alpha=0.5 * unit, positive=positive, return_result=True, sparse_output=False
+        ))
         return [(codes, 1), (gap, 2)]
 
     check(run, *unit, 30, 12)
@@ -148,9 +152,9 @@ def test_signals_of_many_sizes_in_one_batch():
     operator = ConvolutionalOperator(normal(3, 4, 1).astype("float32"), (12, 1))
     for solver in "descent", "fista", "admm":
         parameters = {"alpha": 1e-20, "solver": solver, "max_iter": 30}
-        together = convolutional_basis_pursuit(X[..., None], operator, **parameters)
+        together = convolutional_basis_pursuit(X[..., None], operator, **parameters, return_result=True)
         for i in range(5):
-            alone = convolutional_basis_pursuit(X[i : i + 1, :, None], operator, **parameters)
+            alone = convolutional_basis_pursuit(X[i : i + 1, :, None], operator, **parameters, return_result=True)
             size = np.abs(alone.codes).max()
             np.testing.assert_allclose(together.codes[i], alone.codes[0], rtol=1e-4, atol=1e-5 * size)
             np.testing.assert_allclose(together.objective[i], alone.objective[0], rtol=1e-6)
@@ -164,7 +168,9 @@ def test_convolutional_basis_pursuit(solver, unit, masked):
     mask = normal(8, 7, seed=2) > -1 if masked else None
 
     def run(X, unit):
-        found = convolutional_basis_pursuit(X, operator, 0.2 * unit, solver=solver, mask=mask, max_iter=40, tol=1e-6)
+        found = convolutional_basis_pursuit(
+            X, operator, 0.2 * unit, solver=solver, mask=mask, max_iter=40, tol=1e-6, return_result=True
+        )
         return [(found.codes, 1), (found.gap, 2), (found.objective, 2), (found.n_iter, 0)]
 
     def codes_only(X, unit):
@@ -302,7 +308,7 @@ def test_what_is_not_a_number_never_becomes_an_index():
         for selection in "omp", "ols":
             pursuit = Pursuit(
                 50, 20, 8, X.dtype, n_nonzero_coefs=4, tol=1e-3, selection=selection, sparse_output=True,
-                return_residual=False,
+                return_result=False,
             )  # fmt: skip
             for rows, _, _ in pursuit.codes("pursue_signals", (X,), (atoms.columns, atoms.gram(), atoms.inverse_norms)):
                 assert ((rows.indices >= 0) & (rows.indices < 20)).all()
@@ -327,7 +333,9 @@ def test_no_tolerance_means_all_iterations(solver):
     operator = ConvolutionalOperator(np.eye(2).reshape(2, 2, 1), (6, 1), padding="circular", stride=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = convolutional_basis_pursuit(normal(2, 6, 1), operator, 0.1, solver=solver, tol=0, max_iter=60)
+        found = convolutional_basis_pursuit(
+            normal(2, 6, 1), operator, 0.1, solver=solver, tol=0, max_iter=60, return_result=True
+        )
     assert (found.n_iter >= 60).all()
     layers = LayeredDictionary([operator])
-    assert (deep_pursuit(normal(2, 6, 1), layers, 0.1, tol=0, max_iter=30).n_iter == 30).all()
+    assert (deep_pursuit(normal(2, 6, 1), layers, 0.1, tol=0, max_iter=30, return_result=True).n_iter == 30).all()

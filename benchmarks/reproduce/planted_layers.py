@@ -165,7 +165,7 @@ def part_theorems(quick):
         penalties = [4 * error for error in promised[:2]]
         found = layered_basis_pursuit(
             signals[:, None], layers, penalties, positive=False, tol=1e-7, max_iter=20_000, n_jobs=1
-        ).codes
+        )
         row = {"noise": noise, "L-BP": [], "L-THR": []}
         for i, (w, true) in enumerate(zip(found, codes, strict=True)):
             w = w[:, 0]
@@ -248,7 +248,7 @@ def pursuits(max_iter, positive):
             found = function(
                 torch.tensor(X[:, None], dtype=torch.float32), layers, penalties, positive=positive, **words
             )
-            return [w.numpy()[:, 0].astype(np.float64) for w in getattr(found, "codes", found)]
+            return [w.numpy()[:, 0].astype(np.float64) for w in found]
 
         return pursue
 

@@ -148,7 +148,7 @@ class WaveletProof(Proof):
 
     def _analyze(self, images):
         """Coefficients of shape (n_samples, n_channels, n_coefficients)."""
-        coefficients = self.atoms.basis.analyze(images, n_jobs=self.front_end.n_jobs)
+        coefficients = self.atoms.basis.transform(images, n_jobs=self.front_end.n_jobs)
         return coefficients.reshape(*coefficients.shape[:2], -1)
 
     def _synthesize(self, coefficients):

@@ -169,10 +169,10 @@ class LayeredPursuit(nn.Module):
             self._follow_norms(layers, 1)
         options = {"positive": self.positive, "max_iter": self.max_iter, "step": self.steps(layers)}
         if self.pursuit == "projection":
-            return multilayer_pursuit(X, layers, alphas, momentum=self.momentum, **options).codes
+            return multilayer_pursuit(X, layers, alphas, momentum=self.momentum, **options)
         if self.pursuit == "basis":
-            return layered_basis_pursuit(X, layers, alphas, momentum=self.momentum, **options).codes
-        return deep_pursuit(X, layers, alphas, init=codes, extrapolate=self.momentum, **options).codes
+            return layered_basis_pursuit(X, layers, alphas, momentum=self.momentum, **options)
+        return deep_pursuit(X, layers, alphas, init=codes, extrapolate=self.momentum, **options)
 
     def feed_forward(self, X):
         """The effective dictionary and thresholds, and the codes of layered thresholding.

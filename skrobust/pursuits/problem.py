@@ -4,7 +4,7 @@ import numpy as np
 
 from skrobust.operators.conv.geometry import least_over_cover
 from skrobust.signals import is_tensor
-from skrobust.signals.arrays import as_array, by_sample, row_index, sample_sums
+from skrobust.signals.arrays import as_array, by_sample, choose, row_index, sample_sums
 
 LOCAL_SCALING_FROM = 20
 """Try per-pixel dual scaling once gap <= this multiple of the wanted gap: it costs one more analysis."""
@@ -132,5 +132,6 @@ def best_scaled_dual(products, squares, top):
     correlations relative to the penalty; a multiple s is feasible if ``s * top <= 1``.
     """
     tiny = np.finfo(np.float64).tiny
-    scale = np.minimum(products / np.maximum(squares, tiny), 1 / np.maximum(top, tiny)).clip(0)
+    unbounded, most = products / squares.clip(tiny), 1 / top.clip(tiny)
+    scale = choose(unbounded < most, unbounded, most).clip(0)
     return scale * products - scale * scale * squares / 2

@@ -1,4 +1,4 @@
-"""What every iterative pursuit returns, and its warning."""
+"""What every iterative pursuit finds, and its warning."""
 
 from typing import Any, NamedTuple
 
@@ -8,19 +8,22 @@ from skrobust.signals import tell_of_shortfall
 
 
 class Result(NamedTuple):
-    """What an iterative pursuit found.
+    """What an iterative pursuit found: its return value with ``return_result=True``.
 
     Attributes
     ----------
-    codes : ndarray or Tensor of shape ``(n_samples, *code_shape)``, or list of one for each layer
+    codes : ndarray, sparse array or Tensor of shape ``(n_samples, *code_shape)``, or list of one for each layer
+        What the pursuit returns by itself without ``return_result``.
     objective : ndarray of shape (n_samples,), or (n_samples, n_layers) for a cascade, or None
-        None where a fixed number of steps does not compute it.
+        For greedy pursuits half the squared norm of the residual. None where it is not computed.
     gap : ndarray of the same shape, or None
         Duality gap: the objective lies at most this much above its minimum, up to rounding. NaN for a penalty whose
-        dual is not known, None after a fixed number of steps.
+        dual is not known, None for greedy pursuits and after a fixed number of steps.
     n_iter : ndarray of int of the same shape
+        Sweeps or steps; for greedy pursuits selected atoms.
     converged : ndarray of bool of the same shape, or None
-        Whether the relative duality gap reached ``tol`` (or, without a dual, whether the steps became that small).
+        Whether ``tol`` was reached: by the relative duality gap, by the steps for a penalty without known dual, by the
+        norm of the residual for greedy pursuits. None without `tol`.
     """
 
     codes: Any
@@ -28,10 +31,6 @@ class Result(NamedTuple):
     gap: np.ndarray | None
     n_iter: np.ndarray
     converged: np.ndarray | None
-
-    def relative_gap(self):
-        """Largest gap relative to its objective."""
-        return float((self.gap / np.maximum(self.objective, np.finfo(float).tiny)).max(initial=0))
 
 
 def warn_if_not_converged(result, tol, max_iter, *, stacklevel=3):
@@ -41,14 +40,18 @@ def warn_if_not_converged(result, tol, max_iter, *, stacklevel=3):
     -----
     ConvergenceWarning
     """
-    converged = result.converged.reshape(len(result.converged), -1).all(axis=1)
-    largest = result.relative_gap()
+    missed = ~result.converged
+    if not missed.any():
+        return
+    gaps, objectives = result.gap[missed], result.objective[missed]
+    largest = (gaps / np.maximum(objectives, np.finfo(float).tiny)).max()
     short = f"a relative duality gap above tol={tol:g} (largest {largest:.1e})"
     if np.isnan(largest):  # a penalty whose dual is not known
         short = f"steps that change a coefficient by more than tol={tol:g} of the largest one"
     tell_of_shortfall(
-        int((~converged).sum()),
-        len(converged),
-        f"ended at max_iter={max_iter} with {short}. Raise max_iter, alpha or tol.",
+        int(missed.reshape(len(missed), -1).any(axis=1).sum()),
+        len(missed),
+        f"ended at max_iter={max_iter}, or at their precision, with {short}. Raise max_iter, alpha or tol, or use "
+        "float64.",
         stacklevel=stacklevel,
     )

@@ -44,6 +44,11 @@ def ones_like_samples(other):
     return other.new_ones(len(other)) if is_tensor(other) else np.ones(len(other), dtype=other.dtype)
 
 
+def zeros(other, shape):
+    """Zeros of this shape, in the type and dtype of `other`."""
+    return other.new_zeros(shape) if is_tensor(other) else np.zeros(shape, dtype=other.dtype)
+
+
 def choose(condition, where_true, where_false):
     """Elementwise choice."""
     if is_tensor(where_true):

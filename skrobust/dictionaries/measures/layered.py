@@ -179,7 +179,7 @@ def estimate_frame_potential(layers, n_probes=30, *, random_state=None, n_jobs=N
             for part, shape in zip(np.split(signs, ends[:-1], axis=1), layers.code_shapes, strict=True)
         ]
         residuals = fixed.residuals(
-            np.zeros((n, *layers.signal_shape)),
+            np.zeros((n, *layers.data_shape)),
             [z * inverse for z, inverse in zip(signs, inverses, strict=True)],
             n_jobs=n_jobs,
         )

@@ -63,7 +63,7 @@ def reconstruction_errors(X, layers, codes):
     residuals = layers.residuals(X, codes)
     targets = [layers.target(j, X, codes) for j in range(layers.n_layers)]
     errors = np.stack([_ratio(left, target) for left, target in zip(residuals, targets, strict=True)], axis=1)
-    return errors, _ratio(X - layers.synthesize(list(codes)), X)
+    return errors, _ratio(X - layers.reconstruct(list(codes)), X)
 
 
 def pursuit_trace(pursuit, X, layers, alpha, *, iterations=range(11), **parameters):
@@ -111,7 +111,7 @@ def pursuit_trace(pursuit, X, layers, alpha, *, iterations=range(11), **paramete
         raise ValueError(f"iterations must be integers >= 0, at least one, got {counts!r}.")
 
     def codes_after(n):
-        return pursuit(X, layers, alpha, max_iter=n, **parameters).codes
+        return pursuit(X, layers, alpha, max_iter=n, **parameters)
 
     if pursuit is layered_thresholding:
         counts = [0]

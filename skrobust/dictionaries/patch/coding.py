@@ -1,6 +1,5 @@
 """Sparse coding step shared by the learners."""
 
-import warnings
 from contextlib import contextmanager
 
 from sklearn import config_context
@@ -34,6 +33,5 @@ def many_codings():
     During learning atoms may temporarily be linearly dependent, so that codes miss their accuracy.
     """
     quiet = config_context(assume_finite=True, skip_parameter_validation=True)
-    with warnings.catch_warnings(), shortfalls_ignored(), quiet:
-        warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended early", RuntimeWarning)
+    with shortfalls_ignored(), quiet:
         yield

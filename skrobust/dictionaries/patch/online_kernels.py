@@ -265,7 +265,7 @@ def learn_greedy(
     most = indices.shape[1]
     work = workspace(columns, wide, most)
     correlations, signals = aligned_zeros(block * wide, columns), np.zeros(block * d, X.dtype)
-    nothing, no_mask, no_numbers = np.zeros(0, X.dtype), np.zeros((0, 0), np.bool_), np.zeros(0)
+    nothing, no_mask, no_report = np.zeros(0, X.dtype), np.zeros((0, 0), np.bool_), np.zeros((0, 2))
     scales, squares, tally = np.ones(rows.shape[0], X.dtype), np.zeros(block), np.zeros(3, np.int64)
     is_new, first = True, 0
     for s in range(cuts.size):
@@ -285,7 +285,7 @@ def learn_greedy(
             pursue_rows(
                 correlations, n, wide, squares, by_gain, block_of_x, no_mask, columns.reshape(-1),
                 nothing, inner, nothing, scales, squared_tol[:n],
-                indices[here:there].reshape(-1), values[here:there].reshape(-1), counts[here:there], no_numbers,
+                indices[here:there].reshape(-1), values[here:there].reshape(-1), counts[here:there], no_report,
                 tally, work,
             )  # fmt: skip
             for i in range(n):

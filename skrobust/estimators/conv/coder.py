@@ -55,7 +55,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     stride : int, default=1
         Pixels between positions.
     positive : bool, default=False
-        Codes >= 0, in learning, too. Not for "omp" or "group_l1"; a penalty object has its own ``positive``.
+        Codes >= 0, in learning, too. Not for "omp"; a penalty object has its own ``positive``.
     highpass : float or None, default=None
         Take the smooth part l of each image away before coding, in learning, too; l minimises ``||x - l||^2 + highpass
         ||grad l||^2``. Small atoms represent it badly. 5 is usual for photographs. None: code images as they are.

@@ -12,16 +12,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from skrobust.bridge import register_module
 from skrobust.operators import LayeredDictionary
+from skrobust.pursuits.layered.cascade import penalties_per_layer
+from skrobust.pursuits.layered.deep import layered_objective
+from skrobust.pursuits.penalties import PENALTIES, Penalty
 from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor, restored_on_error, told_once_a_fit
 from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, POSITIVE, parameter, parametrized
 
 from .learning import learn_layer_by_layer, learn_with_labels
-from .plan import given_operators, penalties_of_layers, plan_layers
+from .plan import given_operators, one_a_layer, plan_layers, strengths_of_layers
 
 
 @parametrized
 class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
-    """Base of the layered coders. A subclass has `_pursuit`, `_penalty` and `_pursue`.
+    """Base of the layered coders. A subclass has `_pursuit`, `_strength` and `_pursue`.
 
     Parameters
     ----------
@@ -34,8 +37,11 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         Positions between atoms: one value for all layers, or one per layer.
     padding : {"valid", "same", "full", "circular"}, default="valid"
         Where atoms may lie; see `skrobust.operators.ConvolutionalOperator`.
+    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, or list with one per layer, default="l1"
+        What takes the place of the l1 norm; see `skrobust.pursuits.Penalty`. `DeepPursuit` alone takes
+        ``GroupL1(over="layers")``. Dictionaries are learned under the l1 norm; supervised learning needs "l1".
     positive : bool, default=True
-        Whether codes are >= 0.
+        Whether codes are >= 0. A penalty object has its own ``positive``, which this one must not contradict.
     learning : {"unsupervised", "supervised"}, default="unsupervised"
         "unsupervised": layer by layer, each from the codes below it, by convolutional dictionary learning.
         "supervised": end to end, by back-propagation through the pursuit under a linear head; `fit` then needs y, and
@@ -83,13 +89,14 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     _pursuit = None
     """Its name in `skrobust.nn.LayeredPursuit`."""
-    _penalty = "alpha"
-    """The parameter that holds penalties or thresholds."""
+    _strength = "alpha"
+    """The parameter that holds the weights of the penalties, or thresholds."""
 
     n_components: tuple | int = parameter((16, 32), AT_LEAST_1, "array-like", positional=True)
     kernel_size: object = parameter(5, AT_LEAST_1, "array-like", None)
     stride: int | tuple = parameter(1, AT_LEAST_1, "array-like")
     padding: str = parameter("valid", {"same", "full", "valid", "circular"})
+    penalty: object = parameter("l1", set(PENALTIES), Penalty, list, tuple)
     positive: bool = parameter(True, "boolean")
     learning: str = parameter("unsupervised", {"unsupervised", "supervised"})
     dictionaries: list | None = parameter(None, "array-like")
@@ -132,27 +139,42 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         if self.dictionaries is not None:
             operators = given_operators(self.dictionaries, shape, self.padding, self.stride)
             operators = [_in_dtype(operator, values.dtype) for operator in operators]
-            penalties = penalties_of_layers(self._penalty, getattr(self, self._penalty), len(operators))
+            strengths = strengths_of_layers(self._strength, getattr(self, self._strength), len(operators))
             layers = LayeredDictionary(operators, skip)
         else:
             plan = plan_layers(self.n_components, self.kernel_size, self.stride)
-            penalties = penalties_of_layers(self._penalty, getattr(self, self._penalty), len(plan))
+            strengths = strengths_of_layers(self._strength, getattr(self, self._strength), len(plan))
+            one_a_layer("penalty", self.penalty, len(plan))
             random_state = check_random_state(self.random_state)
             if self.learning == "supervised":
-                layers, penalties, steps = self._learn_with_labels(values, y, plan, penalties, random_state)
+                layers, strengths, steps = self._learn_with_labels(values, y, plan, strengths, random_state)
             else:
-                layers = self._learn_from_images(values, plan, penalties, random_state)
+                layers = self._learn_from_images(values, plan, strengths, random_state)
         self._sample_shape = signals.sample_shape
-        self.layers_, self._penalties, self._steps = layers, penalties, steps
+        self.layers_, self._strengths, self._steps = layers, strengths, steps
+        self._penalties()  # refuses what does not fit
         self.components_ = [operator.components for operator in layers.operators]
         self.code_shapes_ = layers.code_shapes
         self.n_iter_ = 0 if self.dictionaries is not None else self.n_epochs
-        setattr(self, f"{self._penalty}s_", penalties)
+        setattr(self, f"{self._strength}s_", strengths)
+
+    def _penalties(self):
+        """A penalty for each layer, or one for all together."""
+        strengths = [np.asarray(strength) for strength in self._strengths]
+        couples = self._pursuit == "deep"
+        return penalties_per_layer(self.penalty, self.positive, self.layers_, strengths, couples=couples)
+
+    def _penalty_below(self, n_layers):
+        """The penalty of the first layers, for the codes from which the next one learns."""
+        if isinstance(self.penalty, (list, tuple)):
+            return self.penalty[:n_layers]
+        return "l1" if getattr(self.penalty, "over", None) == "layers" else self.penalty
 
     @told_once_a_fit
-    def _learn_from_images(self, values, plan, penalties, random_state):
+    def _learn_from_images(self, values, plan, strengths, random_state):
         def pursue(X, layers):
-            return self._pursue(X, layers, penalties[: layers.n_layers], None)
+            n_layers = layers.n_layers
+            return self._pursue(X, layers, strengths[:n_layers], self._penalty_below(n_layers), None)
 
         def progress(layer, epoch, objective):
             if self.verbose:
@@ -162,7 +184,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         operators, self.objectives_ = learn_layer_by_layer(
             values,
             plan,
-            penalties,
+            strengths,
             pursue,
             padding=self.padding,
             skip=getattr(self, "skip", None),
@@ -175,7 +197,11 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         )
         return LayeredDictionary(operators, getattr(self, "skip", None))
 
-    def _learn_with_labels(self, values, y, plan, penalties, random_state):
+    def _learn_with_labels(self, values, y, plan, strengths, random_state):
+        if self.penalty != "l1":
+            raise ValueError(
+                f"learning='supervised' needs penalty='l1', got {self.penalty!r}; use learning='unsupervised'."
+            )
         if y is None:
             raise ValueError("learning='supervised' needs labels y; use learning='unsupervised' without them.")
         classes, labels = np.unique(np.asarray(y), return_inverse=True)
@@ -185,7 +211,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             values,
             labels,
             plan,
-            penalties,
+            strengths,
             padding=self.padding,
             skip=getattr(self, "skip", None),
             positive=self.positive,
@@ -199,12 +225,12 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             verbose=self.verbose,
             training_params=self.training_params,
         )
-        layers, penalties, steps = trained.pursuit.as_arrays(values.dtype)
+        layers, strengths, steps = trained.pursuit.as_arrays(values.dtype)
         self.history_ = trained.history
         self.head_classes_ = classes
         self.head_coef_ = trained.head.weight.detach().numpy().astype(values.dtype)
         self.head_intercept_ = trained.head.bias.detach().numpy().astype(values.dtype)
-        return layers, penalties, steps
+        return layers, strengths, steps
 
     @told_once_a_fit
     def encode(self, X):
@@ -242,7 +268,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         if self.output == "reconstruction":
             result = np.empty_like(values)
             for batch, codes in self._coded(values):
-                result[batch] = self.layers_.synthesize(codes, n_jobs=self.n_jobs)
+                result[batch] = self.layers_.reconstruct(codes, n_jobs=self.n_jobs)
             return signals.restore(result if self.clip is None else result.clip(*self.clip))
         result = np.empty((len(values), self._n_features_out), dtype=values.dtype)
         for batch, codes in self._coded(values):
@@ -287,14 +313,14 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             ]
         else:
             maps = codes.reshape(-1, *self.code_shapes_[-1])
-        images = self.layers_.synthesize(maps, n_jobs=self.n_jobs)
+        images = self.layers_.reconstruct(maps, n_jobs=self.n_jobs)
         return images.reshape(len(images), *self._sample_shape)
 
     @told_once_a_fit
     def score(self, X, y=None):
         """Negative mean objective of the structured problem at the codes of X; higher is better.
 
-        ``1/2 sum_j ||t_j - B_j w_j||^2 + sum_j alpha_j ||w_j||_1``, the same for all layered coders.
+        ``1/2 sum_j ||t_j - B_j w_j||^2 + sum_j alpha_j g_j(w_j)``, the same for all layered coders.
 
         Returns
         -------
@@ -302,10 +328,10 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         """
         signals = self._read_signals(X, reset=False)
         values = signals.values.detach().cpu().numpy() if is_tensor(signals.values) else signals.values
-        total = 0.0
+        penalties, total = self._penalties(), 0.0
         for batch, codes in self._coded(values):
             left = self.layers_.residuals(values[batch], codes, n_jobs=self.n_jobs)
-            total += float(self.layers_.objective(left, codes, self._penalties).sum())
+            total += float(layered_objective(left, codes, self._strengths, penalties).sum())
         return -total / len(values)
 
     def get_feature_names_out(self, input_features=None):
@@ -335,13 +361,13 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         for batch in batch_slices(len(values), bytes_per_sample):
             part = values[batch]
             if self.device is None:
-                yield batch, self._pursue(part, self.layers_, self._penalties, self._steps)
+                yield batch, self._pursue(part, self.layers_, self._strengths, self.penalty, self._steps)
                 continue
             import torch
 
             with torch.no_grad():
                 tensors = torch.as_tensor(part, device=self.device)
-                codes = self._pursue(tensors, self.layers_, self._penalties, self._steps)
+                codes = self._pursue(tensors, self.layers_, self._strengths, self.penalty, self._steps)
             yield batch, [w.cpu().numpy() for w in codes]
 
     def _tensor_module(self):
@@ -349,7 +375,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
         return LayeredCoderModule(self, "exact")
 
-    def _pursue(self, values, layers, penalties, steps):
+    def _pursue(self, values, layers, strengths, penalty, steps):
         """Codes of all layers of signals on their grid, arrays or tensors."""
         raise NotImplementedError
 

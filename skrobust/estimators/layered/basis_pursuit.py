@@ -45,15 +45,16 @@ class LayeredBasisPursuit(IterativeLayeredCoder):
 
     _pursuit = "basis"
 
-    def _pursue(self, values, layers, penalties, steps):
+    def _pursue(self, values, layers, strengths, penalty, steps):
         return layered_basis_pursuit(
             values,
             layers,
-            penalties,
+            strengths,
+            penalty=penalty,
             positive=self.positive,
             max_iter=self.max_iter,
             tol=self.tol,
             momentum=self.momentum,
             step=steps,
             n_jobs=self.n_jobs,
-        ).codes
+        )

@@ -49,15 +49,16 @@ class DeepPursuit(IterativeLayeredCoder):
 
     _pursuit = "deep"
 
-    def _pursue(self, values, layers, penalties, steps):
+    def _pursue(self, values, layers, strengths, penalty, steps):
         return deep_pursuit(
             values,
             layers,
-            penalties,
+            strengths,
+            penalty=penalty,
             positive=self.positive,
             max_iter=self.max_iter,
             tol=self.tol,
             extrapolate=self.momentum,
             step=steps,
             n_jobs=self.n_jobs,
-        ).codes
+        )

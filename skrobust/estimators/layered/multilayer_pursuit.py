@@ -52,14 +52,15 @@ class MultilayerPursuit(IterativeLayeredCoder):
     skip: ClassVar[None] = None
     tol: ClassVar[None] = None
 
-    def _pursue(self, values, layers, penalties, steps):
+    def _pursue(self, values, layers, strengths, penalty, steps):
         return multilayer_pursuit(
             values,
             layers,
-            penalties,
+            strengths,
+            penalty=penalty,
             positive=self.positive,
             max_iter=self.max_iter,
             momentum=self.momentum,
             step=steps,
             n_jobs=self.n_jobs,
-        ).codes
+        )

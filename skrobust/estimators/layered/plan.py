@@ -1,6 +1,6 @@
 """What the user says of layers, checked against the signals: atoms, kernels, strides, one entry a layer."""
 
-from numbers import Integral, Real
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ def plan_layers(n_components, kernel_size, stride):
 
 def one_a_layer(name, value, n_layers):
     """A list of `n_layers` entries: those given, or one for all."""
-    if value is None or isinstance(value, Real):
+    if not isinstance(value, (list, tuple, np.ndarray)):
         return [value] * n_layers
     if len(value) != n_layers:
         raise ValueError(
@@ -47,7 +47,7 @@ def one_a_layer(name, value, n_layers):
     return list(value)
 
 
-def penalties_of_layers(name, value, n_layers):
+def strengths_of_layers(name, value, n_layers):
     """Numbers >= 0, one a layer."""
     values = one_a_layer(name, value, n_layers)
     try:

@@ -51,10 +51,11 @@ class LayeredThresholding(LayeredCoder):
     """
 
     _pursuit = "thresholding"
-    _penalty = "threshold"
+    _strength = "threshold"
 
     threshold: ArrayLike = parameter(0.1, NON_NEGATIVE, "array-like")
     skip: str | None = parameter(None, {"residual", "dense"})
 
-    def _pursue(self, values, layers, penalties, steps):
-        return layered_thresholding(values, layers, penalties, positive=self.positive, n_jobs=self.n_jobs)
+    def _pursue(self, values, layers, strengths, penalty, steps):
+        options = {"penalty": penalty, "positive": self.positive, "n_jobs": self.n_jobs}
+        return layered_thresholding(values, layers, strengths, **options)

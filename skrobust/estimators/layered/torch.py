@@ -3,11 +3,14 @@
 import torch
 
 from skrobust.bridge import FrontEndModule, with_backward
-from skrobust.pursuits import implicit_pursuit
+from skrobust.pursuits import implicit_deep_pursuit, implicit_pursuit
 from skrobust.pursuits.implicit.conv import with_support_gradient
 from skrobust.pursuits.layered.cascade import per_layer
+from skrobust.pursuits.penalties.layers import OverLayers
 from skrobust.pursuits.proximal.smooth import smooth_shrink, smooth_steps
 from skrobust.signals.tensors import is_exporting
+
+from .plan import one_a_layer
 
 
 class LayeredCoderModule(FrontEndModule):
@@ -16,8 +19,8 @@ class LayeredCoderModule(FrontEndModule):
     Gradient modes. "exact": through all iterations, or with `tol` the derivative of the solution. "projection": layer
     by layer that of least squares on the support found. "identity": of the cascade of correlations without any
     threshold, of the image in place of reconstructions. "smooth": of a cascade of smooth pursuits, so that atoms
-    outside the support have a gradient. "skip": correlations in place of codes, forward and backward; images in place
-    of reconstructions.
+    outside the support have a gradient; under the l1 norm, whatever the penalty. "skip": correlations in place of
+    codes, forward and backward; images in place of reconstructions.
     """
 
     def __init__(self, estimator, gradient):
@@ -37,10 +40,11 @@ class LayeredCoderModule(FrontEndModule):
         if getattr(estimator, "tol", None) is None:
             return self.encode(seen)
         with estimator._shortfalls.gathered(type(estimator).__name__):
-            return self._to_gap(seen, self.layers, self._penalties(seen))
+            return self._to_gap(seen, self.layers, self._strengths(seen))
 
     def encode(self, seen):
-        return self.estimator._pursue(seen, self.layers, self._penalties(seen), self.estimator._steps)
+        estimator = self.estimator
+        return estimator._pursue(seen, self.layers, self._strengths(seen), estimator.penalty, estimator._steps)
 
     def undefended(self, seen):
         correlations = []
@@ -49,7 +53,7 @@ class LayeredCoderModule(FrontEndModule):
         return correlations
 
     def projected(self, seen, codes):
-        def project(operator, target, found, penalty):
+        def project(operator, target, found, strength, positive):
             if self.estimator._pursuit == "thresholding":
                 return operator.analyze(target) * (found != 0)
             return with_support_gradient(target, operator, found)
@@ -57,10 +61,10 @@ class LayeredCoderModule(FrontEndModule):
         return self._cascade(seen, codes, project)
 
     def relaxed(self, seen, codes):
-        def relax(operator, target, found, penalty):
+        def relax(operator, target, found, strength, positive):
             if self.estimator._pursuit == "thresholding":
-                return smooth_shrink(operator.analyze(target), penalty, self.estimator.positive)
-            return smooth_steps(target, operator, found, penalty, self.estimator.positive)
+                return smooth_shrink(operator.analyze(target), strength, positive)
+            return smooth_steps(target, operator, found, strength, positive)
 
         return self._cascade(seen, codes, relax)
 
@@ -69,34 +73,36 @@ class LayeredCoderModule(FrontEndModule):
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
     def rebuild(self, codes, values):
-        return self.layers.synthesize(codes)
+        return self.layers.reconstruct(codes)
 
-    def _penalties(self, seen):
-        return per_layer("penalty", self.estimator._penalties, self.layers, seen)
+    def _strengths(self, seen):
+        return per_layer(self.estimator._strength, self.estimator._strengths, self.layers, seen)
+
+    def _positive(self):
+        """Whether the codes of each layer are >= 0, by the coder or by its penalties."""
+        penalties, n_layers = self.estimator._penalties(), self.layers.n_layers
+        each = [penalties.penalty] * n_layers if isinstance(penalties, OverLayers) else penalties
+        return [getattr(penalty, "positive", False) for penalty in each]
 
     def _cascade(self, seen, codes, surrogate):
         """The codes of all layers, each with the derivative of its surrogate, which sees those below it."""
-        followed, penalties = [], self._penalties(seen)
+        followed, strengths, positive = [], self._strengths(seen), self._positive()
         for j, operator in enumerate(self.layers.operators):
             target = self.layers.target(j, seen, followed)
-            followed.append(with_backward(codes[j], surrogate(operator, target, codes[j], penalties[j])))
+            followed.append(with_backward(codes[j], surrogate(operator, target, codes[j], strengths[j], positive[j])))
         return followed
 
-    def _to_gap(self, values, layers, penalties):
+    def _to_gap(self, values, layers, strengths):
         estimator = self.estimator
         options = {"positive": estimator.positive, "tol": estimator.tol, "max_iter": estimator.max_iter}
         if estimator._pursuit == "deep":
-            from skrobust.pursuits import implicit_deep_pursuit
-
-            return implicit_deep_pursuit(values, layers, penalties, **options)
-        codes = []
-        for j, operator in enumerate(layers.operators):
-            if is_exporting():
-                codes.append(implicit_pursuit(layers.target(j, values, codes), operator, penalties[j], **options))
-                continue
-            strength = float(penalties[j].mean())
-            weights = penalties[j] / strength if penalties[j].ndim else None
-            codes.append(
-                implicit_pursuit(layers.target(j, values, codes), operator, strength, weights=weights, **options)
-            )
+            return implicit_deep_pursuit(values, layers, strengths, penalty=estimator.penalty, **options)
+        codes, penalties = [], one_a_layer("penalty", estimator.penalty, layers.n_layers)
+        for operator, strength, penalty in zip(layers.operators, strengths, penalties, strict=True):
+            weights = None
+            if not is_exporting():
+                weights = strength / strength.mean() if strength.ndim else None
+                strength = float(strength.mean())
+            target = layers.target(len(codes), values, codes)
+            codes.append(implicit_pursuit(target, operator, strength, penalty=penalty, weights=weights, **options))
         return codes

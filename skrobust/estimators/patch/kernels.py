@@ -107,7 +107,7 @@ def _denoise_block(
     pursue_rows(
         products, n_rows, width_of_atoms, energies, by_gain, patches, no_mask, columns, nothing,
         gram if gram.size > 0 else row, column, scales, tols, indices[: n_rows * most], values[: n_rows * most],
-        counts, np.zeros(0), tally, work,
+        counts, np.zeros((0, 2)), tally, work,
     )  # fmt: skip
     for p in range(n_rows):
         combine(components, d, indices, values, p * most, counts[p], flat, p * d)

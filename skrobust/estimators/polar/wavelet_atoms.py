@@ -32,7 +32,7 @@ class WaveletAtoms(Atoms):
 
     def responses(self, values, *, n_jobs=None):
         """Coefficients, of shape (n_samples, n_atoms)."""
-        coefficients = self.basis.analyze(values, n_jobs=n_jobs)
+        coefficients = self.basis.transform(values, n_jobs=n_jobs)
         return np.ascontiguousarray(np.moveaxis(coefficients, 1, -1)).reshape(len(values), self.n_atoms)
 
     def spread(self, radii, *, n_jobs=None):

@@ -102,7 +102,7 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
                 "Set image_shape=(height, width, 3), or color_space=None."
             )
         check_clip(self.clip)
-        basis = WaveletBasis(self.wavelet, grid, self.level)
+        basis = WaveletBasis(self.wavelet, grid, self.level, n_channels)
         self.n_nonzero_coefs_ = _counts(self.n_nonzero_coefs, basis.n_coefficients, n_channels)
         self.basis_ = basis
         self.level_ = basis.level
@@ -136,11 +136,11 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
         """
         values = self._read_signals(X, reset=False).values
         if is_tensor(values):
-            return self.basis_.analyze(self._to_color_space(values), self.n_nonzero_coefs_).flatten(1)
+            return self.basis_.transform(self._to_color_space(values), self.n_nonzero_coefs_).flatten(1)
         n_coefficients = values.shape[-1] * self.basis_.size
         rows = []
         for batch in batch_slices(len(values), 3 * values[0].nbytes + n_coefficients * values.itemsize):
-            kept = self.basis_.analyze(self._to_color_space(values[batch]), self.n_nonzero_coefs_, n_jobs=self.n_jobs)
+            kept = self.basis_.transform(self._to_color_space(values[batch]), self.n_nonzero_coefs_, n_jobs=self.n_jobs)
             rows.append(sparse.csr_array(kept.reshape(len(kept), n_coefficients)))
         return sparse.vstack(rows, format="csr")
 

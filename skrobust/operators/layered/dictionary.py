@@ -1,22 +1,17 @@
 """`LayeredDictionary`: a chain of dictionaries with skip connections as one structured linear map."""
 
-import copy
 import math
 
 import numpy as np
 
-from skrobust.operators.conv.largest_eigenvalue import of_products
+from skrobust.operators.base import Operator
 from skrobust.signals import is_tensor
-from skrobust.signals.arrays import sample_sums
+from skrobust.signals.arrays import sample_sums, zeros
 
-from .kernels import half_squares_and_penalties
 from .skips import SkipConnection
 
-LANCZOS_STEPS, LANCZOS_TOL = 300, 1e-3
-"""Maximum number of Lanczos steps for the norm of the structured dictionary, and relative excess at which they stop."""
 
-
-class LayeredDictionary:
+class LayeredDictionary(Operator):
     """A chain of convolutional dictionaries: the codes of a layer are the signals of the next.
 
     With w_0 = x and layers j = 1, ..., l, each layer's synthesis ``B_j w_j`` approximates its target ::
@@ -26,7 +21,8 @@ class LayeredDictionary:
     where the C_jk are skip connections. All layers together are one sparse coding problem with the structured
     dictionary of [1]_ (eq. 16 there, whose B_jk^T is C_jk here): its block row j is ``B_j`` on the diagonal and
     ``-C_jk`` (``-I`` for k = j - 1) left of it, and its signal is (x, C_20 x, ..., C_l0 x), which is zero after
-    x if no connection begins at the data.
+    x if no connection begins at the data. As an operator it is this dictionary, from the codes of all layers in one row
+    (`stack` and `split`) to the signals of all layers in one row (`stacked_signals` gives that of the data).
 
     Parameters
     ----------
@@ -41,8 +37,16 @@ class LayeredDictionary:
 
     Attributes
     ----------
+    data_shape : tuple of int
+        ``(*grid, n_channels)`` of the data.
     code_shapes : list of tuple
         ``(*positions, n_components)`` of each layer.
+    components : list of ndarray or Tensor
+        Atoms of each layer.
+    signal_shape, code_shape : tuple of int
+        ``(n_values,)`` of the signals, and of the codes, of all layers together.
+    lipschitz : float
+        Upper bound on the squared norm of the structured dictionary: that of the matrix of the norms of its blocks.
     skips : dict
         `SkipConnection` of (j, k) between codes, layers counted from 0.
     inputs : dict
@@ -83,7 +87,6 @@ class LayeredDictionary:
         connections = self._connections(skip)
         self.skips = {pair: connection for pair, connection in connections.items() if pair[1] >= 0}
         self.inputs = {to: connection for (to, source), connection in connections.items() if source < 0}
-        self._known = {}
 
     @property
     def n_layers(self):
@@ -91,9 +94,24 @@ class LayeredDictionary:
         return len(self.operators)
 
     @property
-    def signal_shape(self):
-        """Shape of one signal, ``(*grid, n_channels)``."""
+    def components(self):
+        """Atoms of each layer."""
+        return [operator.components for operator in self.operators]
+
+    @property
+    def data_shape(self):
+        """Shape of the data, ``(*grid, n_channels)``."""
         return tuple(self.operators[0].signal_shape)
+
+    @property
+    def signal_shape(self):
+        """``(n_values,)``, of the signals of all layers together."""
+        return (sum(math.prod(operator.signal_shape) for operator in self.operators),)
+
+    @property
+    def code_shape(self):
+        """``(n_values,)``, of the codes of all layers together."""
+        return (sum(math.prod(shape) for shape in self.code_shapes),)
 
     @property
     def code_shapes(self):
@@ -106,7 +124,7 @@ class LayeredDictionary:
         return not self.skips and not self.inputs
 
     def _connections(self, skip):
-        shapes = [self.signal_shape, *self.code_shapes]
+        shapes = [self.data_shape, *self.code_shapes]
         if skip is None:
             pairs = {}
         elif skip == "residual":
@@ -162,11 +180,8 @@ class LayeredDictionary:
 
         ``||B_j||^2 + 1 + sum_m ||C_mj||^2``, without the 1 for the last layer.
         """
-        key = "block", j
-        if key not in self._known:
-            known = self.operators[j].lipschitz + (j + 1 < self.n_layers)
-            self._known[key] = known + sum(s.norm**2 for (_, source), s in self.skips.items() if source == j)
-        return self._known[key]
+        known = self.operators[j].lipschitz + (j + 1 < self.n_layers)
+        return known + sum(skip.norm**2 for (_, source), skip in self.skips.items() if source == j)
 
     def residuals(self, X, codes, *, n_jobs=None):
         """``t_j - B_j w_j`` of each layer."""
@@ -185,7 +200,30 @@ class LayeredDictionary:
         return correlations
 
     def synthesize(self, codes, *, n_jobs=None):
-        """Signals of the codes of the last layer, through all dictionaries below it.
+        """Signals of all layers, in one row, of the codes of all layers in one row."""
+        self._check_shape(codes, self.code_shape, "codes")
+        parts = self.split(codes)
+        nothing = zeros(codes, (codes.shape[0], *self.data_shape))
+        return -stack(self.residuals(nothing, parts, n_jobs=n_jobs))
+
+    def analyze(self, X, *, n_jobs=None):
+        """The adjoint of `synthesize`."""
+        self._check_shape(X, self.signal_shape, "X")
+        return stack(self.correlate(split_rows(X, [op.signal_shape for op in self.operators]), n_jobs=n_jobs))
+
+    def stacked_signals(self, X):
+        """The signal of the structured problem, in one row: the data, and what skip connections read of them."""
+        parts = [X, *(zeros(X, (X.shape[0], *operator.signal_shape)) for operator in self.operators[1:])]
+        for j, connection in self.inputs.items():
+            parts[j] = connection.apply(X)
+        return stack(parts)
+
+    def split(self, codes):
+        """Codes of each layer, ``(n_samples, *code_shape)``, of rows of all layers' codes; `stack` reverses it."""
+        return split_rows(codes, self.code_shapes)
+
+    def reconstruct(self, codes, *, n_jobs=None):
+        """Data of the codes of the last layer, through all dictionaries below it.
 
         With skip connections the codes of the layers in between are needed as well.
 
@@ -195,11 +233,11 @@ class LayeredDictionary:
 
         Returns
         -------
-        ndarray or Tensor of shape ``(n_samples, *signal_shape)``
+        ndarray or Tensor of shape ``(n_samples, *data_shape)``
         """
         if not isinstance(codes, (list, tuple)):
             if not self.is_chain:
-                raise ValueError("With skip connections, synthesize needs the codes of all layers, a list.")
+                raise ValueError("With skip connections, reconstruct needs the codes of all layers, a list.")
             codes = [None] * (self.n_layers - 1) + [codes]
         below = codes[-1]
         for j in reversed(range(self.n_layers)):
@@ -211,54 +249,37 @@ class LayeredDictionary:
                     below = below - skip.apply(codes[source])
         return below
 
-    def objective(self, residuals, codes, penalties, *, n_jobs=None):
-        """``1/2 sum_j ||t_j - B_j w_j||^2 + sum_j <penalties_j, |w_j|>`` of each sample, in double precision."""
-        return sum(
-            sample_sums(left * left) / 2 + sample_sums(abs(w) * penalty)
-            if is_tensor(w)
-            else half_squares_and_penalties(left, w, penalty, n_jobs)
-            for left, w, penalty in zip(residuals, codes, penalties, strict=True)
-        )
-
     @property
     def lipschitz(self):
-        """Squared norm of the structured dictionary by Lanczos steps, at most about 0.1 % too large."""
-        if "whole" not in self._known:
-            fixed = LayeredDictionary([_on_arrays(operator) for operator in self.operators])
-            fixed.skips = {pair: skip.on_arrays() for pair, skip in self.skips.items()}
-            X = np.zeros((1, *self.signal_shape))
-            sizes = [math.prod(shape) for shape in self.code_shapes]
+        """Squared norm of the matrix of the norms of all blocks: at least that of the structured dictionary."""
+        norms = np.diag([operator.lipschitz**0.5 for operator in self.operators]) + np.eye(self.n_layers, k=-1)
+        for pair, skip in self.skips.items():
+            norms[pair] = skip.norm
+        return float(np.linalg.norm(norms, 2)) ** 2 * (1 + 1e-12)
 
-            def apply(flat):
-                parts = np.split(flat, np.cumsum(sizes)[:-1])
-                codes = [part.reshape(1, *shape) for part, shape in zip(parts, self.code_shapes, strict=True)]
-                return -np.concatenate([w.ravel() for w in fixed.correlate(fixed.residuals(X, codes))])
+    def with_components(self, components):
+        """The same layers and connections with other atoms.
 
-            self._known["whole"] = of_products(apply, (sum(sizes),), n_steps=LANCZOS_STEPS, tol=LANCZOS_TOL)
-        return self._known["whole"]
-
-    def to_dense(self):
-        """The structured dictionary as a matrix that maps concatenated codes to concatenated signals of all layers.
-
-        Returns
-        -------
-        ndarray of shape (sum of signal sizes of the layers, sum of code sizes)
+        Parameters
+        ----------
+        components : sequence of array-like or Tensor
+            One per layer.
         """
-        sizes = [math.prod(shape) for shape in self.code_shapes]
-        identity = np.eye(sum(sizes))
-        parts = np.split(identity, np.cumsum(sizes)[:-1], axis=1)
-        codes = [part.reshape(-1, *shape) for part, shape in zip(parts, self.code_shapes, strict=True)]
-        residuals = self.residuals(np.zeros((len(identity), *self.signal_shape)), codes)
-        return -np.concatenate([r.reshape(len(r), -1) for r in residuals], axis=1).T
+        if len(components) != self.n_layers:
+            raise ValueError(f"components has {len(components)} entries for {self.n_layers} layers.")
+        pairs = zip(self.operators, components, strict=True)
+        other = LayeredDictionary([operator.with_components(atoms) for operator, atoms in pairs])
+        other.skips, other.inputs = self.skips, self.inputs
+        return other
 
-    def on_tensors(self, like):
-        """The dictionary on tensors of the dtype and on the device of `like`, with residuals and correlations."""
-        layers = copy.copy(self)
-        layers.operators = [operator.on_tensors(like) for operator in self.operators]
-        return layers
 
-    def __getstate__(self):
-        return {**self.__dict__, "_known": {}}
+def stack(parts):
+    """Arrays or tensors of all layers in one row for each sample."""
+    if not is_tensor(parts[0]):
+        return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+    import torch
+
+    return torch.cat([part.flatten(1) for part in parts], dim=1)
 
 
 def synthesize(operator, codes, n_jobs):
@@ -271,7 +292,8 @@ def analyze(operator, signals, n_jobs):
     return operator.analyze(signals) if is_tensor(signals) else operator.analyze(signals, n_jobs=n_jobs)
 
 
-def _on_arrays(operator):
-    if not is_tensor(operator.components):
-        return operator
-    return operator.with_components(operator.components.detach().cpu().double().numpy())
+def split_rows(rows, shapes):
+    """Arrays or tensors of these shapes from rows that `stack` made."""
+    sizes = [math.prod(shape) for shape in shapes]
+    parts = rows.split(sizes, dim=1) if is_tensor(rows) else np.split(rows, np.cumsum(sizes)[:-1], axis=1)
+    return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]

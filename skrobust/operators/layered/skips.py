@@ -3,6 +3,7 @@
 import numpy as np
 
 from skrobust.signals import is_tensor
+from skrobust.signals.arrays import zeros
 
 
 class SkipConnection:
@@ -46,7 +47,7 @@ class SkipConnection:
             mixed = taken @ self._like(codes).T
         if mixed.shape[1:] == self.target_shape:
             return mixed
-        whole = _zeros(mixed, (mixed.shape[0], *self.target_shape))
+        whole = zeros(mixed, (mixed.shape[0], *self.target_shape))
         whole[(slice(None), *(slice(n) for n in mixed.shape[1:-1]))] = mixed
         return whole
 
@@ -59,14 +60,9 @@ class SkipConnection:
             mixed = inner @ self._like(targets)
         if self._is_plain:
             return mixed
-        whole = _zeros(mixed, (mixed.shape[0], *self.source_shape))
+        whole = zeros(mixed, (mixed.shape[0], *self.source_shape))
         whole[self._places] = mixed
         return whole
-
-    def on_arrays(self):
-        """The connection with its matrix as an array."""
-        matrix = self.matrix.detach().cpu().double().numpy() if is_tensor(self.matrix) else self.matrix
-        return SkipConnection(self.source_shape, self.target_shape, matrix)
 
     def _like(self, values):
         if is_tensor(values):
@@ -78,10 +74,6 @@ def _resized(values, n_channels):
     """The first channels, or all of them padded with zeros."""
     if values.shape[-1] >= n_channels:
         return values[..., :n_channels]
-    whole = _zeros(values, (*values.shape[:-1], n_channels))
+    whole = zeros(values, (*values.shape[:-1], n_channels))
     whole[..., : values.shape[-1]] = values
     return whole
-
-
-def _zeros(like, shape):
-    return like.new_zeros(shape) if is_tensor(like) else np.zeros(shape, dtype=like.dtype)

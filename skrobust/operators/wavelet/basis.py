@@ -7,10 +7,11 @@ import numpy as np
 from sklearn.utils import check_array
 
 from skrobust.kernels.threads import on_threads, threads_for
+from skrobust.operators.base import Operator
 from skrobust.signals import check_clip, clip_values, is_tensor, kernel_threads
 from skrobust.signals.tensors import kept_tensor
 
-from .plan import exact_levels, most_levels, plan_wavelet
+from .plan import exact_levels, has_orthonormal_filters, most_levels, plan_wavelet
 
 _BLOCK_BYTES = 1 << 16
 """Maximum number of pixels that a thread processes at a time."""
@@ -19,7 +20,7 @@ _BLOCKS = 4
 """Minimum number of blocks per thread, if there are enough images, to balance the work."""
 
 
-class WaveletBasis:
+class WaveletBasis(Operator):
     """The periodized orthogonal wavelet basis of signals on a grid.
 
     The transform is PyWavelets' ``mode="periodization"``, orthonormal if every size halves exactly. An odd size is
@@ -34,9 +35,15 @@ class WaveletBasis:
     level : int or None, default=None
         Number of levels, reduced to what the smallest axis allows. None: the largest number at which every size halves
         exactly, at least 1.
+    n_channels : int, default=1
+        Channels of the signals of `signal_shape`. Each is transformed by itself, so that methods take any number.
 
     Attributes
     ----------
+    signal_shape, code_shape : tuple of int
+        ``(*grid, n_channels)`` and ``(n_channels, *shape)``.
+    lipschitz : float
+        Squared norm of the synthesis: 1 for orthonormal filters, whatever the grid, else a bound just above it.
     level : int
         Levels used.
     shape : tuple of int
@@ -54,17 +61,17 @@ class WaveletBasis:
     >>> from skrobust.pursuits import WaveletBasis
     >>> basis = WaveletBasis("haar", (4,), level=1)
     >>> X = np.array([[3.0, 3.0, 1.0, -1.0]]).reshape(1, 4, 1)
-    >>> basis.analyze(X).round(3)
+    >>> basis.transform(X).round(3)
     array([[[4.243, 0.   , 0.   , 1.414]]])
     >>> basis.sparsify(X, [1]).ravel().round(3)
     array([3., 3., 0., 0.])
     """
 
-    lipschitz = 1.0
-    """Largest singular value of the synthesis, squared."""
-
-    def __init__(self, wavelet, grid, level=None):
+    def __init__(self, wavelet, grid, level=None, n_channels=1):
         self.grid = _checked_grid(grid)
+        if not isinstance(n_channels, Integral) or n_channels < 1:
+            raise ValueError(f"n_channels must be an integer >= 1, got {n_channels!r}.")
+        self.n_channels = int(n_channels)
         if level is None:
             level = exact_levels(self.grid)
         elif not isinstance(level, Integral) or level < 0:
@@ -76,6 +83,25 @@ class WaveletBasis:
         self._torch = {}
 
     @property
+    def signal_shape(self):
+        """``(*grid, n_channels)``."""
+        return (*self.grid, self.n_channels)
+
+    @property
+    def code_shape(self):
+        """``(n_channels, *shape)``."""
+        return (self.n_channels, *self.shape)
+
+    @property
+    def lipschitz(self):
+        """Squared norm of the synthesis, or an upper bound of it."""
+        if has_orthonormal_filters(self.plan.taps):  # cropping odd sizes adds nothing
+            return 1.0
+        axes, levels = range(len(self.grid)), range(self.level)
+        norms = [np.linalg.norm(self.plan.synthesis_matrix(axis, level), 2) for axis in axes for level in levels]
+        return float(np.prod(np.maximum(norms, 1)) ** 2 * (1 + 1e-12))
+
+    @property
     def size(self):
         """Number of entries in the coefficients of one channel."""
         return math.prod(self.shape)
@@ -85,8 +111,27 @@ class WaveletBasis:
         """Coefficients of one channel that are not always zero: `size` minus the gaps between bands of odd sizes."""
         return self.plan.n_coefficients
 
-    def analyze(self, X, ks=None, *, n_jobs=None):
-        """Coefficients of signals, all or the largest.
+    def analyze(self, X, *, n_jobs=None):
+        """The adjoint of `synthesize`, which is `transform` if `is_orthonormal`.
+
+        Parameters
+        ----------
+        X : array-like or Tensor of shape ``(n_samples, *grid, n_channels)``
+        n_jobs : int or None, default=None
+            Number of threads.
+
+        Returns
+        -------
+        ndarray or Tensor of shape ``(n_samples, n_channels, *shape)``
+        """
+        if self.is_orthonormal:
+            return self.transform(X, n_jobs=n_jobs)
+        from .adjoint import adjoint_of_synthesis
+
+        return adjoint_of_synthesis(self.plan, self._checked(X, "X", "n_samples", *self.grid, "n_channels"))
+
+    def transform(self, X, ks=None, *, n_jobs=None):
+        """Coefficients of signals, all or the largest; `synthesize` is the inverse.
 
         Parameters
         ----------
@@ -127,7 +172,7 @@ class WaveletBasis:
         return result
 
     def synthesize(self, coefficients, *, n_jobs=None):
-        """Signals of coefficients: the inverse of `analyze`, and its adjoint if `is_orthonormal`.
+        """Signals of coefficients: the inverse of `transform`.
 
         Parameters
         ----------
@@ -179,13 +224,13 @@ class WaveletBasis:
         Raises
         ------
         ValueError
-            As `analyze`, and if `clip` is not a range.
+            As `transform`, and if `clip` is not a range.
         """
         check_clip(clip)
         X = self._checked(X, "X", "n_samples", *self.grid, "n_channels")
         ks = self._counts(ks, X.shape[-1])
         if is_tensor(X):
-            cleaned = self.synthesize(self.analyze(X, ks))
+            cleaned = self.synthesize(self.transform(X, ks))
             return cleaned if clip is None else clip_values(cleaned, *clip)
         X = np.ascontiguousarray(X)
         result = np.empty_like(X)

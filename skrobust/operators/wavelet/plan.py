@@ -111,10 +111,10 @@ def plan_wavelet(wavelet, grid, level):
         starts.append(tuple(reversed(begins)))
         shape.append(start)
     exact = all(size % 2 == 0 for axis in sizes for size in axis[:-1])
-    return WaveletPlan(taps, tuple(sizes), tuple(starts), tuple(shape), exact and _is_orthonormal(taps))
+    return WaveletPlan(taps, tuple(sizes), tuple(starts), tuple(shape), exact and has_orthonormal_filters(taps))
 
 
-def _is_orthonormal(taps):
+def has_orthonormal_filters(taps):
     """Whether the filters are orthonormal to rounding: "dmey", a truncated filter, is so to 1e-3 only."""
     n = taps.shape[1]
     for shift in range(0, n, 2):

@@ -1,23 +1,25 @@
 """Deep pursuit differentiated at its solution, with memory independent of the number of sweeps."""
 
-import math
 import warnings
 
 import torch
 
-from skrobust.pursuits.layered.cascade import per_layer
+from skrobust.operators.layered.dictionary import stack
+from skrobust.pursuits.layered.cascade import penalties_per_layer, per_layer
 from skrobust.pursuits.layered.deep import deep_pursuit
+from skrobust.pursuits.penalties.l1 import is_plain_l1
+from skrobust.pursuits.penalties.layers import OverLayers
 from skrobust.signals.tensors import is_exporting
 
 from .solution import at_solution, conjugate_gradients
 
 
-def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter=1000):
+def implicit_deep_pursuit(X, layers, alpha, *, penalty="l1", positive=True, tol=1e-6, max_iter=1000):
     """Deep pursuit to a duality gap, differentiable at its solution.
 
-    On the support S of the solution ``B_S^T (b - B_S w_S) = alpha_S sign(w_S)``, with B the structured dictionary of
-    all layers and b = (x, 0, ..., 0). The backward pass solves the adjoint of that system by conjugate gradients, and
-    its memory does not grow with the sweeps of the forward pass.
+    On the support S of the solution ``B_S^T (b - B_S w_S) = alpha_S g'(w_S)``, with B the structured dictionary of
+    all layers, b = (x, 0, ..., 0), and ``g' = sign`` for the l1 norm. The backward pass solves the
+    adjoint of that system by conjugate gradients, and its memory does not grow with the sweeps of the forward pass.
 
     Parameters
     ----------
@@ -25,7 +27,9 @@ def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter
     layers : LayeredDictionary
         Atoms, and the matrices of skip connections, may be tensors that require a gradient.
     alpha : float, Tensor or sequence
-        One for all layers or one per layer, each a number or of shape (n_components,); > 0.
+        One for all layers or one per layer, each a number or (for "l1") of shape (n_components,); > 0.
+    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, or list with one per layer, default="l1"
+        As for `deep_pursuit`.
     positive : bool, default=True
     tol : float, default=1e-6
         Relative duality gap of the forward pass.
@@ -55,31 +59,40 @@ def implicit_deep_pursuit(X, layers, alpha, *, positive=True, tol=1e-6, max_iter
     >>> second.detach().flatten().round(decimals=4).tolist(), X.grad.flatten().tolist()
     ([0.7, 0.0], [1.0, 0.0])
     """
-    penalties = per_layer("alpha", alpha, layers, X)
+    alphas = per_layer("alpha", alpha, layers, X)
+    penalties = penalties_per_layer(penalty, positive, layers, alphas, couples=True)
+    signals = layers.stacked_signals(X)
     if is_exporting():
-        from skrobust.pursuits.proximal.export import structured_lasso
-
-        return structured_lasso(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter)
+        return _exported(signals, layers, alphas, penalties, tol=tol, max_iter=max_iter)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the caller chose max_iter
-        codes = deep_pursuit(X, layers, penalties, positive=positive, tol=tol, max_iter=max_iter).codes
-    slopes = layers.correlate(layers.residuals(X, codes))
-    slopes = [slope - penalty * w.sign() for slope, penalty, w in zip(slopes, penalties, codes, strict=True)]
-    flat, zero = _flat(codes), torch.zeros_like(X)
-    support = (flat != 0).to(X)
+        parts = deep_pursuit(X, layers, alphas, penalty=penalty, positive=positive, tol=tol, max_iter=max_iter)
+    codes = stack(parts)
+    if isinstance(penalties, OverLayers):
+        parts, alphas, penalties, split = [codes], alphas[:1], [penalties], lambda rows: [rows]
+    else:
+        split = layers.split
+    terms = list(zip(alphas, penalties, parts, strict=True))
+    gradient = stack([strength * of_layer.gradient(w) for strength, of_layer, w in terms])
+    support = (codes != 0).to(X)
 
     def normal(values):
-        images = layers.residuals(zero, _of_layers(values, layers))
-        return -support * _flat(layers.correlate(images))
+        bent = zip(terms, split(values), strict=True)
+        curvature = stack([strength * of_layer.hessian_product(w, v) for (strength, of_layer, w), v in bent])
+        return support * (layers.analyze(layers.synthesize(values)) + curvature)
 
-    return _of_layers(at_solution(_flat(slopes), flat, lambda right: conjugate_gradients(normal, right)), layers)
-
-
-def _flat(codes):
-    return torch.cat([w.flatten(1) for w in codes], dim=1)
+    slopes = layers.analyze(signals - layers.synthesize(codes)) - gradient
+    return layers.split(at_solution(slopes, codes, lambda right: conjugate_gradients(normal, right)))
 
 
-def _of_layers(flat, layers):
-    sizes = [math.prod(shape) for shape in layers.code_shapes]
-    parts = flat.split(sizes, dim=1)
-    return [part.reshape(-1, *shape) for part, shape in zip(parts, layers.code_shapes, strict=True)]
+def _exported(signals, layers, alphas, penalties, **options):
+    from skrobust.pursuits.proximal.export import solve_lasso
+
+    if isinstance(penalties, OverLayers) or not all(map(is_plain_l1, penalties)):
+        raise ValueError("implicit_deep_pursuit can be exported under penalty='l1' only.")
+    # Atoms as tensors before the loop, which would make them at each step.
+    fixed = layers.with_components([torch.as_tensor(atoms).to(signals) for atoms in layers.components])
+    strengths = zip(alphas, layers.code_shapes, strict=True)
+    weights = stack([alpha + signals.new_zeros(1, *shape) for alpha, shape in strengths])
+    options = {"positive": penalties[0].positive, **options}
+    return layers.split(solve_lasso(signals, fixed.analyze, fixed.synthesize, weights, layers.lipschitz, **options))

@@ -1,4 +1,4 @@
-"""`basis_pursuit` under penalties that its kernels do not know: proximal gradient, for arrays and tensors."""
+"""`basis_pursuit` by proximal gradient: under any penalty and on any device."""
 
 import numpy as np
 from scipy import sparse
@@ -7,7 +7,7 @@ from sklearn.utils import assert_all_finite
 from skrobust.operators import DenseOperator
 from skrobust.pursuits.problem import Problem
 from skrobust.pursuits.proximal.fista import fista
-from skrobust.pursuits.result import Result, warn_if_not_converged
+from skrobust.pursuits.result import Result
 from skrobust.pursuits.units import in_units
 from skrobust.signals import batch_slices, is_tensor, kernel_threads, times_power
 from skrobust.signals.arrays import as_array
@@ -15,8 +15,8 @@ from skrobust.signals.arrays import as_array
 from .arrays import checked_arrays, one_alpha_per_signal
 
 
-def basis_pursuit_by_fista(X, components, *, alpha, penalty, tol, max_iter, sparse_output, return_gap, n_jobs):
-    """`basis_pursuit` under any penalty; a gram matrix is of no use here.
+def basis_pursuit_by_fista(X, components, *, alpha, penalty, tol, max_iter, sparse_output, n_jobs):
+    """The `Result` of `basis_pursuit` under any penalty; a gram matrix is of no use here.
 
     Parameters
     ----------
@@ -43,12 +43,8 @@ def basis_pursuit_by_fista(X, components, *, alpha, penalty, tol, max_iter, spar
             else:
                 codes = sparse.csr_array(found.codes) if sparse_output else found.codes
             parts.append(found._replace(codes=codes))
-    codes, *reports = zip(*parts, strict=True)
-    codes, result = _stacked(codes), Result(None, *map(np.concatenate, reports))
-    warn_if_not_converged(result, tol, max_iter)
-    if not return_gap:
-        return codes
-    return codes, X.new_tensor(result.gap).double() if is_tensor(X) else result.gap
+    codes, *figures = zip(*parts, strict=True)
+    return Result(_stacked(codes), *map(np.concatenate, figures))
 
 
 def _solve(X, operator, alphas, penalty, tol, max_iter):

@@ -6,30 +6,31 @@ from sklearn.utils import assert_all_finite, check_array
 from skrobust.kernels.threads import on_threads, threads_for
 from skrobust.pursuits.greedy.omp.atoms import aligned_zeros, gram_of, padded_gram, padded_width
 from skrobust.pursuits.greedy.omp.codes import CodeRows, compressed_rows
-from skrobust.signals import batch_slices, kernel_threads, scale_exponents, tell_of_shortfall, times_power
+from skrobust.pursuits.result import Result
+from skrobust.signals import batch_slices, kernel_threads, scale_exponents, times_power
 
-from .kernels import NOT_FINITE, UNMET, pursue_l1
+from .kernels import GAP, OBJECTIVE, SWEEPS, pursue_l1
 
 _DTYPES = (np.float64, np.float32)
 _BATCH_BYTES = 1 << 26
 
 
 def basis_pursuit_of_arrays(
-    X, components, *, alpha, positive, tol, max_iter, gram, sparse_output, return_gap, n_jobs
+    X, components, *, alpha, positive, tol, max_iter, gram, sparse_output, n_jobs
 ):
-    """`basis_pursuit` of an array `X`."""
+    """The `Result` of `basis_pursuit` for an array `X`."""
     X, components = checked_arrays(X, components)
     alphas = one_alpha_per_signal(alpha, len(X))
     exponents = scale_exponents(X)
     with kernel_threads(n_jobs):
-        codes, gap, n_unmet = _pursue(
+        codes, report = _pursue(
             times_power(X, -exponents), components, times_power(alphas, -exponents), positive, tol, max_iter, gram
         )
     codes.data = times_power(codes.data, np.repeat(exponents, np.diff(codes.indptr)))
-    gap = times_power(gap, 2 * exponents)
-    warn_of_unmet(n_unmet, len(X), tol, max_iter)
+    gap, objective, n_iter = report[:, GAP], report[:, OBJECTIVE], report[:, SWEEPS].astype(np.int64)
     codes = codes if sparse_output else codes.toarray()
-    return (codes, gap) if return_gap else codes
+    figures = times_power(objective, 2 * exponents), times_power(gap, 2 * exponents)
+    return Result(codes, *figures, n_iter, gap <= tol * objective)
 
 
 def one_alpha_per_signal(alpha, n_signals):
@@ -40,17 +41,6 @@ def one_alpha_per_signal(alpha, n_signals):
     if not np.all((alphas > 0) & (alphas < np.inf)):
         raise ValueError(f"alpha must be positive and finite, got {alphas[~((alphas > 0) & (alphas < np.inf))][0]}.")
     return np.broadcast_to(alphas, (n_signals,))
-
-
-def warn_of_unmet(n_unmet, n_signals, tol, max_iter):
-    """Warn about signals that missed `tol`."""
-    tell_of_shortfall(
-        n_unmet,
-        n_signals,
-        f"did not reach a relative duality gap of tol={tol} within max_iter={max_iter}, or not in this precision. "
-        "Raise max_iter or tol, or use float64.",
-        stacklevel=4,
-    )
 
 
 def checked_arrays(X, components):
@@ -66,7 +56,7 @@ def checked_arrays(X, components):
 
 
 def _pursue(X, components, alphas, positive, tol, max_iter, gram):
-    """Codes (csr), gaps, and the number of signals that missed `tol`."""
+    """Codes (csr), and a row of the kernel's report for each signal."""
     n_atoms, n_features = components.shape
     columns = aligned_zeros((n_features, padded_width(n_atoms, X.dtype)), X.dtype)
     columns[:, :n_atoms] = components.T
@@ -81,25 +71,25 @@ def _pursue(X, components, alphas, positive, tol, max_iter, gram):
         rows = padded_gram(gram, np.ones(n_atoms, X.dtype))
     squares = np.maximum(rows.reshape(n_atoms, -1).diagonal(), 0)
     inverses = np.divide(1, squares, out=np.zeros(n_atoms, X.dtype), where=squares > 0)
-    batches, gaps, n_unmet = [], np.zeros(len(X)), 0
+    batches, report = [], np.zeros((len(X), 3))
     bytes_per_signal = n_atoms * (4 + X.itemsize)
     for batch in batch_slices(len(X), bytes_per_signal, batch_size=max(1, _BATCH_BYTES // bytes_per_signal)):
         n = batch.stop - batch.start
         work = n * columns.size
         block = max(1, min(_block(columns), -(-n // threads_for(n, work))))
         codes = CodeRows(n, n_atoms, X.dtype)
-        tally = np.zeros((-(-n // block), 2), dtype=np.int64)
+        n_blocks = -(-n // block)
+        not_finite = np.zeros(n_blocks, dtype=np.int64)
         on_threads(
             pursue_l1, X[batch], alphas[batch], columns, rows, inverses, positive, tol, max_iter,
-            codes.indices, codes.values, codes.counts, gaps[batch], tally, block,
-            n_pieces=len(tally), work=work,
+            codes.indices, codes.values, codes.counts, report[batch], not_finite, block,
+            n_pieces=n_blocks, work=work,
         )  # fmt: skip
-        if tally[:, NOT_FINITE].any():
+        if not_finite.any():
             assert_all_finite(X, input_name="X")
             raise ValueError(f"Values of X are too large for squares in {X.dtype}: scale X down.")
-        n_unmet += tally[:, UNMET].sum()
         batches.append(codes.packed())
-    return compressed_rows(batches, n_atoms), gaps, n_unmet
+    return compressed_rows(batches, n_atoms), report
 
 
 def _block(columns):

@@ -6,7 +6,9 @@ import numpy as np
 from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, validate_params
 
-from skrobust.pursuits.penalties import L1, Penalty, resolve_penalty
+from skrobust.pursuits.penalties import Penalty, resolve_penalty
+from skrobust.pursuits.penalties.l1 import is_plain_l1
+from skrobust.pursuits.result import warn_if_not_converged
 from skrobust.signals import batch_slices, is_tensor
 
 
@@ -21,7 +23,7 @@ from skrobust.signals import batch_slices, is_tensor
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "gram": "no_validation",
         "sparse_output": ["boolean"],
-        "return_gap": ["boolean"],
+        "return_result": ["boolean"],
         "n_jobs": [Integral, None],
     },
     prefer_skip_nested_validation=True,
@@ -37,7 +39,7 @@ def basis_pursuit(
     max_iter=1000,
     gram=None,
     sparse_output=True,
-    return_gap=False,
+    return_result=False,
     n_jobs=None,
 ):
     """Sparse codes by the lasso, to a certified accuracy.
@@ -74,8 +76,8 @@ def basis_pursuit(
         gradient does not use it.
     sparse_output : bool, default=True
         Whether codes are sparse. Dense codes take ``n_signals * n_atoms`` numbers.
-    return_gap : bool, default=False
-        Whether to return the duality gaps as well.
+    return_result : bool, default=False
+        Whether to return a `Result`: codes, objectives, duality gaps, sweeps and whether `tol` was reached.
     n_jobs : int or None, default=None
         Number of threads; the result does not depend on it. None: as many as the environment allows. Ignored for
         tensors on other devices than the CPU.
@@ -86,9 +88,7 @@ def basis_pursuit(
         In the dtype of `X`. Of tensors: a tensor on the device of `X`, sparse in coordinate format if `sparse_output`;
         its values are differentiable (once) with respect to `X` and `components`, the atoms in use and the signs of
         their coefficients held fixed. This needs a penalty that defines `gradient`.
-    gap : ndarray or torch.Tensor of shape (n_signals,)
-        Upper bound of how far the objective is above its minimum, to within rounding, float64; only if `return_gap`.
-        NaN for a penalty that defines neither `dual_norm` nor `conjugate`.
+        With `return_result` a `Result` with these codes, and arrays of shape (n_signals,).
 
     Raises
     ------
@@ -127,19 +127,21 @@ def basis_pursuit(
     array([[ 2.526, -0.842,  0.   ]])
     """
     penalty = resolve_penalty(penalty, positive=positive)
-    settings = {"alpha": alpha, "tol": tol, "max_iter": max_iter, "sparse_output": sparse_output}
-    settings.update(return_gap=return_gap, n_jobs=n_jobs)
-    if type(penalty) is not L1 or penalty.weights is not None:
+    settings = {"alpha": alpha, "tol": tol, "max_iter": max_iter, "sparse_output": sparse_output, "n_jobs": n_jobs}
+    if not is_plain_l1(penalty) or (is_tensor(X) and X.device.type != "cpu"):
         from .any_penalty import basis_pursuit_by_fista
 
-        return basis_pursuit_by_fista(X, components, penalty=penalty, **settings)
-    if is_tensor(X):
+        result = basis_pursuit_by_fista(X, components, penalty=penalty, **settings)
+    elif is_tensor(X):
         from .torch import basis_pursuit_of_tensors
 
-        return basis_pursuit_of_tensors(X, components, positive=penalty.positive, gram=gram, **settings)
-    from .arrays import basis_pursuit_of_arrays
+        result = basis_pursuit_of_tensors(X, components, positive=penalty.positive, gram=gram, **settings)
+    else:
+        from .arrays import basis_pursuit_of_arrays
 
-    return basis_pursuit_of_arrays(X, components, positive=penalty.positive, gram=gram, **settings)
+        result = basis_pursuit_of_arrays(X, components, positive=penalty.positive, gram=gram, **settings)
+    warn_if_not_converged(result, tol, max_iter, stacklevel=4)
+    return result if return_result else result.codes
 
 
 def alpha_max(X, components, *, penalty="l1", positive=False):

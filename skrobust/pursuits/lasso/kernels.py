@@ -35,8 +35,8 @@ SHARE = 0.5
 SWEEPS = 4
 """Sweeps between two evaluations of the gap."""
 
-NOT_FINITE, UNMET = 0, 1
-"""Columns of the tally."""
+GAP, OBJECTIVE, SWEEPS = 0, 1, 2
+"""Columns of the report."""
 
 
 @inlined
@@ -125,7 +125,7 @@ def _copy_part(gram, width, atoms, count, part, stride):
 
 @kernel
 def _solve_row(initial, energy, gram, width, inverses, alpha, positive, tol, max_iter, code, work, resolution):
-    """Code of one signal from its correlations; returns the gap, the number of sweeps, and whether `tol` is reached.
+    """Code of one signal from its correlations; returns the gap, the objective and the number of sweeps.
 
     `code` has one value per atom and is zero initially.
     """
@@ -148,7 +148,7 @@ def _solve_row(initial, energy, gram, width, inverses, alpha, positive, tol, max
             alive_values[i] = code[alive[i]]
         gap, objective, factor = _certify(alive_values, q, initial, alive, alive, n_alive, energy, alpha, positive)
         if gap <= tol * objective or sweeps >= max_iter:
-            return gap, sweeps, gap <= tol * objective
+            return gap, objective, sweeps
         # If no dual point within sqrt(2 gap) of ours has correlation alpha with an atom, its coefficient is zero.
         radius, kept, top, dropped = np.sqrt(2 * gap), 0, 0.0, False
         for i in range(n_alive):
@@ -222,12 +222,14 @@ def _descend(
 
 @kernel
 def pursue_l1(
-    X, alphas, atoms, gram, inverses, positive, tol, max_iter, indices, values, counts, gaps, tally, block, next_block
+    X, alphas, atoms, gram, inverses, positive, tol, max_iter, indices, values, counts, report, not_finite, block,
+    next_block,
 ):
     """Code signals (n_signals, n_features) by the columns of `atoms` (n_features, width), block after block.
 
     Each thread calls this with the same arguments. `inverses` are the inverse squared norms of the atoms, 0 for zero
-    atoms. `indices` and `values` have a row per signal, `tally` one per block of signals.
+    atoms. `indices`, `values` and `report` have a row per signal; `not_finite` counts signals with NaN or infinity, for
+    each block.
     """
     n, d = X.shape
     width, n_atoms = atoms.shape[1], inverses.size
@@ -249,15 +251,13 @@ def pursue_l1(
             for f in range(d):
                 energy += np.float64(X[row, f]) * np.float64(X[row, f])
             if not energy < np.inf:
-                tally[b, NOT_FINITE] += 1
+                not_finite[b] += 1
                 continue
             start = (row - lo) * width
-            gap, _, is_met = _solve_row(
+            report[row, GAP], report[row, OBJECTIVE], report[row, SWEEPS] = _solve_row(
                 products[start : start + width], energy, gram, width, inverses, alphas[row], positive, tol, max_iter,
                 code, work, resolution,
             )  # fmt: skip
-            if not is_met:
-                tally[b, UNMET] += 1
             count = 0
             for j in range(n_atoms):
                 if code[j] != 0:
@@ -265,5 +265,5 @@ def pursue_l1(
                     values[row, count] = code[j]
                     code[j] = 0
                     count += 1
-            counts[row], gaps[row] = count, gap
+            counts[row] = count
         b = take_number(next_block)

@@ -7,17 +7,20 @@ import numpy as np
 from skrobust.operators.layered.dictionary import analyze, synthesize
 from skrobust.operators.layered.kernels import shrink_and_carry
 from skrobust.pursuits.lasso.conv.pursuit import checked_signals, convolutional_basis_pursuit
-from skrobust.pursuits.penalties.l1 import shrink
+from skrobust.pursuits.penalties import L1, resolve_penalty
+from skrobust.pursuits.penalties.l1 import is_plain_l1
+from skrobust.pursuits.penalties.layers import OverLayers
 from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
 from skrobust.pursuits.result import Result, warn_if_not_converged
 from skrobust.signals import is_tensor, shortfalls_ignored
-from skrobust.signals.tensors import is_exporting
+from skrobust.signals.arrays import as_array, sample_sums
 
 
-def layered_thresholding(X, layers, threshold, *, positive=True, n_jobs=None):
+def layered_thresholding(X, layers, threshold, *, penalty="l1", positive=True, n_jobs=None):
     """Codes of all layers by one thresholded analysis each, ``w_j = S(B_j^T t_j)``.
 
+    S is soft thresholding, or the proximal operator of another `penalty`.
     With ``positive=True`` and "valid" padding this is the forward pass of a convolutional network with rectified linear
     units and biases ``-threshold``; skip connections add to the input of a layer (`LayeredDictionary`).
 
@@ -26,7 +29,9 @@ def layered_thresholding(X, layers, threshold, *, positive=True, n_jobs=None):
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     layers : LayeredDictionary
     threshold : float or sequence
-        One for all layers or one per layer, each a number or of shape (n_components,).
+        One for all layers or one per layer, each a number or (for "l1") of shape (n_components,).
+    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, or list with one per layer, default="l1"
+        See `skrobust.pursuits.Penalty`.
     positive : bool, default=True
     n_jobs : int or None, default=None
 
@@ -47,9 +52,10 @@ def layered_thresholding(X, layers, threshold, *, positive=True, n_jobs=None):
     """
     X = checked_input(X, layers)
     thresholds = per_layer("threshold", threshold, layers, X)
+    penalties = penalties_per_layer(penalty, positive, layers, thresholds)
     codes = []
     for j, operator in enumerate(layers.operators):
-        codes.append(shrink(analyze(operator, layers.target(j, X, codes), n_jobs), thresholds[j], positive))
+        codes.append(penalties[j].prox(analyze(operator, layers.target(j, X, codes), n_jobs), thresholds[j]))
     return codes
 
 
@@ -58,16 +64,19 @@ def layered_basis_pursuit(
     layers,
     alpha,
     *,
+    penalty="l1",
     positive=True,
     max_iter=20,
     tol=None,
     momentum=True,
     step=None,
+    return_result=False,
     n_jobs=None,
 ):
     """Codes of all layers by a cascade of basis pursuits, each applied to the codes of the previous layer.
 
-    Layer j minimises ``1/2 ||t_j - B_j w||^2 + alpha_j ||w||_1`` ([1]_, Algorithm 2), either by `max_iter` accelerated
+    Layer j minimises ``1/2 ||t_j - B_j w||^2 + alpha_j ||w||_1`` ([1]_, Algorithm 2), or the same with another
+    `penalty` in place of the l1 norm, either by `max_iter` accelerated
     proximal gradient steps from the thresholded analysis, or to a relative duality gap. With ``max_iter=0`` it is
     `layered_thresholding`.
 
@@ -76,7 +85,10 @@ def layered_basis_pursuit(
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     layers : LayeredDictionary
     alpha : float or sequence
-        One for all layers or one per layer, each a number or of shape (n_components,); > 0 if `tol` is given.
+        One for all layers or one per layer, each a number or (for "l1") of shape (n_components,); > 0 if `tol` is
+        given.
+    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, or list with one per layer, default="l1"
+        See `skrobust.pursuits.Penalty`.
     positive : bool, default=True
     max_iter : int, default=20
         Number of steps per layer; with `tol` the maximum.
@@ -86,12 +98,13 @@ def layered_basis_pursuit(
         False: plain proximal gradient steps, as in the papers.
     step : float, sequence with one per layer, or None, default=None
         None: the inverse of the squared norm of the layer's dictionary. Not used with `tol`.
+    return_result : bool, default=False
+        Whether to return a `Result`, whose figures have shape (n_samples, n_layers).
     n_jobs : int or None, default=None
 
     Returns
     -------
-    Result
-        One array of codes per layer; objective, gap, iterations and `converged` have shape (n_samples, n_layers).
+    list of ndarray or Tensor, ``(n_samples, *code_shape)`` each, or Result
 
     References
     ----------
@@ -104,55 +117,49 @@ def layered_basis_pursuit(
     >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, layered_basis_pursuit
     >>> first = ConvolutionalOperator(np.ones((1, 1, 1)), (4, 1), padding="valid")
     >>> X = np.array([[[1.0], [2.0], [0.0], [-3.0]]])
-    >>> result = layered_basis_pursuit(X, LayeredDictionary([first]), 0.5, tol=1e-6)
-    >>> result.codes[0].ravel()
+    >>> (codes,) = layered_basis_pursuit(X, LayeredDictionary([first]), 0.5, tol=1e-6)
+    >>> codes.ravel()
     array([0.5, 1.5, 0. , 0. ])
     """
     X = checked_input(X, layers, max_iter, tol)
-    penalties = per_layer("alpha", alpha, layers, X)
+    alphas = per_layer("alpha", alpha, layers, X)
+    penalties = penalties_per_layer(penalty, positive, layers, alphas)
     if step is not None:
         step = per_layer("step", step, layers, X, of_components=False)
-    codes, objectives, gaps, counts, converged = [], [], [], [], []
+    codes, figures = [], []
     for j, operator in enumerate(layers.operators):
         target = layers.target(j, X, codes)
         if tol is None:
-            begin = shrink(analyze(operator, target, n_jobs), penalties[j], positive)
+            begin = penalties[j].prox(analyze(operator, target, n_jobs), alphas[j])
             length = operator.step if step is None else step[j]
-            w = proximal_steps(target, operator, penalties[j], begin, length, max_iter, positive, momentum, n_jobs)
+            w = proximal_steps(target, operator, alphas[j], penalties[j], begin, length, max_iter, momentum, n_jobs)
             codes.append(w)
             continue
-        strength, weights = _strength_and_weights(penalties[j], operator)
+        strength, penalty_of_layer = strength_and_penalty(alphas[j], penalties[j])
         with shortfalls_ignored():
             found = convolutional_basis_pursuit(
                 target,
                 operator,
                 strength,
-                weights=weights,
-                positive=positive,
+                penalty=penalty_of_layer,
                 tol=tol,
                 max_iter=max_iter,
+                return_result=True,
                 n_jobs=n_jobs,
             )
         codes.append(found.codes)
-        gaps.append(found.gap)
-        objectives.append(found.objective)
-        counts.append(found.n_iter)
-        converged.append(found.converged)
-    if tol is None:
-        return Result(codes, None, None, steps_taken(X, max_iter, layers.n_layers), None)
-    result = Result(codes, *(np.stack(values, axis=1) for values in (objectives, gaps, counts, converged)))
-    warn_if_not_converged(result, tol, max_iter)
-    return result
+        figures.append(found[1:])
+    if tol is not None:
+        result = Result(codes, *(np.stack(values, axis=1) for values in zip(*figures, strict=True)))
+        warn_if_not_converged(result, tol, max_iter)
+    elif return_result:
+        result = Result(codes, None, None, np.full((len(X), layers.n_layers), max_iter), None)
+    return result if return_result else codes
 
 
-def steps_taken(X, n_iter, *shape):
-    """`n_iter` for each sample; None during export, where the number of samples is unknown."""
-    return None if is_exporting() else np.full((len(X), *shape), n_iter)
-
-
-def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, n_jobs=None):
+def proximal_steps(X, operator, alpha, penalty, z, step, n_iter, momentum, n_jobs=None):
     """`n_iter` (accelerated) proximal gradient steps from codes z, on arrays or tensors."""
-    thresholds = penalties * step
+    threshold = alpha * step
 
     def advance(begin, n_steps, state):
         z, ahead, t = state
@@ -160,20 +167,28 @@ def proximal_steps(X, operator, penalties, z, step, n_iter, positive, momentum, 
             slopes = analyze(operator, X - synthesize(operator, ahead, n_jobs), n_jobs)
             t, weight = next_momentum(t)
             weight = weight if momentum else 0.0
-            z, ahead = proximal_step(ahead, z, slopes, step, thresholds, weight, positive, n_jobs)
+            z, ahead = proximal_step(ahead, z, slopes, step, threshold, penalty, weight, n_jobs)
         return z, ahead, t
 
-    return in_segments(advance, (z, z, 1.0), n_iter, X, operator.components, thresholds)[0]
+    return in_segments(advance, (z, z, 1.0), n_iter, X, operator.components, threshold)[0]
 
 
-def proximal_step(ahead, before, slopes, step, thresholds, momentum, positive, n_jobs=None):
-    """Codes ``S(ahead + step slopes)``, and their extrapolation from the codes `before`."""
+def proximal_step(ahead, before, slopes, step, threshold, penalty, momentum, n_jobs=None):
+    """Codes ``S(ahead + step slopes)``, and their extrapolation from the codes `before`.
+
+    S is the proximal operator of `threshold` times the penalty; of the l1 norm in one pass.
+    """
+    if not is_plain_l1(penalty):
+        codes = penalty.prox(ahead + step * slopes, threshold)
+        carries = is_tensor(momentum) or momentum
+        return codes, codes + momentum * (codes - before) if carries else codes
+    positive = penalty.positive
     if is_tensor(ahead):
         from skrobust.pursuits.proximal.fused import shrink_with_momentum
 
         previous = before if is_tensor(momentum) or momentum else None
-        return shrink_with_momentum(ahead, previous, thresholds, momentum, positive, slopes=slopes, step=step)
-    return shrink_and_carry(ahead, before, slopes, step, thresholds, momentum, positive, n_jobs)
+        return shrink_with_momentum(ahead, previous, threshold, momentum, positive, slopes=slopes, step=step)
+    return shrink_and_carry(ahead, before, slopes, step, threshold, momentum, positive, n_jobs)
 
 
 def checked_input(X, layers, max_iter=0, tol=None):
@@ -217,12 +232,53 @@ def per_layer(name, value, layers, X, *, of_components=True):
     return checked
 
 
-def _strength_and_weights(penalties, operator):
-    """One penalty, and relative weights of the atoms or None."""
-    values = penalties.detach().cpu().double().numpy() if is_tensor(penalties) else np.asarray(penalties, dtype=float)
+def penalties_per_layer(penalty, positive, layers, alphas, *, couples=False):
+    """A `Penalty` for each layer; one `OverLayers` for a penalty whose groups hold atoms of several layers.
+
+    Parameters
+    ----------
+    penalty : str or Penalty, or list with one per layer
+    positive : bool
+    layers : LayeredDictionary
+    alphas : list
+        One per layer, each a number or of shape (n_components,).
+    couples : bool, default=False
+        Whether the pursuit codes all layers together.
+
+    Raises
+    ------
+    ValueError
+        If a penalty does not go with a layer, its alpha or the pursuit.
+    """
+    given = list(penalty) if isinstance(penalty, (list, tuple)) else [penalty] * layers.n_layers
+    if len(given) != layers.n_layers:
+        raise ValueError(
+            f"penalty has {len(given)} entries for {layers.n_layers} layers; give one for all or one each."
+        )
+    penalties = [resolve_penalty(one, positive=positive) for one in given]
+    for j, (one, alpha) in enumerate(zip(penalties, alphas, strict=True)):
+        if alpha.ndim and not is_plain_l1(one):
+            raise ValueError(f"alpha of layer {j + 1} has a value per atom, which needs penalty='l1', got {one!r}.")
+    if not any(getattr(one, "over", None) == "layers" for one in penalties):
+        return penalties
+    if not couples:
+        raise ValueError("over='layers' needs a pursuit that codes all layers together: deep_pursuit or DeepPursuit.")
+    if isinstance(penalty, (list, tuple)) or len({float(alpha) for alpha in alphas}) > 1:
+        raise ValueError("over='layers' needs one penalty and one alpha for all layers.")
+    return OverLayers(penalties[0], layers.code_shapes)
+
+
+def penalty_value(codes, alpha, penalty):
+    """``alpha g(codes)`` of each sample, with an alpha that may have a value per atom under l1."""
+    return sample_sums(abs(codes) * alpha) if is_plain_l1(penalty) else alpha * penalty.value(codes)
+
+
+def strength_and_penalty(alpha, penalty):
+    """alpha > 0 as a number, and a penalty with the weights of the atoms."""
+    values = as_array(alpha)
     if (values <= 0).any():
         raise ValueError(f"alpha must be > 0 to reach a duality gap, got {values!r}. Use tol=None for fixed steps.")
     if values.ndim == 0:
-        return float(values), None
+        return float(values), penalty
     strength = float(values.mean())
-    return strength, values / strength
+    return strength, L1(values / strength, penalty.positive)

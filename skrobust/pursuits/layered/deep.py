@@ -5,19 +5,28 @@ import contextlib
 import numpy as np
 
 from skrobust.operators.base import safe_step
-from skrobust.operators.layered.dictionary import analyze, synthesize
-from skrobust.operators.layered.kernels import extrapolate
-from skrobust.pursuits.problem import best_scaled_dual
-from skrobust.pursuits.proximal.fista import CHECK_EVERY
+from skrobust.operators.layered.dictionary import analyze, stack, synthesize
+from skrobust.operators.layered.kernels import extrapolate, half_squares_and_penalties
+from skrobust.pursuits.penalties.l1 import L1, is_plain_l1
+from skrobust.pursuits.penalties.layers import OverLayers
+from skrobust.pursuits.problem import Problem, best_scaled_dual
+from skrobust.pursuits.proximal.fista import CHECK_EVERY, fista
 from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
 from skrobust.pursuits.result import Result, warn_if_not_converged
 from skrobust.pursuits.units import in_units
 from skrobust.signals import is_tensor, times_power
-from skrobust.signals.arrays import as_array, by_sample, choose, row_index, sample_largest, sample_sums
-from skrobust.signals.tensors import is_exporting
+from skrobust.signals.arrays import as_array, by_sample, choose, row_index, sample_sums
 
-from .cascade import checked_input, layered_thresholding, per_layer, proximal_step, steps_taken
+from .cascade import (
+    checked_input,
+    layered_thresholding,
+    penalties_per_layer,
+    penalty_value,
+    per_layer,
+    proximal_step,
+    proximal_steps,
+)
 
 MOST_MOMENTUM = 0.9999
 """Upper bound on the extrapolation, as in block proximal gradient; Lipschitz constants do not change here."""
@@ -28,12 +37,14 @@ def deep_pursuit(
     layers,
     alpha,
     *,
+    penalty="l1",
     positive=True,
     max_iter=20,
     tol=None,
     step=None,
     extrapolate=True,
     init=None,
+    return_result=False,
     n_jobs=None,
 ):
     """Codes of all layers that together minimise one objective.
@@ -48,12 +59,19 @@ def deep_pursuit(
     ``step=None`` steps are the inverses of block Lipschitz constants and the objective never increases: where
     extrapolation would increase it, the sample keeps its codes and restarts its momentum.
 
+    Other penalties g_j take the place of the l1 norms: one for each layer, or `GroupL1` with ``over="layers"``, whose
+    groups hold atoms of all layers. The latter is solved by proximal gradient steps for all layers at once
+    (`skrobust.pursuits.fista`), since layers in turn would get stuck where a group is zero.
+
     Parameters
     ----------
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     layers : LayeredDictionary
     alpha : float or sequence
-        One for all layers or one per layer, each a number or of shape (n_components,); > 0 if `tol` is given.
+        One for all layers or one per layer, each a number or (for "l1") of shape (n_components,); > 0 if `tol` is
+        given.
+    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, or list with one per layer, default="l1"
+        See `skrobust.pursuits.Penalty`. A duality gap needs their `dual_norm` or `conjugate`.
     positive : bool, default=True
     max_iter : int, default=20
         Number of sweeps; with `tol` the maximum. 0 gives the codes of `layered_thresholding`.
@@ -61,16 +79,18 @@ def deep_pursuit(
         Relative duality gap of the whole problem. None: exactly `max_iter` sweeps, differentiable for tensors.
     step : float, sequence with one per layer, or None, default=None
         None: the inverse of `LayeredDictionary.block_lipschitz`. Given steps, such as the paper's ``1 / (beta_j L_j)``
-        with learned beta, may be too long to guarantee descent; the objective is then not checked.
+        with learned beta, may be too long to guarantee descent; the objective is then not checked. Not used with
+        ``over="layers"``.
     extrapolate : bool, default=True
     init : list of ndarray or Tensor, or None, default=None
         Initial codes; None: those of `layered_thresholding`.
+    return_result : bool, default=False
+        Whether to return a `Result`: objectives, with `tol` duality gaps, and sweeps.
     n_jobs : int or None, default=None
 
     Returns
     -------
-    Result
-        Gap (with `tol`), objective (None if steps are given and `tol` is not) and sweeps have shape (n_samples,).
+    list of ndarray or Tensor, ``(n_samples, *code_shape)`` each, or Result
 
     References
     ----------
@@ -86,47 +106,72 @@ def deep_pursuit(
     >>> first = ConvolutionalOperator(rng.normal(size=(3, 2, 1)), (6, 1), padding="valid")
     >>> second = ConvolutionalOperator(rng.normal(size=(4, 2, 3)), first.code_shape, padding="valid")
     >>> X = rng.normal(size=(5, 6, 1))
-    >>> result = deep_pursuit(X, LayeredDictionary([first, second]), 0.1, tol=1e-6, max_iter=5000)
+    >>> result = deep_pursuit(X, LayeredDictionary([first, second]), 0.1, tol=1e-6, max_iter=5000, return_result=True)
     >>> bool((result.gap <= 1e-6 * result.objective).all())
     True
     """
     X = checked_input(X, layers, max_iter, tol)
-    penalties = per_layer("alpha", alpha, layers, X)
+    alphas = per_layer("alpha", alpha, layers, X)
+    penalties = penalties_per_layer(penalty, positive, layers, alphas, couples=True)
     safe = step is None
     if safe:
         steps = [safe_step(layers.block_lipschitz(j)) for j in range(layers.n_layers)]
     else:
         steps = per_layer("step", step, layers, X, of_components=False)
-    if tol is not None and any((as_array(penalty) <= 0).any() for penalty in penalties):
+    if tol is not None and any((as_array(alpha) <= 0).any() for alpha in alphas):
         raise ValueError("alpha must be > 0 in every layer to reach a duality gap. Use tol=None for fixed sweeps.")
 
-    def solve(X, penalties, init):
+    couples = isinstance(penalties, OverLayers)
+
+    def solve(X, alphas, init):
+        if couples:
+            options = {"tol": tol, "max_iter": max_iter, "momentum": extrapolate, "n_jobs": n_jobs}
+            return _all_at_once(X, layers, alphas[0], penalties, init, **options)
         if init is None:
-            init = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)
-        state = _State(X, layers, penalties, steps, init, positive, extrapolate, safe, n_jobs)
+            init = layered_thresholding(X, layers, alphas, penalty=penalties, positive=positive, n_jobs=n_jobs)
+        state = _State(X, layers, alphas, penalties, steps, init, extrapolate, safe, n_jobs)
         if tol is not None:
             return _to_gap(state, tol, max_iter)
-        state.sweep(max_iter, to_the_end=not safe)
-        objective = as_array(state.final_objective()) if safe and not is_exporting() else None
-        return Result(state.codes, objective, None, steps_taken(X, max_iter), None)
+        state.sweep(max_iter, to_the_end=not return_result)
+        if not return_result:
+            return Result(state.codes, None, None, None, None)
+        return Result(state.codes, as_array(state.final_objective()), None, np.full(len(X), max_iter), None)
 
     if is_tensor(X) and tol is None:  # no control flow may depend on values during tracing
-        return solve(X, penalties, init)
+        found = solve(X, alphas, init)
+        return found if return_result else found.codes
 
     def solve_rows(values, exponent, rows):
-        scaled = [times_power(penalty, -exponent) for penalty in penalties]
+        scaled = [times_power(alpha, -exponent) for alpha in alphas]
         return solve(values, scaled, None if init is None else [times_power(w[rows], -exponent) for w in init])
 
-    return in_units(solve_rows, X)
+    is_norm = penalties.is_norm if couples else all(one.is_norm for one in penalties)
+    found = in_units(solve_rows, X) if is_norm else solve(X, alphas, init)
+    return found if return_result else found.codes
+
+
+def _all_at_once(X, layers, alpha, penalty, init, *, tol, max_iter, momentum, n_jobs):
+    """The `Result` for a penalty that couples the layers, by proximal gradient steps for all of them."""
+    signals, alpha = layers.stacked_signals(X), float(alpha)
+    codes = penalty.prox(layers.analyze(signals, n_jobs=n_jobs), alpha) if init is None else stack(init)
+    if tol is None:
+        codes = proximal_steps(signals, layers, alpha, penalty, codes, layers.step, max_iter, momentum, n_jobs)
+    problem = Problem(signals, layers, alpha, penalty, n_jobs=n_jobs)
+    if tol is None:
+        objective = problem.objective(codes, problem.residual(problem.synthesize(codes)))
+        return Result(layers.split(codes), objective, None, np.full(len(X), max_iter), None)
+    found = fista(problem, codes, tol=tol, max_iter=max_iter)
+    warn_if_not_converged(found, tol, max_iter)
+    return found._replace(codes=layers.split(found.codes))
 
 
 class _State:
     """State of a batch: codes, their syntheses, and the extrapolated points of both."""
 
-    def __init__(self, X, layers, penalties, steps, codes, positive, extrapolate, safe, n_jobs):
-        self.X, self.layers, self.penalties, self.steps = X, layers, penalties, steps
-        self.positive, self.extrapolate, self.n_jobs = positive, extrapolate, n_jobs
-        self.thresholds = [step * penalty for step, penalty in zip(steps, penalties, strict=True)]
+    def __init__(self, X, layers, alphas, penalties, steps, codes, extrapolate, safe, n_jobs):
+        self.X, self.layers, self.alphas, self.penalties, self.steps = X, layers, alphas, penalties, steps
+        self.extrapolate, self.n_jobs = extrapolate, n_jobs
+        self.thresholds = [step * alpha for step, alpha in zip(steps, alphas, strict=True)]
         self.above = [
             {j + 1} & set(range(layers.n_layers)) | {to for to, source in layers.skips if source == j}
             for j in range(layers.n_layers)
@@ -179,7 +224,14 @@ class _State:
                 ]
                 slope = slope - layers.feedback(j, left)
             codes[j], ahead[j] = proximal_step(
-                ahead[j], old_codes[j], slope, self.steps[j], self.thresholds[j], momentum, self.positive, self.n_jobs
+                ahead[j],
+                old_codes[j],
+                slope,
+                self.steps[j],
+                self.thresholds[j],
+                self.penalties[j],
+                momentum,
+                self.n_jobs,
             )
             if not last:
                 syntheses[j] = synthesize(operator, codes[j], self.n_jobs)
@@ -202,7 +254,7 @@ class _State:
     def _objective(self, codes, syntheses):
         with _no_gradient(self.X):
             left = [self.layers.target(j, self.X, codes) - s for j, s in enumerate(syntheses)]
-            return self.layers.objective(left, codes, self.penalties, n_jobs=self.n_jobs)
+            return layered_objective(left, codes, self.alphas, self.penalties, self.n_jobs)
 
     def _extrapolated(self, olds, news, momentum):
         """``new + momentum (new - old)`` of each layer, in one pass; momentum is a number or one per sample."""
@@ -220,14 +272,34 @@ class _State:
         """Duality gap and objective of each sample; the dual point is the optimally scaled feasible residual."""
         left = self.residuals()
         correlations = self.layers.correlate(left, n_jobs=self.n_jobs)
-        top = np.zeros(len(self.X))
-        for values, penalty in zip(correlations, self.penalties, strict=True):
-            scaled = values / penalty if self.positive else abs(values / penalty)
-            top = np.maximum(top, as_array(sample_largest(scaled)))
         squares = sum(as_array(sample_sums(r * r)) for r in left)
         products = as_array(self.layers.along_data(self.X, left))
-        objective = as_array(self.layers.objective(left, self.codes, self.penalties, n_jobs=self.n_jobs))
-        return (objective - best_scaled_dual(products, squares, top)).clip(0), objective
+        objective = as_array(layered_objective(left, self.codes, self.alphas, self.penalties, self.n_jobs))
+        return (objective - self._dual_value(products, squares, correlations)).clip(0), objective
+
+    def _dual_value(self, products, squares, correlations):
+        """Lower bound on each objective, by the residuals scaled so that they are feasible for all layers."""
+        top, curved = np.zeros(len(self.X)), []
+        for values, alpha, penalty in zip(correlations, self.alphas, self.penalties, strict=True):
+            one, plain = (1.0, L1(alpha, penalty.positive)) if is_plain_l1(penalty) else (alpha, penalty)
+            norm = plain.dual_norm(values)
+            if norm is None:
+                curved.append((values, float(alpha), penalty))
+            else:
+                top = np.maximum(top, as_array(norm) / as_array(one))
+        if not curved:
+            return best_scaled_dual(products, squares, top)
+        scale = 1 / np.maximum(top, 1)
+        bound = scale * products - scale * scale * squares / 2
+        for values, alpha, penalty in curved:
+            conjugate = penalty.conjugate(values * by_sample(scale, values), alpha)
+            if conjugate is None:
+                raise ValueError(
+                    f"deep_pursuit to a gap needs penalties with dual_norm or conjugate, which {penalty!r} does not "
+                    "define: use tol=None, or layered_basis_pursuit."
+                )
+            bound = bound - as_array(conjugate)
+        return bound
 
     def keep(self, rows):
         """Keep some of the samples."""
@@ -265,6 +337,27 @@ def _to_gap(state, tol, max_iter):
     result = Result(solved, objectives, gaps, counts, gaps <= tol * objectives)
     warn_if_not_converged(result, tol, max_iter)
     return result
+
+
+def layered_objective(left, codes, alphas, penalties, n_jobs=None):
+    """``1/2 sum_j ||t_j - B_j w_j||^2 + sum_j alpha_j g_j(w_j)`` of each sample, in double precision.
+
+    Parameters
+    ----------
+    left : list of ndarray or Tensor
+        ``t_j - B_j w_j`` of each layer.
+    codes, alphas : list
+    penalties : list of Penalty, or OverLayers
+    """
+    if isinstance(penalties, OverLayers):
+        rows = stack(left)
+        return sample_sums(rows * rows) / 2 + alphas[0] * penalties.value(stack(codes))
+    return sum(
+        half_squares_and_penalties(residual, w, alpha, n_jobs)
+        if is_plain_l1(penalty) and not is_tensor(w)
+        else sample_sums(residual * residual) / 2 + penalty_value(w, alpha, penalty)
+        for residual, w, alpha, penalty in zip(left, codes, alphas, penalties, strict=True)
+    )
 
 
 def _momentum(t):

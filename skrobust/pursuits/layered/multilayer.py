@@ -11,12 +11,30 @@ from skrobust.pursuits.result import Result
 from skrobust.pursuits.units import in_units
 from skrobust.signals import is_tensor, times_power
 from skrobust.signals.arrays import as_array, sample_sums
-from skrobust.signals.tensors import is_exporting
 
-from .cascade import checked_input, layered_thresholding, per_layer, proximal_step
+from .cascade import (
+    checked_input,
+    layered_thresholding,
+    penalties_per_layer,
+    penalty_value,
+    per_layer,
+    proximal_step,
+)
 
 
-def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum=True, step=None, n_jobs=None):
+def multilayer_pursuit(
+    X,
+    layers,
+    alpha,
+    *,
+    penalty="l1",
+    positive=True,
+    max_iter=20,
+    momentum=True,
+    step=None,
+    return_result=False,
+    n_jobs=None,
+):
     """Codes of all layers that satisfy ``w_{j-1} = B_j w_j`` exactly, by ML-ISTA or ML-FISTA.
 
     With ``w_j = B_{j+1} ... B_l w_l`` they approximately minimise over w_l ::
@@ -33,7 +51,9 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
     layers : LayeredDictionary
         Without skip connections.
     alpha : float or sequence
-        One for all layers or one per layer, each a number or of shape (n_components,).
+        One for all layers or one per layer, each a number or (for "l1") of shape (n_components,).
+    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, or list with one per layer, default="l1"
+        In place of the l1 norms; see `skrobust.pursuits.Penalty`.
     positive : bool, default=True
         Codes >= 0 in each step; inner layers' final codes are syntheses, which may be negative.
     max_iter : int, default=20
@@ -42,12 +62,13 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
         ML-FISTA rather than ML-ISTA.
     step : float, sequence with one per layer, or None, default=None
         None: the inverse of the squared norm of each layer's dictionary.
+    return_result : bool, default=False
+        Whether to return a `Result`, with the objective above.
     n_jobs : int or None, default=None
 
     Returns
     -------
-    Result
-        Objective (the formula above) and iterations have shape (n_samples,).
+    list of ndarray or Tensor, ``(n_samples, *code_shape)`` each, or Result
 
     Raises
     ------
@@ -65,22 +86,23 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
     >>> from skrobust.pursuits import ConvolutionalOperator, LayeredDictionary, multilayer_pursuit
     >>> first = ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1), padding="valid")
     >>> layers = LayeredDictionary([first, ConvolutionalOperator(np.ones((1, 1, 1)), (2, 1), padding="valid")])
-    >>> result = multilayer_pursuit(np.array([[[1.0], [0.2]]]), layers, [0.1, 0.1], max_iter=50)
-    >>> [codes.ravel().round(6).tolist() for codes in result.codes]
+    >>> codes = multilayer_pursuit(np.array([[[1.0], [0.2]]]), layers, [0.1, 0.1], max_iter=50)
+    >>> [w.ravel().round(6).tolist() for w in codes]
     [[0.8, 0.0], [0.8, 0.0]]
     """
     if not layers.is_chain:
         raise ValueError("multilayer_pursuit does not support skip connections; use skip=None, or deep_pursuit.")
     X = checked_input(X, layers, max_iter)
-    penalties = per_layer("alpha", alpha, layers, X)
+    alphas = per_layer("alpha", alpha, layers, X)
+    penalties = penalties_per_layer(penalty, positive, layers, alphas)
     if step is None:
         step = [operator.step for operator in layers.operators]
     steps = per_layer("step", step, layers, X, of_components=False)
 
-    def solve(X, penalties):
+    def solve(X, alphas):
         # The slope of layer j is that of the Moreau envelope of the layer below, divided by the steps there.
-        thresholds = [penalty * math.prod(steps[: j + 1]) for j, penalty in enumerate(penalties)]
-        deepest = layered_thresholding(X, layers, penalties, positive=positive, n_jobs=n_jobs)[-1]
+        thresholds = [alpha * math.prod(steps[: j + 1]) for j, alpha in enumerate(alphas)]
+        deepest = layered_thresholding(X, layers, alphas, penalty=penalties, positive=positive, n_jobs=n_jobs)[-1]
 
         def all_layers(deepest):
             """The signals, and the codes of each layer."""
@@ -98,25 +120,26 @@ def multilayer_pursuit(X, layers, alpha, *, positive=True, max_iter=20, momentum
                     slope = analyze(operator, below - codes[j], n_jobs)
                     carry = weight if momentum and j + 1 == layers.n_layers else 0.0
                     below, ahead = proximal_step(
-                        codes[j + 1], deepest, slope, steps[j], thresholds[j], carry, positive, n_jobs
+                        codes[j + 1], deepest, slope, steps[j], thresholds[j], penalties[j], carry, n_jobs
                     )
                 deepest = below
             return deepest, ahead, t
 
         atoms = [operator.components for operator in layers.operators]
         codes = all_layers(in_segments(advance, (deepest, deepest, 1.0), max_iter, X, atoms, thresholds)[0])
-        if is_exporting():
+        if not return_result:
             return Result(codes[1:], None, None, None, None)
         left = X - codes[0]
-        objective = sample_sums(left * left) / 2 + sum(
-            sample_sums(abs(w) * penalty) for w, penalty in zip(codes[1:], penalties, strict=True)
-        )
+        values = zip(codes[1:], alphas, penalties, strict=True)
+        objective = sample_sums(left * left) / 2 + sum(penalty_value(*of_layer) for of_layer in values)
         return Result(codes[1:], as_array(objective), None, np.full(len(X), max_iter), None)
 
     if is_tensor(X):  # no control flow may depend on values during tracing
-        return solve(X, penalties)
+        found = solve(X, alphas)
+        return found if return_result else found.codes
 
     def solve_rows(values, exponent, rows):
-        return solve(values, [times_power(penalty, -exponent) for penalty in penalties])
+        return solve(values, [times_power(alpha, -exponent) for alpha in alphas])
 
-    return in_units(solve_rows, X)
+    found = in_units(solve_rows, X) if all(one.is_norm for one in penalties) else solve(X, alphas)
+    return found if return_result else found.codes

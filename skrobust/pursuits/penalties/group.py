@@ -1,4 +1,4 @@
-"""The group l1 norm: groups of atoms are used together or not at all."""
+"""The group l1 norm: groups of atoms, of one or of several layers, are used together or not at all."""
 
 import numpy as np
 
@@ -15,10 +15,16 @@ class GroupL1(Penalty):
     ----------
     groups : array-like of int of shape (n_components,) or None, default=None
         Group of each atom; None: all atoms at a position are one group. To let the channels of an image share their
-        supports, give each channel atoms of its own and the copies of an atom one number.
+        supports, give each channel atoms of its own and the copies of an atom one number. With ``over="layers"`` the
+        groups of the atoms of all layers, one layer after the other.
     weights : array-like of shape (n_groups,) or None, default=None
         Of the groups in the order of their numbers, > 0; None: the square root of the size of each group, so that
         large groups are not favoured.
+    positive : bool, default=False
+        Whether codes are >= 0.
+    over : {"atoms", "layers"}, default="atoms"
+        "layers": groups hold atoms of all layers at a position, whose supports are then shared by the layers. For
+        `deep_pursuit`, which codes all layers together, and layers with one grid of positions.
 
     Examples
     --------
@@ -31,16 +37,19 @@ class GroupL1(Penalty):
 
     is_norm = True
 
-    def __init__(self, groups=None, weights=None):
+    def __init__(self, groups=None, weights=None, positive=False, over="atoms"):
         self.groups = groups
         self.weights = weights
+        self.positive = positive
+        self.over = over
 
     def value(self, codes):
         """Weighted sum of the groups' norms."""
         return sample_sums(self._norms(codes) * self._weights(codes))
 
     def prox(self, values, step):
-        """Shrinks the norm of each group, and keeps its direction."""
+        """Shrinks the norm of each group, and keeps its direction; with `positive`, that of its positive part."""
+        values = self._allowed(values)
         norms = self._norms(values)
         tiny = np.finfo(np.float32).tiny
         return values * self._spread((1 - step * self._weights(values) / norms.clip(tiny)).clip(0), values)
@@ -51,7 +60,7 @@ class GroupL1(Penalty):
 
     def local_dual_norm(self, correlations):
         """Largest over the groups at each position."""
-        return last_axis_largest(self._norms(correlations) / self._weights(correlations))
+        return last_axis_largest(self._norms(self._allowed(correlations)) / self._weights(correlations))
 
     def gradient(self, codes):
         """``w_g z / ||z_g||``."""
@@ -62,6 +71,9 @@ class GroupL1(Penalty):
         inverse = self._inverse_norms(codes)
         along = self._spread(self._sums(codes * direction) * inverse * inverse, codes)
         return (direction - codes * along) * self._spread(inverse * self._weights(codes), codes)
+
+    def _allowed(self, values):
+        return values.clip(0) if self.positive else values
 
     def _members(self, codes):
         """1 where an atom (row) belongs to a group (column), and the column of each atom."""

@@ -64,6 +64,11 @@ class L1(Penalty):
         return values if self.weights is None else values / like(self.weights, correlations)
 
 
+def is_plain_l1(penalty):
+    """Whether a penalty is the l1 norm without weights, which compiled kernels and fused steps compute."""
+    return type(penalty) is L1 and penalty.weights is None
+
+
 def shrink(values, thresholds, positive):
     """Soft thresholding; with `positive`, followed by the positive part."""
     if positive:

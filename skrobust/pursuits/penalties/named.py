@@ -39,7 +39,9 @@ def resolve_penalty(penalty="l1", *, positive=False, weights=None):
         if weights is not None:
             raise ValueError("weights belong to penalty='l1'; give them to the penalty object instead.")
         if positive and not getattr(penalty, "positive", False):
-            raise ValueError(f"positive=True is not a setting of {type(penalty).__name__}(); use L1(positive=True).")
+            raise ValueError(
+                f"positive=True does not go with {penalty!r}: give the penalty object positive=True, if it has it."
+            )
         return penalty
     if penalty == "l1":
         return L1(weights, positive)
@@ -47,8 +49,4 @@ def resolve_penalty(penalty="l1", *, positive=False, weights=None):
         raise ValueError(f"penalty must be one of {sorted(PENALTIES)} or a Penalty, got {penalty!r}.")
     if weights is not None:
         raise ValueError(f"weights belong to penalty='l1', not to {penalty!r}.")
-    if penalty == "elastic_net":
-        return ElasticNet(positive=positive)
-    if positive:
-        raise ValueError("positive=True does not go with penalty='group_l1': its groups keep their direction.")
-    return GroupL1()
+    return PENALTIES[penalty](positive=positive)

@@ -4,13 +4,15 @@ Their results agree with those of the other solvers to the requested accuracy. T
 and are not differentiable.
 """
 
-import math
-
 import torch
 from torch._higher_order_ops.while_loop import while_loop
 
 from skrobust.pursuits.greedy.omp.kernels import ROUNDINGS
 from skrobust.pursuits.greedy.omp.torch import inverse_norms
+from skrobust.pursuits.problem import best_scaled_dual
+from skrobust.signals.arrays import sample_sums
+
+from .momentum import next_momentum
 
 LOOK = 2
 """Steps between two evaluations of the gap. Each step is recorded separately, so more of them slow the export."""
@@ -59,17 +61,13 @@ def solve_lasso(X, analyze, synthesize, penalties, lipschitz, *, positive, tol, 
     zero = torch.zeros_like(analyze(X)).contiguous()
     by_sample = (-1, *[1] * (zero.ndim - 1))
 
-    def sums(values):
-        return values.flatten(1).sum(1)
-
     def is_met(z):
         left = X - synthesize(z)
         slopes = analyze(left)
-        top = ((slopes if positive else slopes.abs()) / scale).flatten(1).amax(1)
-        factor = torch.where(top > 1, 1 / top, torch.ones_like(top))
-        squares, l1 = sums(left * left) / 2, sums(penalties * z.abs())
-        gap = (1 - factor) ** 2 * squares + (l1 - factor * sums(z * slopes)).clamp_min(0)
-        return gap <= tol * (squares + l1)
+        top = ((slopes if positive else slopes.abs()) / scale).flatten(1).amax(1).clamp_min(0)
+        squares = sample_sums(left * left)
+        objective = squares / 2 + sample_sums(penalties * z.abs())
+        return objective - best_scaled_dual(sample_sums(left * X), squares, top.double()) <= tol * objective
 
     def body(k, z, y, t, met):
         for _ in range(LOOK):
@@ -77,13 +75,12 @@ def solve_lasso(X, analyze, synthesize, penalties, lipschitz, *, positive, tol, 
             new = (moved - step * penalties).clamp_min(0)
             if not positive:
                 new = new - (-moved - step * penalties).clamp_min(0)
-            climbs = sums((y - new) * (new - z)) > 0
-            later = torch.where(climbs, torch.ones_like(t), (1 + torch.sqrt(1 + 4 * t * t)) / 2)
-            share = torch.where(climbs, torch.zeros_like(t), (t - 1) / later).reshape(by_sample)
+            uphill = ((y - new) * (new - z)).flatten(1).sum(1) > 0
+            t, momentum = next_momentum(torch.where(uphill, torch.ones_like(t), t))
             # Converged samples do not change.
             stays = met.reshape(by_sample)
             new = torch.where(stays, z, new)
-            y, z, t = torch.where(stays, y, new + share * (new - z)), new, later
+            y, z = torch.where(stays, y, new + momentum.reshape(by_sample) * (new - z)), new
         return k + LOOK, z.contiguous().clone(), y.contiguous().clone(), t.clone(), is_met(z)
 
     ones = torch.ones_like(zero.flatten(1)[:, 0])
@@ -156,36 +153,3 @@ def greedy_approximations(X, components, *, most, tol=None, by_gain=False):
     codes = torch.zeros_like(ones[:, None].repeat(1, units.shape[0]))
     codes = codes.scatter_add(1, chosen, values * unit) * scales
     return X - residual * unit, codes
-
-
-def structured_lasso(X, layers, penalties, *, positive, tol, max_iter):
-    """Codes of all layers to a relative duality gap of the structured problem, as in `implicit_deep_pursuit`."""
-    sizes = [math.prod(shape) for shape in layers.code_shapes]
-    grids = [tuple(layers.signal_shape), *layers.code_shapes[:-1]]
-    ends = [math.prod(grid) for grid in grids]
-    shapes, bound = layers.code_shapes, layers.lipschitz * 1.01
-    layers = layers.on_tensors(X)
-    none = torch.zeros_like(X)
-
-    def parts(flat, lengths, forms):
-        split = flat.split(lengths, dim=1)
-        return [part.reshape(-1, *form) for part, form in zip(split, forms, strict=True)]
-
-    def joined(values):
-        return torch.cat([value.flatten(1) for value in values], dim=1)
-
-    def synthesize(codes):
-        return -joined(layers.residuals(none, parts(codes, sizes, shapes)))
-
-    def analyze(signals):
-        return joined(layers.correlate(parts(signals, ends, grids)))
-
-    images = torch.cat([X.flatten(1), *(torch.zeros_like(X.flatten(1)[:, :1]).repeat(1, n) for n in ends[1:])], dim=1)
-    weights = torch.cat(
-        [
-            (torch.ones(shape, dtype=X.dtype, device=X.device) * penalty).flatten()
-            for shape, penalty in zip(shapes, penalties, strict=True)
-        ]
-    )
-    codes = solve_lasso(images, analyze, synthesize, weights, bound, positive=positive, tol=tol, max_iter=max_iter)
-    return parts(codes, sizes, shapes)

@@ -66,7 +66,6 @@ def fista(problem, codes, *, tol, max_iter):
         uphill = ((y - forward) * move).reshape(len(z), -1).sum(1) > 0
         t = choose(uphill, ones_like_samples(z), t)
         t, momentum = next_momentum(t)
-        momentum = choose(uphill, 0 * momentum, momentum)
         reached = problem.synthesize(forward)
         y = forward + by_sample(momentum, z) * move
         ahead = reached + by_sample(momentum, signals) * (reached - signals)

@@ -9,6 +9,7 @@ from skrobust.operators.conv.geometry import overlap_reach, stripe_counts
 from skrobust.operators.conv.operator import ConvolutionalOperator, flat_rows
 from skrobust.pursuits.lasso.conv.pursuit import checked_signals
 from skrobust.pursuits.penalties.l1 import shrink
+from skrobust.pursuits.result import Result
 from skrobust.signals import batch_slices, groups_by_exponent, is_tensor, kernel_threads, tell_of_shortfall, times_power
 
 
@@ -105,6 +106,7 @@ def convolutional_omp(
     stripe_sparsity=None,
     tol=None,
     mask=None,
+    return_result=False,
     n_jobs=None,
 ):
     """Convolutional orthogonal matching pursuit.
@@ -125,11 +127,14 @@ def convolutional_omp(
         Norm of the residual at which to stop.
     mask : array-like or None, default=None
         As for `convolutional_basis_pursuit`.
+    return_result : bool, default=False
+        Whether to return a `Result`: codes, half the squared norms of the residuals, numbers of atoms, and with `tol`
+        whether it was reached.
     n_jobs : int or None, default=None
 
     Returns
     -------
-    ndarray of shape ``(n_samples, *code_shape)``
+    ndarray of shape ``(n_samples, *code_shape)``, or Result
 
     Raises
     ------
@@ -169,7 +174,7 @@ def convolutional_omp(
         bounded = stripe_sparsity is not None or tol is not None
         n_nonzero_coefs = n_values if bounded else max(1, n_values // 10)
     codes = np.zeros((len(X), *operator.code_shape), dtype=X.dtype)
-    residuals = np.empty(len(X))
+    residuals, n_atoms = np.empty(len(X)), np.empty(len(X), dtype=np.int64)
     for batch in batch_slices(len(X), 6 * n_codes * X.itemsize):
         values = X[batch]
         mask = None if counted is None else np.broadcast_to(counted, X.shape)[batch]
@@ -189,15 +194,17 @@ def convolutional_omp(
             )
             codes[batch][rows] = times_power(found, exponent)
             residuals[batch][rows] = times_power(np.sqrt(ends[:, 0]), exponent)
+            n_atoms[batch][rows] = ends[:, 1]
+    converged = None
     if tol is not None:
-        short = int((residuals > tol * (1 + 1e-6)).sum())
+        converged = residuals <= tol * (1 + 1e-6)
         tell_of_shortfall(
-            short,
+            int((~converged).sum()),
             len(X),
             f"ended with a residual above tol={tol:g} (largest {residuals.max(initial=0):.3g}). Raise n_nonzero_coefs, "
             "stripe_sparsity or tol.",
         )
-    return codes
+    return Result(codes, residuals**2 / 2, None, n_atoms, converged) if return_result else codes
 
 
 def _match_batch(X, operator, most_atoms, stripe_most, tol, mask, codes, report, n_jobs):

@@ -1,12 +1,12 @@
 """Greedy pursuits in batches: parameters, calls of the kernels, results and warnings."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
 
 from skrobust.kernels.threads import on_threads, threads_for
-from skrobust.signals import batch_slices, count_of, times_power
+from skrobust.pursuits.result import Result
+from skrobust.signals import batch_slices, count_of, tell_of_shortfall, times_power
 
 from . import kernels
 from .atoms import padded_width
@@ -23,7 +23,7 @@ class Pursuit:
     ----------
     n_signals, n_atoms, n_features : int
     dtype : numpy.dtype
-    n_nonzero_coefs, tol, selection, sparse_output, return_residual
+    n_nonzero_coefs, tol, selection, sparse_output, return_result
         As in `orthogonal_mp`.
     exponents : ndarray of int of shape (n_signals,) or None, default=None
         Exponents of the powers of two by which signals are divided for the kernel.
@@ -45,7 +45,7 @@ class Pursuit:
         tol,
         selection,
         sparse_output,
-        return_residual,
+        return_result,
         exponents=None,
     ):
         self.n_signals, self.n_atoms, self.n_features, self.dtype = n_signals, n_atoms, n_features, dtype
@@ -56,10 +56,10 @@ class Pursuit:
             self.tol = times_power(one_per_signal(tol, n_signals, "tol"), -self.exponents)
         self.warns_of_tol = n_nonzero_coefs is None
         self.by_gain = selection == "ols"
-        self.sparse_output, self.return_residual = sparse_output, return_residual
+        self.sparse_output, self.return_result = sparse_output, return_result
 
     def codes(self, name, per_signal, shared):
-        """Codes, norms of the residuals (or none), and counts of the reasons for stopping.
+        """Codes, the report of each signal (or none), and counts of the reasons for stopping.
 
         Parameters
         ----------
@@ -82,48 +82,45 @@ class Pursuit:
             work = n * padded_width(self.n_atoms, self.dtype) * self.n_features
             block = max(1, min(_BLOCK_BYTES // bytes_per_row, -(-n // threads_for(n, work))))
             rows = CodeRows(n, self.most, self.dtype)
-            residuals = np.zeros(n if self.return_residual else 0)
+            report = np.zeros((n if self.return_result else 0, 2))
             tally = np.zeros((-(-n // block), 3), dtype=np.int64)
             on_threads(
                 kernel, *(array[batch] if len(array) else array for array in per_signal), *shared, self.by_gain,
-                squared_tol[batch], rows.indices, rows.values, rows.counts, residuals, tally, block,
+                squared_tol[batch], rows.indices, rows.values, rows.counts, report, tally, block,
                 n_pieces=len(tally), work=work,
             )  # fmt: skip
-            yield rows, residuals, tally.sum(axis=0)
+            yield rows, report, tally.sum(axis=0)
 
     def run(self, name, per_signal, shared, refuse):
         """Return value of `orthogonal_mp`; `refuse` raises the error for signals that are not finite."""
-        batches, residuals, tally = [], [], np.zeros(3, dtype=np.int64)
-        for rows, residual, ends in self.codes(name, per_signal, shared):
+        batches, reports, tally = [], [], np.zeros(3, dtype=np.int64)
+        for rows, report, ends in self.codes(name, per_signal, shared):
             if ends[kernels.NOT_FINITE]:
                 refuse()
             tally += ends
             batches.append(rows.packed())
-            residuals.append(residual)
+            reports.append(report)
         self.warn(tally)
         codes = compressed_rows(batches, self.n_atoms)
         codes.data = times_power(codes.data, np.repeat(self.exponents, np.diff(codes.indptr)))
+        n_iter = np.diff(codes.indptr).astype(np.int64)
         codes = codes if self.sparse_output else codes.toarray()
-        if not self.return_residual:
+        if not self.return_result:
             return codes
-        return codes, times_power(np.concatenate(residuals), self.exponents).astype(self.dtype)
+        report = np.concatenate(reports)
+        objective = times_power(report[:, kernels.OBJECTIVE], 2 * self.exponents)
+        return Result(codes, objective, None, n_iter, None if self.tol is None else report[:, kernels.IS_SHORT] == 0)
 
     def warn(self, tally):
         """Warn about signals that missed `tol` or met dependent atoms."""
+        n_short, reason = tally[kernels.DEPENDENT], "ended early: the next atom depended linearly on those selected."
         if self.warns_of_tol and tally[kernels.UNMET]:
-            warnings.warn(
-                f"{tally[kernels.UNMET]} of {self.n_signals} signals did not reach tol with {self.most} atoms or all "
-                "that correlate with their residual. Raise tol or give n_nonzero_coefs.",
-                RuntimeWarning,
-                stacklevel=4,
+            n_short = tally[kernels.UNMET]
+            reason = (
+                f"did not reach tol with {self.most} atoms or all that correlate with their residual. Raise tol or "
+                "give n_nonzero_coefs."
             )
-        elif tally[kernels.DEPENDENT]:
-            warnings.warn(
-                f"Orthogonal matching pursuit ended early for {tally[kernels.DEPENDENT]} of {self.n_signals} signals: "
-                "the next atom depended linearly on those selected.",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+        tell_of_shortfall(int(n_short), self.n_signals, reason, stacklevel=4)
 
 
 def most_atoms(n_nonzero_coefs, tol, n_atoms, n_features):

@@ -39,6 +39,9 @@ SLACK, UNSURE = 4, 256
 NOT_FINITE, DEPENDENT, UNMET = 0, 1, 2
 """Columns of `tally`: signals with NaN or infinity, stopped by dependent atoms, stopped before `tol`."""
 
+OBJECTIVE, IS_SHORT = 0, 1
+"""Columns of `report`: half the squared norm of the residual, and whether the signal stopped before `tol`."""
+
 
 @inlined
 def _round_up(size, width):
@@ -136,7 +139,7 @@ def _write_code(chosen, solution, k, unit, scales, visible, v, row, indices, val
 @kernel
 def pursue_rows(
     correlations, n_rows, width, energies, by_gain, x, shown, atoms, visible, gram, column, scales, squared_tol,
-    indices, values, counts, residuals, tally, work,
+    indices, values, counts, report, tally, work,
 ):  # fmt: skip
     """Pursue the signals whose correlations are the rows of `correlations`, which are overwritten.
 
@@ -147,7 +150,7 @@ def pursue_rows(
     scalar = correlations.dtype.type
     most, room, stride = indices.size // max(1, n_rows), chosen.size, width + lanes(correlations)
     noise = scalar(ROUNDINGS * _resolution(correlations))
-    has_tol, wants_energy = squared_tol.size > 0, squared_tol.size > 0 or residuals.size > 0
+    has_tol, wants_energy = squared_tol.size > 0, squared_tol.size > 0 or report.size > 0
     for row in range(n_rows):
         start = row * width
         best, at = largest(correlations, start, width)
@@ -213,10 +216,11 @@ def pursue_rows(
         if wants_energy:
             if x.shape[1] > 0 and energy < UNSURE * noise * energies[row]:
                 energy = _squared_residual(x, shown, row, atoms, width, work, k, visible, start, unit)
-            if unmet and energy > squared_tol[row] + noise * noise * energies[row]:
+            is_short = unmet and energy > squared_tol[row] + noise * noise * energies[row]
+            if is_short:
                 tally[UNMET] += 1
-            if residuals.size > 0:
-                residuals[row] = np.sqrt(max(energy, 0.0))
+            if report.size > 0:
+                report[row, OBJECTIVE], report[row, IS_SHORT] = max(energy, 0.0) / 2, is_short
         _solve(weights, projections, solution, k, room)
         _write_code(chosen, solution, k, unit, scales, visible, start, row * most, indices, values)
 
@@ -239,12 +243,12 @@ def squared_norms(x, n_rows, energies):
 
 @kernel
 def pursue_signals(
-    X, atoms, gram, scales, by_gain, squared_tol, indices, values, counts, residuals, tally, block, next_block
+    X, atoms, gram, scales, by_gain, squared_tol, indices, values, counts, report, tally, block, next_block
 ):
     """Code signals (n_signals, n_features) by the columns of `atoms` (n_features, width), block after block.
 
     Each thread calls this with the same arguments. If `gram` is empty, its rows are computed when needed. `indices`
-    and `values` have a row per signal, `tally` one per block of signals; `squared_tol` and `residuals` may be empty.
+    and `values` have a row per signal, `tally` one per block of signals; `squared_tol` and `report` may be empty.
     """
     n, d = X.shape
     width = atoms.shape[1]
@@ -259,19 +263,19 @@ def pursue_signals(
     while b * block < n:
         lo, hi = b * block, min(n, (b + 1) * block)
         inner_products(X[lo:hi].reshape(-1), hi - lo, d, columns, width, products)
-        if squared_tol.size > 0 or residuals.size > 0:
+        if squared_tol.size > 0 or report.size > 0:
             squared_norms(X[lo:hi], hi - lo, energies)
         pursue_rows(
             products, hi - lo, width, energies, by_gain, X[lo:hi], no_mask, columns,
             nothing, rows, column, scales, squared_tol[lo:hi],
-            indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
+            indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], report[lo:hi], tally[b], work,
         )  # fmt: skip
         b = take_number(next_block)
 
 
 @kernel
 def pursue_masked(
-    X, shown, atoms, squares, scales, by_gain, squared_tol, indices, values, counts, residuals, tally, block, next_block
+    X, shown, atoms, squares, scales, by_gain, squared_tol, indices, values, counts, report, tally, block, next_block
 ):
     """The same from the unmasked features `shown` of each signal; `squares` are the squared entries of the atoms."""
     n, d = X.shape
@@ -299,7 +303,7 @@ def pursue_masked(
         pursue_rows(
             products, hi - lo, width, energies, by_gain, seen, shown[lo:hi], columns,
             visible, row, column, scales, squared_tol[lo:hi],
-            indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
+            indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], report[lo:hi], tally[b], work,
         )  # fmt: skip
         b = take_number(next_block)
 
@@ -307,7 +311,7 @@ def pursue_masked(
 @kernel
 def pursue_correlations(
     correlations, squared_norms, width, gram, scales, by_gain, squared_tol,
-    indices, values, counts, residuals, tally, block, next_block,
+    indices, values, counts, report, tally, block, next_block,
 ):  # fmt: skip
     """The same from correlations (n_signals, n_atoms) and squared norms, without the signals."""
     n, m = correlations.shape
@@ -327,6 +331,6 @@ def pursue_correlations(
         pursue_rows(
             products, hi - lo, width, energies, by_gain, no_features, no_mask, nothing,
             nothing, gram, nothing, scales, squared_tol[lo:hi],
-            indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], residuals[lo:hi], tally[b], work,
+            indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], report[lo:hi], tally[b], work,
         )  # fmt: skip
         b = take_number(next_block)

@@ -13,7 +13,7 @@ _GREEDY = {
     "tol": [Interval(Real, 0, None, closed="left"), "array-like", None],
     "selection": [StrOptions({"omp", "ols"})],
     "sparse_output": ["boolean"],
-    "return_residual": ["boolean"],
+    "return_result": ["boolean"],
     "n_jobs": [Integral, None],
 }
 
@@ -32,7 +32,7 @@ def orthogonal_mp(
     gram=None,
     mask=None,
     sparse_output=True,
-    return_residual=False,
+    return_result=False,
     n_jobs=None,
 ):
     """Sparse codes by orthogonal matching pursuit (OMP) or orthogonal least squares (OLS).
@@ -66,8 +66,9 @@ def orthogonal_mp(
         True where a sample is present. Signals and atoms are restricted to these samples; missing samples may be NaN.
     sparse_output : bool, default=True
         Whether codes are sparse. Dense codes take ``n_signals * n_atoms`` numbers.
-    return_residual : bool, default=False
-        Whether to return the norms of the residuals as well.
+    return_result : bool, default=False
+        Whether to return a `Result`: codes, half the squared norms of the residuals, numbers of atoms, and with `tol`
+        whether it was reached.
     n_jobs : int or None, default=None
         Number of threads; the result does not depend on it. None: as many as the environment allows. Ignored for
         tensors on other devices than the CPU.
@@ -77,8 +78,7 @@ def orthogonal_mp(
     codes : scipy.sparse.csr_array, ndarray or torch.Tensor of shape (n_signals, n_atoms)
         In the dtype of `X`. For tensors: a tensor on the device of `X`, in COO format if `sparse_output`. Its values
         are differentiable (once) with respect to `X` and `components`, for fixed selected atoms.
-    residual : ndarray or torch.Tensor of shape (n_signals,)
-        Norms of the residuals; only if `return_residual`. Not differentiable.
+        With `return_result` a `Result` with these codes, and arrays of shape (n_signals,).
 
     Raises
     ------
@@ -87,7 +87,7 @@ def orthogonal_mp(
 
     Warns
     -----
-    RuntimeWarning
+    sklearn.exceptions.ConvergenceWarning
         If signals did not reach `tol` with the allowed number of atoms, or if the next atom depends linearly on the
         selected ones; the code before is returned then.
 
@@ -128,7 +128,7 @@ def orthogonal_mp(
         "tol": tol,
         "selection": selection,
         "sparse_output": sparse_output,
-        "return_residual": return_residual,
+        "return_result": return_result,
     }
     if is_tensor(X):
         from .torch import orthogonal_mp_of_tensors
@@ -152,7 +152,7 @@ def orthogonal_mp_gram(
     squared_norms=None,
     selection="omp",
     sparse_output=True,
-    return_residual=False,
+    return_result=False,
     n_jobs=None,
 ):
     """`orthogonal_mp` from the inner products of the atoms with each other and with the signals.
@@ -169,21 +169,21 @@ def orthogonal_mp_gram(
         As in `orthogonal_mp`; needs `squared_norms`. Residuals below about 1e-7 (float64) or 1e-3 (float32) of the
         norm of a signal cannot be resolved from inner products.
     squared_norms : array-like of shape (n_signals,), default=None
-        Squared norms of the signals; needed for `tol` and `return_residual`.
+        Squared norms of the signals; needed for `tol`, and for the objective of a `Result`.
     selection : {"omp", "ols"}, default="omp"
         As in `orthogonal_mp`.
     sparse_output : bool, default=True
         Whether codes are sparse.
-    return_residual : bool, default=False
-        Whether to return the norms of the residuals as well.
+    return_result : bool, default=False
+        Whether to return a `Result`: codes, half the squared norms of the residuals, numbers of atoms, and with `tol`
+        whether it was reached.
     n_jobs : int or None, default=None
         Number of threads; the result does not depend on it.
 
     Returns
     -------
     codes : scipy.sparse.csr_array or ndarray of shape (n_signals, n_atoms)
-    residual : ndarray of shape (n_signals,)
-        Norms of the residuals; only if `return_residual`.
+        With `return_result` a `Result` with these codes; its objective is None without `squared_norms`.
 
     Raises
     ------
@@ -207,8 +207,8 @@ def orthogonal_mp_gram(
     from .atoms import padded_gram, padded_width
     from .batches import Pursuit, one_per_signal
 
-    if squared_norms is None and (tol is not None or return_residual):
-        raise ValueError("tol and return_residual need squared_norms, the squared norms of the signals; got None.")
+    if squared_norms is None and tol is not None:
+        raise ValueError("tol needs squared_norms, the squared norms of the signals; got None.")
     C = check_array(correlations, dtype=DTYPES, order="C", input_name="correlations")
     gram = checked_gram(gram, C.shape[1], C.dtype)
     norms = np.zeros(0) if squared_norms is None else one_per_signal(squared_norms, len(C), "squared_norms")
@@ -226,11 +226,12 @@ def orthogonal_mp_gram(
         tol=tol,
         selection=selection,
         sparse_output=sparse_output,
-        return_residual=return_residual,
+        return_result=return_result,
         exponents=exponents,
     )
     diagonal = np.maximum(gram.diagonal(), 0)
     scales = np.divide(1, np.sqrt(diagonal), out=np.zeros_like(diagonal), where=diagonal > 0)
     with kernel_threads(n_jobs):
         shared = (padded_width(len(gram), C.dtype), padded_gram(gram, scales), scales)
-        return pursuit.run("pursue_correlations", (C, norms), shared, refuse)
+        found = pursuit.run("pursue_correlations", (C, norms), shared, refuse)
+    return found._replace(objective=None) if return_result and squared_norms is None else found

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from sklearn import get_config
 
+from skrobust.pursuits.result import Result
 from skrobust.signals import batch_slices, is_tensor
 from skrobust.signals.tensors import check_tensor
 
@@ -12,7 +13,7 @@ from .batches import Pursuit
 from .kernels import DEPENDENT, ROUNDINGS, SLACK, UNMET
 
 
-def orthogonal_mp_of_tensors(X, components, *, gram, mask, n_jobs, sparse_output, return_residual, **settings):
+def orthogonal_mp_of_tensors(X, components, *, gram, mask, n_jobs, sparse_output, return_result, **settings):
     """`orthogonal_mp` of a tensor `X`; the other arrays may be tensors or not."""
     if mask is not None:
         mask = torch.as_tensor(mask, device=X.device)
@@ -24,23 +25,23 @@ def orthogonal_mp_of_tensors(X, components, *, gram, mask, n_jobs, sparse_output
         settings["tol"] = as_array(settings["tol"])
     with torch.no_grad():
         choose = _by_kernels if X.device.type == "cpu" else by_lock_step
-        atoms, values, residual = choose(X, components, gram, mask, n_jobs, settings)
+        atoms, values, *figures = choose(X, components, gram, mask, n_jobs, settings)
     values = FixedSupport.apply(X, components, atoms, values, mask)
     codes = assembled(atoms, values, len(components), sparse_output)
-    return (codes, residual) if return_residual else codes
+    return Result(codes, *figures) if return_result else codes
 
 
 def _by_kernels(X, components, gram, mask, n_jobs, settings):
-    codes, residual = orthogonal_mp_of_arrays(
+    codes, *figures = orthogonal_mp_of_arrays(
         *(None if array is None else np.asarray(array) for array in (X.detach(), components.detach())),
         gram=None if gram is None else as_array(gram),
         mask=None if mask is None else mask.numpy(),
         sparse_output=True,
-        return_residual=True,
+        return_result=True,
         n_jobs=n_jobs,
         **settings,
     )
-    return *padded_codes(codes), torch.from_numpy(residual)
+    return *padded_codes(codes), *figures
 
 
 def padded_codes(codes):
@@ -68,13 +69,14 @@ def by_lock_step(X, components, gram, mask, n_jobs, settings):
     atoms : Tensor of shape (n_signals, most)
         In order; ``n_atoms`` behind the last.
     values : Tensor of shape (n_signals, most)
-    residual : Tensor of shape (n_signals,)
+    objective, gap, n_iter, converged : ndarray of shape (n_signals,), or None
+        As in a `Result`.
     """
     n_atoms, n_features = components.shape
     if X.shape[1] != n_features:
         raise ValueError(f"X has {X.shape[1]} features, but components has {n_features}.")
     pursuit = Pursuit(
-        len(X), n_atoms, n_features, np.dtype(str(X.dtype)[6:]), sparse_output=True, return_residual=True, **settings
+        len(X), n_atoms, n_features, np.dtype(str(X.dtype)[6:]), sparse_output=True, return_result=True, **settings
     )
     if mask is not None:
         mask = _checked_mask(mask, X)
@@ -84,7 +86,9 @@ def by_lock_step(X, components, gram, mask, n_jobs, settings):
         tol = None if pursuit.tol is None else torch.from_numpy(pursuit.tol[batch].copy()).to(X.device)
         chunks.append(steps.run(X[batch], None if mask is None else mask[batch], tol))
     pursuit.warn(steps.tally)
-    return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
+    atoms, values, objective, short = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+    n_iter, converged = (atoms < n_atoms).sum(1), None if pursuit.tol is None else ~as_array(short)
+    return atoms, values, as_array(objective), None, as_array(n_iter), converged
 
 
 def _checked_mask(mask, X):
@@ -169,10 +173,10 @@ class _LockStep:
                 left.addcmul_(row, row, value=-1)
         atoms = atoms.sort(1).values
         values, residual = _least_squares(X, self.components, atoms, mask)
-        if limit is not None:
-            short = torch.square(residual.to(torch.float64)) > limit + self.noise**2 * initial
-            self.tally[UNMET] += int(short.sum())
-        return atoms, values * unit[:, None], residual * unit
+        squares = torch.square(residual.to(torch.float64))
+        short = squares > (torch.inf if limit is None else limit + self.noise**2 * initial)
+        self.tally[UNMET] += int(short.sum())
+        return atoms, values * unit[:, None], squares / 2 * torch.square(unit.to(torch.float64)), short
 
     def _next(self, correlations, left, k):
         scores = correlations.abs()

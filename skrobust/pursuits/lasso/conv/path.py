@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from skrobust.pursuits.result import Result
+
 from .pursuit import convolutional_basis_pursuit
 
 
@@ -18,12 +20,12 @@ def convolutional_path(X, operator, alphas, **parameters):
         Numbers > 0, in any order. Codes are zero from `convolutional_alpha_max` on.
     **parameters
         Parameters of `convolutional_basis_pursuit`: ``positive``, ``weights``, ``mask``, ``init`` (for the first),
-        ``solver``, ``tol``, ``max_iter`` and ``n_jobs``.
+        ``solver``, ``tol``, ``max_iter``, ``return_result`` and ``n_jobs``.
 
     Returns
     -------
-    iterator of (float, Result)
-        Each alpha, the largest first, and its result.
+    iterator of (float, codes or Result)
+        Each alpha, the largest first, and what `convolutional_basis_pursuit` returns.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def convolutional_path(X, operator, alphas, **parameters):
     >>> X = rng.normal(size=(2, 50, 1))
     >>> alphas = convolutional_alpha_max(X, operator).max() * np.geomspace(1, 0.1, 4)
     >>> path = convolutional_path(X, operator, alphas, tol=1e-6)
-    >>> [int((found.codes != 0).sum()) for alpha, found in path]
+    >>> [int((codes != 0).sum()) for alpha, codes in path]
     [0, 14, 51, 64]
     """
     values = np.asarray(alphas, dtype=np.float64)
@@ -53,4 +55,4 @@ def _path(X, operator, alphas, parameters):
     for alpha in alphas:
         found = convolutional_basis_pursuit(X, operator, alpha, **parameters)
         yield alpha, found
-        parameters = {**parameters, "init": found.codes}
+        parameters = {**parameters, "init": found.codes if isinstance(found, Result) else found}

@@ -1,0 +1,35 @@
+"""The adjoint of wavelet synthesis where it is not its inverse: odd sizes, and filters that are not orthonormal."""
+
+from skrobust.signals.arrays import like, zeros
+
+
+def adjoint_of_synthesis(plan, X):
+    """Inner products of signals with the signal of each coefficient, for arrays or tensors.
+
+    Parameters
+    ----------
+    plan : WaveletPlan
+    X : ndarray or Tensor of shape ``(n_samples, *grid, n_channels)``
+
+    Returns
+    -------
+    ndarray or Tensor of shape ``(n_samples, n_channels, *plan.shape)``
+    """
+    coarse = X.swapaxes(1, -1)
+    if coarse.ndim == 4:
+        coarse = coarse.swapaxes(2, 3)
+    result = zeros(X, (*coarse.shape[:2], *plan.shape))
+    for level in range(plan.n_levels):
+        block = coarse @ like(plan.synthesis_matrix(-1, level), X)
+        if coarse.ndim == 4:
+            block = like(plan.synthesis_matrix(0, level).T, X) @ block
+        result[_corner(block.shape[2:])] = block
+        # What is coarser takes the place of the low bands; nothing lies in the gaps that odd sizes leave.
+        result[_corner(starts[level] for starts in plan.starts)] = 0
+        coarse = block[_corner(sizes[level + 1] for sizes in plan.sizes)]
+    result[_corner(coarse.shape[2:])] = coarse
+    return result
+
+
+def _corner(sizes):
+    return (..., *(slice(size) for size in sizes))
