@@ -178,13 +178,7 @@ class ClassifierModule(EstimatorModule):
         return self.classes_[indices]
 
     def label_indices(self, y):
-        """Positions in ``classes_`` of the labels `y`, an int64 tensor on the module's device.
-
-        Raises
-        ------
-        ValueError
-            For labels that the classifier does not know.
-        """
+        """Positions in ``classes_`` of the labels `y`, an int64 tensor on the module's device."""
         labels = y.tolist() if hasattr(y, "tolist") else list(y)
         index_of = {label: index for index, label in enumerate(self.classes_.tolist())}
         unknown = sorted({repr(label) for label in labels if label not in index_of})

@@ -117,8 +117,6 @@ def certify(model, X, y, eps, *, norm="linf", clip=(0, 1), radius=True):
     ------
     NoCertificateError
         A ValueError that names the step without a certificate.
-    ValueError
-        If eps, norm or clip is invalid, or X lies outside `clip`.
 
     Notes
     -----

@@ -80,11 +80,6 @@ def other_classes(head, y):
     Returns
     -------
     OtherClasses
-
-    Raises
-    ------
-    ValueError
-        If y does not have one label per sample.
     """
     labels = np.asarray(y)
     if labels.ndim != 1:

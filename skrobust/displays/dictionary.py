@@ -64,11 +64,6 @@ class DictionaryDisplay(Display):
             Draw only the first, or most used.
         ax, usage_ax : matplotlib.axes.Axes, default=None
             Where to draw the tiles and the histogram. None: a new figure.
-
-        Raises
-        ------
-        ValueError
-            If the size of the atoms does not match `patch_size`.
         """
         check_is_fitted(estimator, "components_")
         atoms = shaped_atoms(estimator, patch_size)

@@ -42,13 +42,7 @@ class PerturbationGalleryDisplay(Display):
 
     @classmethod
     def from_report(cls, report, *, figure=None):
-        """The example images of a `RobustnessReport`.
-
-        Raises
-        ------
-        ValueError
-            If it has none.
-        """
+        """The example images of a `RobustnessReport`."""
         if report.examples is None:
             raise ValueError(
                 "The report has no images: X has no image layout (set image_shape), n_examples is 0, or no image "

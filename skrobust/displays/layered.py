@@ -191,11 +191,6 @@ class PursuitTraceDisplay(Display):
             Without `tol`. They need not have the same dictionaries, but the same number of layers.
         X : array-like or Tensor of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
         iterations : iterable of int, default=range(11)
-
-        Raises
-        ------
-        ValueError
-            For a coder that stops by `tol`.
         """
         estimators = estimator if isinstance(estimator, dict) else {type(estimator).__name__: estimator}
         counts = list(iterations)

@@ -56,11 +56,6 @@ def kernel_threads(n_jobs=None):
         None: the limit of an enclosing `kernel_threads`, else of the environment. Negative numbers count from the end,
         as in joblib (-1: all that the environment allows).
 
-    Raises
-    ------
-    ValueError
-        If `n_jobs` is 0 or not an integer.
-
     See Also
     --------
     allowed_threads : The current limit.

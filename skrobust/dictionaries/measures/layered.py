@@ -92,11 +92,6 @@ def layered_coherence(layers, *, n_jobs=None):
     -------
     LayeredCoherence
 
-    Raises
-    ------
-    ValueError
-        If atoms are not finite.
-
     See Also
     --------
     estimate_frame_potential : The frame potential of large networks from random probes.

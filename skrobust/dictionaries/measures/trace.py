@@ -42,11 +42,6 @@ def reconstruction_errors(X, layers, codes):
         As in `PursuitTrace`. A layer that reads zeros has error 0 if it writes zeros, and otherwise infinity.
     signal_errors : ndarray of shape (n_samples,)
 
-    Raises
-    ------
-    ValueError
-        If there are not as many codes as layers.
-
     Examples
     --------
     >>> import numpy as np
@@ -88,11 +83,6 @@ def pursuit_trace(pursuit, X, layers, alpha, *, iterations=range(11), **paramete
     Returns
     -------
     PursuitTrace
-
-    Raises
-    ------
-    ValueError
-        Unless numbers of iterations are integers >= 0.
 
     Examples
     --------

@@ -316,13 +316,7 @@ class RobustnessReport:
         return self.worst_right(model)[self.index_of(eps)]
 
     def index_of(self, eps):
-        """Position of `eps` in the grid.
-
-        Raises
-        ------
-        ValueError
-            If it is not in the grid.
-        """
+        """Position of `eps` in the grid."""
         found = np.flatnonzero(np.isclose(self.eps, eps, rtol=1e-9, atol=0))
         if not found.size:
             raise ValueError(f"eps={eps!r} is not in the report, whose eps are {[0.0, *self.eps.tolist()]}.")

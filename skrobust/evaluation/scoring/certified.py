@@ -51,11 +51,6 @@ def make_certified_scorer(eps, *, norm="linf", clip=(0, 1)):
     scorer : callable
         ``scorer(estimator, X, y)``, picklable, for ``scoring=``; also as an entry of a dict.
 
-    Raises
-    ------
-    ValueError
-        Unless `eps` is a number >= 0 or a sequence of such numbers.
-
     Examples
     --------
     >>> from sklearn.datasets import load_digits

@@ -23,11 +23,6 @@ def wilson_interval(n_correct, n, confidence=0.95):
     -------
     low, high : float
 
-    Raises
-    ------
-    ValueError
-        If the counts or the confidence are out of range.
-
     Examples
     --------
     >>> from skrobust.evaluation import wilson_interval

@@ -67,13 +67,6 @@ def robust_accuracy(model, X, y, attack, *, reduce="worst", sample_weight=None):
     -------
     float in [0, 1]
 
-    Raises
-    ------
-    ValueError
-        If the list is empty or `reduce` is unknown.
-    TypeError
-        If an entry is not an attack.
-
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -174,11 +167,6 @@ def make_robust_scorer(attack, *, reduce="worst", max_samples=None):
     scorer : callable
         ``scorer(estimator, X, y)``, picklable, for ``scoring=``; also as an entry of a dict. It accepts sample
         weights; with metadata routing ``scorer.set_score_request(sample_weight=True)`` requests them.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `attack` is not an attack, the list is empty, or another parameter is out of range.
 
     Examples
     --------
