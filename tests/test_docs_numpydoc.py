@@ -40,8 +40,9 @@ MADE_FOR_USERS = {
     "TransformerModule": "as_module",
     "Conversion": "as_module",
     "RobustScorer": "make_robust_scorer",
+    **dict.fromkeys(("Search", "Ball", "Goal", "GradientModel", "ScoreModel"), "the loop of an attack"),
 }
-"""Classes that users call only through the function that makes them: their constructors need no documentation."""
+"""Classes that users get from what makes them: their constructors need no documentation."""
 
 
 def _names():

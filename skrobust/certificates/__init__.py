@@ -1,11 +1,10 @@
 """Proofs that no perturbation of a given size changes an answer."""
 
 from .certify import Certificate, certify
-from .errors import NoCertificateError
 from .linear_heads import LinearHead
 from .margins import OtherClasses, other_classes
 from .proofs import Proof
-from .registry import register_certificate
+from .registry import NoCertificateError, register_certificate
 
 __all__ = [
     "Certificate",

@@ -11,10 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 from skrobust.estimators.polar.bounds import check_ball
 
 from . import code_proof, wavelet_proof  # noqa: F401 (they register their certificates)
-from .errors import NoCertificateError
 from .linear_heads import linear_head
-from .linear_proof import prove_linear
-from .registry import certificate_of
+from .proofs import prove_linear
+from .registry import NoCertificateError, certificate_of
 
 try:
     from sklearn.frozen import FrozenEstimator

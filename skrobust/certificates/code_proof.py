@@ -6,10 +6,9 @@ from skrobust.estimators import PolarizingCoder
 from skrobust.kernels.rounding import gamma
 from skrobust.signals import batch_slices
 
-from .errors import NoCertificateError
 from .margins import other_classes
 from .proofs import Proof, array_images
-from .registry import register_certificate
+from .registry import NoCertificateError, register_certificate
 
 
 class CodeBoxProof(Proof):

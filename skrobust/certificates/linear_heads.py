@@ -13,7 +13,7 @@ from sklearn.svm import LinearSVC
 
 from skrobust.kernels.rounding import gamma
 
-from .errors import NoCertificateError
+from .registry import NoCertificateError
 
 _CLASSIFIERS = (
     LinearSVC,

@@ -3,6 +3,10 @@
 _BUILDERS = {}
 
 
+class NoCertificateError(ValueError):
+    """A step of the model has no certificate."""
+
+
 def register_certificate(step):
     """Register a certificate for Pipelines that begin with a class of step and end in a linear classifier.
 

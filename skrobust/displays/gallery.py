@@ -3,7 +3,6 @@
 import numpy as np
 
 from skrobust.displays.drawing.curves import norm_symbol
-from skrobust.displays.drawing.gallery import gallery_rows
 from skrobust.displays.drawing.style import FAINT, INK, RIGHT, WRONG, drawing, model_colors
 from skrobust.evaluation.report.run import robustness_report
 
@@ -53,7 +52,7 @@ class PerturbationGalleryDisplay(Display):
     def plot(self, figure=None):
         """Draw the gallery."""
         examples = self.examples
-        views = list(gallery_rows(examples))
+        views = list(examples.rows())
         n_shown = len(examples.truth)
         colors = model_colors([view.model for view in examples.views], self.baseline)
         with drawing() as plt:

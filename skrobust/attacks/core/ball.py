@@ -28,17 +28,8 @@ class Ball:
     lies in the box. ``ball[index]`` holds the sets of some of the images. An attack's author uses ``ball.project(y)``,
     ``ball.farthest(gradient)``, ``ball.direction(y, gradient)``, ``ball.step(None, n_iter)`` and the attributes.
 
-    Parameters
-    ----------
-    x : Tensor of shape (n_samples, ...)
-        Centres, inside the box.
-    eps : float or Tensor broadcastable to `x`
-        One radius for all, one a sample, or (l-infinity alone) one a feature.
-    norm : {"linf", "l2", "l1"}
-    box : Box, pair of Tensor or None
-        Lowest and highest value, broadcastable to `x`.
-    mask : Tensor of bool or None
-        Features that may change, broadcastable to `x`; None: all.
+    The centres `x` lie inside the box. `eps` is one radius for all, one a sample, or (l-infinity alone) one a feature;
+    `box` and `mask` (True: may change) are broadcastable to `x`.
 
     Attributes
     ----------

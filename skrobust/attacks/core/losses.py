@@ -76,14 +76,6 @@ class Goal:
 
     ``goal[index]`` holds the goals of some of the images. An attack's author uses ``goal.margin(scores)`` or
     ``goal.loss(scores, name)``, which attacks maximise, and ``goal.reached(scores)``.
-
-    Parameters
-    ----------
-    label : Tensor of shape (n_samples,)
-        Class indices: the true classes, or the target classes.
-    targeted : bool, default=False
-    unit : Tensor of shape (n_samples,) or None, default=None
-        Unit in which losses read the scores, see `measured_at`. None: 1.
     """
 
     def __init__(self, label, targeted=False, unit=None):

@@ -21,18 +21,10 @@ class GradientModel:
     An attack's author uses ``model.scores(x)`` and ``model.gradient(x, objective)``. The `objective` maps scores of
     shape (n_samples, n_classes) to one value a sample; ``goal.margin`` is one.
 
-    Parameters
-    ----------
-    model : estimator, Pipeline or torch.nn.Module
-    gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip"}
-        Backward pass of the front ends. "iterated" is "projection", and `unprojected` holds the same model without
-        projection. With "skip" `scores`, too, are those of the model without front ends.
-    like : Tensor
-        Its dtype and device are used for all computations.
-    n_eot : int, default=1
-        Passes over which scores and gradients are averaged (expectation over transformation).
-    through_arrays : bool, default=False
-        Whether front ends that run on arrays have the identity as their backward pass in all modes.
+    Computations have the dtype and device of `like`. "iterated" is "projection", and `unprojected` holds the same model
+    without projection; with "skip" `scores`, too, are those of the model without front ends. Means are over `n_eot`
+    passes (expectation over transformation). With `through_arrays`, front ends that run on arrays have the identity as
+    their backward pass in all modes.
 
     Attributes
     ----------
@@ -150,14 +142,7 @@ class ScoreModel:
     The scores come from `decision_function` or `predict_proba`, whichever agrees better with `predict`. Where they
     disagree with `predict` (tuned thresholds), and where the two best scores tie, `predict` decides.
 
-    Parameters
-    ----------
-    model : classifier
-        Fitted, with `predict`.
-    x : Tensor
-        Some images, on which the methods are compared.
-    labels_only : bool, default=False
-        Use `predict` alone.
+    The methods are compared on some images `x`; with `labels_only`, `predict` alone is used.
     """
 
     gradient_mode = None

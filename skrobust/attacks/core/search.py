@@ -19,26 +19,11 @@ class Search:
 
     An `index` is a Tensor of int: positions in this batch, such as ``search.remaining()`` returns.
 
-    Parameters
-    ----------
-    x : Tensor of shape (n_samples, ...)
-        Images at the start.
-    goal : Goal
-    ball : Ball
-    images : ndarray of shape (n_samples,)
-        Positions of the samples in X, by which their random streams are found.
-    streams : ImageStreams
-    oracle : GradientModel or ScoreModel
-        The model whose scores decide how harmful an image is.
-    progress : tqdm
-    stop_at_success : bool, default=True
-        An image is done at its first success. False: continue, so that the image becomes as harmful as possible.
-    nearest : bool, default=False
-        Continue after a success, and prefer successes nearer to the start.
-    skip_misclassified : bool, default=True
-        Do not attack images that reach the goal at the start. False: attack them, and keep the attack's result.
-    include_start : bool, default=True
-        The start is a candidate. False: keep the best of the offered candidates, however harmless.
+    `images` are the positions of the samples in X, by which their random streams are found; `oracle` is the model whose
+    scores decide how harmful an image is. Without `stop_at_success` an image is attacked to the end; with `nearest`,
+    too, and successes nearer to the start are preferred. Without `skip_misclassified` images that reach the goal at the
+    start are attacked, and the attack's result is kept; without `include_start` the best of the offered candidates is
+    kept, however harmless.
 
     Attributes
     ----------

@@ -35,6 +35,14 @@ class Examples:
     views: list
     quality: list = field(default_factory=list)
 
+    def rows(self):
+        """Rows of a gallery: label, model (None for clean images), images, predictions (of clean images the labels)."""
+        yield "clean", None, self.clean, self.truth
+        for view in self.views:
+            yield f"attacked:\n{view.model}", view.model, view.attacked, view.predicted
+            if view.restored is not None:
+                yield "restored by\nits front end", view.model, view.restored, view.predicted
+
 
 @dataclass
 class View:

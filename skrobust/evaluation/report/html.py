@@ -8,7 +8,6 @@ import re
 import numpy as np
 
 from skrobust.displays.drawing.curves import curves_of_report, draw_curves, norm_symbol
-from skrobust.displays.drawing.gallery import gallery_rows
 from skrobust.displays.drawing.style import RIGHT, WRONG, drawing, model_colors
 
 from .comparison import accuracy_at, points
@@ -86,7 +85,7 @@ def _gallery(report):
     if examples is None:
         return None
     lines = []
-    for label, model, images, answers in gallery_rows(examples):
+    for label, model, images, answers in examples.rows():
         cells = [
             {
                 "png": _png(image, examples.value_range),
