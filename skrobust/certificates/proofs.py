@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_array
 
 from skrobust.estimators.polar.atoms import DUAL_ORDERS
 from skrobust.kernels.rounding import gamma
-from skrobust.signals import is_tensor
+from skrobust.signals.tensors import to_numpy
 
 from .margins import other_classes
 
@@ -66,8 +66,7 @@ class Proof(abc.ABC):
 
 def array_images(front, X):
     """Images as an array of shape ``(n_samples, *grid, n_channels)``, in the layout of an estimator."""
-    values = front._read_signals(X, reset=False).values
-    return values.detach().cpu().numpy() if is_tensor(values) else values
+    return to_numpy(front._read_signals(X, reset=False).values)
 
 
 class LinearProof(Proof):

@@ -2,6 +2,8 @@
 
 import sys
 
+import numpy as np
+
 
 def is_tensor(X):
     """Whether `X` is a torch tensor; never imports torch.
@@ -24,6 +26,11 @@ def is_tensor(X):
     """
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(X, torch.Tensor)
+
+
+def to_numpy(values):
+    """Values as an ndarray of their own dtype; a tensor is detached, and copied to the CPU."""
+    return values.detach().cpu().numpy() if is_tensor(values) else np.asarray(values)
 
 
 def is_exporting():

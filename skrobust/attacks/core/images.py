@@ -8,7 +8,7 @@ from sklearn.utils import check_array, column_or_1d
 
 from skrobust.bridge.inputs import check_feature_names
 from skrobust.signals import is_tensor
-from skrobust.signals.tensors import check_tensor
+from skrobust.signals.tensors import check_tensor, to_numpy
 
 from .box import Box
 
@@ -28,7 +28,7 @@ def summarize(value):
     """An array's shape, range and checksum as text, which tells arrays apart in reports; other values unchanged."""
     if np.ndim(value) == 0:
         return value
-    values = np.ascontiguousarray(value.detach().cpu().numpy() if is_tensor(value) else value)
+    values = np.ascontiguousarray(to_numpy(value))
     checksum = hashlib.sha256(values.tobytes()).hexdigest()[:8]
     if values.dtype == bool:
         return f"{values.mean():.0%} of an array of shape {values.shape}, checksum {checksum}"
@@ -46,7 +46,7 @@ def restore_type(x, X):
 
 def read_labels(y, classes, n_samples, *, what):
     """Positions of the labels in `classes`; -1 for labels that are not classes of the model."""
-    labels = y.detach().cpu().numpy() if is_tensor(y) else y
+    labels = to_numpy(y) if is_tensor(y) else y
     labels = column_or_1d(labels)
     if len(labels) != n_samples:
         raise ValueError(
@@ -88,7 +88,7 @@ def read_mask(mask, x):
     """The features that may change as a tensor of bool of the dimensions of `x`; None: all may."""
     if mask is None:
         return None
-    values = mask.detach().cpu().numpy() if is_tensor(mask) else np.asarray(mask)
+    values = to_numpy(mask)
     if values.dtype != bool:
         raise ValueError(
             f"mask must be an array of bool, True where a feature may change; got dtype {values.dtype}. "
@@ -101,7 +101,7 @@ def read_mask(mask, x):
 
 def read_radius(eps, x, norm):
     """The radius as a float64 tensor of the dimensions of `x`: one for all, one an image, or one a feature."""
-    values = eps.detach().cpu().numpy() if is_tensor(eps) else np.asarray(eps)
+    values = to_numpy(eps)
     try:
         values = torch.as_tensor(values.astype(np.float64), device=x.device)
     except (TypeError, ValueError) as error:

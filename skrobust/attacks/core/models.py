@@ -7,6 +7,7 @@ import torch
 
 from skrobust.bridge import as_module, with_backward
 from skrobust.bridge.front_ends import identity_for_arrays
+from skrobust.signals.tensors import to_numpy
 
 # Refinements within each step of ``gradient="iterated"``, as published.
 N_PROJECTIONS = 20
@@ -160,7 +161,7 @@ class ScoreModel:
                 f"{type(model).__name__} has no one-dimensional classes_: attacks need a classifier with one label a "
                 "sample."
             )
-        self._method, self._faithful = (None, True) if labels_only else self._most_faithful(_array(x[:256]))
+        self._method, self._faithful = (None, True) if labels_only else self._most_faithful(to_numpy(x[:256]))
 
     def classes(self, x):
         """Labels of the columns of `scores`."""
@@ -168,7 +169,7 @@ class ScoreModel:
 
     def scores(self, x):
         """Class scores, (n_samples, n_classes); if only labels are known, 1 for the predicted class and 0 elsewhere."""
-        images = _array(x)
+        images = to_numpy(x)
         if self._method is None:
             scores = np.zeros((len(images), len(self._classes)))
             scores[np.arange(len(images)), self._predict(images)] = 1
@@ -218,7 +219,3 @@ class ScoreModel:
     def _predict(self, images):
         order = np.argsort(self._classes)
         return order[np.searchsorted(self._classes, self._model.predict(self._as_fitted(images)), sorter=order)]
-
-
-def _array(x):
-    return x.detach().cpu().numpy()

@@ -22,6 +22,7 @@ from skrobust.signals import (
     told_once_a_fit,
 )
 from skrobust.signals.parameters import AT_LEAST_1, FRACTION, NON_NEGATIVE, parameter, parametrized
+from skrobust.signals.tensors import to_numpy
 
 from .coding import GREEDY, encode, many_codings
 from .columns import usage
@@ -246,7 +247,7 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         ndarray of int of shape (n_components,)
         """
         rows = self._read_rows(X, reset=False)
-        rows = rows.detach().cpu().numpy() if is_tensor(rows) else rows
+        rows = to_numpy(rows)
         return usage(self._encode(rows, self.components_.astype(rows.dtype, copy=False)))
 
     def inverse_transform(self, codes):

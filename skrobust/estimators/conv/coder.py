@@ -18,6 +18,7 @@ from skrobust.pursuits import Penalty
 from skrobust.pursuits.penalties import PENALTIES, resolve_penalty
 from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor, restored_on_error, told_once_a_fit
 from skrobust.signals.parameters import AT_LEAST_1, FRACTION, NON_NEGATIVE, POSITIVE, parameter, parametrized
+from skrobust.signals.tensors import to_numpy
 
 from .pooling import pool_codes, pooled_shape
 from .pursuits import check_device, has_positive_codes, pursue
@@ -178,7 +179,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     def partial_fit(self, X, y=None):
         """Learn from one more batch of images; older ones fade."""
         if hasattr(self, "components_"):
-            values = self._detailed(_as_array(self._read_signals(X, reset=False).values))
+            values = self._detailed(to_numpy(self._read_signals(X, reset=False).values))
             if self._learner is None and self.dictionary is None:  # after `fit`
                 self._learner = self._learner_from(self.components_, check_random_state(self.random_state))
         else:
@@ -195,7 +196,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         """Read X, and get ready to learn from it."""
         signals = self._read_signals(X, reset=True)
         check_clip(self.clip)
-        values = _as_array(signals.values)
+        values = to_numpy(signals.values)
         if self.pursuit == "omp" and self.positive:
             raise ValueError("positive=True needs pursuit='bp' or 'thresholding', got pursuit='omp'.")
         if self.pursuit != "bp" and self.penalty != "l1":
@@ -319,7 +320,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         -------
         float
         """
-        values = _as_array(self._read_signals(X, reset=False).values)
+        values = to_numpy(self._read_signals(X, reset=False).values)
         penalty, total = resolve_penalty(self.penalty, positive=self.positive), 0.0
         for _, details, codes in self._coded(values):
             left = (details - self._operator.synthesize(codes, n_jobs=self.n_jobs)).astype(np.float64)
@@ -368,10 +369,6 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
             return pursue(self, torch.as_tensor(values, device=self.device)).cpu().numpy()
         return pursue(self, values)
-
-
-def _as_array(values):
-    return values.detach().cpu().numpy() if is_tensor(values) else values
 
 
 @register_module(ConvSparseCoder)

@@ -12,6 +12,7 @@ from skrobust.bridge import register_module
 from skrobust.pursuits.greedy.omp.batches import most_atoms
 from skrobust.signals import SignalTransformer, batch_slices, check_clip, clip_values, is_tensor
 from skrobust.signals.parameters import AT_LEAST_1, FRACTION, NON_NEGATIVE, POSITIVE, parameter, parametrized
+from skrobust.signals.tensors import to_numpy
 
 from .grid import PatchGrid
 
@@ -155,7 +156,7 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
             As `fit`, and for images of another shape than those before.
         """
         is_first = not self.__sklearn_is_fitted__()
-        values = self._read_grid(X) if is_first else _as_array(self._read_signals(X, reset=False).values)
+        values = self._read_grid(X) if is_first else to_numpy(self._read_signals(X, reset=False).values)
         if not self._learns_in("fit"):
             self._fix_components(values.dtype)
             return self
@@ -197,7 +198,7 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         -------
         ndarray of int of shape (n_components,)
         """
-        values = _as_array(self._read_signals(X, reset=False).values)
+        values = to_numpy(self._read_signals(X, reset=False).values)
         if self._learns_in("transform"):
             raise ValueError("atom_usage needs one dictionary for all images; dictionary='image' has one for each.")
         usage = np.zeros(len(self.components_), dtype=np.int64)
@@ -218,7 +219,7 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
 
     def _read_grid(self, X):
         """Values of the images of the first fit, whose layout is learned; what was known before is forgotten."""
-        values = _as_array(self._read_signals(X, reset=True).values)
+        values = to_numpy(self._read_signals(X, reset=True).values)
         check_clip(self.clip)
         for name in ("learner_", "components_"):
             vars(self).pop(name, None)
@@ -295,10 +296,6 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         coverage = self._grid.coverage.reshape(1, *values.shape[1:-1], 1).astype(np.float64) + self.image_weight
         coverage = values.new_tensor(coverage) if is_tensor(values) else coverage.astype(values.dtype)
         return (sums + self.image_weight * values) / coverage if self.image_weight else sums / coverage
-
-
-def _as_array(values):
-    return values.detach().cpu().numpy() if is_tensor(values) else values
 
 
 @register_module(PatchDictionaryDenoiser)

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval
 from skrobust.bridge import register_module
 from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor
 from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, parameter, parametrized
+from skrobust.signals.tensors import to_numpy
 
 from .ambiguity import ambiguous_share
 from .atoms import FilterAtoms
@@ -130,9 +131,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         """Learn atoms (if asked to), thresholds and levels."""
         signals = self._read_signals(X, reset=True)
         check_clip(self.clip)
-        values = signals.values
-        if is_tensor(values):
-            values = values.detach().cpu().numpy()
+        values = to_numpy(signals.values)
         atoms = make_atoms(
             self.dictionary,
             self._layout,
@@ -293,8 +292,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         return self.n_features_in_ if self.output == "reconstruction" else math.prod(self.code_shape_)
 
     def _read_arrays(self, X):
-        values = self._read_signals(X, reset=False).values
-        return values.detach().cpu().numpy() if is_tensor(values) else values
+        return to_numpy(self._read_signals(X, reset=False).values)
 
     def _rebuild(self, values):
         result = np.empty_like(values)
