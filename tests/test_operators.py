@@ -184,3 +184,14 @@ def test_an_operator_of_ones_own_needs_its_members():
 
     with pytest.raises(TypeError, match="abstract"):
         Half()
+
+
+@pytest.mark.parametrize(("shape", "excess"), [((300, 400), 1.0011), ((400, 300), 1.0011), ((1300, 1210), 1.02)])
+def test_norms_of_large_matrices(shape, excess):
+    """By a proved bound for a Gram matrix, or by Lanczos steps where that would be large."""
+    matrix = np.random.default_rng(0).normal(size=shape)
+    true = np.linalg.norm(matrix, 2) ** 2
+    assert true * (1 - 1e-9) <= DenseOperator(matrix).lipschitz <= excess * true
+    assert DenseOperator(0 * matrix).lipschitz == 0 and DenseOperator(0 * matrix).step == 1
+    small = DenseOperator(matrix / 1e140).lipschitz * 1e280
+    assert true * (1 - 1e-9) <= small <= excess * true

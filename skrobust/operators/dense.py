@@ -1,11 +1,18 @@
 """A dictionary given as a matrix."""
 
+import math
+
 import numpy as np
 from sklearn.utils import check_array
 
 from skrobust.signals import is_tensor
 
 from .base import Operator
+from .conv.largest_eigenvalue import of_matrix, of_products
+from .conv.norm import MOST_ROWS, TOL
+
+N_STEPS = 100
+"""Maximum number of Lanczos steps for the norm of a large matrix."""
 
 
 class DenseOperator(Operator):
@@ -52,11 +59,14 @@ class DenseOperator(Operator):
 
     @property
     def lipschitz(self):
-        """Largest squared singular value of the components, rounded up."""
+        """Largest squared singular value of the components, at most 0.1 % too large.
+
+        Above 1200 atoms and features it is a bound by Lanczos steps, about 1 % too large, which fails with probability
+        at most 1e-12.
+        """
         if self._lipschitz is None:
             matrix = self.components.detach().cpu().numpy() if is_tensor(self.components) else self.components
-            top = float(np.linalg.norm(matrix.astype(np.float64), 2)) ** 2
-            self._lipschitz = top * (1 + 1e-12)
+            self._lipschitz = _squared_norm(matrix.astype(np.float64))
         return self._lipschitz
 
     def synthesize(self, codes, *, n_jobs=None):
@@ -80,3 +90,16 @@ class DenseOperator(Operator):
             return torch.as_tensor(self.components).to(values)
         matrix = self.components.detach().cpu().numpy() if is_tensor(self.components) else self.components
         return matrix.astype(np.result_type(values.dtype, np.float32), copy=False)
+
+
+def _squared_norm(matrix):
+    top = float(np.abs(matrix).max())
+    if top == 0:
+        return 0.0
+    unit = 2.0 ** math.frexp(top)[1]  # squares of squares do not overflow
+    scaled = matrix / unit if matrix.shape[0] <= matrix.shape[1] else matrix.T / unit
+    if len(scaled) <= MOST_ROWS:
+        found = of_matrix(scaled @ scaled.T) * (1 + 1e-12)
+    else:
+        found = of_products(lambda v: scaled @ (v @ scaled), (len(scaled),), n_steps=N_STEPS, tol=TOL)
+    return found * unit * unit
