@@ -2,11 +2,15 @@
 
 import copy
 import math
+from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from torch import nn
+
+from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, POSITIVE
 
 from .checkpoint import TrainingCheckpoint, fingerprint
 
@@ -71,6 +75,19 @@ class LayeredClassifier(nn.Module):
         return self.head(self.pursuit(X)[-1].flatten(1))
 
 
+@validate_params(
+    {
+        "n_epochs": [AT_LEAST_1],
+        "batch_size": [AT_LEAST_1],
+        "learning_rate": [POSITIVE],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [NON_NEGATIVE],
+        "schedule": [None, StrOptions({"cosine"}), AT_LEAST_1],
+        "incoherence": [NON_NEGATIVE],
+        "parseval": [NON_NEGATIVE],
+    },
+    prefer_skip_nested_validation=True,
+)
 def train_layered(
     pursuit,
     X,
@@ -155,15 +172,14 @@ def train_layered(
     dtype = np.float64 if like.dtype == torch.float64 else np.float32
     X, y = _checked_data(X, y, pursuit.signal_shape, dtype)
     settings = {
-        "batch_size": _integer("batch_size", batch_size),
-        "learning_rate": _number("learning_rate", learning_rate, open_at_zero=True),
-        "momentum": _number("momentum", momentum, below=1),
-        "weight_decay": _number("weight_decay", weight_decay),
-        "schedule": _checked_schedule(schedule),
-        "incoherence": _number("incoherence", incoherence),
-        "parseval": _number("parseval", parseval),
+        "batch_size": int(batch_size),
+        "learning_rate": float(learning_rate),
+        "momentum": float(momentum),
+        "weight_decay": float(weight_decay),
+        "schedule": schedule if schedule in (None, "cosine") else int(schedule),
+        "incoherence": float(incoherence),
+        "parseval": float(parseval),
     }
-    n_epochs = _integer("n_epochs", n_epochs)
     seed = check_random_state(random_state).randint(SEEDS)
     generator = torch.Generator().manual_seed(int(seed))
     classifier = LayeredClassifier(copy.deepcopy(pursuit), int(y.max()) + 1, generator)
@@ -209,28 +225,3 @@ def _checked_data(X, y, signal_shape, dtype):
             "Encode labels with sklearn.preprocessing.LabelEncoder."
         )
     return X, y.astype(np.int64)
-
-
-def _integer(name, value):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
-    return int(value)
-
-
-def _number(name, value, *, open_at_zero=False, below=math.inf):
-    number = float(value)
-    if not (number > 0 or (number == 0 and not open_at_zero)) or not number < below:
-        bounds = f"{'> 0' if open_at_zero else '>= 0'} and {'finite' if below == math.inf else f'< {below}'}"
-        raise ValueError(f"{name} must be {bounds}, got {value!r}.")
-    return number
-
-
-def _checked_schedule(schedule):
-    if schedule is None or schedule == "cosine":
-        return schedule
-    if isinstance(schedule, bool) or not isinstance(schedule, (int, np.integer)) or schedule < 1:
-        raise ValueError(
-            f"schedule must be None, 'cosine' or an integer >= 1, the epochs after which the learning rate falls to a "
-            f"tenth, got {schedule!r}."
-        )
-    return int(schedule)
