@@ -4,16 +4,8 @@ from skrobust.signals.arrays import like, zeros
 
 
 def adjoint_of_synthesis(plan, X):
-    """Inner products of signals with the signal of each coefficient, for arrays or tensors.
-
-    Parameters
-    ----------
-    plan : WaveletPlan
-    X : ndarray or Tensor of shape ``(n_samples, *grid, n_channels)``
-
-    Returns
-    -------
-    ndarray or Tensor of shape ``(n_samples, n_channels, *plan.shape)``
+    """Inner products of signals with the signal of each coefficient, ``(n_samples, n_channels, *plan.shape)``, for
+    arrays or tensors.
     """
     coarse = X.swapaxes(1, -1)
     if coarse.ndim == 4:

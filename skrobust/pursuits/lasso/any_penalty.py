@@ -16,12 +16,7 @@ from .arrays import checked_arrays, one_alpha_per_signal
 
 
 def basis_pursuit_by_fista(X, components, *, alpha, penalty, tol, max_iter, sparse_output, n_jobs):
-    """The `Result` of `basis_pursuit` under any penalty; a gram matrix is of no use here.
-
-    Parameters
-    ----------
-    penalty : Penalty
-    """
+    """The `Result` of `basis_pursuit` under any `Penalty`; a gram matrix is of no use here."""
     if is_tensor(X):
         from .torch import checked_tensors
 

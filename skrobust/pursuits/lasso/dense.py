@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from skrobust.pursuits.penalties import Penalty, resolve_penalty
 from skrobust.pursuits.penalties.l1 import is_plain_l1
 from skrobust.pursuits.result import warn_if_not_converged
-from skrobust.signals import batch_slices, is_tensor
+from skrobust.signals import batch_slices, documented_like, is_tensor
 
 
 @validate_params(
@@ -144,15 +144,12 @@ def basis_pursuit(
     return result if return_result else result.codes
 
 
+@documented_like(basis_pursuit)
 def alpha_max(X, components, *, penalty="l1", positive=False):
     """Smallest `alpha` at which `basis_pursuit` codes a signal by zero: for the l1 norm ``max_j |<x, d_j>|``.
 
     Parameters
     ----------
-    X : array-like or torch.Tensor of shape (n_signals, n_features)
-    components : array-like or torch.Tensor of shape (n_atoms, n_features)
-    penalty : str or Penalty, default="l1"
-        As for `basis_pursuit`.
     positive : bool, default=False
         For codes >= 0: ``max_j <x, d_j>``, or 0 if all are negative.
 

@@ -13,7 +13,7 @@ from skrobust.pursuits.penalties.layers import OverLayers
 from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
 from skrobust.pursuits.result import Result, warn_if_not_converged
-from skrobust.signals import is_tensor, shortfalls_ignored
+from skrobust.signals import documented_like, is_tensor, shortfalls_ignored
 from skrobust.signals.arrays import as_array, sample_sums
 
 
@@ -27,13 +27,17 @@ def layered_thresholding(X, layers, threshold, *, penalty="l1", positive=True, n
     Parameters
     ----------
     X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
+        Signals.
     layers : LayeredDictionary
+        Operators of the layers, from the signals up.
     threshold : float or sequence
         One for all layers or one per layer, each a number or (for "l1") of shape (n_components,).
     penalty : {"l1", "elastic_net", "group_l1"} or Penalty, or list with one per layer, default="l1"
         See `skrobust.pursuits.Penalty`.
     positive : bool, default=True
+        Codes >= 0.
     n_jobs : int or None, default=None
+        Number of threads. None: what the environment allows.
 
     Returns
     -------
@@ -59,6 +63,7 @@ def layered_thresholding(X, layers, threshold, *, penalty="l1", positive=True, n
     return codes
 
 
+@documented_like(layered_thresholding)
 def layered_basis_pursuit(
     X,
     layers,
@@ -82,14 +87,9 @@ def layered_basis_pursuit(
 
     Parameters
     ----------
-    X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
-    layers : LayeredDictionary
     alpha : float or sequence
         One for all layers or one per layer, each a number or (for "l1") of shape (n_components,); > 0 if `tol` is
         given.
-    penalty : {"l1", "elastic_net", "group_l1"} or Penalty, or list with one per layer, default="l1"
-        See `skrobust.pursuits.Penalty`.
-    positive : bool, default=True
     max_iter : int, default=20
         Number of steps per layer; with `tol` the maximum.
     tol : float or None, default=None
@@ -100,7 +100,6 @@ def layered_basis_pursuit(
         None: the inverse of the squared norm of the layer's dictionary. Not used with `tol`.
     return_result : bool, default=False
         Whether to return a `Result`, whose figures have shape (n_samples, n_layers).
-    n_jobs : int or None, default=None
 
     Returns
     -------
@@ -235,20 +234,8 @@ def per_layer(name, value, layers, X, *, of_components=True):
 def penalties_per_layer(penalty, positive, layers, alphas, *, couples=False):
     """A `Penalty` for each layer; one `OverLayers` for a penalty whose groups hold atoms of several layers.
 
-    Parameters
-    ----------
-    penalty : str or Penalty, or list with one per layer
-    positive : bool
-    layers : LayeredDictionary
-    alphas : list
-        One per layer, each a number or of shape (n_components,).
-    couples : bool, default=False
-        Whether the pursuit codes all layers together.
-
-    Raises
-    ------
-    ValueError
-        If a penalty does not go with a layer, its alpha or the pursuit.
+    `alphas` has one entry per layer; with `couples` the pursuit codes all layers together. A ValueError if a penalty
+    does not go with a layer, its alpha or the pursuit.
     """
     given = list(penalty) if isinstance(penalty, (list, tuple)) else [penalty] * layers.n_layers
     if len(given) != layers.n_layers:

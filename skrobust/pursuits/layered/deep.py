@@ -15,11 +15,12 @@ from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
 from skrobust.pursuits.result import Result, warn_if_not_converged
 from skrobust.pursuits.units import in_units
-from skrobust.signals import is_tensor, times_power
+from skrobust.signals import documented_like, is_tensor, times_power
 from skrobust.signals.arrays import as_array, by_sample, choose, row_index, sample_sums
 
 from .cascade import (
     checked_input,
+    layered_basis_pursuit,
     layered_thresholding,
     penalties_per_layer,
     penalty_value,
@@ -32,6 +33,7 @@ MOST_MOMENTUM = 0.9999
 """Upper bound on the extrapolation, as in block proximal gradient; Lipschitz constants do not change here."""
 
 
+@documented_like(layered_basis_pursuit)
 def deep_pursuit(
     X,
     layers,
@@ -65,14 +67,8 @@ def deep_pursuit(
 
     Parameters
     ----------
-    X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
-    layers : LayeredDictionary
-    alpha : float or sequence
-        One for all layers or one per layer, each a number or (for "l1") of shape (n_components,); > 0 if `tol` is
-        given.
     penalty : {"l1", "elastic_net", "group_l1"} or Penalty, or list with one per layer, default="l1"
         See `skrobust.pursuits.Penalty`. A duality gap needs their `dual_norm` or `conjugate`.
-    positive : bool, default=True
     max_iter : int, default=20
         Number of sweeps; with `tol` the maximum. 0 gives the codes of `layered_thresholding`.
     tol : float or None, default=None
@@ -86,7 +82,6 @@ def deep_pursuit(
         Initial codes; None: those of `layered_thresholding`.
     return_result : bool, default=False
         Whether to return a `Result`: objectives, with `tol` duality gaps, and sweeps.
-    n_jobs : int or None, default=None
 
     Returns
     -------
@@ -342,12 +337,7 @@ def _to_gap(state, tol, max_iter):
 def layered_objective(left, codes, alphas, penalties, n_jobs=None):
     """``1/2 sum_j ||t_j - B_j w_j||^2 + sum_j alpha_j g_j(w_j)`` of each sample, in double precision.
 
-    Parameters
-    ----------
-    left : list of ndarray or Tensor
-        ``t_j - B_j w_j`` of each layer.
-    codes, alphas : list
-    penalties : list of Penalty, or OverLayers
+    `left` has ``t_j - B_j w_j`` of each layer; `penalties` is a list, or `OverLayers`.
     """
     if isinstance(penalties, OverLayers):
         rows = stack(left)

@@ -9,11 +9,12 @@ from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
 from skrobust.pursuits.result import Result
 from skrobust.pursuits.units import in_units
-from skrobust.signals import is_tensor, times_power
+from skrobust.signals import documented_like, is_tensor, times_power
 from skrobust.signals.arrays import as_array, sample_sums
 
 from .cascade import (
     checked_input,
+    layered_basis_pursuit,
     layered_thresholding,
     penalties_per_layer,
     penalty_value,
@@ -22,6 +23,7 @@ from .cascade import (
 )
 
 
+@documented_like(layered_basis_pursuit)
 def multilayer_pursuit(
     X,
     layers,
@@ -47,7 +49,6 @@ def multilayer_pursuit(
 
     Parameters
     ----------
-    X : ndarray or Tensor of shape ``(n_samples, *signal_shape)``
     layers : LayeredDictionary
         Without skip connections.
     alpha : float or sequence
@@ -64,7 +65,6 @@ def multilayer_pursuit(
         None: the inverse of the squared norm of each layer's dictionary.
     return_result : bool, default=False
         Whether to return a `Result`, with the objective above.
-    n_jobs : int or None, default=None
 
     Returns
     -------

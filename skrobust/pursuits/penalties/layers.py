@@ -11,17 +11,8 @@ from .base import Penalty
 class OverLayers(Penalty):
     """A penalty of the atoms of all layers at each position, for the codes of a `LayeredDictionary` in one row.
 
-    Parameters
-    ----------
-    penalty : Penalty
-        Of codes ``(n_samples, *positions, n_components of all layers)``.
-    code_shapes : list of tuple
-        ``(*positions, n_components)`` of each layer.
-
-    Raises
-    ------
-    ValueError
-        If layers have different positions.
+    The inner penalty is one of codes ``(n_samples, *positions, n_components of all layers)``. A ValueError if layers,
+    of the shapes `code_shapes`, have different positions.
     """
 
     def __init__(self, penalty, code_shapes):

@@ -17,21 +17,10 @@ _BLOCK_BYTES = 1 << 19
 
 
 class Pursuit:
-    """A greedy pursuit of `n_signals` signals.
+    """A greedy pursuit of `n_signals` signals; parameters as of `orthogonal_mp`.
 
-    Parameters
-    ----------
-    n_signals, n_atoms, n_features : int
-    dtype : numpy.dtype
-    n_nonzero_coefs, tol, selection, sparse_output, return_result
-        As in `orthogonal_mp`.
-    exponents : ndarray of int of shape (n_signals,) or None, default=None
-        Exponents of the powers of two by which signals are divided for the kernel.
-
-    Attributes
-    ----------
-    most : int
-        Maximum number of atoms of a code.
+    `exponents` are those of the powers of two by which signals are divided for the kernel. `most` is the maximum number
+    of atoms of a code.
     """
 
     def __init__(
@@ -59,18 +48,10 @@ class Pursuit:
         self.sparse_output, self.return_result = sparse_output, return_result
 
     def codes(self, name, per_signal, shared):
-        """Codes, the report of each signal (or none), and counts of the reasons for stopping.
+        """Yield codes, the report of each signal (or none), and counts of the reasons for stopping, batch by batch.
 
-        Parameters
-        ----------
-        name : str
-            Name of the kernel.
-        per_signal, shared : tuple
-            First arguments of the kernel: arrays with a row for each signal, then others.
-
-        Yields
-        ------
-        CodeRows, ndarray, ndarray
+        `name` is the name of the kernel, whose first arguments are `per_signal`, arrays with a row for each signal, and
+        `shared`.
         """
         kernel = getattr(kernels, name)
         squared_tol = np.zeros(0) if self.tol is None else np.square(self.tol)

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from skrobust.signals import is_tensor, kernel_threads, scale_exponents, times_power
+from skrobust.signals import documented_like, is_tensor, kernel_threads, scale_exponents, times_power
 
 _GREEDY = {
     "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="right"), None],
@@ -139,6 +139,7 @@ def orthogonal_mp(
     return orthogonal_mp_of_arrays(X, components, gram=gram, mask=mask, n_jobs=n_jobs, **settings)
 
 
+@documented_like(orthogonal_mp)
 @validate_params(
     {"gram": "no_validation", "correlations": "no_validation", "squared_norms": ["array-like", None], **_GREEDY},
     prefer_skip_nested_validation=True,
@@ -170,15 +171,6 @@ def orthogonal_mp_gram(
         norm of a signal cannot be resolved from inner products.
     squared_norms : array-like of shape (n_signals,), default=None
         Squared norms of the signals; needed for `tol`, and for the objective of a `Result`.
-    selection : {"omp", "ols"}, default="omp"
-        As in `orthogonal_mp`.
-    sparse_output : bool, default=True
-        Whether codes are sparse.
-    return_result : bool, default=False
-        Whether to return a `Result`: codes, half the squared norms of the residuals, numbers of atoms, and with `tol`
-        whether it was reached.
-    n_jobs : int or None, default=None
-        Number of threads; the result does not depend on it.
 
     Returns
     -------

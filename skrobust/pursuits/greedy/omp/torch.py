@@ -62,15 +62,9 @@ def as_array(array):
 
 
 def by_lock_step(X, components, gram, mask, n_jobs, settings):
-    """Atoms and values of all codes, chunk by chunk, each chunk one atom a step.
+    """Atoms and values of all codes, chunk by chunk, each chunk one atom a step, and the figures of a `Result` or None.
 
-    Returns
-    -------
-    atoms : Tensor of shape (n_signals, most)
-        In order; ``n_atoms`` behind the last.
-    values : Tensor of shape (n_signals, most)
-    objective, gap, n_iter, converged : ndarray of shape (n_signals,), or None
-        As in a `Result`.
+    Both are of shape (n_signals, most), atoms in order, with ``n_atoms`` behind the last.
     """
     n_atoms, n_features = components.shape
     if X.shape[1] != n_features:
