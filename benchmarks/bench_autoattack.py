@@ -58,11 +58,12 @@ def zoo(dataset):
     coder = ConvSparseCoder(8, n_epochs=3, image_shape=shape, random_state=SEED, **words)
     wavelet = WaveletSparsifier("haar" if digits else "db5", n_nonzero_coefs=0.3, image_shape=shape)
     coarse = PolarizingCoder(n_thresholds=2, image_shape=shape)
+    scaled = make_pipeline(StandardScaler(), PCA(30, random_state=SEED), SVC(C=10.0))
     models = {
         "logistic": (LogisticRegression(max_iter=1000), many),
         "linear SVM": (LinearSVC(C=0.1, random_state=SEED), many),
         "MLP": (MLPClassifier((100,), max_iter=200, random_state=SEED), many),
-        "scaler + PCA + SVC (RBF)": (make_pipeline(StandardScaler(), PCA(30, random_state=SEED), SVC(C=10.0)), few),
+        "scaler + PCA + SVC (RBF)": (scaled, few if digits else 100),
         "polarizing coder + logistic": (make_pipeline(coarse, LogisticRegression(max_iter=1000)), some),
         "Gaussian naive Bayes": (GaussianNB(var_smoothing=1e-2), many),
     }
