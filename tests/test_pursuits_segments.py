@@ -31,7 +31,7 @@ def codes_of(function, parameters, skip, max_iter, **options):
         operators.append(ConvolutionalOperator(a, shape))
         shape = operators[-1].code_shape
     found = function(X, LayeredDictionary(operators, skip), alphas, max_iter=max_iter, **options)
-    return torch.cat([w.flatten(1) for w in found.codes], dim=1)
+    return torch.cat([w.flatten(1) for w in found], dim=1)
 
 
 def values_and_gradients(function, max_iter, skip=None, dtype=torch.float64, **options):
