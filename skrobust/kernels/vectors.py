@@ -9,13 +9,13 @@ With the environment variable ``SKROBUST_EXPLICIT_VECTORS=0`` the same kernels r
 numba; the tests compare both.
 """
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .compiler import inlined, kernel
+from .memory import zeros
 from .vector_ir import (  # noqa: F401 (re-exported for other rooms)
     EXPLICIT,
     I32,
@@ -461,7 +461,7 @@ def fnma(typingctx, a, b, c):
 @kernel
 def aligned_zeros(size, like):
     """Flat zeros of the dtype of `like`, aligned to a cache line, because vectors that cross lines cost twice."""
-    values = np.zeros(size + VECTOR_BYTES // like.itemsize, like.dtype)
+    values = zeros(size + VECTOR_BYTES // like.itemsize, like)
     skip = -values.ctypes.data % VECTOR_BYTES // like.itemsize
     return values[skip : skip + size]
 

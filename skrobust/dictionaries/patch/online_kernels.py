@@ -10,6 +10,7 @@ vectors; their Gram matrix, flat; as flat padded rows; and a workspace for four 
 
 import numpy as np
 
+from skrobust.kernels.memory import zeros, zeros_2d
 from skrobust.kernels.phases import finish_piece, take_piece, wait_for_pieces
 from skrobust.kernels.products import inner_products
 from skrobust.kernels.rows import add_scaled, dot
@@ -96,7 +97,8 @@ def _energy(signals, at, d, rows, indices, values, row, count):
 def _sort_codes(indices, values, counts, energies, penalty, n, ends, signals, places):
     """Counting sort of the codes of `n` signals by atom; `ends` holds the ends of the atoms. Returns their cost."""
     most, cost = indices.shape[1], 0.0
-    ends[:] = 0
+    for j in range(ends.size):
+        ends[j] = 0
     for i in range(n):
         size = 0.0
         for p in range(counts[i]):
@@ -147,7 +149,7 @@ def _sum_piece(
     d, m, most = X.shape[1], gram.shape[0], indices.shape[1]
     width = targets.size // m
     atoms, coefficients = indices.reshape(-1), values.reshape(-1)
-    inner, product = np.zeros(m, X.dtype), np.zeros(width, X.dtype)
+    inner, product = zeros(m, X), zeros(width, X)
     for j in range(piece * _ATOMS, min(m, (piece + 1) * _ATOMS)):
         inner[:], used = 0, 0
         begin, end = ends[j - 1] if j > 0 else 0, ends[j]
@@ -264,9 +266,11 @@ def learn_greedy(
     d, wide = columns.shape
     most = indices.shape[1]
     work = workspace(columns, wide, most)
-    correlations, signals = aligned_zeros(block * wide, columns), np.zeros(block * d, X.dtype)
-    nothing, no_mask, no_report = np.zeros(0, X.dtype), np.zeros((0, 0), np.bool_), np.zeros((0, 2))
-    scales, squares, tally = np.ones(rows.shape[0], X.dtype), np.zeros(block), np.zeros(3, np.int64)
+    correlations, signals = aligned_zeros(block * wide, columns), zeros(block * d, X)
+    nothing, no_mask, no_report = zeros(0, X), zeros_2d(0, 0, np.bool_), zeros_2d(0, 2, np.float64)
+    scales, squares, tally = zeros(rows.shape[0], X), zeros(block, np.float64), zeros(3, np.int64)
+    for j in range(scales.size):
+        scales[j] = 1
     is_new, first = True, 0
     for s in range(cuts.size):
         phase, last = 1 + s * PHASES, cuts[s]
@@ -281,7 +285,8 @@ def learn_greedy(
             inner_products(signals, n, d, columns.reshape(-1), wide, correlations)
             block_of_x = signals[: n * d].reshape(n, d)
             squared_norms(block_of_x, n, squares)
-            counts[here:there] = 0
+            for i in range(here, there):
+                counts[i] = 0
             pursue_rows(
                 correlations, n, wide, squares, by_gain, block_of_x, no_mask, columns.reshape(-1),
                 nothing, inner, nothing, scales, squared_tol[:n],
@@ -315,8 +320,8 @@ def learn_l1(
     indices, values, counts = codes
     d, wide = columns.shape
     max_steps = MAX_STEPS * (d + rows.shape[0])
-    correlations, signals = aligned_zeros(block * wide, columns), np.zeros(block * d, X.dtype)
-    z, touched, squares = aligned_zeros(wide, columns), np.zeros(wide, np.int64), np.zeros(block)
+    correlations, signals = aligned_zeros(block * wide, columns), zeros(block * d, X)
+    z, touched, squares = aligned_zeros(wide, columns), zeros(wide, np.int64), zeros(block, np.float64)
     is_new, first = True, 0
     largest = np.finfo(np.float32).max if X.itemsize == 4 else np.finfo(np.float64).max
     for s in range(cuts.size):

@@ -6,6 +6,7 @@ result does not depend on the number of threads. Images have their channels firs
 
 import numpy as np
 
+from skrobust.kernels.memory import zeros, zeros_2d
 from skrobust.kernels.products import inner_products
 from skrobust.kernels.vectors import (
     add,
@@ -102,12 +103,12 @@ def _denoise_block(
     """Code the patches of a block and add their approximations to `sums` at their `corners`."""
     d, width_of_atoms = patches.shape[1], atoms.shape[1]
     flat, columns = patches.reshape(-1), atoms.reshape(-1)
-    nothing, no_mask = np.zeros(0, atoms.dtype), np.zeros((0, 0), np.bool_)
+    nothing, no_mask = zeros(0, atoms), zeros_2d(0, 0, np.bool_)
     inner_products(flat, n_rows, d, columns, width_of_atoms, products)
     pursue_rows(
         products, n_rows, width_of_atoms, energies, by_gain, patches, no_mask, columns, nothing,
         gram if gram.size > 0 else row, column, scales, tols, indices[: n_rows * most], values[: n_rows * most],
-        counts, np.zeros((0, 2)), tally, work,
+        counts, zeros_2d(0, 2, np.float64), tally, work,
     )  # fmt: skip
     for p in range(n_rows):
         combine(components, d, indices, values, p * most, counts[p], flat, p * d)
@@ -160,13 +161,13 @@ def denoise_bands(
     products = aligned_zeros(block * atoms.shape[1], atoms)
     patches = aligned_zeros(block * d, atoms).reshape(block, d)
     flat = patches.reshape(-1)
-    means = np.zeros((block, n_channels), atoms.dtype)
-    corners, places, energies = np.zeros(block, np.int64), np.zeros(block, np.int64), np.zeros(block)
-    indices, values = np.zeros(block * most, np.int32), np.zeros(block * most, atoms.dtype)
-    counts = np.zeros(block, np.int32)
-    column = np.zeros(d if gram.size == 0 else 0, atoms.dtype)
+    means = zeros_2d(block, n_channels, atoms)
+    corners, places, energies = zeros(block, np.int64), zeros(block, np.int64), zeros(block, np.float64)
+    indices, values = zeros(block * most, np.int32), zeros(block * most, atoms)
+    counts = zeros(block, np.int32)
+    column = zeros(d if gram.size == 0 else 0, atoms)
     row = aligned_zeros(atoms.shape[1], atoms)
-    tols = np.zeros(block if has_tol else 0)
+    tols = zeros(block if has_tol else 0, np.float64)
     for p in range(tols.size):
         tols[p] = squared_tol[0]
     unit = take_number(next_unit)

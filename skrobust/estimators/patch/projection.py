@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skrobust.kernels.memory import zeros, zeros_2d
 from skrobust.kernels.vectors import aligned_zeros, broadcast, fma, inlined, kernel, lanes, load, take_number, total
 
 from .kernels import add_patch, combine, read_patch
@@ -49,9 +50,9 @@ def project_bands(images, tops, lefts, patch_size, band, centred, components, su
     rows, area = sums.shape[2], patch_size[0] * patch_size[1]
     pixels, d = images.reshape(-1), n_channels * area
     patch, rebuilt = aligned_zeros(components.shape[1], images), aligned_zeros(components.shape[1], images)
-    means = np.zeros((1, n_channels), images.dtype)
-    factor = np.zeros((supports.shape[1], supports.shape[1]))
-    solution, values = np.zeros(supports.shape[1]), np.zeros(supports.shape[1], images.dtype)
+    means = zeros_2d(1, n_channels, images)
+    factor = zeros_2d(supports.shape[1], supports.shape[1], np.float64)
+    solution, values = zeros(supports.shape[1], np.float64), zeros(supports.shape[1], images)
     unit = take_number(next_unit)
     while unit < n_images * n_bands:
         image = unit // n_bands

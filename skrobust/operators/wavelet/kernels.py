@@ -7,6 +7,7 @@ low-pass and then the high-pass filter of a `WaveletPlan`.
 
 import numpy as np
 
+from skrobust.kernels.memory import zeros
 from skrobust.kernels.vectors import (
     add,
     blend_first,
@@ -289,10 +290,10 @@ def _workspace(shape, taps):
     """Row stride of the coefficients, and the zeroed buffers of one thread: the coefficients, and two for passes."""
     step = lanes(taps)
     tall, wide = _round_up(shape[0], step), _round_up(shape[1], step)
-    coefficients = np.zeros((tall + 1) * wide, taps.dtype)
+    coefficients = zeros((tall + 1) * wide, taps)
     # Either orientation of the coefficients, and one more row for odd sizes.
     size = max((tall + 1) * wide, (wide + 1) * tall) + step
-    return wide, coefficients, np.zeros(size, taps.dtype), np.zeros(size, taps.dtype)
+    return wide, coefficients, zeros(size, taps), zeros(size, taps)
 
 
 @kernel
@@ -304,7 +305,7 @@ def sparsify_images(pixels, cleaned, sizes, shape, levels, taps, ks, n_groups, l
     n, height, width, n_channels = sizes
     stride, coefficients, first, second = _workspace(shape, taps)
     wide = _round_up(width, lanes(taps))
-    maxima = np.empty(n_groups, taps.dtype)
+    maxima = zeros(n_groups, taps)
     b = take_number(next_block)
     while b * block < n:
         for i in range(b * block, min(n, (b + 1) * block)):
@@ -324,7 +325,7 @@ def analyze_images(pixels, values, sizes, shape, levels, taps, ks, n_groups, blo
     """Coefficients (n_samples, n_channels, *shape) of images; only the ``ks[c]`` largest where ks[c] > 0."""
     n, height, width, n_channels = sizes
     stride, coefficients, first, second = _workspace(shape, taps)
-    maxima = np.empty(n_groups, taps.dtype)
+    maxima = zeros(n_groups, taps)
     b = take_number(next_block)
     while b * block < n:
         for i in range(b * block, min(n, (b + 1) * block)):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skrobust.kernels.memory import zeros
 from skrobust.kernels.vectors import kernel, lanes, take_number
 
 from .kernels import analyze_rows, clear, copy, synthesize_rows
@@ -64,8 +65,8 @@ def _write_lanes(coefficients, step, first, signals, lowest, highest):
 @kernel
 def _workspace(size, taps):
     step = lanes(taps)
-    row = np.zeros(-(-size // step) * step, taps.dtype)
-    return step, np.zeros((size + 1) * step, taps.dtype), np.zeros((size + 1) * step, taps.dtype), row
+    row = zeros(-(-size // step) * step, taps)
+    return step, zeros((size + 1) * step, taps), zeros((size + 1) * step, taps), row
 
 
 @kernel
@@ -73,7 +74,7 @@ def sparsify_signals(signals, result, size, levels, taps, ks, n_groups, lowest, 
     """`sparsify_images` for arrays of shape (n_samples, length, n_channels)."""
     n_rows = signals.shape[0] * signals.shape[2]
     step, coefficients, scratch, row = _workspace(size, taps)
-    packed, maxima = np.zeros(row.size + step, taps.dtype), np.empty(n_groups, taps.dtype)
+    packed, maxima = zeros(row.size + step, taps), zeros(n_groups, taps)
     first = take_number(next_group) * step
     while first < n_rows:
         _read_lanes(signals, first, coefficients, step)
@@ -92,7 +93,7 @@ def analyze_signals(signals, result, levels, taps, ks, n_groups, next_group):
     n_channels, size = result.shape[1:]
     n_rows = signals.shape[0] * n_channels
     step, coefficients, scratch, row = _workspace(size, taps)
-    packed, maxima = np.zeros(row.size + step, taps.dtype), np.empty(n_groups, taps.dtype)
+    packed, maxima = zeros(row.size + step, taps), zeros(n_groups, taps)
     first = take_number(next_group) * step
     while first < n_rows:
         _read_lanes(signals, first, coefficients, step)

@@ -11,6 +11,7 @@ The state of a signal is the correlations of all atoms with its residual. A roun
 
 import numpy as np
 
+from skrobust.kernels.memory import zeros
 from skrobust.kernels.products import inner_products
 from skrobust.kernels.vectors import (
     aligned_zeros,
@@ -236,11 +237,11 @@ def pursue_l1(
     width, n_atoms = atoms.shape[1], inverses.size
     step = lanes(atoms)
     room = min(LARGEST_SET, -(-n_atoms // step) * step)
-    products, code = aligned_zeros(block * width, atoms), np.zeros(n_atoms, atoms.dtype)
+    products, code = aligned_zeros(block * width, atoms), zeros(n_atoms, atoms)
     work = (
-        aligned_zeros(width, atoms), np.zeros(n_atoms, np.int64), np.zeros(n_atoms, np.int64),
-        np.zeros(n_atoms, np.int64), np.zeros(n_atoms, atoms.dtype), np.zeros(n_atoms, atoms.dtype),
-        aligned_zeros(room * room, atoms), aligned_zeros(room, atoms), np.zeros(n_atoms, atoms.dtype),
+        aligned_zeros(width, atoms), zeros(n_atoms, np.int64), zeros(n_atoms, np.int64),
+        zeros(n_atoms, np.int64), zeros(n_atoms, atoms), zeros(n_atoms, atoms),
+        aligned_zeros(room * room, atoms), aligned_zeros(room, atoms), zeros(n_atoms, atoms),
     )  # fmt: skip
     b = take_number(next_block)
     while b * block < n:

@@ -6,6 +6,7 @@ gives the coefficients, and the squared residual is ||x||^2 - sum_k pivot_k proj
 
 import numpy as np
 
+from skrobust.kernels.memory import zeros, zeros_2d
 from skrobust.kernels.products import inner_products
 from skrobust.kernels.vectors import (
     aligned_zeros,
@@ -251,9 +252,9 @@ def pursue_signals(
     columns = atoms.reshape(-1)
     work = workspace(atoms, width, indices.shape[1])
     products = aligned_zeros(block * width, atoms)
-    energies = np.zeros(block)
-    nothing, no_mask = np.zeros(0, atoms.dtype), np.zeros((0, 0), np.bool_)
-    column = np.zeros(d if gram.size == 0 else 0, atoms.dtype)
+    energies = zeros(block, np.float64)
+    nothing, no_mask = zeros(0, atoms), zeros_2d(0, 0, np.bool_)
+    column = zeros(d if gram.size == 0 else 0, atoms)
     rows = gram if gram.size > 0 else aligned_zeros(width, atoms)
     b = take_number(next_block)
     while b * block < n:
@@ -280,8 +281,8 @@ def pursue_masked(
     work = workspace(atoms, width, indices.shape[1])
     products = aligned_zeros(block * width, atoms)
     visible = aligned_zeros(block * width, atoms)
-    seen, weights = np.zeros((block, d), atoms.dtype), np.zeros((block, d), atoms.dtype)
-    energies, column, row = np.zeros(block), np.zeros(d, atoms.dtype), aligned_zeros(width, atoms)
+    seen, weights = zeros_2d(block, d, atoms), zeros_2d(block, d, atoms)
+    energies, column, row = zeros(block, np.float64), zeros(d, atoms), aligned_zeros(width, atoms)
     b = take_number(next_block)
     while b * block < n:
         lo, hi = b * block, min(n, (b + 1) * block)
@@ -313,9 +314,9 @@ def pursue_correlations(
     n, m = correlations.shape
     work = workspace(gram, width, indices.shape[1])
     products = aligned_zeros(block * width, gram)
-    energies = np.zeros(block)
-    nothing, no_mask = np.zeros(0, gram.dtype), np.zeros((0, 0), np.bool_)
-    no_features = np.zeros((block, 0), gram.dtype)
+    energies = zeros(block, np.float64)
+    nothing, no_mask = zeros(0, gram), zeros_2d(0, 0, np.bool_)
+    no_features = zeros_2d(block, 0, gram)
     b = take_number(next_block)
     while b * block < n:
         lo, hi = b * block, min(n, (b + 1) * block)
