@@ -40,7 +40,7 @@ def convolutional_path(X, operator, alphas, **parameters):
     >>> X = rng.normal(size=(2, 50, 1))
     >>> alphas = convolutional_alpha_max(X, operator).max() * np.geomspace(1, 0.1, 4)
     >>> path = convolutional_path(X, operator, alphas, tol=1e-6)
-    >>> [int((found.codes != 0).sum()) for alpha, found in path]
+    >>> [int((result.codes != 0).sum()) for alpha, result in path]
     [0, 14, 51, 64]
     """
     values = np.asarray(alphas, dtype=np.float64)
@@ -51,6 +51,6 @@ def convolutional_path(X, operator, alphas, **parameters):
 
 def _path(X, operator, alphas, parameters):
     for alpha in alphas:
-        found = convolutional_basis_pursuit(X, operator, alpha, **parameters)
-        yield alpha, found
-        parameters = {**parameters, "init": found.codes}
+        result = convolutional_basis_pursuit(X, operator, alpha, **parameters)
+        yield alpha, result
+        parameters = {**parameters, "init": result.codes}
