@@ -41,9 +41,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--eps", metavar="EPS", type=_positive, nargs="+", help="l-infinity radii of the attacks (pixels in [0, 1])"
     )
-    parser.add_argument(
-        "--tune-eps", metavar="EPS", type=_positive, help="radius for tuning the models, one of --eps"
-    )
+    parser.add_argument("--tune-eps", metavar="EPS", type=_positive, help="radius for tuning the models, one of --eps")
     parser.add_argument("--n-train", metavar="N", type=_count, help="training images to use")
     parser.add_argument("--n-test", metavar="N", type=_count, help="test images to attack")
     parser.add_argument("--seed", metavar="N", type=_seed, default=0, help="random seed (default: 0)")

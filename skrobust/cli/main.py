@@ -6,11 +6,12 @@ import sys
 from skrobust import __version__
 
 from . import demo as _demo
+from . import warmup as _warmup
 from .errors import UsageError
 from .interrupts import persistent_interrupts
 
 # To add a command, add its module here. It needs NAME, SUMMARY, add_arguments(parser) and run(arguments).
-_COMMANDS = (_demo,)
+_COMMANDS = (_demo, _warmup)
 
 
 def main(argv=None):
