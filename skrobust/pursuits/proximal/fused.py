@@ -111,10 +111,10 @@ class _Shrink(torch.autograd.Function):
             of_momentum = of_extrapolated * (codes - previous)
         if needs[5] and slopes is not None:
             of_step = of_point * slopes
-        found = of_point, of_slopes, of_previous, of_thresholds, of_momentum, of_step
+        values = of_point, of_slopes, of_previous, of_thresholds, of_momentum, of_step
         gradients = [
             None if value is None or not needed else value.sum_to_size(shape).to(dtype)
-            for value, needed, shape, dtype in zip(found, needs[:6], ctx.shapes, ctx.dtypes, strict=True)
+            for value, needed, shape, dtype in zip(values, needs[:6], ctx.shapes, ctx.dtypes, strict=True)
         ]
         return *gradients, None, None
 
