@@ -97,7 +97,7 @@ def convolutional_basis_pursuit(
         dense codes at small penalties. "auto" starts with descent where it applies. It switches to
         fista if codes become dense (more than half as many nonzero coefficients as values, or as coefficients) and
         for operators with ``evaluation="fft"``. If alpha is below 0.03 `convolutional_alpha_max`, it switches to admm
-        instead, also if descent ends far from `tol`. On other devices it uses fista.
+        instead, also if descent ends far from `tol`; not with `init`. On other devices it uses fista.
     tol : float, default=1e-3
         Relative duality gap. 0: exactly `max_iter` sweeps or steps.
     max_iter : int, default=1000

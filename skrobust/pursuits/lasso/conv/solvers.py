@@ -59,7 +59,7 @@ def solve_arrays(X, operator, alpha, penalty, by_atom, mask, init, tol, max_iter
     by_admm = dense[:0]
     if solver == "admm":
         dense, by_admm = by_admm, dense
-    elif solver == "auto":
+    elif solver == "auto" and init is None:  # a learner, which goes on from its last codes, needs no exact pursuit
         unsolved = np.flatnonzero(np.isinf(gaps) | (gaps > max(FAR * tol, LARGE_GAP) * objectives))
         top = _alpha_max(X[unsolved], operator, penalty, n_jobs)
         by_admm = unsolved[top > alpha / SMALL_ALPHA] if top is not None else by_admm
