@@ -19,9 +19,13 @@ from .cache import KernelCache
 from .notice import compile_notice
 from .vector_ir import EXPLICIT, VECTOR_BYTES
 
+_optimized = set()
+
 
 class _PartLibrary(JITCodeLibrary):
     """LLVM code of a part: functions simplified one by one, but no machine code."""
+
+    optimized = False
 
     def _optimize_functions(self, ll_module):
         ll_module.data_layout = self._codegen._data_layout
@@ -31,7 +35,10 @@ class _PartLibrary(JITCodeLibrary):
                 manager.run(function, builder)
 
     def _optimize_final_module(self):
-        """No-op: the caller optimises it."""
+        """Left to the caller, unless the part asks for more."""
+        if self.optimized:
+            manager, builder = self._codegen._module_pass_manager()
+            manager.run(self._final_module, builder)
 
     def _finalize_final_module(self):
         self._finalize_dynamic_globals()
@@ -44,6 +51,7 @@ class _PartLowering(NativeLowering):
 
     def run_pass(self, state):
         state.library = _PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.optimized = state.func_id.func in _optimized
         state.flags.no_cpython_wrapper = state.flags.no_cfunc_wrapper = state.flags.no_compile = True
         super().run_pass(state)
         # Numba finds the LLVM code by the entry point: any builtin that no other part has.
@@ -92,12 +100,17 @@ class _Kernel(CPUDispatcher):
         return types.Dispatcher(self._part)
 
 
-def kernel(function=None, **options):
-    """Compile a function for the hot loops, without the interpreter's lock and with a cache on disk."""
+def kernel(function=None, *, optimized=False, **options):
+    """Compile a function for the hot loops, without the interpreter's lock and with a cache on disk.
+
+    `optimized` optimises it as a part, too, before it is linked into a kernel: 0.05 s of compiling, for faster loops.
+    """
     if function is None:
-        return functools.partial(kernel, **options)
+        return functools.partial(kernel, optimized=optimized, **options)
     if config.DISABLE_JIT:
         return function
+    if optimized:
+        _optimized.add(function)
     options = {"nopython": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, **options}
     return _Kernel(function, {"boundscheck": None, **options})
 

@@ -28,7 +28,7 @@ from skrobust.kernels.vectors import (
 from skrobust.pursuits.greedy.omp.kernels import pursue_rows, workspace
 
 
-@inlined
+@inlined(optimized=True)
 def read_patch(pixels, start, plane, width, patch_size, means, m, centred, patch, at):
     """Copy the patch at `start` to ``patch[at:]``, less the means of its channels; return its squared norm then."""
     step, scalar = lanes(pixels), pixels.dtype.type
@@ -55,7 +55,7 @@ def read_patch(pixels, start, plane, width, patch_size, means, m, centred, patch
     return np.float64(total(squares))
 
 
-@inlined
+@inlined(optimized=True)
 def add_patch(sums, start, plane, width, patch_size, means, m, patch, at):
     """Add the patch at ``patch[at:]`` and the means of its channels to `sums` at `start`."""
     step = lanes(sums)
@@ -70,7 +70,7 @@ def add_patch(sums, start, plane, width, patch_size, means, m, patch, at):
             at += pw
 
 
-@inlined
+@inlined(optimized=True)
 def _add_mean(sums, start, plane, width, patch_size, means, m):
     """Add a patch that is its means."""
     step = lanes(sums)
@@ -83,7 +83,7 @@ def _add_mean(sums, start, plane, width, patch_size, means, m):
             to += width
 
 
-@inlined
+@inlined(optimized=True)
 def combine(components, d, indices, values, first, count, patch, at):
     """Write the sum of `count` atoms times their coefficients to ``patch[at:]``; rows of atoms are padded."""
     step, stride, flat = lanes(patch), components.shape[1], components.reshape(-1)
@@ -94,7 +94,7 @@ def combine(components, d, indices, values, first, count, patch, at):
         store_first(patch, at + f, sums, d - f)
 
 
-@kernel
+@kernel(optimized=True)
 def _denoise_block(
     patches, means, corners, places, n_rows, energies, patch_size, plane, width,
     atoms, gram, row, column, components, scales, by_gain, tols, most, products, indices, values, counts,
