@@ -210,7 +210,7 @@ def test_layered_pursuits(unit):
             (deep_pursuit, {"tol": 1e-3}),
             (multilayer_pursuit, {}),
         ):
-            found = pursuit(X, layers, 0.1 * unit, max_iter=15, **parameters)
+            found = pursuit(X, layers, 0.1 * unit, max_iter=15, return_result=True, **parameters)
             pairs += [(codes, 1) for codes in found.codes]
             pairs += [] if found.objective is None else [(found.objective, 2)]
         return pairs

@@ -3,7 +3,7 @@
 import numpy as np
 
 from skrobust.signals import is_tensor
-from skrobust.signals.arrays import zeros
+from skrobust.signals.arrays import as_array, zeros
 
 
 class SkipConnection:
@@ -63,6 +63,11 @@ class SkipConnection:
         whole = zeros(mixed, (mixed.shape[0], *self.source_shape))
         whole[self._places] = mixed
         return whole
+
+    def on_arrays(self):
+        """The connection with its matrix as an array."""
+        matrix = None if self.matrix is None else as_array(self.matrix)
+        return SkipConnection(self.source_shape, self.target_shape, matrix)
 
     def _like(self, values):
         if is_tensor(values):
