@@ -69,9 +69,7 @@ def objective(X, operator, codes, alpha):
 def least_objective(X, operator, alpha):
     """Objective and relative gap of a long run in double precision."""
     exact = ConvolutionalOperator(operator.components.astype(float), operator.signal_shape, padding=operator.padding)
-    result = quietly(
-        convolutional_basis_pursuit, X.astype(float), exact, alpha, tol=1e-5, max_iter=20_000, return_result=True
-    )
+    result = quietly(convolutional_basis_pursuit, X.astype(float), exact, alpha, tol=1e-5, max_iter=20_000)
     return float(result.objective.sum()), float(result.gap.sum() / result.objective.sum())
 
 
@@ -80,7 +78,7 @@ def our_times(X, operator, alpha, least, n_jobs, rounds, positive=False):
     found = {}
     for tol in TOLERANCES:
         settings = {"positive": positive, "tol": tol, "n_jobs": n_jobs}
-        codes = quietly(convolutional_basis_pursuit, X, operator, alpha, **settings)
+        codes = quietly(convolutional_basis_pursuit, X, operator, alpha, **settings).codes
         distance = objective(X, operator, codes, alpha) / least - 1
         reached = [target for target in TARGETS if target not in found and distance <= target]
         if reached:
@@ -305,7 +303,7 @@ def race_learning(rounds):
         norms = np.sqrt((components.astype(float) ** 2).sum((1, 2, 3), keepdims=True))
         unit = (components / np.maximum(norms, 1e-12)).astype(np.float32)
         operator = ConvolutionalOperator(unit, (96, 96, 1), padding="circular")
-        found = quietly(convolutional_basis_pursuit, X, operator, alpha, tol=1e-3, return_result=True)
+        found = quietly(convolutional_basis_pursuit, X, operator, alpha, tol=1e-3)
         return float(found.objective.mean())
 
     relaxed = {"rho": 10 * alpha, "RelaxParam": 1.8}
@@ -380,7 +378,6 @@ def race_signals(rounds):
         positive=True,
         tol=1e-5,
         max_iter=100_000,
-        return_result=True,
     )
     least = float(long.objective.sum())
     settings = [{"tol": tol, "max_iter": 1_000_000} for tol in (0.05, 0.03, 0.02, 0.01, 0.005, 0.003, 0.002, 0.001)]

@@ -100,7 +100,7 @@ def pursuits():
                 words = {"solver": solver, "tol": tol, "max_iter": 2000}
 
                 def pursue(words=words, alpha=share * top, X=X, operator=operator):
-                    return convolutional_basis_pursuit(X, operator, alpha, **words, return_result=True)
+                    return convolutional_basis_pursuit(X, operator, alpha, **words)
 
                 row[solver] = seconds(pursue, 2)
                 found = pursue()

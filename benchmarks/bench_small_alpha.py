@@ -58,10 +58,10 @@ def ours(X, operator, alpha):
     for target in TARGETS:
         convolutional_basis_pursuit(X, operator, alpha, tol=target, max_iter=1, n_jobs=1)
         started = time.process_time()
-        found = convolutional_basis_pursuit(X, operator, alpha, tol=target, max_iter=MOST, n_jobs=1, return_result=True)
+        found = convolutional_basis_pursuit(X, operator, alpha, tol=target, max_iter=MOST, n_jobs=1)
         row = {"iterations": int(found.n_iter[0]), "seconds": time.process_time() - started}
         reached[f"{target:g}"] = row if found.gap[0] <= target * found.objective[0] else None
-    found = convolutional_basis_pursuit(X, operator, alpha, n_jobs=1, return_result=True)
+    found = convolutional_basis_pursuit(X, operator, alpha, n_jobs=1)
     return reached, float(found.gap[0] / found.objective[0])
 
 
@@ -98,7 +98,7 @@ def main():
         top = float(convolutional_alpha_max(X, operator).max())
         for share in SHARES:
             alpha = share * top
-            best = convolutional_basis_pursuit(X, operator, alpha, tol=1e-4, max_iter=3000, return_result=True)
+            best = convolutional_basis_pursuit(X, operator, alpha, tol=1e-4, max_iter=3000)
             own, default_gap = ours(X, operator, alpha)
             row = {"default gap": default_gap, "skrobust": own}
             for name, settings in RHOS.items():

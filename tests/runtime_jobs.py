@@ -65,9 +65,11 @@ PURSUITS = {
         X, ATOMS, n_nonzero_coefs=3, mask=X > 0.1, sparse_output=False, n_jobs=2
     ),
     "bp": lambda: pursuits.basis_pursuit(X, ATOMS, alpha=0.5, n_jobs=-1).toarray(),
-    "conv bp": lambda: pursuits.convolutional_basis_pursuit(IMAGES, OPERATOR, 0.2, n_jobs=-1),
-    "conv bp in bands": lambda: pursuits.convolutional_basis_pursuit(
-        TALL, pursuits.ConvolutionalOperator(KERNELS, TALL.shape[1:]), 0.5, n_jobs=2
+    "conv bp": lambda: pursuits.convolutional_basis_pursuit(IMAGES, OPERATOR, 0.2, n_jobs=-1).codes,
+    "conv bp in bands": lambda: (
+        pursuits.convolutional_basis_pursuit(
+            TALL, pursuits.ConvolutionalOperator(KERNELS, TALL.shape[1:]), 0.5, n_jobs=2
+        ).codes
     ),
     "conv omp": lambda: pursuits.convolutional_omp(IMAGES, OPERATOR, n_nonzero_coefs=3, n_jobs=-1),
     "spectrum": lambda: pursuits.ConvolutionalOperator(KERNELS, (8, 8, 1), evaluation="fft").analyze(IMAGES, n_jobs=-1),

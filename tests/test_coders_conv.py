@@ -53,7 +53,7 @@ def test_codes_are_those_of_the_pursuit(pursuit, digits):
     codes = coder.transform(X).reshape(-1, *coder.code_shape_)
     images, operator = X.reshape(-1, 8, 8, 1), ConvolutionalOperator(coder.components_, (8, 8, 1), padding="same")
     expected = {
-        "bp": lambda: convolutional_basis_pursuit(images, operator, 0.1, tol=1e-4),
+        "bp": lambda: convolutional_basis_pursuit(images, operator, 0.1, tol=1e-4).codes,
         "omp": lambda: convolutional_omp(images, operator, n_nonzero_coefs=6),
         "thresholding": lambda: np.sign(operator.analyze(images)) * (abs(operator.analyze(images)) - 0.1).clip(0),
     }[pursuit]()

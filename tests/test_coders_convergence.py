@@ -102,9 +102,9 @@ def test_threads_do_not_hear_each_other(X):
 
     def pursue(ignoring):
         if not ignoring:
-            return convolutional_basis_pursuit(X[..., None], operator, 1e-3, **_SHORT, return_result=True)
+            return convolutional_basis_pursuit(X[..., None], operator, 1e-3, **_SHORT)
         with shortfalls_ignored():
-            return convolutional_basis_pursuit(X[..., None], operator, 1e-3, **_SHORT, return_result=True)
+            return convolutional_basis_pursuit(X[..., None], operator, 1e-3, **_SHORT)
 
     with ThreadPoolExecutor(2) as pool:
         told = _told(lambda: list(pool.map(pursue, [True, False] * 4)))

@@ -63,7 +63,7 @@ def test_a_cascade_is_one_pursuit_after_the_other(problem, penalty):
     each = penalty if isinstance(penalty, list) else [penalty] * 3
     for j, of_layer in enumerate(each):
         operator, target = layers.operators[j], layers.target(j, X, codes)
-        alone = convolutional_basis_pursuit(target, operator, 0.1, penalty=of_layer, positive=True, **options)
+        alone = convolutional_basis_pursuit(target, operator, 0.1, penalty=of_layer, positive=True, **options).codes
         np.testing.assert_allclose(codes[j], alone, atol=1e-12)
     (thresholded, *_) = layered_thresholding(X, layers, 0.1, penalty=[L1(positive=True), *each[1:]])
     np.testing.assert_allclose(thresholded, (layers.operators[0].analyze(X) - 0.1).clip(0), atol=1e-12)

@@ -73,7 +73,7 @@ def test_codes_are_those_of_the_function(images, penalty, kind):
     coder = coder_with(penalty, device="cpu" if kind == "device" else None).fit(X)
     operator = ConvolutionalOperator(coder.components_, (8, 8, 1))
     expected = convolutional_basis_pursuit(
-        X.reshape(-1, 8, 8, 1), operator, 0.1, penalty=penalty, tol=1e-6, max_iter=10_000, return_result=True
+        X.reshape(-1, 8, 8, 1), operator, 0.1, penalty=penalty, tol=1e-6, max_iter=10_000
     )
     codes = np.asarray(coder.transform(torch.tensor(X) if kind == "tensors" else X))
     np.testing.assert_allclose(codes, expected.codes.reshape(len(X), -1), atol=1e-10)

@@ -16,8 +16,8 @@ def test_half_precision_is_solved_in_double():
     operator, X = make_problem()
     for dtype in (torch.float16, torch.bfloat16):
         halves = torch.as_tensor(X).to(dtype)
-        expected = convolutional_basis_pursuit(halves.double(), operator, 0.5, return_result=True)
-        codes = convolutional_basis_pursuit(halves, operator, 0.5)
+        expected = convolutional_basis_pursuit(halves.double(), operator, 0.5)
+        codes = convolutional_basis_pursuit(halves, operator, 0.5).codes
         np.testing.assert_array_equal(codes, expected.codes)
         assert codes.dtype == implicit_pursuit(halves, operator, 0.5).dtype == torch.float64
 
@@ -37,7 +37,7 @@ def test_unrolled_reaches_the_solution_and_has_its_derivative():
     operator, X = make_problem((6, 1), (3,), 3, n=2)
     X = torch.as_tensor(X)
     codes = unrolled_pursuit(X, operator, 0.5, n_iter=3000)
-    found = convolutional_basis_pursuit(X, operator, 0.5, tol=1e-10, max_iter=20_000, return_result=True)
+    found = convolutional_basis_pursuit(X, operator, 0.5, tol=1e-10, max_iter=20_000)
     torch.testing.assert_close(codes, found.codes, atol=1e-4, rtol=0)
 
     def few_steps(values, atoms, alpha):
@@ -74,7 +74,7 @@ def test_masks_of_differentiable_pursuits(padding, stride):
     operator, X = make_problem((9, 2), (3,), 2, padding, stride, n=2, seed=1)
     mask = np.random.default_rng(2).random((2, 9, 2)) < 0.7
     X = torch.as_tensor(np.where(mask, X, np.nan))
-    expected = convolutional_basis_pursuit(X, operator, 0.3, mask=mask, tol=1e-13, max_iter=100_000)
+    expected = convolutional_basis_pursuit(X, operator, 0.3, mask=mask, tol=1e-13, max_iter=100_000).codes
     unrolled = unrolled_pursuit(X, operator, 0.3, n_iter=5000, mask=mask)
     torch.testing.assert_close(unrolled, expected, atol=1e-6, rtol=0)
     torch.testing.assert_close(
@@ -105,7 +105,7 @@ def test_masks_of_differentiable_pursuits(padding, stride):
 def test_both_ways_of_the_backward_pass_agree(masked):
     operator, X = make_problem((8, 7, 2), (3, 2), 4, "full", 2)
     mask = torch.as_tensor(np.random.default_rng(1).random((3, 8, 7, 1)) < 0.7).double() if masked else None
-    codes = convolutional_basis_pursuit(torch.as_tensor(X), operator, 1.0, mask=mask, tol=1e-9, max_iter=20_000)
+    codes = convolutional_basis_pursuit(torch.as_tensor(X), operator, 1.0, mask=mask, tol=1e-9, max_iter=20_000).codes
     right = torch.as_tensor(np.random.default_rng(2).normal(size=codes.shape)) * (codes != 0)
     on_tensors = ConvolutionalOperator(torch.as_tensor(operator.components), (8, 7, 2), padding="full", stride=2)
     among_few = differentiable.support_solver(on_tensors, codes, mask)(right)

@@ -61,7 +61,6 @@ def test_equals_scikit_learn_on_the_dense_dictionary(padding, stride, positive, 
         solver=solver,
         tol=1e-9,
         max_iter=20000,
-        return_result=True,
     )
     # weights by scaling the columns, the mask by dropping rows
     D = dense_dictionary(operator.components, operator.signal_shape, padding, stride)
@@ -99,12 +98,10 @@ def test_gap_bounds_the_suboptimality(kind, solver, dtype):
         X = operator.synthesize(codes)
     alpha = max(0.1 * convolutional_alpha_max(X, operator).max(), 1e-3)
     exact = ConvolutionalOperator(operator.components.astype(float), operator.signal_shape)
-    best = convolutional_basis_pursuit(X.astype(float), exact, alpha, tol=1e-12, max_iter=100_000, return_result=True)
+    best = convolutional_basis_pursuit(X.astype(float), exact, alpha, tol=1e-12, max_iter=100_000)
     least = best.objective - best.gap
     for tol in (0.5, 1e-2, 1e-4):
-        result = convolutional_basis_pursuit(
-            X, operator, alpha, solver=solver, tol=tol, max_iter=5000, return_result=True
-        )
+        result = convolutional_basis_pursuit(X, operator, alpha, solver=solver, tol=tol, max_iter=5000)
         assert result.codes.dtype == dtype
         found = objective(X.astype(float), operator, result.codes, alpha)
         rounding = 0 if dtype == np.float64 else 1e-5 * found + 1e-9
@@ -119,13 +116,13 @@ def test_gap_bounds_the_suboptimality_wherever_it_stops(padding, stride, masked,
     operator, X = make_problem((14, 11, 2), (4, 3), 7, padding, stride, n=2)
     mask = np.random.default_rng(1).random((14, 11, 1)) < 0.7 if masked else None
     alpha = 0.1 * convolutional_alpha_max(X, operator, mask=mask).min()
-    best = convolutional_basis_pursuit(X, operator, alpha, mask=mask, tol=1e-11, max_iter=100_000, return_result=True)
+    best = convolutional_basis_pursuit(X, operator, alpha, mask=mask, tol=1e-11, max_iter=100_000)
     least, gaps = best.objective - best.gap, []
     for max_iter in (1, 5, 20, 60, 150):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             result = convolutional_basis_pursuit(
-                X, operator, alpha, mask=mask, solver=solver, tol=1e-9, max_iter=max_iter, return_result=True
+                X, operator, alpha, mask=mask, solver=solver, tol=1e-9, max_iter=max_iter
             )
         assert (result.objective - least <= result.gap * (1 + 1e-9) + 1e-9 * best.objective).all()
         gaps.append(result.gap)
@@ -156,7 +153,7 @@ def test_scaling_pixel_by_pixel_makes_the_gap_smaller():
     X = rng.normal(size=(1, 48, 48, 1))
     alpha = 0.2 * convolutional_alpha_max(X, operator)[0]
     with pytest.warns(ConvergenceWarning):
-        result = convolutional_basis_pursuit(X, operator, alpha, tol=1e-9, max_iter=40, return_result=True)
+        result = convolutional_basis_pursuit(X, operator, alpha, tol=1e-9, max_iter=40)
     residual = X - operator.synthesize(result.codes)
     top = np.abs(operator.analyze(residual)).max()
     scale = min(alpha / top, (residual * X).sum() / (residual**2).sum())
@@ -176,12 +173,8 @@ def test_scaling_pixel_by_pixel_makes_the_gap_smaller():
 def test_odd_sizes(height, width, channels, kernel, n_atoms, padding, dtype):
     operator, X = make_problem((height, width, channels), kernel, n_atoms, padding, dtype=dtype, n=2)
     alpha = 0.3 * convolutional_alpha_max(X, operator).max()
-    descent = convolutional_basis_pursuit(
-        X, operator, alpha, solver="descent", tol=1e-4, max_iter=10_000, return_result=True
-    )
-    steps = convolutional_basis_pursuit(
-        X, operator, alpha, solver="fista", tol=1e-4, max_iter=10_000, return_result=True
-    )
+    descent = convolutional_basis_pursuit(X, operator, alpha, solver="descent", tol=1e-4, max_iter=10_000)
+    steps = convolutional_basis_pursuit(X, operator, alpha, solver="fista", tol=1e-4, max_iter=10_000)
     np.testing.assert_allclose(descent.objective, steps.objective, rtol=3e-4)
     np.testing.assert_allclose(descent.objective, objective(X, operator, descent.codes, alpha), rtol=1e-5)
 
@@ -189,13 +182,11 @@ def test_odd_sizes(height, width, channels, kernel, n_atoms, padding, dtype):
 def test_one_axis_and_tensors_agree():
     operator, X = make_problem((40, 1), (5,), 4)
     alpha = 0.2 * convolutional_alpha_max(X, operator).min()
-    arrays = convolutional_basis_pursuit(X, operator, alpha, tol=1e-10, max_iter=20_000, return_result=True)
-    same = convolutional_basis_pursuit(
-        torch.as_tensor(X), operator, alpha, tol=1e-10, max_iter=20_000, return_result=True
-    )
+    arrays = convolutional_basis_pursuit(X, operator, alpha, tol=1e-10, max_iter=20_000)
+    same = convolutional_basis_pursuit(torch.as_tensor(X), operator, alpha, tol=1e-10, max_iter=20_000)
     np.testing.assert_array_equal(same.codes, arrays.codes)
     tensors = convolutional_basis_pursuit(
-        torch.as_tensor(X), operator, alpha, solver="fista", tol=1e-10, max_iter=20_000, return_result=True
+        torch.as_tensor(X), operator, alpha, solver="fista", tol=1e-10, max_iter=20_000
     )
     assert isinstance(tensors.codes, torch.Tensor)
     np.testing.assert_allclose(tensors.codes, arrays.codes, atol=1e-4)
@@ -209,10 +200,8 @@ def test_atoms_that_depend_on_each_other(dtype, positive):
     atoms = rng.normal(size=(32, 5, 1))
     operator = ConvolutionalOperator((atoms / np.sqrt((atoms**2).sum((1, 2), keepdims=True))).astype(dtype), (5, 1))
     X = (20 * rng.uniform(size=(20, 5, 1))).astype(dtype)
-    descent = convolutional_basis_pursuit(X, operator, 0.1, positive=positive, solver="descent", return_result=True)
-    steps = convolutional_basis_pursuit(
-        X, operator, 0.1, positive=positive, solver="fista", tol=0.01, max_iter=20_000, return_result=True
-    )
+    descent = convolutional_basis_pursuit(X, operator, 0.1, positive=positive, solver="descent")
+    steps = convolutional_basis_pursuit(X, operator, 0.1, positive=positive, solver="fista", tol=0.01, max_iter=20_000)
     assert (descent.gap <= 1e-3 * descent.objective).all()
     assert (descent.objective <= 1.001 * steps.objective).all()
 
@@ -239,12 +228,10 @@ def test_dense_codes_go_to_the_solver_for_their_penalty(handed_over, share, solv
     operator, X = make_problem((20, 20, 1), (3, 3), 1)
     X[1] = operator.synthesize(np.eye(400).reshape(400, 20, 20, 1)[[210]])[0]  # one atom
     alpha = share * convolutional_alpha_max(X, operator).min()
-    chosen = convolutional_basis_pursuit(X, operator, alpha, tol=1e-3, max_iter=20_000, return_result=True)
+    chosen = convolutional_basis_pursuit(X, operator, alpha, tol=1e-3, max_iter=20_000)
     assert handed_over == [(solver, 2)]
     assert ((chosen.codes != 0).mean(axis=(1, 2, 3)) > 0.5).tolist() == [True, False, True]
-    descent = convolutional_basis_pursuit(
-        X, operator, alpha, solver="descent", tol=1e-3, max_iter=20_000, return_result=True
-    )
+    descent = convolutional_basis_pursuit(X, operator, alpha, solver="descent", tol=1e-3, max_iter=20_000)
     assert len(handed_over) == 1
     np.testing.assert_allclose(chosen.objective, descent.objective, rtol=2e-3)
 
@@ -261,7 +248,7 @@ def test_planted_codes_are_found_at_small_penalties(share, padding, n_channels, 
     X = operator.synthesize(codes)
     mask = rng.random((32, 32)) < 0.8 if masked else None
     alpha = share * convolutional_alpha_max(X, operator, mask=mask).max()
-    found = convolutional_basis_pursuit(X, operator, alpha, mask=mask, return_result=True)
+    found = convolutional_basis_pursuit(X, operator, alpha, mask=mask)
     assert found.gap[0] <= 1e-3 * found.objective[0]
     np.testing.assert_allclose(found.codes, codes, atol=10 * share)
 
@@ -273,10 +260,10 @@ def test_natural_signals_converge_at_small_penalties(dtype):
     atoms = X[0][:, :, 0][np.add.outer(np.arange(0, 16, 2), np.arange(6))][:, :, 4:10, None]
     operator = ConvolutionalOperator(atoms + 0.1 * np.random.default_rng(0).normal(size=atoms.shape), (24, 24, 1))
     alpha = 1e-4 * convolutional_alpha_max(X, operator).max()
-    found = convolutional_basis_pursuit(X, operator, alpha, tol=3e-2, return_result=True)
+    found = convolutional_basis_pursuit(X, operator, alpha, tol=3e-2)
     assert (found.gap <= 3e-2 * found.objective).all()
     with pytest.warns(ConvergenceWarning, match="largest"):
-        short = convolutional_basis_pursuit(X, operator, alpha, tol=1e-2, max_iter=40, return_result=True)
+        short = convolutional_basis_pursuit(X, operator, alpha, tol=1e-2, max_iter=40)
     assert (short.objective - short.gap <= found.objective * (1 + 1e-5)).all()
 
 
@@ -288,7 +275,7 @@ def test_sparse_codes_of_large_atoms_stay_with_descent(handed_over, evaluation, 
     codes = rng.normal(size=(2, *operator.code_shape)) * (rng.random((2, *operator.code_shape)) < 0.003)
     X = operator.synthesize(codes)
     alpha = 0.1 * convolutional_alpha_max(X, operator).max()
-    result = convolutional_basis_pursuit(X, operator, alpha, tol=1e-3, return_result=True)
+    result = convolutional_basis_pursuit(X, operator, alpha, tol=1e-3)
     assert handed_over == expected and (result.gap <= 1e-3 * result.objective).all()
 
 
@@ -316,17 +303,15 @@ def test_proximal_gradient_goes_on_with_those_that_are_not_done():
 def test_path_equals_single_pursuits_and_begins_where_the_last_one_ended():
     operator, X = make_problem()
     alphas = convolutional_alpha_max(X, operator).max() * np.array([0.25, 1.01, 0.5, 0.25])
-    path = list(convolutional_path(X, operator, alphas, tol=1e-6, positive=True, return_result=True))
+    path = list(convolutional_path(X, operator, alphas, tol=1e-6, positive=True))
     assert [alpha for alpha, _ in path] == sorted(alphas, reverse=True)
     assert not path[0][1].codes.any()
     for alpha, found in path:
-        cold = convolutional_basis_pursuit(X, operator, alpha, tol=1e-6, positive=True, return_result=True)
+        cold = convolutional_basis_pursuit(X, operator, alpha, tol=1e-6, positive=True)
         np.testing.assert_allclose(found.objective, cold.objective, rtol=1e-5)
         assert (found.gap <= 1e-6 * found.objective).all()
     assert (path[-1][1].n_iter == 0).all()  # the same penalty again
-    begun = next(
-        convolutional_path(X, operator, alphas[:1], tol=1e-6, positive=True, init=path[-1][1].codes, return_result=True)
-    )
+    begun = next(convolutional_path(X, operator, alphas[:1], tol=1e-6, positive=True, init=path[-1][1].codes))
     assert (begun[1].n_iter == 0).all()
     for wrong in ([], [0.1, -1.0], [[0.1]], 0.1, [np.nan]):
         with pytest.raises(ValueError, match="alphas must be a list of numbers > 0"):
@@ -337,18 +322,18 @@ def test_path_equals_single_pursuits_and_begins_where_the_last_one_ended():
 def test_alpha_max_is_where_codes_begin(solver):
     operator, X = make_problem()
     top = convolutional_alpha_max(X, operator)
-    assert not convolutional_basis_pursuit(X, operator, top.max() * 1.0001, solver=solver).any()
-    codes = convolutional_basis_pursuit(X, operator, top.min() * 0.999, solver=solver, tol=1e-9, max_iter=5000)
+    assert not convolutional_basis_pursuit(X, operator, top.max() * 1.0001, solver=solver).codes.any()
+    codes = convolutional_basis_pursuit(X, operator, top.min() * 0.999, solver=solver, tol=1e-9, max_iter=5000).codes
     assert codes.any(axis=(1, 2, 3)).all()
 
 
 def test_result_does_not_depend_on_threads_or_batch():
     operator, X = make_problem(n=5)
     alpha = 0.2 * convolutional_alpha_max(X, operator).min()
-    together = convolutional_basis_pursuit(X, operator, alpha, n_jobs=2, return_result=True)
-    one = convolutional_basis_pursuit(X, operator, alpha, n_jobs=1, return_result=True)
+    together = convolutional_basis_pursuit(X, operator, alpha, n_jobs=2)
+    one = convolutional_basis_pursuit(X, operator, alpha, n_jobs=1)
     np.testing.assert_array_equal(together.codes, one.codes)
-    np.testing.assert_array_equal(convolutional_basis_pursuit(X[3:4], operator, alpha)[0], one.codes[3])
+    np.testing.assert_array_equal(convolutional_basis_pursuit(X[3:4], operator, alpha).codes[0], one.codes[3])
 
 
 @pytest.mark.parametrize(("padding", "stride"), [("same", 1), ("circular", 1), ("full", 2)])
@@ -357,23 +342,15 @@ def test_large_signals_in_bands(padding, stride, masked):
     operator, X = make_problem((200, 23, 1), (4, 3), 3, padding, stride, n=2)
     mask = np.random.default_rng(1).random((200, 23)) < 0.8 if masked else None
     alpha = 0.3 * convolutional_alpha_max(X, operator, mask=mask).min()
-    bands = convolutional_basis_pursuit(
-        X, operator, alpha, mask=mask, solver="descent", tol=1e-6, n_jobs=2, return_result=True
-    )
-    steps = convolutional_basis_pursuit(
-        X, operator, alpha, mask=mask, solver="fista", tol=1e-6, max_iter=5000, return_result=True
-    )
+    bands = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver="descent", tol=1e-6, n_jobs=2)
+    steps = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver="fista", tol=1e-6, max_iter=5000)
     np.testing.assert_allclose(bands.objective, steps.objective, rtol=2e-6)
     assert (bands.gap <= 1e-6 * bands.objective).all()
     valid = 1.0 if mask is None else mask[..., None]
     np.testing.assert_allclose(bands.objective, objective(X, operator, bands.codes, alpha, mask=valid))
-    one = convolutional_basis_pursuit(
-        X, operator, alpha, mask=mask, solver="descent", tol=1e-6, n_jobs=1, return_result=True
-    )
+    one = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver="descent", tol=1e-6, n_jobs=1)
     np.testing.assert_array_equal(bands.codes, one.codes)
-    again = convolutional_basis_pursuit(
-        X, operator, alpha, mask=mask, init=bands.codes, solver="descent", tol=2e-6, return_result=True
-    )
+    again = convolutional_basis_pursuit(X, operator, alpha, mask=mask, init=bands.codes, solver="descent", tol=2e-6)
     assert (again.n_iter == 0).all()
 
 
@@ -382,10 +359,10 @@ def test_what_is_missing_may_be_anything(solver):
     operator, X = make_problem()
     mask = np.random.default_rng(1).random(X.shape) < 0.7
     alpha = 0.3 * convolutional_alpha_max(X, operator, mask=mask).min()
-    expected = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver=solver, return_result=True)
+    expected = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver=solver)
     for unknown in (np.nan, np.inf, 1e9):
         values = np.where(mask, X, unknown)
-        found = convolutional_basis_pursuit(values, operator, alpha, mask=mask, solver=solver, return_result=True)
+        found = convolutional_basis_pursuit(values, operator, alpha, mask=mask, solver=solver)
         np.testing.assert_array_equal(found.codes, expected.codes)
         np.testing.assert_array_equal(found.gap, expected.gap)
         np.testing.assert_array_equal(
@@ -396,16 +373,14 @@ def test_what_is_missing_may_be_anything(solver):
             convolutional_omp(X, operator, n_nonzero_coefs=4, mask=mask),
         )
         tensors = [torch.as_tensor(v) for v in (values, mask)]
-        on_tensors = convolutional_basis_pursuit(
-            tensors[0], operator, alpha, mask=tensors[1], solver=solver, return_result=True
-        )
+        on_tensors = convolutional_basis_pursuit(tensors[0], operator, alpha, mask=tensors[1], solver=solver)
         np.testing.assert_allclose(on_tensors.objective, expected.objective, rtol=2e-3)
-    nothing = convolutional_basis_pursuit(X, operator, alpha, mask=np.zeros((9, 11)), solver=solver, return_result=True)
+    nothing = convolutional_basis_pursuit(X, operator, alpha, mask=np.zeros((9, 11)), solver=solver)
     assert not nothing.codes.any() and not nothing.gap.any() and not nothing.objective.any()
     for call in (
         convolutional_alpha_max,
         convolutional_omp,
-        lambda *a: convolutional_basis_pursuit(*a, alpha, return_result=True),
+        lambda *a: convolutional_basis_pursuit(*a, alpha),
     ):
         with pytest.raises(ValueError, match="X contains NaN or infinity"):
             call(np.where(mask, X, np.nan), operator)
@@ -416,15 +391,15 @@ def test_masks_of_all_shapes():
     mask = np.random.default_rng(1).random((4, 4, 4, 2)) < 0.7
 
     def codes(mask):
-        return convolutional_basis_pursuit(X, operator, 0.5, mask=mask)
+        return convolutional_basis_pursuit(X, operator, 0.5, mask=mask).codes
 
     full = np.ones(X.shape, dtype=bool)
     for part in (mask[0], mask[0, ..., 0], mask[0, ..., :1], mask[..., :1]):
         spread = full & (part[..., None] if part.ndim == 2 else part)
         np.testing.assert_array_equal(codes(part), codes(spread))
     pixels, other = mask[..., 0], ConvolutionalOperator(operator.components, (4, 3, 2))
-    found = convolutional_basis_pursuit(X[:, :, :3], other, 0.5, mask=pixels[:, :, :3], return_result=True)
-    expected = convolutional_basis_pursuit(X[:, :, :3], other, 0.5, mask=mask[:, :, :3, :1], return_result=True)
+    found = convolutional_basis_pursuit(X[:, :, :3], other, 0.5, mask=pixels[:, :, :3])
+    expected = convolutional_basis_pursuit(X[:, :, :3], other, 0.5, mask=mask[:, :, :3, :1])
     np.testing.assert_array_equal(found.codes, expected.codes)
     for shape in ((4,), (2, 4, 4, 2), (4, 4, 3), (1, 4, 4, 3), (3, 4, 4)):
         with pytest.raises(ValueError, match="matches neither one signal"):
@@ -435,7 +410,7 @@ def test_masks_of_all_shapes():
 def test_no_signals_have_no_codes(solver):
     operator, X = make_problem()
     for none in (X[:0], torch.as_tensor(X[:0])):
-        result = convolutional_basis_pursuit(none, operator, 0.5, solver=solver, return_result=True)
+        result = convolutional_basis_pursuit(none, operator, 0.5, solver=solver)
         assert type(result.codes) is type(none) and result.codes.shape == (0, 9, 11, 6)
         assert result.gap.shape == result.objective.shape == result.n_iter.shape == (0,)
     assert convolutional_alpha_max(X[:0], operator).shape == (0,)
@@ -444,13 +419,11 @@ def test_no_signals_have_no_codes(solver):
 
 def test_begins_at_arrays_tensors_and_lists():
     operator, X = make_problem()
-    begun = convolutional_basis_pursuit(X, operator, 0.5, tol=1e-6, max_iter=20_000)
+    begun = convolutional_basis_pursuit(X, operator, 0.5, tol=1e-6, max_iter=20_000).codes
     for values in (X, torch.as_tensor(X)):
         for init in (begun, torch.as_tensor(begun), begun.tolist()):
             for solver in ("descent", "fista"):
-                result = convolutional_basis_pursuit(
-                    values, operator, 0.5, init=init, solver=solver, tol=1e-5, return_result=True
-                )
+                result = convolutional_basis_pursuit(values, operator, 0.5, init=init, solver=solver, tol=1e-5)
                 assert (result.n_iter == 0).all()
 
 
@@ -491,7 +464,7 @@ def test_agrees_with_sporco():
     cbpdn = pytest.importorskip("sporco.admm.cbpdn")
     operator, X = make_problem((16, 16, 1), (4, 4), 6, "circular", n=1)
     alpha = 0.3 * convolutional_alpha_max(X, operator)[0]
-    ours = convolutional_basis_pursuit(X, operator, alpha, tol=1e-8, max_iter=20_000, return_result=True)
+    ours = convolutional_basis_pursuit(X, operator, alpha, tol=1e-8, max_iter=20_000)
     settings = {"rho": 10 * alpha, "AutoRho": {"Enabled": False}, "MaxMainIter": 2000, "RelStopTol": 1e-7}
     options = cbpdn.ConvBPDN.Options({"Verbose": False, **settings})
     filters = np.moveaxis(operator.components[..., 0], 0, -1)
@@ -506,7 +479,7 @@ def test_agrees_with_alphacsc():
     update_z = pytest.importorskip("alphacsc.update_z_multi").update_z_multi
     operator, X = make_problem((60, 2), (7,), 3, "valid", n=2)
     alpha = 0.2 * convolutional_alpha_max(X, operator, positive=True).max()
-    ours = convolutional_basis_pursuit(X, operator, alpha, positive=True, tol=1e-9, max_iter=20_000, return_result=True)
+    ours = convolutional_basis_pursuit(X, operator, alpha, positive=True, tol=1e-9, max_iter=20_000)
     signals, atoms = X.swapaxes(1, 2), operator.components.swapaxes(1, 2)
     settings = {"tol": 1e-9, "max_iter": 1_000_000}
     theirs = update_z(signals, atoms, alpha, solver="lgcd", solver_kwargs=settings)[0].swapaxes(1, 2)
@@ -520,9 +493,7 @@ def test_coefficients_of_which_nothing_counts_are_left_out_of_codes(height):
     mask = np.ones((height, 8))
     mask[:5] = 0
     init = np.random.default_rng(1).normal(size=(2, *operator.code_shape))
-    result = convolutional_basis_pursuit(
-        X, operator, 0.5, mask=mask, init=init, solver="descent", tol=1e-3, return_result=True
-    )
+    result = convolutional_basis_pursuit(X, operator, 0.5, mask=mask, init=init, solver="descent", tol=1e-3)
     assert not result.codes[:, :3].any()
     true = objective(X, operator, result.codes, 0.5, mask=mask[..., None])
     np.testing.assert_allclose(result.objective, true, rtol=1e-9)

@@ -110,7 +110,7 @@ rng = np.random.default_rng(0)
 operator = ConvolutionalOperator(rng.normal(size=(7, 3, 4, 2)), (9, 11, 2))
 X, mask = rng.normal(size=(3, 9, 11, 2)), rng.random((9, 11, 2)) < 0.8
 for settings in ({}, {"mask": mask, "positive": True}):
-    result = convolutional_basis_pursuit(X, operator, 1.0, tol=1e-9, max_iter=5000, return_result=True, **settings)
+    result = convolutional_basis_pursuit(X, operator, 1.0, tol=1e-9, max_iter=5000, **settings)
     print(*result.objective.tolist())
 """
 

@@ -154,9 +154,7 @@ def test_cascade(skip):
     assert to_gap.gap.shape == (4, 3) and (to_gap.gap <= 1e-9 * to_gap.objective).all()
     many = layered_basis_pursuit(X, layers, [0.1, 0.2, 0.1], max_iter=5000, return_result=True)
     np.testing.assert_allclose(flat(many.codes), flat(to_gap.codes), rtol=1e-3, atol=1e-3)
-    alone = convolutional_basis_pursuit(
-        X, layers.operators[0], 0.1, positive=True, tol=1e-9, max_iter=5000, return_result=True
-    )
+    alone = convolutional_basis_pursuit(X, layers.operators[0], 0.1, positive=True, tol=1e-9, max_iter=5000)
     np.testing.assert_allclose(to_gap.codes[0], alone.codes, atol=1e-12)
     with pytest.warns(ConvergenceWarning, match="relative duality gap above"):
         layered_basis_pursuit(X, layers, 0.05, tol=1e-12, max_iter=1)

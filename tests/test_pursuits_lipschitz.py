@@ -1,6 +1,5 @@
 """The norm of convolutional dictionaries against that of the dense matrix: never below it, and near it."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -173,8 +172,8 @@ def test_zero_atoms_in_every_pursuit():
     assert operator.lipschitz == 0 and operator.step == 1
     assert layers.lipschitz == pytest.approx(1, rel=1e-2)  # the identity between layers
     found = [
-        convolutional_basis_pursuit(X, operator, 0.1),
-        convolutional_basis_pursuit(X, operator, 0.1, solver="fista"),
+        convolutional_basis_pursuit(X, operator, 0.1).codes,
+        convolutional_basis_pursuit(X, operator, 0.1, solver="fista").codes,
         unrolled_pursuit(T, operator, 0.1, n_iter=3).detach().numpy(),
         *layered_thresholding(X, layers, 0.1),
         *layered_basis_pursuit(X, layers, 0.1, tol=1e-6),

@@ -49,9 +49,7 @@ def test_solutions_are_fixed_points(problem, penalty, with_mask, tensors):
     mask = np.random.default_rng(1).random((6, 5)) < 0.8 if with_mask else None
     alpha = 0.2 * float(convolutional_alpha_max(X, operator, penalty=penalty, mask=mask).min())
     given = torch.tensor(X) if tensors else X
-    result = convolutional_basis_pursuit(
-        given, operator, alpha, penalty=penalty, mask=mask, tol=1e-10, max_iter=20_000, return_result=True
-    )
+    result = convolutional_basis_pursuit(given, operator, alpha, penalty=penalty, mask=mask, tol=1e-10, max_iter=20_000)
     assert result.converged.all() and (result.gap <= 1e-10 * result.objective).all()
     codes = np.asarray(result.codes)
     matrix = operator.to_dense()
@@ -67,11 +65,9 @@ def test_solutions_are_fixed_points(problem, penalty, with_mask, tensors):
 def test_the_gap_is_a_bound_at_every_tolerance(problem, penalty):
     operator, X = problem
     alpha = 0.1 * float(convolutional_alpha_max(X, operator, penalty=penalty).min())
-    best = convolutional_basis_pursuit(
-        X, operator, alpha, penalty=penalty, tol=1e-11, max_iter=50_000, return_result=True
-    ).objective
+    best = convolutional_basis_pursuit(X, operator, alpha, penalty=penalty, tol=1e-11, max_iter=50_000).objective
     for tol in (1e-1, 1e-2, 1e-3):
-        result = convolutional_basis_pursuit(X, operator, alpha, penalty=penalty, tol=tol, return_result=True)
+        result = convolutional_basis_pursuit(X, operator, alpha, penalty=penalty, tol=tol)
         assert (result.objective - best <= result.gap + 1e-9 * best).all()
         assert (result.objective >= best * (1 - 1e-9)).all()
 
@@ -80,10 +76,8 @@ def test_the_gap_is_a_bound_at_every_tolerance(problem, penalty):
 def test_above_alpha_max_codes_are_zero(problem, penalty):
     operator, X = problem
     top = float(convolutional_alpha_max(X[:1], operator, penalty=penalty)[0])
-    assert not convolutional_basis_pursuit(X[:1], operator, top * (1 + 1e-9), penalty=penalty).any()
-    below = convolutional_basis_pursuit(
-        X[:1], operator, top * 0.99, penalty=penalty, tol=1e-9, max_iter=20_000, return_result=True
-    )
+    assert not convolutional_basis_pursuit(X[:1], operator, top * (1 + 1e-9), penalty=penalty).codes.any()
+    below = convolutional_basis_pursuit(X[:1], operator, top * 0.99, penalty=penalty, tol=1e-9, max_iter=20_000)
     assert below.codes.any()
 
 
@@ -91,7 +85,7 @@ def test_groups_are_used_together(problem):
     operator, X = problem
     penalty = GroupL1([0, 1, 0, 1])
     alpha = 0.5 * float(convolutional_alpha_max(X, operator, penalty=penalty).min())
-    used = convolutional_basis_pursuit(X, operator, alpha, penalty=penalty, tol=1e-6, max_iter=10_000) != 0
+    used = convolutional_basis_pursuit(X, operator, alpha, penalty=penalty, tol=1e-6, max_iter=10_000).codes != 0
     assert 0 < used.mean() < 1
     np.testing.assert_array_equal(used[..., 0], used[..., 2])
     np.testing.assert_array_equal(used[..., 1], used[..., 3])
@@ -139,9 +133,7 @@ class Huberised(Penalty):
 
 def test_a_users_penalty_stops_by_its_steps(problem):
     operator, X = problem
-    result = convolutional_basis_pursuit(
-        X, operator, 0.5, penalty=Huberised(), tol=1e-8, max_iter=20_000, return_result=True
-    )
+    result = convolutional_basis_pursuit(X, operator, 0.5, penalty=Huberised(), tol=1e-8, max_iter=20_000)
     assert np.isnan(result.gap).all() and result.converged.all()
     codes = result.codes
     slopes = operator.analyze(X - operator.synthesize(codes))

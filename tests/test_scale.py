@@ -134,9 +134,11 @@ def test_orthogonal_matching_pursuit(unit, selection, masked):
 @example(unit=("float64", -520), positive=False)
 def test_basis_pursuit(unit, positive):
     def run(X, unit):
-        codes, gap = with_gap(basis_pursuit(
-            X, normal(20, 12, seed=1), alpha=0.5 * unit, positive=positive, return_result=True, sparse_output=False
-        ))
+        codes, gap = with_gap(
+            basis_pursuit(
+                X, normal(20, 12, seed=1), alpha=0.5 * unit, positive=positive, return_result=True, sparse_output=False
+            )
+        )
         return [(codes, 1), (gap, 2)]
 
     check(run, *unit, 30, 12)
@@ -152,9 +154,9 @@ def test_signals_of_many_sizes_in_one_batch():
     operator = ConvolutionalOperator(normal(3, 4, 1).astype("float32"), (12, 1))
     for solver in "descent", "fista", "admm":
         parameters = {"alpha": 1e-20, "solver": solver, "max_iter": 30}
-        together = convolutional_basis_pursuit(X[..., None], operator, **parameters, return_result=True)
+        together = convolutional_basis_pursuit(X[..., None], operator, **parameters)
         for i in range(5):
-            alone = convolutional_basis_pursuit(X[i : i + 1, :, None], operator, **parameters, return_result=True)
+            alone = convolutional_basis_pursuit(X[i : i + 1, :, None], operator, **parameters)
             size = np.abs(alone.codes).max()
             np.testing.assert_allclose(together.codes[i], alone.codes[0], rtol=1e-4, atol=1e-5 * size)
             np.testing.assert_allclose(together.objective[i], alone.objective[0], rtol=1e-6)
@@ -168,9 +170,7 @@ def test_convolutional_basis_pursuit(solver, unit, masked):
     mask = normal(8, 7, seed=2) > -1 if masked else None
 
     def run(X, unit):
-        found = convolutional_basis_pursuit(
-            X, operator, 0.2 * unit, solver=solver, mask=mask, max_iter=40, tol=1e-6, return_result=True
-        )
+        found = convolutional_basis_pursuit(X, operator, 0.2 * unit, solver=solver, mask=mask, max_iter=40, tol=1e-6)
         return [(found.codes, 1), (found.gap, 2), (found.objective, 2), (found.n_iter, 0)]
 
     def codes_only(X, unit):
@@ -333,9 +333,7 @@ def test_no_tolerance_means_all_iterations(solver):
     operator = ConvolutionalOperator(np.eye(2).reshape(2, 2, 1), (6, 1), padding="circular", stride=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = convolutional_basis_pursuit(
-            normal(2, 6, 1), operator, 0.1, solver=solver, tol=0, max_iter=60, return_result=True
-        )
+        found = convolutional_basis_pursuit(normal(2, 6, 1), operator, 0.1, solver=solver, tol=0, max_iter=60)
     assert (found.n_iter >= 60).all()
     layers = LayeredDictionary([operator])
     assert (deep_pursuit(normal(2, 6, 1), layers, 0.1, tol=0, max_iter=30, return_result=True).n_iter == 30).all()

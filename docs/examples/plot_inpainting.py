@@ -85,7 +85,7 @@ def inpaint(image, components):
     for alpha in (0.2, 0.1, 0.05, 0.02, 0.01):
         smooth = gaussian_filter(np.where(known, image, estimate), 2)
         result = convolutional_basis_pursuit(
-            (image - smooth)[None, ..., None], operator, alpha, mask=known, init=codes, tol=1e-2, return_result=True
+            (image - smooth)[None, ..., None], operator, alpha, mask=known, init=codes, tol=1e-2
         )
         codes = result.codes
         estimate = smooth + operator.synthesize(codes)[0, ..., 0]

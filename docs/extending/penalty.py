@@ -27,7 +27,7 @@ class Huber(Penalty):
 rng = np.random.default_rng(0)
 operator = ConvolutionalOperator(rng.normal(size=(4, 3, 3, 1)), (8, 8, 1))
 X = rng.normal(size=(2, 8, 8, 1))
-result = convolutional_basis_pursuit(X, operator, 0.5, penalty=Huber(), tol=1e-8, max_iter=5000, return_result=True)
+result = convolutional_basis_pursuit(X, operator, 0.5, penalty=Huber(), tol=1e-8, max_iter=5000)
 slopes = operator.analyze(X - operator.synthesize(result.codes))
 assert result.converged.all()  # no dual is known, so the solver stops by the size of its steps
 assert abs(Huber().prox(result.codes + slopes, 0.5) - result.codes).max() < 1e-4

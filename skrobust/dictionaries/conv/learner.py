@@ -290,7 +290,6 @@ class ConvolutionalLearner:
                 tol=tol,
                 max_iter=self.max_iter,
                 n_jobs=self.n_jobs,
-                return_result=True,
             )
 
     def _remember_worst(self, X, codes, operator):

@@ -45,4 +45,4 @@ def pursue(coder, values):
             tol=coder.tol,
             max_iter=coder.max_iter,
             **shared,
-        )
+        ).codes

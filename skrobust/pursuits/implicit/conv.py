@@ -179,7 +179,7 @@ def implicit_pursuit(
             mask=known,
             tol=tol,
             max_iter=max_iter,
-        )
+        ).codes
     inputs = (X, alpha, weights, operator.components)
     if not (torch.is_grad_enabled() and any(isinstance(v, torch.Tensor) and v.requires_grad for v in inputs)):
         return codes

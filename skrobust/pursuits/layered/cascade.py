@@ -143,7 +143,6 @@ def layered_basis_pursuit(
                 penalty=penalty_of_layer,
                 tol=tol,
                 max_iter=max_iter,
-                return_result=True,
                 n_jobs=n_jobs,
             )
         codes.append(found.codes)

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from skrobust.pursuits.result import Result
-
 from .pursuit import convolutional_basis_pursuit
 
 
@@ -20,12 +18,12 @@ def convolutional_path(X, operator, alphas, **parameters):
         Numbers > 0, in any order. Codes are zero from `convolutional_alpha_max` on.
     **parameters
         Parameters of `convolutional_basis_pursuit`: ``positive``, ``weights``, ``mask``, ``init`` (for the first),
-        ``solver``, ``tol``, ``max_iter``, ``return_result`` and ``n_jobs``.
+        ``solver``, ``tol``, ``max_iter`` and ``n_jobs``.
 
     Returns
     -------
-    iterator of (float, codes or Result)
-        Each alpha, the largest first, and what `convolutional_basis_pursuit` returns.
+    iterator of (float, Result)
+        Each alpha, the largest first, and its `Result`.
 
     Raises
     ------
@@ -42,7 +40,7 @@ def convolutional_path(X, operator, alphas, **parameters):
     >>> X = rng.normal(size=(2, 50, 1))
     >>> alphas = convolutional_alpha_max(X, operator).max() * np.geomspace(1, 0.1, 4)
     >>> path = convolutional_path(X, operator, alphas, tol=1e-6)
-    >>> [int((codes != 0).sum()) for alpha, codes in path]
+    >>> [int((result.codes != 0).sum()) for alpha, result in path]
     [0, 14, 51, 64]
     """
     values = np.asarray(alphas, dtype=np.float64)
@@ -53,6 +51,6 @@ def convolutional_path(X, operator, alphas, **parameters):
 
 def _path(X, operator, alphas, parameters):
     for alpha in alphas:
-        found = convolutional_basis_pursuit(X, operator, alpha, **parameters)
-        yield alpha, found
-        parameters = {**parameters, "init": found.codes if isinstance(found, Result) else found}
+        result = convolutional_basis_pursuit(X, operator, alpha, **parameters)
+        yield alpha, result
+        parameters = {**parameters, "init": result.codes}

@@ -63,7 +63,6 @@ def convolutional_basis_pursuit(
     solver="auto",
     tol=1e-3,
     max_iter=1000,
-    return_result=False,
     n_jobs=None,
 ):
     """Sparse codes by the convolutional LASSO.
@@ -103,14 +102,13 @@ def convolutional_basis_pursuit(
         Relative duality gap. 0: exactly `max_iter` sweeps or steps.
     max_iter : int, default=1000
         Maximum number of sweeps or steps.
-    return_result : bool, default=False
-        Whether to return a `Result`: codes, objectives, duality gaps, sweeps and whether `tol` was reached.
     n_jobs : int or None, default=None
         Number of threads. The result does not depend on it.
 
     Returns
     -------
-    ndarray or Tensor of shape ``(n_samples, *code_shape)``, or Result
+    Result
+        Codes of shape ``(n_samples, *code_shape)``, objectives, duality gaps, sweeps and whether `tol` was reached.
 
     Raises
     ------
@@ -134,7 +132,7 @@ def convolutional_basis_pursuit(
     >>> operator = ConvolutionalOperator(np.array([[[1.0], [2.0], [1.0]]]) / 6**0.5, (8, 1))
     >>> X = np.zeros((1, 8, 1))
     >>> X[0, 2:5, 0] = [1, 2, 1]
-    >>> result = convolutional_basis_pursuit(X, operator, alpha=0.5, return_result=True)
+    >>> result = convolutional_basis_pursuit(X, operator, alpha=0.5)
     >>> result.codes[0, :, 0].round(3)
     array([0.   , 0.   , 0.   , 1.949, 0.   , 0.   , 0.   , 0.   ])
     >>> bool(result.gap[0] <= 1e-3 * result.objective[0])
@@ -159,7 +157,7 @@ def convolutional_basis_pursuit(
     if len(X) == 0:
         empty, no = np.empty(0), np.empty(0, dtype=bool)
         nothing = Result(like(np.zeros((0, *operator.code_shape)), X), empty, empty, empty.astype(np.int64), no)
-        return nothing if return_result else nothing.codes
+        return nothing
     on_tensors = is_tensor(X) and (X.device.type != "cpu" or solver == "fista" or by_atom is None)
     if on_tensors and solver in ("descent", "admm"):
         raise ValueError(f"solver={solver!r} runs on the CPU only; use solver='fista' on other devices.")
@@ -184,7 +182,7 @@ def convolutional_basis_pursuit(
     if is_tensor(X) and not on_tensors:
         result = result._replace(codes=X.new_tensor(result.codes))
     warn_if_not_converged(result, tol, max_iter)
-    return result if return_result else result.codes
+    return result
 
 
 def in_floats(X):
