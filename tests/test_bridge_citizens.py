@@ -74,8 +74,10 @@ def test_transform_in_inference_mode_leaves_no_trace(name):
     X = images().requires_grad_(True)
     codes = model.transform(X)
     codes = codes.to_dense() if codes.is_sparse else codes
+    assert torch.isfinite(codes).all()
     if codes.requires_grad:
         codes.sum().backward()
+        assert torch.isfinite(X.grad).all()
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)

@@ -25,7 +25,7 @@ from skrobust.pursuits import (
     layered_thresholding,
     multilayer_pursuit,
 )
-from skrobust.signals import shortfalls_ignored
+from skrobust.signals import convergence_warnings_ignored
 
 _ATOMS = np.random.default_rng(0).normal(size=(4, 3, 3, 1)) / 3
 _LAYERS = [_ATOMS, np.random.default_rng(1).normal(size=(3, 3, 3, 4)) / 6]
@@ -103,7 +103,7 @@ def test_threads_do_not_hear_each_other(X):
     def pursue(ignoring):
         if not ignoring:
             return convolutional_basis_pursuit(X[..., None], operator, 1e-3, **_SHORT)
-        with shortfalls_ignored():
+        with convergence_warnings_ignored():
             return convolutional_basis_pursuit(X[..., None], operator, 1e-3, **_SHORT)
 
     with ThreadPoolExecutor(2) as pool:

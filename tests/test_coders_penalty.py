@@ -218,7 +218,7 @@ def test_dense_derivatives(dense, penalty):
     assert found == pytest.approx((ahead - behind) / (2 * step), rel=1e-3)
 
 
-def test_dense_user_penalty_and_shortfall(dense):
+def test_dense_user_penalty_and_its_warning(dense):
     X, components = dense[0][2:5], dense[1]
     codes, gap = with_gap(
         basis_pursuit(

@@ -43,7 +43,7 @@ def model(digits):
 
 
 @pytest.fixture(scope="module")
-def test_images(digits):
+def held_out(digits):
     X, y = digits
     return X[900:1020], y[900:1020]
 
@@ -90,8 +90,8 @@ def test_binary_linear_curve_is_the_closed_form(digits):
     assert (low <= accuracy).all() and (accuracy <= high).all()
 
 
-def test_what_breaks_at_a_smaller_eps_stays_broken(model, test_images):
-    X, y = test_images
+def test_what_breaks_at_a_smaller_eps_stays_broken(model, held_out):
+    X, y = held_out
     X, y = X[model.predict(X) == y][:30], y[model.predict(X) == y][:30]
     worst_class = model.predict(np.zeros((1, 64)))[0]
 
@@ -113,8 +113,8 @@ def test_what_breaks_at_a_smaller_eps_stays_broken(model, test_images):
     assert (report.worst_predicted("model")[2] == worst_class).all()
 
 
-def test_worst_per_image_and_rows(model, test_images):
-    X, y = test_images
+def test_worst_per_image_and_rows(model, held_out):
+    X, y = held_out
     attacks = [RandomNoise(random_state=3), FGSM(), PGD(n_iter=5)]
     report = robustness_report(
         model, X, y, eps=[0.05, 0.15], attacks=attacks, corruptions=Corruption("shot_noise", 5), random_state=7
@@ -144,10 +144,10 @@ def test_worst_per_image_and_rows(model, test_images):
     assert list(frame.columns)[:3] == ["model", "attack", "threat_model"] and len(frame) == len(rows)
 
 
-def test_default_attacks_with_a_baseline(model, digits, test_images):
+def test_default_attacks_with_a_baseline(model, digits, held_out):
     X, y = digits
     strong = LogisticRegression(C=0.005, max_iter=300).fit(X[:900], y[:900])
-    X, y = test_images
+    X, y = held_out
     report = robustness_report({"strong": strong}, X[:60], y[:60], eps=0.1, baseline={"plain": model})
     names = [trial.name for trial in report.trials["strong"]]
     assert names[-1] == "PGD on plain, margin loss"
@@ -169,8 +169,8 @@ def test_default_attacks_with_a_baseline(model, digits, test_images):
     assert all(group in overall for group in groups)
 
 
-def test_conclusions_follow_the_interval(model, test_images):
-    X, y = test_images
+def test_conclusions_follow_the_interval(model, held_out):
+    X, y = held_out
     X, y = X[model.predict(X) == y], y[model.predict(X) == y]
 
     class Weak(LogisticRegression):
@@ -189,10 +189,10 @@ def test_conclusions_follow_the_interval(model, test_images):
     assert "no better than" in report.conclusions()[0]
 
 
-def test_models_without_gradients_meet_black_boxes(digits, test_images):
+def test_models_without_gradients_meet_black_boxes(digits, held_out):
     X, y = digits
     forest = RandomForestClassifier(10, random_state=0).fit(X[:900], y[:900])
-    X, y = test_images
+    X, y = held_out
     report = robustness_report(forest, X[:60], y[:60], eps=0.15)
     threat_models = {trial.settings["threat_model"] for trial in report.trials["model"]}
     assert threat_models == {"black box"}
@@ -205,10 +205,10 @@ def test_models_without_gradients_meet_black_boxes(digits, test_images):
     assert [trial.name for trial in in_l1.trials["model"]] == ["RandomNoise"]
 
 
-def test_transfer_to_a_model_without_gradients(model, digits, test_images):
+def test_transfer_to_a_model_without_gradients(model, digits, held_out):
     X, y = digits
     forest = RandomForestClassifier(10, random_state=0).fit(X[:900], y[:900])
-    X, y = test_images
+    X, y = held_out
     report = robustness_report({"forest": forest}, X[:20], y[:20], eps=0.2, baseline={"linear": model})
     assert [trial.settings["threat_model"] for trial in report.trials["forest"]] == ["black box"] * 2 + ["transfer"]
     assert "white box" in {trial.settings["threat_model"] for trial in report.trials["linear"]}
@@ -249,14 +249,14 @@ def test_layouts_and_labels(digits, layout):
         (lambda eps, X, y: X * np.nan, "NaN or infinity"),
     ],
 )
-def test_attacks_that_cheat_are_refused(model, test_images, script, message):
-    X, y = test_images
+def test_attacks_that_cheat_are_refused(model, held_out, script, message):
+    X, y = held_out
     with pytest.raises(ValueError, match=message):
         robustness_report(model, X, y, eps=0.1, attacks=Scripted(script))
 
 
-def test_errors(model, test_images):
-    X, y = test_images
+def test_errors(model, held_out):
+    X, y = held_out
     with pytest.raises(ValueError, match="eps must be one or several finite numbers >= 0"):
         robustness_report(model, X, y, eps=[-0.1])
     with pytest.raises(ValueError, match="about one norm"):
@@ -280,8 +280,8 @@ def test_errors(model, test_images):
         report.clean_right("other")
 
 
-def test_print_shows_corruptions(model, test_images):
-    X, y = test_images
+def test_print_shows_corruptions(model, held_out):
+    X, y = held_out
     report = robustness_report(
         {"one": model, "two": model}, X, y, eps=0.1, attacks=FGSM(), corruptions="all", checks=False
     )
@@ -299,8 +299,8 @@ def test_print_shows_corruptions(model, test_images):
         robustness_report(model, 2 * X, y, eps=0.1, attacks=FGSM(clip=None), corruptions="all", checks=False)
 
 
-def test_json_and_html_hold_everything_and_need_nothing(model, test_images, tmp_path):
-    X, y = test_images
+def test_json_and_html_hold_everything_and_need_nothing(model, held_out, tmp_path):
+    X, y = held_out
     noises = [Corruption("shot_noise", severity, random_state=0) for severity in (1, 5)]
     words = {"attacks": [FGSM(), PGD(n_iter=3)], "corruptions": noises}
     report = robustness_report({"<b>mine</b>": model}, X, y, eps=[0.05, 0.1], **words)
@@ -322,16 +322,16 @@ def test_json_and_html_hold_everything_and_need_nothing(model, test_images, tmp_
     assert "Corrupted images" not in robustness_report(model, X, y, eps=0.1, attacks=FGSM()).to_html()
 
 
-def test_settings_do_not_hold_addresses(model, test_images):
-    X, y = test_images
+def test_settings_do_not_hold_addresses(model, held_out):
+    X, y = held_out
     pipeline = make_pipeline(FunctionTransformer(_same), model).fit(X, y)
     report = robustness_report(pipeline, X, y, eps=0.1, attacks=FGSM(), image_shape=(8, 8))
     text = report.settings["models"]["model"]
     assert "_same" in text and "0x" not in text and "\n" not in text
 
 
-def test_files_are_whole_or_not_there(model, test_images, tmp_path, monkeypatch):
-    X, y = test_images
+def test_files_are_whole_or_not_there(model, held_out, tmp_path, monkeypatch):
+    X, y = held_out
     report = robustness_report(model, X, y, eps=0.1, attacks=FGSM())
     target = tmp_path / "report.json"
     target.write_text("before")
@@ -354,8 +354,8 @@ def test_files_are_whole_or_not_there(model, test_images, tmp_path, monkeypatch)
         report.to_html(tmp_path)
 
 
-def test_a_stopped_report_goes_on(model, test_images, tmp_path):
-    X, y = test_images
+def test_a_stopped_report_goes_on(model, held_out, tmp_path):
+    X, y = held_out
     kept = tmp_path / "progress.npz"
     stop = []
 
@@ -406,10 +406,10 @@ def test_checkpoint_keeps_string_labels(digits, tmp_path):
     np.testing.assert_array_equal(first.worst_predicted("model"), again.worst_predicted("model"))
 
 
-def test_networks_with_their_channels_first_are_reported_without_a_gallery(test_images):
+def test_networks_with_their_channels_first_are_reported_without_a_gallery(held_out):
     import torch
 
-    X, y = test_images
+    X, y = held_out
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 10))
     report = robustness_report(net.double(), X[:10].reshape(-1, 1, 8, 8), y[:10], eps=0.1, attacks=FGSM(), checks=True)

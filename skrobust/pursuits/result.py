@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skrobust.signals import tell_of_shortfall
+from skrobust.signals import warn_not_converged
 
 
 class Result(NamedTuple):
@@ -48,7 +48,7 @@ def warn_if_not_converged(result, tol, max_iter, *, stacklevel=3):
     short = f"a relative duality gap above tol={tol:g} (largest {largest:.1e})"
     if np.isnan(largest):  # a penalty whose dual is not known
         short = f"steps that change a coefficient by more than tol={tol:g} of the largest one"
-    tell_of_shortfall(
+    warn_not_converged(
         int(missed.reshape(len(missed), -1).any(axis=1).sum()),
         len(missed),
         f"ended at max_iter={max_iter}, or at their precision, with {short}. Raise max_iter, alpha or tol, or use "

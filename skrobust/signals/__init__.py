@@ -1,6 +1,7 @@
 """Shared basis of the estimators: layouts, input validation, scaling, batches, threads, atomic files."""
 
 from .clip import check_clip, clip_values
+from .convergence import ConvergenceLog, convergence_warnings_ignored, warn_not_converged, warn_once_per_fit
 from .counts import count_of
 from .docstrings import documented_like
 from .files import write_atomically
@@ -8,12 +9,11 @@ from .layout import SignalLayout, Signals
 from .parameters import parameter, parametrized
 from .resources import allowed_threads, batch_slices, kernel_threads, one_blas_thread
 from .scale import data_exponent, groups_by_exponent, scale_exponents, times_power
-from .shortfall import Shortfalls, shortfalls_ignored, tell_of_shortfall, told_once_a_fit
 from .tensors import is_tensor
 from .transformer import SignalTransformer, restored_on_error
 
 __all__ = [
-    "Shortfalls",
+    "ConvergenceLog",
     "SignalLayout",
     "SignalTransformer",
     "Signals",
@@ -32,9 +32,9 @@ __all__ = [
     "parametrized",
     "restored_on_error",
     "scale_exponents",
-    "shortfalls_ignored",
-    "tell_of_shortfall",
+    "convergence_warnings_ignored",
+    "warn_not_converged",
     "times_power",
-    "told_once_a_fit",
+    "warn_once_per_fit",
     "write_atomically",
 ]

@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from .convergence import ConvergenceLog
 from .layout import SignalLayout, channels_first_hint
 from .parameters import parameter, parametrized
-from .shortfall import Shortfalls
 from .tensors import check_tensor, is_tensor
 
 _DTYPES = (np.float64, np.float32)
@@ -129,7 +129,7 @@ class SignalTransformer(TransformerMixin, BaseEstimator):
                 vars(self).pop("feature_names_in_", None)  # from an earlier fit on named features
                 self.n_features_in_ = layout.n_features
             self._layout = layout
-            self._shortfalls = Shortfalls()
+            self._convergence_log = ConvergenceLog()
         else:
             if has_rows:
                 validate_data(self, X, reset=False, skip_check_array=True)

@@ -97,8 +97,8 @@ class FAB(GradientAttack):
             value = value - search.goal[index].rounding(scores)
             x = self._step(ball.box, start, x, gradient, value)
             scores = model.scores(x)
-            # On a piecewise linear model the iterates close in on the boundary: whoever waited for a margin beyond
-            # rounding would never turn back. The search decides which success is one beyond rounding.
+            # On a piecewise linear model the iterates converge to the boundary, and their margin may never exceed
+            # rounding. So they turn back at any positive margin; the search decides which of them are successes.
             crossed = search.goal[index].margin(scores) > 0
             inside = crossed & ball.contains(x)
             still = torch.ones_like(crossed)

@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state, gen_batches
 from skrobust.operators import ConvolutionalOperator
 from skrobust.pursuits import convolutional_basis_pursuit
 from skrobust.pursuits.lasso.conv.pursuit import in_floats
-from skrobust.signals import batch_slices, data_exponent, shortfalls_ignored, times_power
+from skrobust.signals import batch_slices, convergence_warnings_ignored, data_exponent, times_power
 
 from .statistics import ConvolutionalStatistics
 
@@ -280,7 +280,7 @@ class ConvolutionalLearner:
         )
 
     def _pursue(self, X, operator, init, tol):
-        with shortfalls_ignored():  # codes that miss the gap are still useful for learning
+        with convergence_warnings_ignored():  # codes that miss the gap are still useful for learning
             return convolutional_basis_pursuit(
                 X,
                 operator,

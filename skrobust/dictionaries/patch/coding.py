@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from sklearn import config_context
 
 from skrobust.pursuits import basis_pursuit, orthogonal_mp
-from skrobust.signals import shortfalls_ignored
+from skrobust.signals import convergence_warnings_ignored
 
 GREEDY = ("omp", "ols")
 
@@ -33,5 +33,5 @@ def many_codings():
     During learning atoms may temporarily be linearly dependent, so that codes miss their accuracy.
     """
     quiet = config_context(assume_finite=True, skip_parameter_validation=True)
-    with shortfalls_ignored(), quiet:
+    with convergence_warnings_ignored(), quiet:
         yield

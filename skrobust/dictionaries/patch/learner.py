@@ -19,7 +19,7 @@ from skrobust.signals import (
     kernel_threads,
     one_blas_thread,
     times_power,
-    told_once_a_fit,
+    warn_once_per_fit,
 )
 from skrobust.signals.parameters import AT_LEAST_1, FRACTION, NON_NEGATIVE, parameter, parametrized
 from skrobust.signals.tensors import to_numpy
@@ -218,7 +218,7 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         values = values.detach().cpu().numpy() if reset and is_tensor(values) else values
         return values.reshape(len(values), -1)
 
-    @told_once_a_fit
+    @warn_once_per_fit
     def transform(self, X):
         """Sparse codes of signals.
 
@@ -238,7 +238,7 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         codes = self._encode(rows, components.astype(rows.dtype, copy=False))
         return codes if self.sparse_output else codes.toarray()
 
-    @told_once_a_fit
+    @warn_once_per_fit
     def atom_usage(self, X):
         """Number of signals of X that use each atom.
 

@@ -16,7 +16,14 @@ from skrobust.estimators.shared.low_pass import LowPass
 from skrobust.operators import ConvolutionalOperator
 from skrobust.pursuits import Penalty
 from skrobust.pursuits.penalties import PENALTIES, resolve_penalty
-from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor, restored_on_error, told_once_a_fit
+from skrobust.signals import (
+    SignalTransformer,
+    batch_slices,
+    check_clip,
+    is_tensor,
+    restored_on_error,
+    warn_once_per_fit,
+)
 from skrobust.signals.parameters import AT_LEAST_1, FRACTION, NON_NEGATIVE, POSITIVE, parameter, parametrized
 from skrobust.signals.tensors import to_numpy
 
@@ -245,7 +252,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         )
         self.code_shape_ = self._operator.code_shape
 
-    @told_once_a_fit
+    @warn_once_per_fit
     def transform(self, X):
         """Codes of images, or what the codes stand for.
 
@@ -312,7 +319,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             images[batch] = self._operator.synthesize(maps, n_jobs=self.n_jobs)
         return images.reshape(len(images), *self._sample_shape)
 
-    @told_once_a_fit
+    @warn_once_per_fit
     def score(self, X, y=None):
         """Negative mean objective of the codes of X, higher is better; for "omp" without the penalty.
 

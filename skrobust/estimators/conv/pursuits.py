@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 
 from skrobust.pursuits import convolutional_basis_pursuit, convolutional_omp, convolutional_thresholding
-from skrobust.signals import count_of, is_tensor, shortfalls_ignored
+from skrobust.signals import convergence_warnings_ignored, count_of, is_tensor
 
 
 def check_device(device):
@@ -35,7 +35,7 @@ def pursue(coder, values):
         return convolutional_omp(values, operator, n_nonzero_coefs=n_atoms_wanted(coder), **shared)
     # A gap below its rounding is not asked of float32.
     beyond = values.element_size() if is_tensor(values) else values.itemsize
-    with shortfalls_ignored() if beyond == 4 and coder.tol < 1e-5 else nullcontext():
+    with convergence_warnings_ignored() if beyond == 4 and coder.tol < 1e-5 else nullcontext():
         return convolutional_basis_pursuit(
             values,
             operator,

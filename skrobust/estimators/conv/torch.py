@@ -49,7 +49,7 @@ class ConvSparseCoderModule(FrontEndModule):
             return self.encode(seen)
         if estimator.pursuit == "omp":
             return self.projected(seen, self.encode(seen))
-        with estimator._shortfalls.gathered(type(estimator).__name__):
+        with estimator._convergence_log.warning_once(type(estimator).__name__):
             return self.encode(seen)
 
     def projected(self, seen, codes):

@@ -15,7 +15,14 @@ from skrobust.operators import LayeredDictionary
 from skrobust.pursuits.layered.cascade import penalties_per_layer
 from skrobust.pursuits.layered.deep import layered_objective
 from skrobust.pursuits.penalties import PENALTIES, Penalty
-from skrobust.signals import SignalTransformer, batch_slices, check_clip, is_tensor, restored_on_error, told_once_a_fit
+from skrobust.signals import (
+    SignalTransformer,
+    batch_slices,
+    check_clip,
+    is_tensor,
+    restored_on_error,
+    warn_once_per_fit,
+)
 from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, POSITIVE, parameter, parametrized
 
 from .learning import learn_layer_by_layer, learn_with_labels
@@ -170,7 +177,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             return self.penalty[:n_layers]
         return "l1" if getattr(self.penalty, "over", None) == "layers" else self.penalty
 
-    @told_once_a_fit
+    @warn_once_per_fit
     def _learn_from_images(self, values, plan, strengths, random_state):
         def pursue(X, layers):
             n_layers = layers.n_layers
@@ -232,7 +239,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         self.head_intercept_ = trained.head.bias.detach().numpy().astype(values.dtype)
         return layers, strengths, steps
 
-    @told_once_a_fit
+    @warn_once_per_fit
     def encode(self, X):
         """Codes of all layers as maps.
 
@@ -249,7 +256,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
                 whole[batch] = part
         return codes
 
-    @told_once_a_fit
+    @warn_once_per_fit
     def transform(self, X):
         """Codes of images, or what the codes stand for.
 
@@ -316,7 +323,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         images = self.layers_.reconstruct(maps, n_jobs=self.n_jobs)
         return images.reshape(len(images), *self._sample_shape)
 
-    @told_once_a_fit
+    @warn_once_per_fit
     def score(self, X, y=None):
         """Negative mean objective of the structured problem at the codes of X; higher is better.
 

@@ -39,7 +39,7 @@ class LayeredCoderModule(FrontEndModule):
         estimator = self.estimator
         if getattr(estimator, "tol", None) is None:
             return self.encode(seen)
-        with estimator._shortfalls.gathered(type(estimator).__name__):
+        with estimator._convergence_log.warning_once(type(estimator).__name__):
             return self._to_gap(seen, self.layers, self._strengths(seen))
 
     def encode(self, seen):

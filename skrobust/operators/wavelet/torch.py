@@ -11,7 +11,7 @@ class TorchWavelets:
     """The transform of a `WaveletPlan` on tensors of shape ``(n_samples, *grid, n_channels)``.
 
     `matrix` is called with ``("analysis" or "synthesis", axis, level)`` and returns that matrix in the right dtype and
-    on the right device, so that whoever holds the matrices (a module's buffers, a cache) decides where they live.
+    on the right device, so that the caller chooses where to keep the matrices: in buffers of a module, or in a cache.
     """
 
     def __init__(self, plan, matrix):

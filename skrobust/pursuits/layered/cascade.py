@@ -13,7 +13,7 @@ from skrobust.pursuits.penalties.layers import OverLayers
 from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
 from skrobust.pursuits.result import Result, warn_if_not_converged
-from skrobust.signals import documented_like, is_tensor, shortfalls_ignored
+from skrobust.signals import convergence_warnings_ignored, documented_like, is_tensor
 from skrobust.signals.arrays import as_array, sample_sums
 
 
@@ -135,7 +135,7 @@ def layered_basis_pursuit(
             codes.append(w)
             continue
         strength, penalty_of_layer = strength_and_penalty(alphas[j], penalties[j])
-        with shortfalls_ignored():
+        with convergence_warnings_ignored():
             found = convolutional_basis_pursuit(
                 target,
                 operator,

@@ -10,7 +10,14 @@ from skrobust.operators.conv.operator import ConvolutionalOperator, flat_rows
 from skrobust.pursuits.lasso.conv.pursuit import checked_signals
 from skrobust.pursuits.penalties.l1 import shrink
 from skrobust.pursuits.result import Result
-from skrobust.signals import batch_slices, groups_by_exponent, is_tensor, kernel_threads, tell_of_shortfall, times_power
+from skrobust.signals import (
+    batch_slices,
+    groups_by_exponent,
+    is_tensor,
+    kernel_threads,
+    times_power,
+    warn_not_converged,
+)
 
 
 def convolutional_thresholding(X, operator, threshold, *, positive=False, stripe_sparsity=None, n_jobs=None):
@@ -201,7 +208,7 @@ def convolutional_omp(
     converged = None
     if tol is not None:
         converged = residuals <= tol * (1 + 1e-6)
-        tell_of_shortfall(
+        warn_not_converged(
             int((~converged).sum()),
             len(X),
             f"ended with a residual above tol={tol:g} (largest {residuals.max(initial=0):.3g}). Raise n_nonzero_coefs, "

@@ -6,7 +6,7 @@ import numpy as np
 
 from skrobust.kernels.threads import on_threads, threads_for
 from skrobust.pursuits.result import Result
-from skrobust.signals import batch_slices, count_of, tell_of_shortfall, times_power
+from skrobust.signals import batch_slices, count_of, times_power, warn_not_converged
 
 from . import kernels
 from .atoms import padded_width
@@ -101,7 +101,7 @@ class Pursuit:
                 f"did not reach tol with {self.most} atoms or all that correlate with their residual. Raise tol or "
                 "give n_nonzero_coefs."
             )
-        tell_of_shortfall(int(n_short), self.n_signals, reason, stacklevel=4)
+        warn_not_converged(int(n_short), self.n_signals, reason, stacklevel=4)
 
 
 def most_atoms(n_nonzero_coefs, tol, n_atoms, n_features):

@@ -11,8 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 _listener = ContextVar("listener", default=None)
 
 
-def tell_of_shortfall(n_short, n_signals, reason, *, stacklevel=2):
-    """Warn that `n_short` of `n_signals` signals did not converge, unless such messages are being collected.
+def warn_not_converged(n_short, n_signals, reason, *, stacklevel=2):
+    """Warn that `n_short` of `n_signals` signals did not converge, unless such warnings are being collected.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def tell_of_shortfall(n_short, n_signals, reason, *, stacklevel=2):
 
 
 @contextmanager
-def shortfalls_ignored():
+def convergence_warnings_ignored():
     """Suppress convergence warnings of pursuits inside this context, where they are harmless."""
     token = _listener.set(lambda *_: None)
     try:
@@ -45,20 +45,20 @@ def shortfalls_ignored():
         _listener.reset(token)
 
 
-class Shortfalls:
+class ConvergenceLog:
     """Collects the convergence warnings of an estimator, to warn once per fit; `fit` creates a new one.
 
     Copies and pickles do not record whether a warning was given, so that pickles of an estimator do not depend on it.
     """
 
     def __init__(self):
-        self.told = False
+        self.warned = False
 
     def __reduce__(self):
-        return Shortfalls, ()
+        return ConvergenceLog, ()
 
     @contextmanager
-    def gathered(self, name):
+    def warning_once(self, name):
         """One warning for all pursuits inside, with the number of images; none if one was given before.
 
         Parameters
@@ -75,8 +75,8 @@ class Shortfalls:
             yield
         finally:
             _listener.reset(token)
-        if found and not self.told:
-            self.told = True
+        if found and not self.warned:
+            self.warned = True
             n_short, n_signals = (sum(message[place] for message in found) for place in (0, 1))
             warnings.warn(
                 f"{name}: {n_short} of {n_signals} images {found[-1][2]} (Shown once per fit.)",
@@ -85,7 +85,7 @@ class Shortfalls:
             )
 
 
-def told_once_a_fit(method):
+def warn_once_per_fit(method):
     """Decorator of methods of a `SignalTransformer`: their pursuits give one warning per fit.
 
     Parameters
@@ -100,8 +100,8 @@ def told_once_a_fit(method):
 
     @functools.wraps(method)
     def wrapped(self, *args, **kwargs):
-        shortfalls = getattr(self, "_shortfalls", None)  # there is none before fit
-        with shortfalls.gathered(type(self).__name__) if shortfalls else nullcontext():
+        log = getattr(self, "_convergence_log", None)  # there is none before fit
+        with log.warning_once(type(self).__name__) if log else nullcontext():
             return method(self, *args, **kwargs)
 
     return wrapped
