@@ -25,17 +25,19 @@ import numpy as np
 import torch
 from _race import RESULTS, machine, write_json
 from pyautoattack import AutoAttack
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.kernel_approximation import Nystroem
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsOneClassifier
-from sklearn.naive_bayes import GaussianNB
+from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier, SGDClassifier
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
+from sklearn.naive_bayes import BernoulliNB, GaussianNB, MultinomialNB
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC, LinearSVC, NuSVC
 
 from skrobust import ConvSparseCoder, PolarizingCoder, WaveletSparsifier, as_module
 from skrobust.datasets import load_mnist
@@ -58,6 +60,7 @@ def zoo(dataset):
     coder = ConvSparseCoder(8, n_epochs=3, image_shape=shape, random_state=SEED, **words)
     wavelet = WaveletSparsifier("haar" if digits else "db5", n_nonzero_coefs=0.3, image_shape=shape)
     coarse = PolarizingCoder(n_thresholds=2, image_shape=shape)
+    bayes = GaussianNB(var_smoothing=1e-2)
     scaled = make_pipeline(StandardScaler(), PCA(30, random_state=SEED), SVC(C=10.0))
     models = {
         "logistic": (LogisticRegression(max_iter=1000), many),
@@ -65,7 +68,7 @@ def zoo(dataset):
         "MLP": (MLPClassifier((100,), max_iter=200, random_state=SEED), many),
         "scaler + PCA + SVC (RBF)": (scaled, few if digits else 100),
         "polarizing coder + logistic": (make_pipeline(coarse, LogisticRegression(max_iter=1000)), some),
-        "Gaussian naive Bayes": (GaussianNB(var_smoothing=1e-2), many),
+        "Gaussian naive Bayes": (bayes, many),
     }
     if digits:
         models |= {
@@ -77,6 +80,22 @@ def zoo(dataset):
             "tanh MLP, two layers": (MLPClassifier((50, 50), activation="tanh", random_state=SEED), many),
             "MLP, 3 classes": (MLPClassifier((50,), max_iter=400, random_state=SEED), many),
             "SVC (RBF), 2 classes": (SVC(C=3.0), many),
+            "ridge": (RidgeClassifier(), some),
+            "SGD, hinge": (SGDClassifier(random_state=SEED), some),
+            "perceptron": (Perceptron(random_state=SEED), some),
+            "multinomial naive Bayes": (MultinomialNB(), some),
+            "Bernoulli naive Bayes": (BernoulliNB(binarize=None), some),
+            "SVC (cubic)": (SVC(kernel="poly", C=3.0), few),
+            "NuSVC (RBF)": (NuSVC(nu=0.1), few),
+            "one against rest, logistic": (OneVsRestClassifier(LogisticRegression(max_iter=1000)), some),
+            "output code, logistic": (OutputCodeClassifier(LogisticRegression(max_iter=1000), random_state=SEED), some),
+            "calibrated linear SVM": (CalibratedClassifierCV(LinearSVC(C=0.1, random_state=SEED)), some),
+            "voting": (
+                VotingClassifier([("linear", LogisticRegression(max_iter=1000)), ("bayes", bayes)], voting="soft"),
+                some,
+            ),
+            "stacking": (StackingClassifier([("svm", LinearSVC(C=0.1, random_state=SEED)), ("bayes", bayes)]), some),
+            "bagging": (BaggingClassifier(MLPClassifier((30,), random_state=SEED), 5, random_state=SEED), some),
         }
     return models | {
         "wavelet + SVC (RBF)": (make_pipeline(wavelet, SVC(C=10.0)), few),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -13,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from skrobust import PolarizingCoder, as_module
-from skrobust.attacks import PGD, GradientModel, IterativeLocallyLinear
+from skrobust.attacks import FAB, PGD, Cascade, GradientModel, IterativeLocallyLinear
 from skrobust.evaluation import robustness_report
 from skrobust.evaluation.defaults import strongest_attack
 
@@ -60,8 +61,26 @@ def test_cost_of_the_strongest_attack(n_classes, n_targets, monkeypatch):
     images, labels = X[:1] * 1.0, np.arange(1)
     attack = strongest_attack().set_params(eps=1e-3)
     model.predict(attack.perturb(model, images, labels))
-    n_probes = len(calls) - 71 * n_targets  # that all backward passes are one is found out beforehand
+    n_probes = len(calls) - 101 * n_targets  # that all backward passes are one is found out beforehand
     assert 0 <= n_probes <= 16
+
+
+def test_strongest_attack_breaks_what_fab_breaks_behind_calibration():
+    """The climbing attacks leave one of these images; AutoAttack, which holds FAB, does not."""
+    X, y = load_digits(return_X_y=True)
+    X, order = X / 16, np.random.default_rng(0).permutation(len(y))
+    model = CalibratedClassifierCV(LinearSVC(C=0.1, random_state=0)).fit(X[order[:1000]], y[order[:1000]])
+    X, y = X[order[1000:1040]], y[order[1000:1040]]
+    by_fab, by_climbing, by_strongest = (
+        model.predict(attack.perturb(model, X, y)) != y
+        for attack in (
+            FAB(0.15, n_iter=30, random_state=0),
+            Cascade(0.15, attacks=strongest_attack().attacks[:2], gradient="worst", random_state=0),
+            strongest_attack().set_params(eps=0.15),
+        )
+    )
+    assert (by_fab & ~by_climbing).any()
+    assert not (by_fab & ~by_strongest).any()
 
 
 def test_default_attacks_hold_rivals_in_turn():
@@ -69,13 +88,14 @@ def test_default_attacks_hold_rivals_in_turn():
     model = LinearSVC(random_state=0).fit(X, y)
     report = robustness_report(model, X_test[:10], y_test[:10], eps=0.05, checks=False)
     (cascade,) = [trial for trial in report.trials["model"] if trial.name == "Cascade"]
-    assert [part["name"] for part in cascade.settings["attacks"]] == ["IterativeLocallyLinear", "APGD"]
+    assert [part["name"] for part in cascade.settings["attacks"]] == ["IterativeLocallyLinear", "APGD", "FAB"]
     assert cascade.settings["gradient"] == "worst" and cascade.settings["seed"] == 0
 
 
 AUTOATTACKED = {
     "logistic": (LogisticRegression(max_iter=1000), (0.05, 0.1, 0.15)),
     "MLP": (MLPClassifier((100,), max_iter=200, random_state=0), (0.05, 0.1, 0.15)),
+    "calibrated": (CalibratedClassifierCV(LinearSVC(C=0.1, random_state=0)), (0.05, 0.1, 0.15)),
     "naive Bayes": (GaussianNB(var_smoothing=1e-2), (0.05, 0.1, 0.15)),
     "scaler, PCA, SVC": (make_pipeline(StandardScaler(), PCA(30, random_state=0), SVC(C=10)), (0.01, 0.02, 0.05)),
     "polarized": (
