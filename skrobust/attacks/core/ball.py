@@ -52,11 +52,11 @@ class Ball:
         eps = eps.expand(len(x), *eps.shape[1:]) if eps.ndim == x.ndim else eps.expand(len(x), *[1] * (x.ndim - 1))
         self._eps = eps
         # In every norm no feature moves by more than eps.
-        high, low = _stored(x, eps.expand(x.shape)), _stored(x, -eps.expand(x.shape))
-        low, high = torch.maximum(low, self.box.low), torch.minimum(high, self.box.high)
-        # Features a rounding error outside the box keep their value.
-        empty = low > high
-        self.low, self.high = torch.where(empty, x, low), torch.where(empty, x, high)
+        self.low = torch.maximum(_stored(x, -eps), self.box.low)
+        self.high = torch.minimum(_stored(x, eps), self.box.high)
+        empty = self.low > self.high  # features a rounding error outside the box keep their value
+        if bool(empty.any()):
+            self.low, self.high = torch.where(empty, x, self.low), torch.where(empty, x, self.high)
         if eps[0].numel() > 1:
             self.box = Box(self.low, self.high)  # FAB and others use one radius an image
         self.radius = eps.flatten(1).amax(1)
@@ -187,13 +187,12 @@ class Ball:
 def _stored(x, delta):
     """``x + delta`` in the dtype of `x`, rounded towards `x` where rounding would lead farther than `delta`."""
     y = (x.to(torch.float64) + delta).to(x.dtype)
-    too_far = (y.to(torch.float64) - x.to(torch.float64)).abs() > delta.abs()
+    too_far = (y.to(torch.float64) - x.to(torch.float64)).abs_() > delta.abs()
     return torch.where(too_far, torch.nextafter(y, x), y)
 
 
 def _noise(generator, shape, norm, surface):
     """Noise of norm at most 1 (exactly 1 on the surface), uniform in the ball or on its surface."""
-    n_features = max(1, int(np.prod(shape)))
     if norm == "linf":
         return generator.choice([-1.0, 1.0], size=shape) if surface else generator.uniform(-1, 1, size=shape)
     if norm == "l2":
@@ -202,5 +201,5 @@ def _noise(generator, shape, norm, surface):
     else:
         noise = generator.laplace(size=shape)
         length = np.abs(noise).sum()
-    radius = 1.0 if surface else generator.uniform() ** (1 / n_features)
+    radius = 1.0 if surface else generator.uniform() ** (1 / max(1, math.prod(shape)))
     return noise * (radius / length)

@@ -64,11 +64,11 @@ class GradientModel:
     @torch.no_grad()
     def scores(self, x):
         """Class scores of shape (n_samples, n_classes)."""
-        return self._mean(self._forward, x)
+        return self._mean_scores(self._forward, x)
 
     def differentiable_scores(self, x):
         """The same values as `scores`, with a backward pass to `x` as in `gradients`."""
-        scores = self._mean(self._module, x)
+        scores = self._mean_scores(self._module, x)
         return scores if self._own_scores else with_backward(self.scores(x.detach()), scores)
 
     def gradient(self, x, objective):
@@ -107,30 +107,37 @@ class GradientModel:
     def gradients(self, x, objectives):
         """Lists of the gradients and of the values of several objectives at `x`, with the scores between them."""
         x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-        total = [torch.zeros_like(x) for _ in objectives]
-        values, seen = [0] * len(objectives), 0
-        for _ in range(self._n_eot):
-            with torch.enable_grad():
-                scores = self._pass(self._module, x)
+        *means, scores = self._mean(lambda: self._gradients_of_pass(x, objectives))
+        gradients, values = means[: len(objectives)], means[len(objectives) :]
+        return gradients, scores if self._own_scores else self.scores(x.detach()), values
+
+    def _gradients_of_pass(self, x, objectives):
+        """Gradients of the objectives, their values, and the scores, of one forward pass, in one list."""
+        gradients, values = [], []
+        with torch.enable_grad():
+            scores = self._forward_pass(self._module, x)
             for k, objective in enumerate(objectives):
-                with torch.enable_grad():
-                    value = objective(scores)
-                    last = k + 1 == len(objectives)
-                    (part,) = torch.autograd.grad(value.sum(), x, retain_graph=not last, allow_unused=True)
-                if part is not None:
-                    total[k] += torch.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0)
-                values[k] = values[k] + value.detach()
-            seen = seen + scores.detach()
-        scores = seen / self._n_eot if self._own_scores else self.scores(x.detach())
-        return [part / self._n_eot for part in total], scores, [value / self._n_eot for value in values]
+                value = objective(scores)
+                more = k + 1 < len(objectives)
+                (gradient,) = torch.autograd.grad(
+                    value.sum(), x, retain_graph=more, allow_unused=True, materialize_grads=True
+                )
+                gradients.append(torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0))
+                values.append(value.detach())
+        return [*gradients, *values, scores.detach()]
 
-    def _mean(self, module, x):
-        scores = self._pass(module, x)
+    def _mean_scores(self, module, x):
+        (scores,) = self._mean(lambda: [self._forward_pass(module, x)])
+        return scores
+
+    def _mean(self, tensors_of_pass):
+        """Means over `n_eot` calls of the tensors that ``tensors_of_pass()`` lists."""
+        sums = tensors_of_pass()
         for _ in range(self._n_eot - 1):
-            scores = scores + self._pass(module, x)
-        return scores / self._n_eot
+            sums = [total + tensor for total, tensor in zip(sums, tensors_of_pass(), strict=True)]
+        return sums if self._n_eot == 1 else [total / self._n_eot for total in sums]
 
-    def _pass(self, module, x):
+    def _forward_pass(self, module, x):
         with identity_for_arrays() if self._through_arrays else nullcontext():
             return module(x)
 
