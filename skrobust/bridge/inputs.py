@@ -1,10 +1,10 @@
-"""What an estimator accepts, asked without calling it. Knows no torch."""
+"""Checks of what an estimator accepts, without calling it. Does not import torch."""
 
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import validation
 
-# Attributes by which estimators hold others, whose input they do not look at.
+# Attributes in which meta-estimators hold other estimators, to which they pass X unchecked.
 _HELD = ("best_estimator_", "estimator", "estimators", "estimators_", "transformer_list")
 
 
@@ -15,7 +15,7 @@ def check_feature_names(model, X):
 
 
 def takes_rows_only(estimator):
-    """Whether `estimator` is known to refuse samples that are no rows: the steps of scikit-learn itself."""
+    """Whether `estimator` takes only 2-D X: all steps of scikit-learn do, except those that pass X on."""
     while isinstance(estimator, Pipeline):
         steps = [step for _, step in estimator.steps if step is not None and step != "passthrough"]
         if not steps:

@@ -17,7 +17,7 @@ from .registry import NoCertificateError, certificate_of
 
 try:
     from sklearn.frozen import FrozenEstimator
-except ImportError:  # younger than the oldest scikit-learn that we support
+except ImportError:  # scikit-learn < 1.6
     FrozenEstimator = ()
 
 

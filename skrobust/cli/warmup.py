@@ -34,7 +34,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--only", metavar="FAMILY", choices=FAMILIES, nargs="+", help=f"compile some of: {', '.join(FAMILIES)}"
     )
-    parser.add_argument("--jobs", metavar="N", type=_count, help="processes (default: one a processor)")
+    parser.add_argument("--jobs", metavar="N", type=_count, help="processes (default: one per processor)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

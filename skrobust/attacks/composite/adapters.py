@@ -9,7 +9,7 @@ from skrobust.signals.parameters import parametrized
 
 from .outside import ORDERS, OutsideAttack
 
-# Attacks of ART that read labels as targets, and draw targets if there are no labels.
+# Attacks of ART that take labels as targets, and draw targets if given no labels.
 _ALWAYS_TARGETED = {"SaliencyMapMethod"}
 
 
@@ -24,7 +24,7 @@ class FromART(OutsideAttack):
     options : dict or None, default=None
         Arguments of that class, such as ``{"max_iter": 40}``. Where they leave it open, `eps` and `norm` are the
         adapter's, ``eps_step`` is at most `eps`, and ``batch_size``, unless it is 1 by default, is all images of the
-        batch; the rest is ART's.
+        batch; other defaults are those of ART.
 
     Raises
     ------
@@ -69,7 +69,7 @@ class FromART(OutsideAttack):
             clip_values=self._bounds(),
             device_type="gpu" if x.is_cuda else "cpu",
         )
-        defaults = {name: taken.default for name, taken in inspect.signature(cls.__init__).parameters.items()}
+        defaults = {name: argument.default for name, argument in inspect.signature(cls.__init__).parameters.items()}
         params = self._arguments(
             cls,
             eps=eps,
@@ -101,7 +101,7 @@ class FromFoolbox(OutsideAttack):
     Raises
     ------
     ImportError
-        On the first use, if foolbox is not installed. The extra "bench" has it.
+        On the first use, if foolbox is not installed. The extra "bench" installs it.
 
     Examples
     --------
@@ -171,15 +171,15 @@ class FromTorchattacks(OutsideAttack):
         A class of ``torchattacks`` or its name, such as "PGD".
     options : dict or None, default=None
         Arguments of that class, such as ``{"steps": 40, "alpha": 0.01}``. Where they leave it open, ``eps``, ``norm``,
-        ``n_classes`` and ``seed`` are the adapter's; the rest, step sizes too, is torchattacks'.
+        ``n_classes`` and ``seed`` are the adapter's; other defaults, such as step sizes, are those of torchattacks.
     clip : pair, default=(0, 1)
         Range of valid values, within [0, 1].
 
     Raises
     ------
     ImportError
-        On the first use, if torchattacks is not installed. No extra has it: it pins an old release of requests and
-        asks for torchvision, which it does not use, so ``pip install --no-deps torchattacks``.
+        On the first use, if torchattacks is not installed. No extra installs it, because it pins an old release of
+        requests and requires torchvision without using it: ``pip install --no-deps torchattacks``.
 
     Examples
     --------

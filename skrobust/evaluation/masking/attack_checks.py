@@ -94,8 +94,10 @@ def check_transfer(probe):
         raise NotApplicable("Needs a baseline to transfer from: pass baseline=.")
     if probe.baseline_module is None:
         raise NotApplicable("The baseline has no gradients.")
-    left = ~probe.broken_by_white_box
-    alone = probe.broken_by(probe.main_attack, among=left, source=probe.baseline).mean()
+    from skrobust.attacks import Transfer
+
+    transfer = Transfer(probe.main_attack, probe.baseline, stop_at_success=True)
+    alone = probe.broken_by(transfer, among=~probe.broken_by_white_box).mean()
     white = probe.broken_by_white_box.mean()
     return (
         counts(alone, probe.n),

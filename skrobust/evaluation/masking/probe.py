@@ -81,17 +81,16 @@ class Probe:
         """Images that the main attack breaks at eps."""
         return self.broken_by(self.main_attack)
 
-    def broken_by(self, attack, eps=None, among=None, source=None):
+    def broken_by(self, attack, eps=None, among=None):
         """Images that `attack` breaks at `eps`, None: that of the probe.
 
-        Only images in `among` are attacked; the others count as not broken. The attack is computed on `source`, if
-        given, and evaluated on the model of the probe.
+        Only images in `among` are attacked; the others count as not broken.
         """
         chosen = np.flatnonzero(np.ones(self.n, bool) if among is None else among)
         broken = np.zeros(self.n, dtype=bool)
         if chosen.size:
             ready = for_images(at_radius(attack, self.eps if eps is None else eps), chosen, self.X)
-            attacked = ready.perturb(self.model if source is None else source, self.X[chosen], self.y[chosen])
+            attacked = ready.perturb(self.model, self.X[chosen], self.y[chosen])
             broken[chosen] = predicted_labels(self.model, np.asarray(attacked)) != self.y[chosen]
         return broken
 

@@ -22,7 +22,7 @@ class Examples:
     value_range : (float, float)
         Black and white.
     views : list of View
-        One a model.
+        One per model.
     quality : list of dict
         Mean PSNR and SSIM over all witnesses, a model's attacked and restored images.
     """

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from skrobust.bridge.inputs import check_feature_names
 from skrobust.evaluation.corruptions.apply import Corruption
-from skrobust.evaluation.defaults import Transferred, black_box_attacks, default_attacks
+from skrobust.evaluation.defaults import black_box_attacks, default_attacks
 from skrobust.evaluation.masking import CHECKS
 from skrobust.evaluation.masking.run import run_checks
 from skrobust.evaluation.scoring.robust import (
@@ -317,10 +317,10 @@ def _plan(models, baseline, attacks, norm, clip, random_state, image_shape):
         blind = black_box_attacks(norm, clip=clip, random_state=random_state, image_shape=image_shape)
         plan = {name: usual if _has_gradient(one) else blind for name, one in models.items()}
         if baseline is not None and _has_gradient(models[baseline]):
-            strongest = usual[-1]
-            for name in models:
-                if name != baseline:
-                    plan[name] = [*plan[name], Transferred(strongest, models[baseline], baseline)]
+            from skrobust.attacks import Transfer
+
+            transfer = Transfer(usual[-1], models[baseline], stop_at_success=True, source_name=baseline)
+            plan = {name: own if name == baseline else [*own, transfer] for name, own in plan.items()}
         return plan, norm
     given = [_seeded(attack, random_state) for attack in checked_attacks(attacks)]
     for attack in given:
@@ -332,7 +332,8 @@ def _plan(models, baseline, attacks, norm, clip, random_state, image_shape):
                 f"{type(attack).__name__} has perturb_all=True. Set it to False, or judge the attack with "
                 "robust_accuracy."
             )
-        if "eps" not in attack.get_params() or getattr(attack, "norm", None) not in ("linf", "l2", "l1"):
+        has_radius = bool({"eps", "attack__eps"} & set(attack.get_params()))
+        if not has_radius or getattr(attack, "norm", None) not in ("linf", "l2", "l1"):
             raise TypeError(
                 f"A report varies eps, but {type(attack).__name__} has no ball of radius eps in linf, l2 or l1. "
                 "Judge it with robust_accuracy."

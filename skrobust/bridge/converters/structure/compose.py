@@ -10,7 +10,7 @@ from skrobust.bridge.registry import register_module
 
 
 class SideBySide(nn.Module):
-    """Outputs of several modules, weighted and joined along the features. Each reads its `columns`: an int hands it one
+    """Outputs of several modules, weighted and joined along the features. Each reads its `columns`: an int means one
     column as a vector, None all of them.
     """
 
@@ -48,7 +48,7 @@ def convert_column_transformer(estimator, conversion):
     weights = estimator.transformer_weights or {}
     modules, columns, kept = [], [], []
     for name, step, selection in estimator.transformers_:
-        # Where names, slices, masks or callables were given, these are the positions they stood for in fit.
+        # The positions that names, slices, masks or callables selected in fit.
         positions = np.asarray(estimator._transformer_to_input_indices[name], dtype=np.int64)
         if _is(step, "drop") or positions.size == 0:
             continue

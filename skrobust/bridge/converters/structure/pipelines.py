@@ -1,4 +1,4 @@
-"""Pipelines, and the wrappers that stand for another estimator: searches and frozen estimators."""
+"""Pipelines, and wrappers of another estimator: searches and frozen estimators."""
 
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
@@ -10,7 +10,7 @@ from skrobust.bridge.registry import register_module
 
 try:
     from sklearn.frozen import FrozenEstimator
-except ImportError:  # younger than the oldest scikit-learn that we support
+except ImportError:  # scikit-learn < 1.6
     FrozenEstimator = None
 
 
