@@ -183,8 +183,8 @@ class Conversion:
         kind = type(estimator).__name__
         return NoGradientError(
             f"No gradient through {self.describe(estimator)}: {reason}. If it is differentiable, register its torch "
-            f"form with @skrobust.bridge.register_module({kind}). Attacks that need no gradient still work on this model: "
-            "Square, boundary or HopSkipJump, transfer from a differentiable model, and random noise."
+            f"form with @skrobust.bridge.register_module({kind}). Attacks that need no gradient still work on this "
+            "model: Square, boundary or HopSkipJump, transfer from a differentiable model, and random noise."
         )
 
 

@@ -14,13 +14,18 @@ def check_feature_names(model, X):
         validation._check_feature_names(model, X, reset=False)
 
 
+def active_steps(pipeline):
+    """Name and estimator of each step of a Pipeline that is not left out by None or "passthrough"."""
+    return [(name, step) for name, step in pipeline.steps if step is not None and not isinstance(step, str)]
+
+
 def takes_rows_only(estimator):
     """Whether `estimator` takes only 2-D X: all steps of scikit-learn do, except those that pass X on."""
     while isinstance(estimator, Pipeline):
-        steps = [step for _, step in estimator.steps if step is not None and step != "passthrough"]
+        steps = active_steps(estimator)
         if not steps:
             return False
-        estimator = steps[0]
+        _, estimator = steps[0]
     if isinstance(estimator, FunctionTransformer) or any(hasattr(estimator, name) for name in _HELD):
         return False
     return type(estimator).__module__.startswith("sklearn.")

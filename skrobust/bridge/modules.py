@@ -9,6 +9,9 @@ import torch
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
+from skrobust.signals.arrays import label_indices
+from skrobust.signals.tensors import to_numpy
+
 from .inputs import takes_rows_only
 
 # Modules that replace the front ends inside a running network, in another gradient mode than they were made with.
@@ -179,12 +182,12 @@ class ClassifierModule(EstimatorModule):
 
     def label_indices(self, y):
         """Positions in ``classes_`` of the labels `y`, an int64 tensor on the module's device."""
-        labels = y.tolist() if hasattr(y, "tolist") else list(y)
-        index_of = {label: index for index, label in enumerate(self.classes_.tolist())}
-        unknown = sorted({repr(label) for label in labels if label not in index_of})
+        labels = to_numpy(y)
+        indices = label_indices(labels, self.classes_)
+        unknown = sorted({repr(label) for label in labels[indices < 0].tolist()})
         if unknown:
             raise ValueError(f"y contains labels unknown to {self._name}: {', '.join(unknown[:5])}.")
-        return torch.tensor([index_of[label] for label in labels], dtype=torch.int64, device=self._like.device)
+        return torch.tensor(indices, device=self._like.device)
 
 
 class NetworkModule(ClassifierModule):

@@ -23,7 +23,7 @@ The environment variable SKROBUST_CACHE_DIR chooses another folder."""
 
 
 def add_arguments(parser):
-    """Enter the command's arguments."""
+    """Add the arguments of the command to its parser."""
     parser.add_argument(
         "--dtype",
         choices=("float32", "float64"),
@@ -74,5 +74,5 @@ def run(arguments):
 
 def _count(text):
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive integer")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)

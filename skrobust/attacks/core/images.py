@@ -8,6 +8,7 @@ from sklearn.utils import check_array, column_or_1d
 
 from skrobust.bridge.inputs import check_feature_names
 from skrobust.signals import is_tensor
+from skrobust.signals.arrays import label_indices
 from skrobust.signals.tensors import check_tensor, to_numpy
 
 from .box import Box
@@ -52,8 +53,7 @@ def read_labels(y, classes, n_samples, *, what):
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {n_samples}, {what} has {len(labels)}."
         )
-    position = {label: k for k, label in enumerate(classes.tolist())}
-    indices = np.array([position.get(label, -1) for label in labels.tolist()], dtype=np.int64)
+    indices = label_indices(labels, classes)
     if (indices < 0).all():
         raise ValueError(
             f"{what} contains none of the model's classes: {what} begins with {labels[:3].tolist()}, classes_ with "

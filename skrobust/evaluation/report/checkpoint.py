@@ -39,15 +39,15 @@ class Checkpoint:
         return None if trial is None else replace(trial, settings=settings_of(attack))
 
     def save(self, model, attack, trial):
-        """Keep `trial`."""
+        """Store `trial`, and rewrite the file."""
         if self.path is None:
             return
         self._trials[_key(model, attack)] = trial
         stream = io.BytesIO()
         arrays = {"task": np.array(self._task)}
-        for key, kept in self._trials.items():
-            arrays[f"{key}/settings"] = np.array(json.dumps([kept.model, kept.settings], default=repr))
-            arrays |= {f"{key}/{name}": _plain(getattr(kept, name)) for name in _ARRAYS}
+        for key, stored in self._trials.items():
+            arrays[f"{key}/settings"] = np.array(json.dumps([stored.model, stored.settings], default=repr))
+            arrays |= {f"{key}/{name}": _plain(getattr(stored, name)) for name in _ARRAYS}
         np.savez_compressed(stream, **arrays)
         write_atomically(self.path, stream.getvalue())
 
