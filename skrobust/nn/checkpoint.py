@@ -1,11 +1,9 @@
 """Checkpoints of a training after each epoch, from which it resumes to the same result."""
 
-import hashlib
 import io
 import pathlib
 import pickle
 
-import numpy as np
 import torch
 
 from skrobust.signals import write_atomically
@@ -54,15 +52,3 @@ class TrainingCheckpoint:
         stream = io.BytesIO()
         torch.save({"format": FORMAT, "identity": self.identity, "state": state}, stream)
         write_atomically(self.path, stream.getvalue())
-
-
-def fingerprint(*values):
-    """A hash of arrays and strings: their contents, shapes and dtypes."""
-    digest = hashlib.sha256()
-    for value in values:
-        if isinstance(value, str):
-            digest.update(f"{len(value)}:{value};".encode())
-        else:
-            digest.update(f"{value.dtype.str}{value.shape};".encode())
-            digest.update(np.ascontiguousarray(value))
-    return digest.hexdigest()

@@ -10,9 +10,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from torch import nn
 
+from skrobust.signals.fingerprint import fingerprint
 from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, POSITIVE
 
-from .checkpoint import TrainingCheckpoint, fingerprint
+from .checkpoint import TrainingCheckpoint
 
 SEEDS = 2**31 - 1
 SETTINGS_OF_PURSUIT = (
@@ -194,10 +195,9 @@ def train_layered(
             "n_epochs": n_epochs if schedule == "cosine" else None,
             "random_state": None if random_state is None else int(seed),
             "pursuit": fingerprint(
-                *(repr(getattr(pursuit, name)) for name in SETTINGS_OF_PURSUIT),
-                *(tensor.detach().cpu().numpy() for tensor in pursuit.state_dict().values()),
+                [*(repr(getattr(pursuit, name)) for name in SETTINGS_OF_PURSUIT), *pursuit.state_dict().values()]
             ),
-            "X and y": fingerprint(X, y),
+            "X and y": fingerprint([X, y]),
         }
         file = TrainingCheckpoint(checkpoint, identity)
         state = file.read(max_epochs=n_epochs)

@@ -3,6 +3,8 @@
 import math
 from numbers import Real
 
+import numpy as np
+
 from .tensors import is_tensor
 
 ROUNDINGS = 32
@@ -23,6 +25,11 @@ def check_clip(clip):
     are_numbers = len(bounds) == 2 and all(isinstance(bound, Real) and not math.isnan(bound) for bound in bounds)
     if not are_numbers or not bounds[0] < bounds[1]:
         raise ValueError(f"clip must be None or (lowest, highest) with lowest < highest, got {clip!r}.")
+
+
+def clip_range(clip):
+    """Lowest and highest valid value of any feature, for a `clip` of numbers or arrays; None for no bounds."""
+    return None if clip is None else (float(np.min(clip[0])), float(np.max(clip[1])))
 
 
 def clip_values(values, low, high):

@@ -76,6 +76,11 @@ class SignalLayout:
         """``(*grid, n_channels)``."""
         return (*self.grid, self.n_channels)
 
+    @property
+    def image_shape(self):
+        """`grid`, with the number of channels if there are several."""
+        return self.grid if self.n_channels == 1 else self.canonical_shape
+
     def admits(self, sample_shape):
         """Whether samples of this shape, flat or as images, match this layout."""
         sample_shape = tuple(sample_shape)

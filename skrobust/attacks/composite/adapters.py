@@ -5,9 +5,11 @@ import math
 
 import torch
 
+from skrobust.attacks.core.ball import ORDERS
+from skrobust.signals.clip import clip_range
 from skrobust.signals.parameters import parametrized
 
-from .outside import ORDERS, OutsideAttack
+from .outside import OutsideAttack
 
 # Attacks of ART that take labels as targets, and draw targets if given no labels.
 _ALWAYS_TARGETED = {"SaliencyMapMethod"}
@@ -66,7 +68,7 @@ class FromART(OutsideAttack):
             loss=torch.nn.CrossEntropyLoss(),
             input_shape=tuple(x.shape[1:]),
             nb_classes=n_classes,
-            clip_values=self._bounds(),
+            clip_values=clip_range(self.clip),
             device_type="gpu" if x.is_cuda else "cpu",
         )
         defaults = {name: argument.default for name, argument in inspect.signature(cls.__init__).parameters.items()}
@@ -155,7 +157,7 @@ class FromFoolbox(OutsideAttack):
             raise ValueError(f"norm={self.norm!r}, but {cls.__name__} of foolbox is an attack in l{own}.")
         # foolbox draws starts within bounds. Without clip: the range of the images, extended by the radius.
         radius = eps if math.isfinite(eps) else 1.0
-        bounds = self._bounds() or (float(x.min()) - radius, float(x.max()) + radius)
+        bounds = clip_range(self.clip) or (float(x.min()) - radius, float(x.max()) + radius)
         criterion = (TargetedMisclassification if goal.targeted else Misclassification)(goal.label)
         epsilons = eps if math.isfinite(eps) else None
         return attack(PyTorchModel(model, bounds, device=x.device), x, criterion, epsilons=epsilons)[1]
@@ -196,7 +198,7 @@ class FromTorchattacks(OutsideAttack):
 
     def _generate(self, model, x, goal, n_classes, eps):
         cls = self._attack_class()
-        bounds = self._bounds()
+        bounds = clip_range(self.clip)
         if bounds is None or bounds[0] < 0 or bounds[1] > 1:
             raise ValueError(
                 f"torchattacks supports images in [0, 1] only, but clip={self.clip!r}. Scale X inside the Pipeline."

@@ -18,9 +18,6 @@ from skrobust.signals import SignalLayout
 from skrobust.signals.layout import channels_first_hint
 from skrobust.signals.parameters import parameter, parametrized
 
-# How the libraries write norms.
-ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
-
 
 @parametrized
 class OutsideAttack(GradientAttack):
@@ -137,10 +134,6 @@ class OutsideAttack(GradientAttack):
         """`options`, and those of the proposed arguments that the class accepts and `options` does not set."""
         accepted = inspect.signature(cls.__init__).parameters
         return {**{name: value for name, value in proposed.items() if name in accepted}, **(self.options or {})}
-
-    def _bounds(self):
-        """Lowest and highest valid value of any feature, or None; the projection applies each feature's own bounds."""
-        return None if self.clip is None else (float(np.min(self.clip[0])), float(np.max(self.clip[1])))
 
 
 class _LibraryLayout:

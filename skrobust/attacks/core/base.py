@@ -156,7 +156,6 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         if not len(attackable):
             return x
         models = self._models(model, x, oracle)
-        result = x.clone()
         n_passes = len(models) * self._n_ticks(len(classes))
         bytes_per_sample = _BYTES_PER_VALUE * max(1, x[0].numel()) * self._n_copies(len(classes))
         batches = list(batch_slices(len(attackable), bytes_per_sample, self.batch_size))
@@ -182,9 +181,9 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
                 )
                 for attacked in models:
                     self._search_with(attacked, search)
-                result[at] = search.best
+                x[at] = search.best
                 progress.update((done + 1) * n_passes - progress.n)
-        return result
+        return x
 
     def describe(self):
         """Settings for reports.

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from skrobust.signals import write_atomically
+from skrobust.signals.fingerprint import fingerprint
 
-from .fingerprint import fingerprint
 from .trials import Trial, settings_of
 
 _ARRAYS = ("eps", "right", "predicted", "seconds", "witnesses")

@@ -25,6 +25,7 @@ from skrobust.evaluation.scoring.robust import (
     module_of,
     predicted_labels,
 )
+from skrobust.signals.clip import clip_range
 
 from .checkpoint import Checkpoint
 from .examples import collect_examples
@@ -165,10 +166,10 @@ def robustness_report(
         check_feature_names(one, X_given)
     layouts = (image_layout(one, X.shape[1:], image_shape) for one in models.values())
     layout = next((layout for layout in layouts if layout), None)
-    shape = image_shape if layout is None else _shape(layout)
+    shape = image_shape if layout is None else layout.image_shape
     plan, norm = _plan(models, baseline_name, attacks, norm, clip, random_state, shape)
     if isinstance(corruptions, str):
-        options = {} if clip is None else {"data_range": _span(clip)}
+        options = {} if clip is None else {"data_range": clip_range(clip)}
         first = next(iter(models.values()))
         corruptions = all_corruptions(first, X, image_shape=shape, random_state=random_state, **options)
     corruptions = [] if corruptions is None else checked_attacks(corruptions)
@@ -232,7 +233,7 @@ def robustness_report(
 
     examples = None
     if n_examples and layout is not None and grid.size:
-        value_range = _span(clip) or (float(X.min()), float(X.max()))
+        value_range = clip_range(clip) or (float(X.min()), float(X.max()))
         examples = collect_examples(
             models,
             trials,
@@ -261,7 +262,7 @@ def robustness_report(
         focus_eps=float(grid[focus]) if grid.size else None,
         settings={
             "random_state": random_state,
-            "clip": _span(clip),
+            "clip": clip_range(clip),
             "models": {name: _described(one) for name, one in models.items()},
         },
         versions=_versions(),
@@ -324,8 +325,8 @@ def _plan(models, baseline, attacks, norm, clip, random_state, image_shape):
             transfer = Transfer(white_box[-1], models[baseline], stop_at_success=True, source_name=baseline)
             plan = {name: own if name == baseline else [*own, transfer] for name, own in plan.items()}
         return plan, norm
-    given = [_seeded(attack, random_state) for attack in checked_attacks(attacks)]
-    for attack in given:
+    seeded = [_seeded(attack, random_state) for attack in checked_attacks(attacks)]
+    for attack in seeded:
         if not is_adversary(attack):
             raise ValueError(f"{attack!r} is a corruption; pass it as corruptions=.")
         if getattr(attack, "perturb_all", False):
@@ -340,13 +341,13 @@ def _plan(models, baseline, attacks, norm, clip, random_state, image_shape):
                 f"A report varies eps, but {type(attack).__name__} has no ball of radius eps in linf, l2 or l1. "
                 "Evaluate it with robust_accuracy."
             )
-    norms = {attack.norm for attack in given}
+    norms = {attack.norm for attack in seeded}
     if len(norms) > 1 or (norm is not None and norms != {norm}):
         raise ValueError(
             f"A report is about one norm, but norm={norm!r} and the attacks' norms are {sorted(norms)}. "
             "Make one report per norm."
         )
-    return dict.fromkeys(models, given), norms.pop()
+    return dict.fromkeys(models, seeded), norms.pop()
 
 
 def _seeded(attack, random_state):
@@ -363,15 +364,6 @@ def _checked_at(trials, correct):
     at = len(worst) - 1 - int(np.argmin(np.abs(worst.mean(axis=1) - correct.mean() / 2)[::-1]))
     white = [trial.right[at] for trial in trials if trial.settings["threat_model"] == "white box"]
     return at, ~np.logical_and.reduce(white) if white else None
-
-
-def _span(clip):
-    """Lowest and highest valid value of any feature."""
-    return None if clip is None else (float(np.min(clip[0])), float(np.max(clip[1])))
-
-
-def _shape(layout):
-    return layout.grid if layout.n_channels == 1 else layout.canonical_shape
 
 
 def _corruption_trial(model, X, y, corruption):

@@ -289,7 +289,7 @@ def all_corruptions(model, X, *, image_shape=None, data_range=(0, 1), random_sta
     """A corruption of every kind that applies to `X`, with flattened images reshaped as for galleries."""
     if len(np.shape(X)) == 2:
         layout = image_layout(model, np.shape(X)[1:], image_shape)
-        image_shape = None if layout is None else (*layout.grid, *[layout.n_channels] * (layout.n_channels > 1))
+        image_shape = None if layout is None else layout.image_shape
     return corruptions_for(X, image_shape=image_shape, data_range=data_range, random_state=random_state)
 
 

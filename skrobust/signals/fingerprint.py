@@ -1,4 +1,4 @@
-"""A hash of models by their contents, the same in every process."""
+"""A hash of values and models by their contents, the same in every process."""
 
 import hashlib
 import inspect
@@ -7,7 +7,7 @@ import types
 import numpy as np
 from scipy import sparse
 
-from skrobust.signals import is_tensor
+from .tensors import is_tensor
 
 # Attributes of torch modules other than parameters, buffers, submodules and settings: hooks and bookkeeping.
 _MODULE_STATE = ("_hooks", "_pre_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_is_full_backward_hook")
