@@ -261,9 +261,9 @@ class NetworkStep(ClassifierStep):
     def check_scores(self, scores):
         """Check `scores`, set the number of classes to that of their columns, and return them."""
         if not isinstance(scores, torch.Tensor):
-            held = f" with the keys {list(scores)}" if isinstance(scores, dict) else ""
+            keys = f" with the keys {list(scores)}" if isinstance(scores, dict) else ""
             raise TypeError(
-                f"{type(self.network).__name__} returned a {type(scores).__name__}{held}; a classifier returns one "
+                f"{type(self.network).__name__} returned a {type(scores).__name__}{keys}; a classifier returns one "
                 "tensor of scores of shape (n_samples, n_classes). Wrap it in a module whose forward picks them, such "
                 "as output[0] or output['logits']."
             )

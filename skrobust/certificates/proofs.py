@@ -58,8 +58,8 @@ class Proof(abc.ABC):
             if not len(pending):
                 break
             middle = (low_pending + high_pending) / 2
-            held = self.holds(middle, pending)
-            low_pending, high_pending = np.where(held, middle, low_pending), np.where(held, high_pending, middle)
+            proved = self.holds(middle, pending)
+            low_pending, high_pending = np.where(proved, middle, low_pending), np.where(proved, high_pending, middle)
         low[pending] = low_pending
         return low
 

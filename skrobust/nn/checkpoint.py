@@ -24,7 +24,7 @@ class TrainingCheckpoint:
     def read(self, max_epochs):
         """The last saved state, or None if there is no file.
 
-        A file that is no checkpoint, of another training, or with more than `max_epochs` epochs raises a ValueError.
+        A file that is not a checkpoint, of another training, or with more than `max_epochs` epochs raises a ValueError.
         """
         if not self.path.exists():
             return None

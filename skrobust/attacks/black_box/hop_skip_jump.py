@@ -124,7 +124,7 @@ class HopSkipJump(BlackBoxAttack):
             reached = torch.cat([walk.reached(at[rows], points[rows]) for rows in walk.chunks(points)])
             signs = 2.0 * reached.to(torch.float64) - 1
             mean = signs.mean()
-            # If all labels agree, their mean tells the side. Otherwise subtracting the mean lowers the variance.
+            # Subtracting the mean lowers the variance; if all labels agree, it would leave nothing.
             weights = signs if bool(mean.abs() == 1) else signs - mean
             estimates[k] = (wide(weights, moved) * moved).mean(dim=0)
         if self.norm == "linf":

@@ -92,7 +92,7 @@ class Transfer(BlackBoxAttack):
         return [(inner, self.attack._models(self.source, x, inner))]
 
     def search_batch(self, model, search):
-        """Attack the batch on the source, and offer what is most harmful there."""
+        """Attack the batch on the source, and offer the images that are most harmful there."""
         source, models = model
         index, inner = search.with_oracle(source, stop_at_success=self.stop_at_success)
         for source_model in models:

@@ -26,7 +26,7 @@ def read_images(X, *, name, device=None, model=None):
 
 
 def summarize(value):
-    """An array's shape, range and checksum as text, which tells arrays apart in reports; other values unchanged."""
+    """An array's shape, range and checksum as text, which identifies arrays in reports; other values unchanged."""
     if np.ndim(value) == 0:
         return value
     values = np.ascontiguousarray(to_numpy(value))

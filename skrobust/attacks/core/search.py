@@ -21,15 +21,16 @@ class Search:
     An `index` is a Tensor of int: positions in this batch, such as ``search.remaining()`` returns.
 
     `images` are the positions of the samples in X, which select their random streams; `oracle` is the model whose
-    scores decide how harmful an image is. Without `stop_at_success` an image is attacked to the end; with `nearest`,
-    too, and successes nearer to the start are preferred. Without `skip_misclassified` images that reach the goal at the
-    start are attacked, and the attack's result is kept; without `include_start` the best of the offered candidates is
-    kept, however harmless.
+    scores decide how harmful an image is. With `stop_at_success` the attack on an image ends at its first
+    success. With `nearest` it runs to the end, and the success nearest to the start is kept. With `skip_misclassified`
+    images that reach the goal at the start are not attacked; otherwise they are, and the result is kept. With
+    `include_start` the start counts as a candidate; otherwise the most harmful offered candidate is kept, even if it
+    is less harmful than the start.
 
     Attributes
     ----------
     x, goal, ball
-        As given: starting images, goals and admissible sets; ``search.x[index]``, ``search.goal[index]`` and
+        Starting images, goals and admissible sets; ``search.x[index]``, ``search.goal[index]`` and
         ``search.ball[index]`` select some of them. Losses of `goal` read scores relative to those of `x`.
     best : Tensor of the shape of `x`
         The most harmful candidate of each image.
@@ -59,7 +60,7 @@ class Search:
         self.goal = self.goal.measured_at(scores)
         self.best = self.x.clone()
         if not self.skip_misclassified:
-            # A misclassified image itself is no candidate: published tables count the image after the attack.
+            # A misclassified image is not a candidate itself: published tables count the image after the attack.
             self.margin = torch.where(reached, -torch.inf, self.margin)
             reached = torch.zeros_like(reached)
         if not self.include_start:

@@ -20,7 +20,7 @@ class Checkpoint:
     """Finished trials in one ``.npz`` file, rewritten atomically after each; without a path nothing is stored.
 
     `task` is everything a trial depends on besides the attack. Its contents are hashed, including parameters and fitted
-    arrays of models. A file of another task, or one that is no checkpoint, raises a ValueError.
+    arrays of models. A file of another task, or one that is not a checkpoint, raises a ValueError.
     """
 
     def __init__(self, path, task):

@@ -61,7 +61,7 @@ def convert_linear_classifier(estimator, conversion):
 
 @register_module(linear_model.LogisticRegression)
 def convert_logistic_regression(estimator, conversion):
-    # Before scikit-learn 1.8 `multi_class` could ask for another link, and liblinear always did.
+    # Before scikit-learn 1.8 `multi_class` chose the link; the solver liblinear always uses one-vs-rest.
     multi_class = getattr(estimator, "multi_class", None)
     link = SOFTMAX
     if multi_class == "multinomial":
