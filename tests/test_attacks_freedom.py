@@ -179,7 +179,7 @@ def test_attacks_of_other_libraries(library, cls, name):
         ({"eps": np.ones(3)}, r"eps of shape \(3,\) is one number per image, but X has 200 images"),
         ({"eps": -np.ones(200)}, "eps must not be negative"),
         ({"eps": np.full(200, np.nan)}, "eps must not be negative or NaN"),
-        ({"eps": np.ones((1, 64)), "norm": "l2"}, "norm='l2' has one eps an image.*mask="),
+        ({"eps": np.ones((1, 64)), "norm": "l2"}, "norm='l2' has one eps per image.*mask="),
         ({"eps": np.ones((2, 64))}, r"eps must be .*got shape \(2, 64\)"),
     ],
 )

@@ -34,10 +34,10 @@ def test_help_names_the_commands(capsys):
     [
         (["fly"], "invalid choice: 'fly'"),
         (["demo", "--dataset", "imagenet"], "invalid choice: 'imagenet'"),
-        (["demo", "--eps", "0"], "'0' is no positive number"),
-        (["demo", "--eps", "much"], "'much' is no positive number"),
-        (["demo", "--n-test", "3"], "'3' is no integer of at least 20"),
-        (["demo", "--seed", "-1"], "'-1' is no integer of at least 0"),
+        (["demo", "--eps", "0"], "'0' is not a positive number"),
+        (["demo", "--eps", "much"], "'much' is not a positive number"),
+        (["demo", "--n-test", "3"], "'3' is not an integer of at least 20"),
+        (["demo", "--seed", "-1"], "'-1' is not an integer of at least 0"),
         (["demo", "--speed"], "unrecognized arguments: --speed"),
         (["demo", "--eps", "0.1", "--tune-eps", "0.2"], "--tune-eps 0.2 is not among the radii of the report: 0.1."),
     ],
@@ -204,7 +204,7 @@ def test_what_helped_follows_from_the_intervals():
     assert helped.startswith("At eps = 0.1, “a” (+") and helped.endswith("certified) helped.")
     assert harmed.startswith("At eps = 0.1, “b” (−") and harmed.endswith("under attack) did harm.")
     assert "“c” (+0.0 points under attack) made no difference" in none
-    assert lead.startswith("More images are proved right for “a” than the attacks leave of “o”")
+    assert lead.startswith("More images are certified for “a” than survive the attacks on “o”")
     report.models = ("b", "o")
     assert what_helped(report, proved, 0.1)[0] == "At eps = 0.1, nothing helped."
     report.models = ("a", "b", "o")

@@ -48,7 +48,7 @@ def test_an_error_of_a_family_is_raised(folder, monkeypatch):
     [
         (["--only", "everything"], "invalid choice: 'everything'"),
         (["--dtype", "float16"], "invalid choice: 'float16'"),
-        (["--jobs", "0"], "'0' is no positive integer"),
+        (["--jobs", "0"], "'0' is not a positive integer"),
     ],
 )
 def test_wrong_arguments(arguments, message, capsys):

@@ -163,9 +163,9 @@ def test_a_compressed_batch_may_not_unpack_without_end(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "batch, message",
     [
-        ({"labels": [1]}, "'data' is no uint8 array"),
-        ({"data": np.zeros((1, 3072), np.int64), "labels": [1]}, "'data' is no uint8 array"),
-        ({"data": np.zeros((1, 3000), np.uint8), "labels": [1]}, "'data' is no uint8 array"),
+        ({"labels": [1]}, "'data' is not a uint8 array"),
+        ({"data": np.zeros((1, 3072), np.int64), "labels": [1]}, "'data' is not a uint8 array"),
+        ({"data": np.zeros((1, 3000), np.uint8), "labels": [1]}, "'data' is not a uint8 array"),
         ({"data": np.zeros((0, 3072), np.uint8), "labels": []}, "not 0 integers"),
         ({"data": np.zeros((2, 3072), np.uint8)}, "'labels' are not 2 integers"),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [1]}, "'labels' are not 2 integers"),
@@ -223,7 +223,7 @@ def test_cifar100_needs_its_names(tmp_path):
 def test_cifar100_is_not_mistaken_for_cifar10(tmp_path):
     images = np.zeros((2, 32, 32, 3), np.uint8)
     write_batch(tmp_path, "test_batch", images, {"coarse": [1, 2], "fine": [3, 4]}, "binary")
-    with pytest.raises(DatasetFileError, match="6148 bytes are no whole number of records of 3073"):
+    with pytest.raises(DatasetFileError, match="6148 bytes are not a whole number of records of 3073"):
         load_cifar10(tmp_path, split="test", verify=False)
 
 

@@ -48,7 +48,7 @@ def test_verification_counts_the_classes(tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"shape": (28, 28)}, r"uint8 of shape \(50, 28, 28\), where"),
+        ({"shape": (28, 28)}, r"uint8 of shape \(50, 28, 28\), not uint8"),
         ({"dtype": np.float32}, "float32 of shape"),
         ({"n_labels": 49}, r"50 images and .*labels of shape \(49,\)"),
         ({"n": 0}, "0 images"),
@@ -66,7 +66,7 @@ def test_truncated_foreign_and_pickled_files(tmp_path):
     content = path.read_bytes()
     for damaged in (b"", content[:7], content[:100], content[:-1], b"PK\x03\x04" + content):
         path.write_bytes(damaged)
-        with pytest.raises(DatasetFileError, match="fog.npy is truncated, damaged or no .npy file"):
+        with pytest.raises(DatasetFileError, match="fog.npy is truncated, damaged or not a .npy file"):
             load_cifar10c("fog", 1, tmp_path, verify=False)
     np.save(path, np.array([{"a": 1}] * 5, object), allow_pickle=True)
     with pytest.raises(DatasetFileError, match="fog.npy"):

@@ -74,7 +74,7 @@ def test_opaque_alpha_is_dropped_and_palette_becomes_rgb(tmp_path):
     "pixels, message",
     [
         (np.full((5, 7, 4), 100, np.uint8), "2.png has transparent pixels"),
-        (np.zeros((5, 8), np.uint8), r"2.png has the shape \(5, 8\), and .*1.png has \(5, 7\). Pass size="),
+        (np.zeros((5, 8), np.uint8), r"2.png has the shape \(5, 8\), but .*1.png has \(5, 7\). Pass size="),
         (np.zeros((5, 7, 3), np.uint8), r'2.png has the shape \(5, 7, 3\).*Pass color="gray"'),
     ],
 )

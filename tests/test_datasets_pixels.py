@@ -66,7 +66,7 @@ def test_16_bits_are_read_to_the_last(tmp_path, shape, dtype):
     Image.open(tmp_path / "a" / "3.tif").close()
     images = load_image_folder(tmp_path, dtype=dtype).images
     np.testing.assert_array_equal(images, [np.divide(stored, 65535, dtype=dtype)] * 4)
-    with pytest.raises(DatasetFileError, match="1.png has 16 bits a sample, more than dtype='uint8' holds"):
+    with pytest.raises(DatasetFileError, match="1.png has 16 bits per sample, more than dtype='uint8' holds"):
         load_image_folder(tmp_path, dtype="uint8")
 
 
@@ -97,7 +97,7 @@ def test_portable_graymaps_of_any_white(tmp_path):
     images = load_image_folder(tmp_path, dtype="float64").images
     np.testing.assert_allclose(images, [[[256 / 65535, 1]], [[0, 0.5]]], atol=1e-5)
     _folder(tmp_path, **{"3_ppm": b"P6 1 1 65535\n" + bytes(6)})
-    with pytest.raises(DatasetFileError, match="3.ppm is a colour PPM of more than 8 bits a sample. Save it as PNG"):
+    with pytest.raises(DatasetFileError, match="3.ppm is a colour PPM of more than 8 bits per sample. Save it as PNG"):
         load_image_folder(tmp_path, color="rgb")
 
 

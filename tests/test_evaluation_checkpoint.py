@@ -17,11 +17,11 @@ from sklearn.pipeline import make_pipeline
 from skrobust import WaveletSparsifier, as_module
 from skrobust.attacks import FGSM
 from skrobust.evaluation import robustness_report
-from skrobust.evaluation.report.fingerprint import fingerprint
+from skrobust.signals.fingerprint import fingerprint
 
 LOADED = """
 import pickle, sys, torch, skorch
-from skrobust.evaluation.report.fingerprint import fingerprint
+from skrobust.signals.fingerprint import fingerprint
 with open(sys.argv[1], "rb") as file:
     print(fingerprint(pickle.load(file)))
 """

@@ -28,7 +28,7 @@ from skrobust.evaluation.masking import (
     check_transfer,
     check_unbounded,
 )
-from skrobust.evaluation.masking.attack_checks import counts
+from skrobust.evaluation.masking.attack_checks import exceeds_tolerance
 from skrobust.signals import SignalTransformer
 
 EPS = 0.1
@@ -292,9 +292,9 @@ def test_restarts_that_keep_helping(probe, data):
     [(1, 20, False), (2, 20, True), (2, 100, False), (3, 100, True), (7, 350, False), (8, 350, True)],
 )
 def test_more_than_two_per_cent_and_more_than_one_image(found, n, fires):
-    assert counts(found / n, n) is fires
+    assert exceeds_tolerance(found / n, n) is fires
     # 0.40 - 0.38 is a little more than 0.02.
-    assert counts(0.40 - 0.38, 100) is False
+    assert exceeds_tolerance(0.40 - 0.38, 100) is False
 
 
 def test_what_cannot_be_run_says_why(probe, data, honest):

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skrobust.attacks import FGSM, JSMA, PGD, RandomNoise
+from skrobust.attacks import FGSM, JSMA, PGD, RandomNoise, Transfer
 from skrobust.evaluation import Corruption
 from skrobust.evaluation import robustness_report as report_with_checks
 
@@ -253,6 +253,15 @@ def test_attacks_that_cheat_are_refused(model, held_out, script, message):
     X, y = held_out
     with pytest.raises(ValueError, match=message):
         robustness_report(model, X, y, eps=0.1, attacks=Scripted(script))
+
+
+def test_a_transfer_among_the_attacks(model, digits, held_out):
+    X, y = digits
+    source = LogisticRegression(C=0.005, max_iter=300).fit(X[:900], y[:900])
+    X, y = held_out
+    report = robustness_report(model, X[:60], y[:60], eps=[0.1, 0.2], attacks=Transfer(FGSM(), source), checks=False)
+    broken = model.predict(Transfer(FGSM(0.2), source).perturb(model, X[:60], y[:60])) != y[:60]
+    assert not (report.worst_right("model")[1] & broken).any()
 
 
 def test_errors(model, held_out):

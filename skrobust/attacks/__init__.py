@@ -1,4 +1,4 @@
-"""Attacks on any fitted classifier or Pipeline, one a file. They access models through the bridge only."""
+"""Attacks on any fitted classifier or Pipeline, one per file. They access models through the bridge only."""
 
 from skrobust.attacks.black_box.corner_search import CornerSearch
 from skrobust.attacks.black_box.hop_skip_jump import HopSkipJump

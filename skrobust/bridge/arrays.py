@@ -1,15 +1,15 @@
-"""Front ends that run on arrays alone, entered in one line. Knows no torch until the first conversion."""
+"""Registration of front ends that run on arrays only. Does not import torch before the first conversion."""
 
 from .registry import register_module
 
 
 def register_array_front_end(front_end):
-    """Let attacks through a front end of your own that is written in NumPy.
+    """Allow gradient attacks through a front end of your own that is written in NumPy.
 
     The front end is a transformer whose ``transform(X)`` has the shape of X. The forward pass of its module calls
     `transform` on arrays; with ``gradient="identity"`` the backward pass is the identity (BPDA), and with "skip" the
     front end is left out. "exact", "projection" and "smooth" have the same forward pass, but their backward pass
-    raises `NoGradientError`. Attacks with ``gradient="worst"`` use the identity for it in each of their modes.
+    raises `NoGradientError`. Attacks with ``gradient="worst"`` use the identity as its backward pass in all modes.
 
     Parameters
     ----------

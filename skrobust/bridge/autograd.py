@@ -23,7 +23,7 @@ class _WithBackward(torch.autograd.Function):
 
 @contextmanager
 def _unrecorded():
-    """No tracing: what happens within one node is no part of the graph."""
+    """Disable tracing: operations inside a node are not recorded."""
     state = torch._C._get_tracing_state()
     torch._C._set_tracing_state(None)
     try:
@@ -41,13 +41,13 @@ class _Node(torch.autograd.Function):
         with torch.enable_grad(), _unrecorded():
             inner = X.detach().requires_grad_(True)
             output = function(inner)
-        ctx.pair = inner, output
+        ctx.inner, ctx.output = inner, output
         return output.detach()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        inner, output = ctx.pair
+        inner, output = ctx.inner, ctx.output
         if not output.requires_grad:
             return torch.zeros_like(inner), None
         return torch.autograd.grad(output, inner, grad, retain_graph=True)[0], None
@@ -56,8 +56,8 @@ class _Node(torch.autograd.Function):
 def as_one_node(function, X):
     """``function(X)``, which `torch.jit.trace` records as one node that calls `function` anew.
 
-    For functions whose operations depend on the values of X, such as pursuits that end at a gap: a trace of their
-    operations would be right for the X that was traced alone. Such a trace cannot be saved.
+    For functions whose operations depend on the values of X, such as pursuits that stop at a gap: a trace of their
+    operations would be correct only for the traced X. A trace with such a node cannot be saved.
 
     Parameters
     ----------
@@ -117,6 +117,6 @@ def with_backward(value, surrogate):
     """
     if value.shape != surrogate.shape:
         raise ValueError(f"value has shape {tuple(value.shape)}, but surrogate has shape {tuple(surrogate.shape)}.")
-    if torch.jit.is_tracing():  # a saved trace knows no autograd.Function
+    if torch.jit.is_tracing():  # a saved trace cannot contain an autograd.Function
         return value.detach() + (surrogate - surrogate.detach()).to(value.dtype)
     return _WithBackward.apply(value.detach(), surrogate.to(value.dtype))

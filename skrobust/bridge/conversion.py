@@ -1,4 +1,4 @@
-"""`as_module`, the one door between estimators and torch."""
+"""`as_module`: from fitted estimators to torch modules."""
 
 import warnings
 
@@ -27,7 +27,7 @@ def as_module(estimator, *, gradient="exact", dtype=None, device=None):
         How non-smooth front ends are differentiated. "exact": their true derivative almost everywhere. "identity":
         the forward pass is exact, the backward pass the identity (BPDA). "projection": backward through the
         projection onto the support that was selected at the input. "smooth": a relaxed selection. "skip": the front
-        end is left out, forward and backward. Steps that are smooth take no notice of it.
+        end is left out, forward and backward. Smooth steps ignore it.
     dtype : {torch.float64, torch.float32, "float64", "float32"} or None, default=None
         In what the module computes; None is float64. Input of another dtype is converted.
     device : torch.device, str or None, default=None
@@ -84,7 +84,7 @@ def as_module(estimator, *, gradient="exact", dtype=None, device=None):
 
 
 class Conversion:
-    """The settings of one call of `as_module`, and the way to convert nested estimators with the same settings.
+    """Settings of one call of `as_module`; calling it converts nested estimators with the same settings.
 
     Converters registered with `register_module` get it as their second argument.
 
@@ -102,7 +102,7 @@ class Conversion:
         if gradient not in GRADIENTS:
             raise ValueError(f"gradient must be one of {', '.join(map(repr, GRADIENTS))}, got {gradient!r}.")
         self._gradient = gradient
-        self._asked = [False]
+        self._is_gradient_read = [False]
         self.dtype = _checked_dtype(dtype)
         self.device = torch.device("cpu" if device is None else device)
         self.role = None
@@ -111,7 +111,7 @@ class Conversion:
     @property
     def gradient(self):
         """How front ends are differentiated."""
-        self._asked[0] = True
+        self._is_gradient_read[0] = True
         return self._gradient
 
     def __call__(self, estimator, *, name=None, role=None):
@@ -122,7 +122,7 @@ class Conversion:
         """
         path = self._path if name is None else (*self._path, str(name))
         inner = object.__new__(type(self))
-        vars(inner).update(vars(self), _path=path, _asked=[False])
+        vars(inner).update(vars(self), _path=path, _is_gradient_read=[False])
         if hasattr(estimator, "fit"):
             check_is_fitted(estimator)
         inner.role = role or ("classifier" if is_classifier(estimator) else "transformer")
@@ -130,12 +130,12 @@ class Conversion:
         if converter is None:
             raise inner.no_gradient(estimator, reason)
         module = converter(estimator, inner)
-        self._asked[0] = True  # it is handed on
-        if self._gradient != "exact" and not inner._asked[0] and not is_smooth(converter):
+        self._is_gradient_read[0] = True  # the nested conversion has it
+        if self._gradient != "exact" and not inner._is_gradient_read[0] and not is_smooth(converter):
             warnings.warn(
                 f"gradient={self._gradient!r} changes nothing about {inner.describe(estimator)}: its converter "
-                f"{converter.__qualname__} does not read conversion.gradient, so that all modes are one. Read it "
-                "there, or register the converter with smooth=True if the step is smooth.",
+                f"{converter.__qualname__} does not read conversion.gradient, so that all modes are the same. Read "
+                "it there, or register the converter with smooth=True if the step is smooth.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -159,7 +159,7 @@ class Conversion:
         Raises
         ------
         ValueError
-            If it predicts several labels a sample.
+            If it predicts several labels per sample.
         """
         classes = estimator.classes_
         if isinstance(classes, list) or np.ndim(classes) != 1:
@@ -167,14 +167,14 @@ class Conversion:
         return np.asarray(classes)
 
     def multilabel(self, estimator):
-        """The error for classifiers with several labels a sample, to be raised by the caller."""
+        """The error for classifiers with several labels per sample, to be raised by the caller."""
         return ValueError(
-            f"{self.describe(estimator)} was fitted on multilabel targets, which as_module does not take. Fit one "
-            "classifier a label."
+            f"{self.describe(estimator)} was fitted on multilabel targets, which as_module does not support. Fit "
+            "one classifier per label."
         )
 
     def describe(self, estimator):
-        """How messages call `estimator`: its name in the Pipeline, and its class."""
+        """Name of `estimator` in messages: its name in the Pipeline, and its class."""
         kind = type(estimator).__name__
         return f"step {' > '.join(map(repr, self._path))} ({kind})" if self._path else kind
 
@@ -182,9 +182,9 @@ class Conversion:
         """The `NoGradientError` that says what this step lacks, to be raised by the caller."""
         kind = type(estimator).__name__
         return NoGradientError(
-            f"No gradient through {self.describe(estimator)}: {reason}. If it is differentiable, enter its torch form "
-            f"with @skrobust.bridge.register_module({kind}). Attacks that need no gradient still work on this model: "
-            "Square, boundary or HopSkipJump, transfer from a differentiable model, and random noise."
+            f"No gradient through {self.describe(estimator)}: {reason}. If it is differentiable, register its torch "
+            f"form with @skrobust.bridge.register_module({kind}). Attacks that need no gradient still work on this "
+            "model: Square, boundary or HopSkipJump, transfer from a differentiable model, and random noise."
         )
 
 

@@ -31,13 +31,14 @@ class FrontEndModule(nn.Module):
     gradient : {"exact", "identity", "projection", "smooth", "skip"}
         As for `skrobust.as_module`.
     layout : SignalLayout or None, default=None
-        The grid on which the methods see X. None: they see X as it is.
+        Layout in which X is passed to the methods. None: X is passed unchanged.
     rebuilds : bool, default=True
-        Whether it returns images of the shape of X, not codes. Then "identity" differentiates X, and "skip" returns it.
+        Whether it returns images of the shape of X, not codes. Then the derivative of "identity" is that of X, and
+        "skip" returns X.
     clip : tuple of float or None, default=None
-        Range of the images it returns. "exact" alone differentiates through the clip.
+        Range of the images it returns. Only "exact" differentiates through the clip.
     one_node : bool, default=False
-        Whether its operations depend on the values of X, so that a trace must call it anew, see `as_one_node`.
+        Whether its operations depend on the values of X, so that a trace must call it again, see `as_one_node`.
 
     Attributes
     ----------
@@ -120,17 +121,17 @@ class FrontEndModule(nn.Module):
             codes = self.encode(seen.detach())
         if not torch.jit.is_tracing() and not (torch.is_grad_enabled() and seen.requires_grad):
             return codes
-        stand_in = surrogate(seen, codes)
+        relaxed = surrogate(seen, codes)
         if isinstance(codes, list):
-            return [with_backward(*pair) for pair in zip(codes, stand_in, strict=True)]
-        return with_backward(codes, stand_in)
+            return [with_backward(*pair) for pair in zip(codes, relaxed, strict=True)]
+        return with_backward(codes, relaxed)
 
     def observe(self, values):
-        """What is coded of signals on their grid, such as their high-pass part. By default the signals."""
+        """The part of the signals that is coded, such as the high-pass part. By default all of them."""
         return values
 
     def exact(self, seen):
-        """Codes (a tensor, or a list with one a layer) with the derivative that they have almost everywhere."""
+        """Codes (a tensor, or a list with one per layer) with the derivative that they have almost everywhere."""
         raise NotImplementedError
 
     def encode(self, seen):
@@ -138,7 +139,7 @@ class FrontEndModule(nn.Module):
         return self.exact(seen)
 
     def undefended(self, seen):
-        """What stands for the codes without any selection: "identity" differentiates it, "skip" returns it."""
+        """Codes without any selection: "identity" differentiates them, "skip" returns them."""
         return seen
 
     def features(self, codes):
@@ -163,15 +164,15 @@ class ArrayFrontEndModule(FrontEndModule):
         return _WithoutDerivative.apply(seen, self)
 
     def encode(self, seen):
-        """What `transform` makes of a tensor."""
+        """The output of `transform`, as a tensor."""
         if is_exporting():
-            raise TypeError(f"{self.name} runs on arrays, so that no graph of torch operations can be exported of it.")
+            raise TypeError(f"{self.name} runs on arrays: it cannot be exported as a graph of torch operations.")
         result = self.estimator.transform(self._as_fitted(seen.cpu().numpy()))
         result = np.asarray(result.toarray() if sparse.issparse(result) else result)
         if result.shape != tuple(seen.shape):
             raise ValueError(
                 f"transform of {self.name} returned shape {result.shape} for X of shape {tuple(seen.shape)}. "
-                "register_array_front_end takes transformers that keep the shape of X; enter others with "
+                "register_array_front_end takes transformers that keep the shape of X; register others with "
                 "register_module."
             )
         return torch.tensor(result, dtype=seen.dtype, device=seen.device)
@@ -203,7 +204,7 @@ class _WithoutDerivative(torch.autograd.Function):
 
 @contextmanager
 def identity_for_arrays():
-    """Within, front ends that run on arrays have the identity as their backward pass, whatever their mode."""
+    """Context in which front ends that run on arrays have the identity as their backward pass in every mode."""
     token = _identity_for_arrays.set(True)
     try:
         yield

@@ -1,10 +1,10 @@
-"""What an estimator accepts, asked without calling it. Knows no torch."""
+"""Checks of what an estimator accepts, without calling it. Does not import torch."""
 
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import validation
 
-# Attributes by which estimators hold others, whose input they do not look at.
+# Attributes in which meta-estimators hold other estimators, to which they pass X unchecked.
 _HELD = ("best_estimator_", "estimator", "estimators", "estimators_", "transformer_list")
 
 
@@ -14,13 +14,18 @@ def check_feature_names(model, X):
         validation._check_feature_names(model, X, reset=False)
 
 
+def active_steps(pipeline):
+    """Name and estimator of each step of a Pipeline that is not left out by None or "passthrough"."""
+    return [(name, step) for name, step in pipeline.steps if step is not None and not isinstance(step, str)]
+
+
 def takes_rows_only(estimator):
-    """Whether `estimator` is known to refuse samples that are no rows: the steps of scikit-learn itself."""
+    """Whether `estimator` takes only 2-D X: all steps of scikit-learn do, except those that pass X on."""
     while isinstance(estimator, Pipeline):
-        steps = [step for _, step in estimator.steps if step is not None and step != "passthrough"]
+        steps = active_steps(estimator)
         if not steps:
             return False
-        estimator = steps[0]
+        _, estimator = steps[0]
     if isinstance(estimator, FunctionTransformer) or any(hasattr(estimator, name) for name in _HELD):
         return False
     return type(estimator).__module__.startswith("sklearn.")

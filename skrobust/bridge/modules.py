@@ -9,9 +9,12 @@ import torch
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
+from skrobust.signals.arrays import label_indices
+from skrobust.signals.tensors import to_numpy
+
 from .inputs import takes_rows_only
 
-# While a network runs whose front ends are to be differentiated otherwise than as they were made: their stand-ins.
+# Modules that replace the front ends inside a running network, in another gradient mode than they were made with.
 _stand_ins = ContextVar("stand_ins", default=None)
 
 
@@ -97,7 +100,7 @@ def binary_proba(positive):
 
 
 class EstimatorModule(nn.Module):
-    """Common to the modules that users get: tensors are checked and brought to the module's dtype and device."""
+    """Base of the modules that users get: checks tensors and converts them to the module's dtype and device."""
 
     def __init__(self, step, estimator, like, convert=None):
         super().__init__()
@@ -107,7 +110,7 @@ class EstimatorModule(nn.Module):
         self._name = type(estimator).__name__
         self._rows_only = takes_rows_only(estimator)
         self._n_features = getattr(estimator, "n_features_in_", None)
-        # Follows module.to(...), so that input is always brought to where and in what the module computes.
+        # Follows module.to(...), so that input is always converted to the module's dtype and device.
         self.register_buffer("_like", like, persistent=False)
 
     def _read(self, X):
@@ -179,16 +182,16 @@ class ClassifierModule(EstimatorModule):
 
     def label_indices(self, y):
         """Positions in ``classes_`` of the labels `y`, an int64 tensor on the module's device."""
-        labels = y.tolist() if hasattr(y, "tolist") else list(y)
-        index_of = {label: index for index, label in enumerate(self.classes_.tolist())}
-        unknown = sorted({repr(label) for label in labels if label not in index_of})
+        labels = to_numpy(y)
+        indices = label_indices(labels, self.classes_)
+        unknown = sorted({repr(label) for label in labels[indices < 0].tolist()})
         if unknown:
             raise ValueError(f"y contains labels unknown to {self._name}: {', '.join(unknown[:5])}.")
-        return torch.tensor([index_of[label] for label in labels], dtype=torch.int64, device=self._like.device)
+        return torch.tensor(indices, device=self._like.device)
 
 
 class NetworkModule(ClassifierModule):
-    """A torch network in the place of a classifier, used as it is: shared, not copied, never changed.
+    """A torch network as a classifier: shared with the user, not copied, never changed.
 
     The number of classes is known after the first forward pass.
     """
@@ -198,7 +201,7 @@ class NetworkModule(ClassifierModule):
 
     def _read(self, X):
         if isinstance(X, torch.Tensor):
-            # Whatever the network computes in, the step converts to it.
+            # The step converts X to the dtype of the network.
             dtype = X.dtype if X.is_floating_point() else torch.float64
             if (self._like.dtype, self._like.device) != (dtype, X.device):
                 self._like = X.new_empty(0, dtype=dtype)
@@ -208,8 +211,8 @@ class NetworkModule(ClassifierModule):
 class NetworkStep(ClassifierStep):
     """A torch network whose outputs are class scores, shared with the user.
 
-    It runs in eval mode whatever its training flags, which are as before afterwards: a network can be attacked while
-    it is being trained. Modules of `as_module` within it are differentiated as `gradient` says; with "exact" as they
+    It runs in eval mode, and its training flags are restored afterwards, so that a network can be attacked while it is
+    being trained. Modules of `as_module` within it are differentiated as `gradient` says; with "exact" as they
     were made.
     """
 
@@ -219,7 +222,7 @@ class NetworkStep(ClassifierStep):
         self._gradient = gradient
         nested = [] if gradient == "exact" else [m for m in network.modules() if isinstance(m, EstimatorModule)]
         nested = [module for module in nested if not isinstance(module, NetworkModule)]
-        # Where the network holds them, and what stands in for them.
+        # The modules inside the network, and those that replace them.
         self._nested = tuple(nested)
         self.stand_ins = nn.ModuleList([module.with_gradient(gradient).step for module in nested])
         self.training = False
@@ -256,11 +259,11 @@ class NetworkStep(ClassifierStep):
         return X.to(dtype=like.dtype, device=like.device)
 
     def check_scores(self, scores):
-        """`scores`, whose columns are counted as classes."""
+        """Check `scores`, set the number of classes to that of their columns, and return them."""
         if not isinstance(scores, torch.Tensor):
-            held = f" with the keys {list(scores)}" if isinstance(scores, dict) else ""
+            keys = f" with the keys {list(scores)}" if isinstance(scores, dict) else ""
             raise TypeError(
-                f"{type(self.network).__name__} returned a {type(scores).__name__}{held}; a classifier returns one "
+                f"{type(self.network).__name__} returned a {type(scores).__name__}{keys}; a classifier returns one "
                 "tensor of scores of shape (n_samples, n_classes). Wrap it in a module whose forward picks them, such "
                 "as output[0] or output['logits']."
             )

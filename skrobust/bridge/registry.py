@@ -1,4 +1,4 @@
-"""Which function converts which class. Knows no torch, so that estimators can enter themselves when imported."""
+"""Registry of converters by class. Does not import torch, so that estimators can register when they are imported."""
 
 import importlib
 import inspect
@@ -39,10 +39,10 @@ class NoGradientError(TypeError):
 
 
 def register_module(*classes, role=None, smooth=False):
-    """Enter a function that turns a fitted estimator into a torch module.
+    """Register a function that turns a fitted estimator into a torch module.
 
-    The function serves the classes and their subclasses, unless a subclass redefines the method that the module
-    stands for (``transform``, or ``predict``, ``predict_proba`` and ``decision_function``): such a subclass needs a
+    The function is used for the classes and their subclasses, unless a subclass redefines the method that the module
+    computes (``transform``, or ``predict``, ``predict_proba`` and ``decision_function``): such a subclass needs a
     function of its own.
 
     Parameters
@@ -50,11 +50,10 @@ def register_module(*classes, role=None, smooth=False):
     *classes : type
         Estimator classes.
     role : {"transformer", "classifier"} or None, default=None
-        Which of its two uses the module stands for, for a class that both transforms and predicts. None: the only
-        one it has, or "classifier".
+        What the module computes, for a class that both transforms and predicts. None: its only role, or "classifier".
     smooth : bool, default=False
-        Whether the step is smooth, so that gradient modes do not concern it. If not, a function that never reads
-        ``conversion.gradient`` brings a warning where another mode than "exact" is asked for.
+        Whether the step is smooth, so that gradient modes do not affect it. If not, a function that never reads
+        ``conversion.gradient`` causes a warning with modes other than "exact".
 
     Returns
     -------
@@ -101,12 +100,12 @@ def register_module(*classes, role=None, smooth=False):
 
 
 def is_smooth(converter):
-    """Whether gradient modes do not concern what `converter` makes: it says so, or is one of ours."""
+    """Whether gradient modes do not affect the modules of `converter`: registered as smooth, or one of ours."""
     return converter in _smooth_converters or converter.__module__.startswith("skrobust.bridge.")
 
 
 def is_classifier(estimator):
-    """Whether `estimator` predicts one of ``classes_``; asks for no scikit-learn base class."""
+    """Whether `estimator` predicts one of ``classes_``, with or without a base class of scikit-learn."""
     return hasattr(estimator, "classes_") and hasattr(estimator, "predict")
 
 

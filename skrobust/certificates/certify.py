@@ -8,16 +8,17 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skrobust.bridge.inputs import active_steps
 from skrobust.estimators.polar.bounds import check_ball
 
-from . import code_proof, wavelet_proof  # noqa: F401 (they register their certificates)
+from . import code_proof, wavelet_proof  # noqa: F401 (importing them registers their certificates)
 from .linear_heads import linear_head
 from .proofs import prove_linear
 from .registry import NoCertificateError, certificate_of
 
 try:
     from sklearn.frozen import FrozenEstimator
-except ImportError:  # younger than the oldest scikit-learn that we support
+except ImportError:  # scikit-learn < 1.6
     FrozenEstimator = ()
 
 
@@ -82,7 +83,7 @@ class Certificate:
     def __str__(self):
         return (
             f"{self.certified_accuracy:.1%} of {len(self.correct)} images certified at {self.norm} eps = {self.eps:g} "
-            f"({self.accuracy:.1%} right without perturbation). {self.method[0].upper()}{self.method[1:]}."
+            f"({self.accuracy:.1%} correct without perturbation). {self.method[0].upper()}{self.method[1:]}."
         )
 
 
@@ -161,7 +162,7 @@ def certify(model, X, y, eps, *, norm="linf", clip=(0, 1), radius=True):
     certified = proof.holds(radii, np.arange(n)) & correct
     largest = None
     if radius:
-        # Bisection ends just below the largest radius, which is certified itself.
+        # Bisection ends just below the largest radius, so images certified at eps have at least eps.
         largest = np.where(correct, proof.radii(), 0.0)
         largest[certified] = np.maximum(largest, radii)[certified]
     return Certificate(
@@ -202,6 +203,5 @@ def _steps(model, name=None):
     if FrozenEstimator and isinstance(model, FrozenEstimator):
         return _steps(model.estimator, name)
     if isinstance(model, Pipeline):
-        kept = [(step, part) for step, part in model.steps if part is not None and not isinstance(part, str)]
-        return [inner for step, part in kept for inner in _steps(part, step)]
+        return [inner for step, part in active_steps(model) for inner in _steps(part, step)]
     return [(name, model)]

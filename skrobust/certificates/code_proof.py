@@ -49,14 +49,14 @@ class CodeBoxProof(Proof):
         level, low, high = map(self._levels, (codes, bounds.lower, bounds.upper))
         margins = others.margins(codes)
         sample, atom = np.nonzero(low != high)
-        place = np.arange(self.scores.shape[2])
+        levels = np.arange(self.scores.shape[2])
         for label, members, _, _ in others.groups():
             pairs = np.flatnonzero(np.isin(sample, members))
             at = sample[pairs], atom[pairs]
-            found = self.scores[label, at[1]] - self.scores[:, at[1]]  # (n_classes, n_pairs, n_levels)
-            reachable = (place >= low[at][:, None]) & (place <= high[at][:, None])
-            now = np.take_along_axis(found, level[at][None, :, None], axis=2)[..., 0]
-            loss = now - np.where(reachable, found, np.inf).min(axis=2)
+            differences = self.scores[label, at[1]] - self.scores[:, at[1]]  # (n_classes, n_pairs, n_levels)
+            reachable = (levels >= low[at][:, None]) & (levels <= high[at][:, None])
+            current = np.take_along_axis(differences, level[at][None, :, None], axis=2)[..., 0]
+            loss = current - np.where(reachable, differences, np.inf).min(axis=2)
             for other in range(len(loss)):
                 if other != label:
                     margins[:, other] -= np.bincount(at[0], loss[other], minlength=len(margins))
@@ -112,17 +112,17 @@ class CodeBudgetProof(Proof):
         margins = others.margins(codes)
         margins -= others.errors(np.ones(codes.shape[1]), values.dtype)
         radii = np.where((margins > 0).all(axis=1), np.inf, 0.0)
-        slack = 1 + gamma(cost.shape[1] + 2, np.float64)
+        rounding = 1 + gamma(cost.shape[1] + 2, np.float64)
         for label, members, weights, _ in others.groups():
             for other in range(len(weights)):
                 if other == label:
                     continue
                 effect = np.concatenate([side * weights[other] for side in sides])
-                harm = np.maximum(np.where(on[members], effect, -effect), 0) * slack
-                room = margins[members, other]
-                by_box = _first_crossing(distance[members], harm, room)
-                spent = _least_budget(cost[members], harm, room)
-                by_budget = (spent / (mass * slack)) ** (1 / self.power) * (1 - 1e-12)
+                harm = np.maximum(np.where(on[members], effect, -effect), 0) * rounding
+                slack = margins[members, other]
+                by_box = _first_crossing(distance[members], harm, slack)
+                budget = _least_budget(cost[members], harm, slack)
+                by_budget = (budget / (mass * rounding)) ** (1 / self.power) * (1 - 1e-12)
                 radii[members] = np.minimum(radii[members], np.maximum(by_box, by_budget))
         return np.where(radii > 0, np.nextafter(radii, 0), 0.0)
 
@@ -131,21 +131,21 @@ class CodeBudgetProof(Proof):
 def _prove(coder, name, head, X, y, norm, clip):
     if coder.output == "reconstruction":
         matrix, offset = coder._decoder()
-        _refuse_clip_that_acts(coder, name, matrix, offset)
+        _refuse_active_clip(coder, name, matrix, offset)
         head = head.after(matrix, offset, int(np.diff(matrix.indptr).max(initial=0)) + 8)
-    kind = CodeBoxProof if norm == "linf" else CodeBudgetProof
-    return kind(coder, array_images(coder, X), other_classes(head, y), norm, clip)
+    proof = CodeBoxProof if norm == "linf" else CodeBudgetProof
+    return proof(coder, array_images(coder, X), other_classes(head, y), norm, clip)
 
 
-def _refuse_clip_that_acts(coder, name, matrix, offset):
-    """Raise an error if the clip may act, because reconstructions would then not be affine in the code."""
+def _refuse_active_clip(coder, name, matrix, offset):
+    """Raise an error if the clip may change a reconstruction, which would then not be affine in the code."""
     if coder.clip is None:
         return
-    most = np.maximum(matrix.toarray(), 0).sum(axis=1)
-    least = np.minimum(matrix.toarray(), 0).sum(axis=1)
+    rise = np.maximum(matrix.toarray(), 0).sum(axis=1)
+    fall = np.minimum(matrix.toarray(), 0).sum(axis=1)
     if coder._switches.ternary:
-        most, least = most - least, least - most
-    low, high = (offset + least).min(), (offset + most).max()
+        rise, fall = rise - fall, fall - rise
+    low, high = (offset + fall).min(), (offset + rise).max()
     if low < coder.clip[0] or high > coder.clip[1]:
         raise NoCertificateError(
             f"No certificate through step {name!r} ({type(coder).__name__}): clip={tuple(coder.clip)!r} may cut "
@@ -153,17 +153,17 @@ def _refuse_clip_that_acts(coder, name, matrix, offset):
         )
 
 
-def _first_crossing(distance, harm, room):
+def _first_crossing(distance, harm, slack):
     """Smallest distance at which the total harm reaches the slack; infinity if it never does."""
     order = np.argsort(distance, axis=1)
-    reached = np.cumsum(np.take_along_axis(harm, order, axis=1), axis=1) >= room[:, None]
+    reached = np.cumsum(np.take_along_axis(harm, order, axis=1), axis=1) >= slack[:, None]
     reached &= np.isfinite(np.take_along_axis(distance, order, axis=1))
     first = np.argmax(reached, axis=1)
-    found = np.take_along_axis(distance, np.take_along_axis(order, first[:, None], axis=1), axis=1)[:, 0]
-    return np.where(reached.any(axis=1), found, np.inf)
+    crossing = np.take_along_axis(distance, np.take_along_axis(order, first[:, None], axis=1), axis=1)[:, 0]
+    return np.where(reached.any(axis=1), crossing, np.inf)
 
 
-def _least_budget(cost, harm, room):
+def _least_budget(cost, harm, slack):
     """Smallest cost, fractions allowed, at which the harm reaches the slack; infinity if it never does."""
     useful = np.isfinite(cost) & (harm > 0)
     price = np.where(useful, cost / np.where(harm > 0, harm, 1), np.inf)
@@ -172,10 +172,10 @@ def _least_budget(cost, harm, room):
     cost = np.take_along_axis(np.where(useful, cost, 0), order, axis=1)
     price = np.take_along_axis(price, order, axis=1)
     total = np.cumsum(harm, axis=1)
-    reached = total >= room[:, None]
+    reached = total >= slack[:, None]
     first = np.argmax(reached, axis=1)[:, None]
     before = np.take_along_axis(np.cumsum(cost, axis=1) - cost, first, axis=1)[:, 0]
-    missing = room - np.take_along_axis(total - harm, first, axis=1)[:, 0]
+    missing = slack - np.take_along_axis(total - harm, first, axis=1)[:, 0]
     last = np.maximum(missing, 0) * np.take_along_axis(price, first, axis=1)[:, 0]
     with np.errstate(invalid="ignore"):
         budget = before + last

@@ -11,6 +11,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
+from skrobust.bridge.inputs import active_steps
 from skrobust.kernels.rounding import gamma
 
 from .registry import NoCertificateError
@@ -135,17 +136,16 @@ def _one_vs_rest(name, estimator):
         raise NoCertificateError(f"No certificate for {_describe(name, estimator)}: it predicts several labels.")
     heads = []
     for inner in estimator.estimators_:
-        steps = inner.steps if isinstance(inner, Pipeline) else [(name, inner)]
-        head = linear_head([(step_name, step) for step_name, step in steps if not _passes(step)])
+        head = linear_head(active_steps(inner) if isinstance(inner, Pipeline) else [(name, inner)])
         if len(head.classes) != 2:
             raise NoCertificateError(f"No certificate for {_describe(name, estimator)}: a part of it is not binary.")
         heads.append(head)
-    # Rows of a binary head are half its decision each; classes are compared by whole decisions.
+    # Each row of a binary head is half of its decision, and classes are compared by whole decisions.
     if len(heads) == 1:
         return replace(heads[0], classes=classes)
     parts = {
-        word: np.stack([2 * getattr(head, word)[1] for head in heads])
-        for word in ("coef", "intercept", "magnitude", "offset")
+        field: np.stack([2 * getattr(head, field)[1] for head in heads])
+        for field in ("coef", "intercept", "magnitude", "offset")
     }
     return LinearHead(**parts, n_operations=max(head.n_operations for head in heads), classes=classes)
 
@@ -166,7 +166,7 @@ def _pull_back(head, name, step):
         return head.after(scale, -step.center_ * scale if step.with_centering else zeros, 4)
     if isinstance(step, SelectorMixin):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # selectors that kept no feature
+            warnings.simplefilter("ignore")  # of selectors that select no feature
             chosen = np.flatnonzero(step.get_support())
         matrix = sparse.eye_array(step.n_features_in_, format="csr")[chosen]
         return head.after(matrix, zeros, 1)
@@ -187,10 +187,6 @@ def _pull_back(head, name, step):
 
 def _dense(matrix):
     return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
-
-
-def _passes(step):
-    return step is None or (isinstance(step, str) and step == "passthrough")
 
 
 def _describe(name, estimator):

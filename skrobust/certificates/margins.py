@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skrobust.signals.arrays import label_indices
+
 
 @dataclass(frozen=True)
 class OtherClasses:
@@ -84,5 +86,4 @@ def other_classes(head, y):
     labels = np.asarray(y)
     if labels.ndim != 1:
         raise ValueError(f"y must have shape (n_samples,), got {labels.shape}.")
-    position = {label: i for i, label in enumerate(head.classes.tolist())}
-    return OtherClasses(head, np.array([position.get(label, -1) for label in labels.tolist()], dtype=np.int64))
+    return OtherClasses(head, label_indices(labels, head.classes))

@@ -1,4 +1,4 @@
-"""Base class of certificates: verdict for given radii, and the largest one; the certificate of linear classifiers."""
+"""Base class of certificates: proofs for given radii, and the largest such radius; that of linear classifiers."""
 
 import abc
 
@@ -11,8 +11,8 @@ from skrobust.signals.tensors import to_numpy
 
 from .margins import other_classes
 
-_MOST = 16.0
-"""Upper limit of the search for radii if images have no bounds."""
+_LARGEST_RADIUS = 16.0
+"""Upper limit of the search for radii if images have no bounds, in l-infinity."""
 
 _N_BISECTIONS = 24
 
@@ -47,20 +47,20 @@ class Proof(abc.ABC):
         n = len(self.values)
         everything = np.arange(n)
         # The diameter of the box: a ball of that radius contains the box.
-        scale = _MOST if self.clip is None else float(self.clip[1] - self.clip[0])
+        scale = _LARGEST_RADIUS if self.clip is None else float(self.clip[1] - self.clip[0])
         scale *= self.values[0].size ** {"linf": 0, "l2": 0.5, "l1": 1}[self.norm] * (1 + 1e-9)
         low, high = np.zeros(n), np.full(n, scale)
         beyond = self.holds(high, everything)
         low[beyond] = scale if self.clip is None else np.inf
-        open_ = np.flatnonzero(~beyond & self.holds(np.zeros(n), everything))
-        low_open, high_open = np.zeros(len(open_)), high[open_]
+        pending = np.flatnonzero(~beyond & self.holds(np.zeros(n), everything))
+        low_pending, high_pending = np.zeros(len(pending)), high[pending]
         for _ in range(_N_BISECTIONS):
-            if not len(open_):
+            if not len(pending):
                 break
-            middle = (low_open + high_open) / 2
-            held = self.holds(middle, open_)
-            low_open, high_open = np.where(held, middle, low_open), np.where(held, high_open, middle)
-        low[open_] = low_open
+            middle = (low_pending + high_pending) / 2
+            proved = self.holds(middle, pending)
+            low_pending, high_pending = np.where(proved, middle, low_pending), np.where(proved, high_pending, middle)
+        low[pending] = low_pending
         return low
 
 

@@ -56,9 +56,9 @@ class WaveletProof(Proof):
             low, high = np.maximum(values - radius, self.clip[0]), np.minimum(values + radius, self.clip[1])
             centre, radius = (low + high) / 2, (high - low) / 2
         coefficients = self._analyze(centre)
-        moved = self._moves(radius, eps)
+        change = self._coefficient_changes(radius, eps)
         slack = self._gain * (gamma(self._n_operations, dtype) + 3 * gamma(self._n_operations, np.float64))
-        support, fixed = self._support(coefficients, moved, size[:, None, None] * slack, dtype)
+        support, fixed = self._support(coefficients, change, size[:, None, None] * slack, dtype)
         result = np.zeros(len(index), dtype=bool)
         chosen = np.flatnonzero(fixed)
         if len(chosen):
@@ -66,7 +66,7 @@ class WaveletProof(Proof):
             result[chosen] = self._worst_case(index[chosen], *parts)
         return result
 
-    def _support(self, coefficients, moved, slack, dtype):
+    def _support(self, coefficients, change, slack, dtype):
         """Mask of the K largest coefficients of each channel, and whether it is constant over the ball."""
         magnitudes = np.abs(coefficients)
         support = np.zeros(coefficients.shape, dtype=bool)
@@ -74,8 +74,8 @@ class WaveletProof(Proof):
         n = coefficients.shape[2]
         # Coefficients of two orthogonal atoms together change by at most sqrt(2) eps in l2.
         pair = np.sqrt(0.5) * (1 + 1e-6) if self.norm == "l2" else 1.0
-        low, high = magnitudes - pair * moved - slack, magnitudes + pair * moved + slack
-        tie = TIE_ROUNDINGS * np.finfo(dtype).eps * (magnitudes + moved + slack).max(axis=2)
+        low, high = magnitudes - pair * change - slack, magnitudes + pair * change + slack
+        tie = TIE_ROUNDINGS * np.finfo(dtype).eps * (magnitudes + change + slack).max(axis=2)
         for channel, k in enumerate(self.front_end.n_nonzero_coefs_):
             if k == n:
                 support[:, channel] = True
@@ -94,9 +94,9 @@ class WaveletProof(Proof):
         others = self.others[index]
         images = self._synthesize(coefficients * support)
         pixel_error = self._round_trip * gamma(2 * self._n_operations, dtype) * size
-        own = self._round_trip * gamma(2 * self._n_operations, np.float64)
-        reach = self._pixel_reach(support, radius, eps) + pixel_error[:, None]
-        low, high = images - reach, images + reach
+        proof_error = self._round_trip * gamma(2 * self._n_operations, np.float64)
+        change = self._pixel_changes(support, radius, eps) + pixel_error[:, None]
+        low, high = images - change, images + change
         lower, upper = line_below(low, high, self.front_end.clip), line_above(low, high, self.front_end.clip)
         largest = np.maximum(np.abs(low), np.abs(high))
         if self.front_end.clip is not None:
@@ -105,8 +105,8 @@ class WaveletProof(Proof):
         d = weights.reshape(n, -1, images.shape[1])
         lines = [np.where(d > 0, below[:, None], above[:, None]) for below, above in zip(lower, upper, strict=True)]
         slope, shift = d * lines[0], d * lines[1]
-        seen = self._analyze(slope.reshape(-1, *centre.shape[1:])) * np.repeat(support, d.shape[1], axis=0)
-        projected = self._synthesize(seen).reshape(d.shape)
+        selected = self._analyze(slope.reshape(-1, *centre.shape[1:])) * np.repeat(support, d.shape[1], axis=0)
+        projected = self._synthesize(selected).reshape(d.shape)
         flat_centre, flat_radius = centre.reshape(n, -1), radius.reshape(n, -1)
         value = np.einsum("nrp,np->nr", projected, flat_centre) + shift.sum(axis=2) + offset
         if self.norm == "linf":
@@ -116,14 +116,14 @@ class WaveletProof(Proof):
         # Rounding errors of the front end, of P_S here, and of the sums above.
         extent = (np.abs(flat_centre) + flat_radius).sum(axis=1)[:, None]
         relative = 4 * gamma(4 * d.shape[2], np.float64)
-        slack = np.abs(d).sum(axis=2) * pixel_error[:, None] + 4 * own * np.abs(slope).max(axis=2) * extent
+        slack = np.abs(d).sum(axis=2) * pixel_error[:, None] + 4 * proof_error * np.abs(slope).max(axis=2) * extent
         slack += relative * (np.einsum("nrp,np->nr", np.abs(d), largest) + np.abs(projected).max(axis=2) * extent)
         errors = others.errors(largest + pixel_error[:, None], dtype)
         positive = value - slack > errors
         own_class = np.arange(d.shape[1]) == others.true[:, None]
         return (positive | own_class).all(axis=1) & (others.true >= 0)
 
-    def _moves(self, radius, eps):
+    def _coefficient_changes(self, radius, eps):
         """Bounds of |psi_j . e|, of a shape that broadcasts to (n_samples, n_channels, n_coefficients)."""
         if self.norm == "linf":
             per_channel = np.moveaxis(radius, -1, 1).reshape(-1, self.n_pixels)
@@ -131,19 +131,19 @@ class WaveletProof(Proof):
         n_channels = radius.shape[-1]
         return eps[:, None, None] * self.atoms.dual_norms(self.norm).reshape(-1, n_channels).T
 
-    def _pixel_reach(self, support, radius, eps):
+    def _pixel_changes(self, support, radius, eps):
         """Bound on the change of each pixel of P_S (x + e) from that of the centre."""
         n, n_channels, n_coefficients = support.shape
         mask = support.reshape(-1, n_coefficients).astype(np.float64)
         if self.norm == "linf":
-            reach = (self._moves(radius, eps).reshape(mask.shape) * mask) @ self.absolute
+            change = (self._coefficient_changes(radius, eps).reshape(mask.shape) * mask) @ self.absolute
         elif self.norm == "l2":
-            reach = np.repeat(eps, n_channels)[:, None] * np.sqrt(mask @ self.absolute.power(2)) * (1 + 1e-6)
+            change = np.repeat(eps, n_channels)[:, None] * np.sqrt(mask @ self.absolute.power(2)) * (1 + 1e-6)
         else:
             peaks = self.atoms.dual_norms("l1").reshape(n_coefficients, n_channels)[:, 0]
-            reach = np.repeat(eps, n_channels)[:, None] * ((mask * peaks) @ self.absolute)
-        reach = reach.reshape(n, n_channels, -1)
-        return np.moveaxis(reach, 1, -1).reshape(n, -1) * (1 + 1e-9)
+            change = np.repeat(eps, n_channels)[:, None] * ((mask * peaks) @ self.absolute)
+        change = change.reshape(n, n_channels, -1)
+        return np.moveaxis(change, 1, -1).reshape(n, -1) * (1 + 1e-9)
 
     def _analyze(self, images):
         """Coefficients of shape (n_samples, n_channels, n_coefficients)."""
@@ -180,20 +180,20 @@ def line_below(low, high, clip):
     """Slope and offset of a line that lies below the clip on [low, high]."""
     if clip is None:
         return np.ones_like(low), np.zeros_like(low)
-    least, most = map(float, clip)
-    under, over = low < least, high > most
+    clip_low, clip_high = map(float, clip)
+    under, over = low < clip_low, high > clip_high
     slope, offset = np.ones_like(low), np.zeros_like(low)
-    # A line through (least, least), or the constant, whichever has the smaller gap.
-    flat = under & (high - least <= least - low)
+    # A line through (clip_low, clip_low), or the constant, whichever has the smaller gap.
+    flat = under & (high - clip_low <= clip_low - low)
     # Where the clip is not flat at its lower end, its graph is concave, and a chord lies below it.
-    start = np.maximum(low, least)
+    start = np.maximum(low, clip_low)
     width = np.where(over, high - start, 1.0)
-    chord = np.where(over & (width > 0), (most - start) / np.where(width > 0, width, 1.0), 1.0)
+    chord = np.where(over & (width > 0), (clip_high - start) / np.where(width > 0, width, 1.0), 1.0)
     slope = np.where(over, chord, slope)
     offset = np.where(over, start - chord * start, offset)
-    slope, offset = np.where(flat, 0.0, slope), np.where(flat, least, offset)
-    outside = (high <= least) | (low >= most)
-    constant = np.where(high <= least, least, most)
+    slope, offset = np.where(flat, 0.0, slope), np.where(flat, clip_low, offset)
+    outside = (high <= clip_low) | (low >= clip_high)
+    constant = np.where(high <= clip_low, clip_low, clip_high)
     return np.where(outside, 0.0, slope), np.where(outside, constant, offset)
 
 

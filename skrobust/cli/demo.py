@@ -25,7 +25,7 @@ _DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10")
 
 
 def add_arguments(parser):
-    """Enter the command's arguments."""
+    """Add the arguments of the command to its parser."""
     parser.add_argument("--dataset", choices=_DATASETS, default="digits", help="data set (default: digits)")
     parser.add_argument("--data-home", metavar="DIR", help="folder with the files of the data set")
     parser.add_argument(
@@ -69,7 +69,7 @@ def run(arguments):
 
 
 def _writable(path):
-    """Absolute `path`; raises an error before the work if it cannot be written."""
+    """Absolute `path`; raises an error if it cannot be written, before the work begins."""
     path = pathlib.Path(path).expanduser()
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder. Name a file in it.")
@@ -94,7 +94,7 @@ def _positive(text):
     except ValueError:
         value = float("nan")
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value
 
 
@@ -112,5 +112,5 @@ def _integer(text, least):
     except ValueError:
         value = least - 1
     if not least <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is no integer of at least {least}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}")
     return value

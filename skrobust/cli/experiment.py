@@ -11,14 +11,14 @@ from .proved import bounds_table, prove, what_helped
 from .recipes import RECIPES, UNDEFENDED, candidates
 
 _N_FOLDS = 3
-_IN_WORDS_OF_THE_COMMAND = (
+_PARAMETERS_AS_OPTIONS = (
     "For this command, data_home is --data-home DIR, download=True is --download and verify=False is --no-verify."
 )
 _N_SCORED = 200  # images attacked per fold during tuning
 
 
 def run_experiment(arguments):
-    """Run the demo's experiment and print its progress; returns the report, and lines of table and conclusion."""
+    """Run the demo's experiment and print its progress; returns the report, and lines of tables and conclusions."""
     recipe = RECIPES[arguments.dataset]
     eps = sorted(arguments.eps or recipe.eps)
     tune_eps = arguments.tune_eps or (recipe.tune_eps if recipe.tune_eps in eps else eps[(len(eps) - 1) // 2])
@@ -40,13 +40,13 @@ def _one_thread():
     """Limit the threads of kernels, BLAS and torch, because such small problems gain nothing from more."""
     import torch
 
-    networks = torch.get_num_threads()
+    torch_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with kernel_threads(1), one_blas_thread():
             yield
     finally:
-        torch.set_num_threads(networks)
+        torch.set_num_threads(torch_threads)
 
 
 def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):
@@ -80,8 +80,8 @@ def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):
     proved = prove(models, test.data, test.target, eps)
     report.settings |= proved.texts(report)
     signs = [f"signs of masking in {line}" for line in report.warnings()]
-    told = [report.summary(), "", "What is proved, beside what the attacks found:", bounds_table(report, proved)]
-    return report, ["", *told, "", *report.conclusions(), *signs, "", *what_helped(report, proved, tune_eps)]
+    tables = [report.summary(), "", "Certified accuracy beside accuracy under attack:", bounds_table(report, proved)]
+    return report, ["", *tables, "", *report.conclusions(), *signs, "", *what_helped(report, proved, tune_eps)]
 
 
 def _load(arguments, recipe):
@@ -89,7 +89,8 @@ def _load(arguments, recipe):
     from skrobust.datasets import DatasetFileError, DatasetNotFoundError, load_dataset
 
     parts = []
-    for split, wanted in (("train", arguments.n_train or recipe.n_train), ("test", arguments.n_test or recipe.n_test)):
+    sizes = {"train": arguments.n_train or recipe.n_train, "test": arguments.n_test or recipe.n_test}
+    for split, n_images in sizes.items():
         try:
             part = load_dataset(
                 arguments.dataset,
@@ -100,20 +101,21 @@ def _load(arguments, recipe):
                 download=arguments.download,
             )
         except (DatasetNotFoundError, DatasetFileError) as error:
-            raise UsageError(f"{error}\n{_IN_WORDS_OF_THE_COMMAND}") from error
-        chosen = _stratified(part.target, wanted, arguments.seed)
-        part.data, part.target = part.data[chosen], part.target[chosen]
+            raise UsageError(f"{error}\n{_PARAMETERS_AS_OPTIONS}") from error
+        index = _stratified(part.target, n_images, arguments.seed)
+        part.data, part.target = part.data[index], part.target[index]
         parts.append(part)
     return parts
 
 
-def _stratified(labels, wanted, seed):
+def _stratified(labels, n_images, seed):
+    """Index of `n_images` images, None for all, with the classes in their proportions."""
     from sklearn.model_selection import train_test_split
 
-    if wanted is None or wanted >= len(labels):
+    if n_images is None or n_images >= len(labels):
         return np.arange(len(labels))
-    chosen, _ = train_test_split(np.arange(len(labels)), train_size=wanted, stratify=labels, random_state=seed)
-    return np.sort(chosen)
+    index, _ = train_test_split(np.arange(len(labels)), train_size=n_images, stratify=labels, random_state=seed)
+    return np.sort(index)
 
 
 def _tuned(train, recipe, tune_eps, arguments):
@@ -133,7 +135,7 @@ def _tuned(train, recipe, tune_eps, arguments):
     folds = StratifiedKFold(_N_FOLDS, shuffle=True, random_state=seed)
     plan = candidates(train.image_shape, recipe, seed)
     total = sum(len(ParameterGrid(grid)) for _, grid in plan.values()) * _N_FOLDS
-    found = {}
+    searches = {}
     with tqdm(total=total, desc="tuning", unit="fit", disable=arguments.quiet) as progress:
         for name, (pipeline, grid) in plan.items():
             progress.set_postfix_str(name, refresh=False)
@@ -144,8 +146,8 @@ def _tuned(train, recipe, tune_eps, arguments):
                 return value
 
             search = GridSearchCV(pipeline, grid, scoring=score, cv=folds, error_score="raise")
-            found[name] = search.fit(train.data, train.target)
-    return found
+            searches[name] = search.fit(train.data, train.target)
+    return searches
 
 
 def _short(value):

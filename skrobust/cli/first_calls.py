@@ -67,7 +67,7 @@ def _pursuits(dtype):
     basis_pursuit(signals, atoms, alpha=0.1)
 
 
-# A task each: within a family the calls share kernels. The longest first.
+# Each is one task, because the calls of a family share kernels. The longest comes first.
 FAMILIES = {"conv": _conv, "patch": _patch, "wavelet": _wavelet, "pursuits": _pursuits, "polar": _polar}
 
 
@@ -75,5 +75,5 @@ def compile_family(name, dtype):
     """Make the calls of a family, in a process of `skrobust warmup`."""
     os.environ["SKROBUST_COMPILE_NOTICE"] = "0"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pursuits that were given too few iterations on purpose
+        warnings.simplefilter("ignore")  # of pursuits, whose few iterations do not converge
         FAMILIES[name](np.dtype(dtype))

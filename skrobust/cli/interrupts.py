@@ -1,4 +1,4 @@
-"""Ctrl-C that is not lost."""
+"""Interrupts that Python cannot lose."""
 
 import signal
 from contextlib import contextmanager

@@ -15,15 +15,15 @@ class Proved:
     is_exact: dict
 
     def texts(self, report):
-        """One line a model, by what it is called among the report's settings."""
+        """One line per model, for the settings of the report, by its name there."""
         from skrobust.evaluation.report.text import percent
 
-        found = {}
+        lines = {}
         for name, masks in self.certified.items():
             figures = [f"{percent(mask.mean())} at {eps:.4g}" for eps, mask in zip(report.eps, masks, strict=True)]
-            kind = "exact worst case" if self.is_exact[name] else "lower bound"
-            found[f"certified accuracy, {name}"] = f"{', '.join(figures)} ({kind})"
-        return found
+            meaning = "exact worst case" if self.is_exact[name] else "lower bound"
+            lines[f"certified accuracy, {name}"] = f"{', '.join(figures)} ({meaning})"
+        return lines
 
 
 def prove(models, X, y, eps):
@@ -33,11 +33,11 @@ def prove(models, X, y, eps):
     certified, is_exact = {}, {}
     for name, model in models.items():
         try:
-            found = [certify(model, X, y, radius, radius=False) for radius in eps]
+            certificates = [certify(model, X, y, radius, radius=False) for radius in eps]
         except NoCertificateError:
             continue
-        certified[name] = np.array([certificate.certified for certificate in found])
-        is_exact[name] = found[0].is_exact
+        certified[name] = np.array([certificate.certified for certificate in certificates])
+        is_exact[name] = certificates[0].is_exact
     return Proved(certified, is_exact)
 
 
@@ -53,8 +53,8 @@ def bounds_table(report, proved):
                 lines.append((name, f"{eps:.4g}", "", attacked, "at most as attacked; no certificate is known"))
                 continue
             certified = percent(proved.certified[name][k].mean())
-            known = "as certified" if proved.is_exact[name] or certified == attacked else "between the two"
-            lines.append((name, f"{eps:.4g}", certified, attacked, known))
+            worst_case = "as certified" if proved.is_exact[name] or certified == attacked else "between the two"
+            lines.append((name, f"{eps:.4g}", certified, attacked, worst_case))
     return table(lines, right=(1, 2, 3))
 
 
@@ -67,27 +67,28 @@ def what_helped(report, proved, eps):
     from skrobust.evaluation.report.comparison import points
 
     k, other = report.index_of(eps), report.baseline
-    groups = {"helped": [], "did harm": [], "made no difference that these images could show": []}
+    no_difference = "made no difference that these images could show"
+    groups = {"helped": [], "did harm": [], no_difference: []}
     proofs = []
     for name in report.models:
         if name == other:
             continue
         difference, low, high = report.compare(name, other, eps)
-        told = f"“{name}” ({points(difference)} points under attack"
+        entry = f"“{name}” ({points(difference)} points under attack"
         if name in proved.certified and other in proved.certified:
-            mine, theirs = proved.certified[name][k], proved.certified[other][k]
+            certified, baseline_certified = proved.certified[name][k], proved.certified[other][k]
             if proved.is_exact[name]:  # lower bounds cannot be compared
-                told += f", {points(mine.mean() - theirs.mean())} certified"
-            _, least, _ = paired_difference_interval(mine, report.worst_right(other)[k], report.confidence)
+                entry += f", {points(certified.mean() - baseline_certified.mean())} certified"
+            _, least, _ = paired_difference_interval(certified, report.worst_right(other)[k], report.confidence)
             if least > 0:
                 proofs.append(
-                    f"More images are proved right for “{name}” than the attacks leave of “{other}”: that lead does "
-                    "not rest on the choice of attacks."
+                    f"More images are certified for “{name}” than survive the attacks on “{other}”: this advantage "
+                    "does not depend on the choice of attacks."
                 )
-        word = "helped" if low > 0 else "did harm" if high < 0 else list(groups)[2]
-        groups[word].append(f"{told})")
-    found = {word: " and ".join(names) for word, names in groups.items() if names}
-    sentences = [f"At eps = {eps:.4g}, {names} {word}." for word, names in found.items()]
+        effect = "helped" if low > 0 else "did harm" if high < 0 else no_difference
+        groups[effect].append(f"{entry})")
+    occurring = {effect: " and ".join(names) for effect, names in groups.items() if names}
+    sentences = [f"At eps = {eps:.4g}, {names} {effect}." for effect, names in occurring.items()]
     if not groups["helped"]:
         sentences.insert(0, f"At eps = {eps:.4g}, nothing helped.")
     return sentences + proofs

@@ -94,16 +94,16 @@ def classifier(seed):
 def candidates(image_shape, recipe, seed):
     """Unfitted Pipelines and their grids by name; the undefended one comes last.
 
-    It has at least as many values of C as the largest grid of a defended one has settings, over a wider range.
+    The undefended one has as many values of C as the largest grid of a defended one has settings, over a wider range.
     """
     from sklearn.pipeline import Pipeline
 
-    found = {}
+    models = {}
     for entry in FRONT_ENDS:
         pipeline = Pipeline([("frontend", entry.make(image_shape)), ("classifier", classifier(seed))])
         grid = {f"frontend__{parameter}": values for parameter, values in entry.grid(recipe).items()}
-        found[entry.name] = (pipeline, {**grid, "classifier__C": list(_CS_OF_DEFENDED)})
-    n_settings = max(math.prod(len(values) for values in grid.values()) for _, grid in found.values())
-    strengths = np.logspace(-4, 2, n_settings).tolist()
-    found[UNDEFENDED] = (Pipeline([("classifier", classifier(seed))]), {"classifier__C": strengths})
-    return found
+        models[entry.name] = (pipeline, {**grid, "classifier__C": list(_CS_OF_DEFENDED)})
+    n_settings = max(math.prod(len(values) for values in grid.values()) for _, grid in models.values())
+    Cs = np.logspace(-4, 2, n_settings).tolist()
+    models[UNDEFENDED] = (Pipeline([("classifier", classifier(seed))]), {"classifier__C": Cs})
+    return models

@@ -23,7 +23,7 @@ The environment variable SKROBUST_CACHE_DIR chooses another folder."""
 
 
 def add_arguments(parser):
-    """Enter the command's arguments."""
+    """Add the arguments of the command to its parser."""
     parser.add_argument(
         "--dtype",
         choices=("float32", "float64"),
@@ -34,7 +34,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--only", metavar="FAMILY", choices=FAMILIES, nargs="+", help=f"compile some of: {', '.join(FAMILIES)}"
     )
-    parser.add_argument("--jobs", metavar="N", type=_count, help="processes (default: one a processor)")
+    parser.add_argument("--jobs", metavar="N", type=_count, help="processes (default: one per processor)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -74,5 +74,5 @@ def run(arguments):
 
 def _count(text):
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive integer")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)

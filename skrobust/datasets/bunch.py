@@ -45,11 +45,11 @@ def numbered(n_classes):
 def make_bunch(raw, labels, *, target_names, dtype, return_X_y, title, descr, white=255, **fields):
     """Scale the pixels and return everything in scikit-learn's form.
 
-    `raw` is uint8, `white` being the value that becomes 1.0, or already of `dtype` and scaled. `fields` are further
+    `raw` is uint8, with `white` as the value that becomes 1.0, or already scaled and of `dtype`. `fields` are further
     entries of the Bunch.
     """
     dtype = pixel_dtype(dtype)
-    # A true division: multiplying by a rounded 1 / 255 would not map 255 to exactly 1 in every precision.
+    # A division, because multiplying by a rounded 1 / 255 would not map 255 to exactly 1 in every precision.
     images = raw if raw.dtype == dtype else np.divide(raw, white, dtype=dtype)
     data = images.reshape(len(images), -1)
     target = labels.astype(np.int64, copy=False)
@@ -78,6 +78,6 @@ def published_bunch(image_set, split, parts, *, names, verify, **options):
         labels,
         target_names=numbered(labels.max() + 1) if names is None else names,
         title=f"{image_set.title}, {split}",
-        descr=image_set.reference if verify else "Not verified: another set may go by these file names.",
+        descr=image_set.reference if verify else "Not verified: another set may have the same file names.",
         **options,
     )

@@ -28,7 +28,7 @@ class _Format:
     python: bool
     batches: dict  # split -> file names
     meta: str  # file with the class names
-    labels: object  # key in the pickled dict, or place among the record's label bytes
+    labels: object  # key in the pickled dict, or index among the record's label bytes
     label_names: str | None = None  # key in the pickled meta file
     n_label_bytes: int = 1
 
@@ -74,7 +74,7 @@ def load_cifar10(data_home=None, *, split="train", dtype="float32", return_X_y=F
 
     Reads the Python batches (``cifar-10-batches-py``) or the binary ones (``cifar-10-batches-bin``), plain, .gz or
     .xz, from those folders or directly from a data home. The Python batches are pickles: they are read by an
-    unpickler that admits nothing but dicts, lists, strings, bytes, integers and integer arrays.
+    unpickler that allows only dicts, lists, strings, bytes, integers and integer arrays.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def load_cifar10(data_home=None, *, split="train", dtype="float32", return_X_y=F
     Returns
     -------
     bunch : sklearn.utils.Bunch
-        With ``data`` (n, 3072), ``images`` (n, 32, 32, 3), a view of the same memory, channels last, and all else as
+        With ``data`` (n, 3072), ``images`` (n, 32, 32, 3), a view of the same memory, channels last, and the rest as
         from `load_mnist`. Or ``(data, target)`` if `return_X_y`.
 
     Examples
@@ -110,7 +110,7 @@ def load_cifar100(data_home=None, *, split="train", label="fine", dtype="float32
     """Load CIFAR-100: 50,000 + 10,000 colour photographs of 32 x 32 pixels, 100 classes in 20 groups.
 
     Reads the Python files (``cifar-100-python``: train, test, meta) or the binary ones (``cifar-100-binary``), plain,
-    .gz or .xz. Checksums are published for the Python files only: of the binary ones the structure and the number of
+    .gz or .xz. Checksums are published only for the Python files. For the binary ones the structure and the number of
     images per class are checked, and ``verified`` is False. There is no `download`: OpenML's copy could not be
     verified.
 
@@ -190,7 +190,7 @@ def _read_batch(path, file, form, image_set, verify):
         pixels, labels = batch.get("data"), np.asarray(batch.get(form.labels))
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (_N_VALUES,):
             raise DatasetFileError(
-                f"{path} is not a CIFAR batch: its 'data' is no uint8 array of shape (n, {_N_VALUES}). {GET_AGAIN}"
+                f"{path} is not a CIFAR batch: its 'data' is not a uint8 array of shape (n, {_N_VALUES}). {GET_AGAIN}"
             )
         if labels.dtype.kind not in "iu" or labels.shape != (len(pixels),) or len(pixels) == 0:
             raise DatasetFileError(
@@ -201,7 +201,7 @@ def _read_batch(path, file, form, image_set, verify):
     length = form.n_label_bytes + _N_VALUES
     if not content or len(content) % length:
         raise DatasetFileError(
-            f"{path} is truncated or no {image_set.title} batch: its {len(content)} bytes are no whole number of "
+            f"{path} is truncated or not a {image_set.title} batch: its {len(content)} bytes are not a whole number of "
             f"records of {length} bytes. {GET_AGAIN}"
         )
     records = np.frombuffer(content, np.uint8).reshape(-1, length)
@@ -220,8 +220,8 @@ def _read_names(path, form, image_set, verify):
         raise DatasetFileError(f"{path} has no list of class names under {form.label_names!r}. {GET_AGAIN}")
     if verify and len(names) != expected:
         raise DatasetFileError(
-            f"{path} names {len(names)} classes, and {image_set.title} has {expected}: it is damaged or another set's. "
-            f"{GET_AGAIN} Or pass verify=False to accept another set in this format."
+            f"{path} names {len(names)} classes, but {image_set.title} has {expected}: it is damaged or of another "
+            f"set. {GET_AGAIN} Or pass verify=False to accept another set in this format."
         )
     return names
 
@@ -231,13 +231,13 @@ def _default_names(image_set, verify):
 
 
 def _check_md5(content, path, file, image_set, verify):
-    """Before a pickle is opened at all."""
+    """Compare with the published md5, before a pickle is opened."""
     if not verify:
         return
     expected, found = CIFAR_MD5[image_set.title][file], content_md5(content)
     if found != expected:
         raise DatasetFileError(
             f"{path} is not the published {file} of {image_set.title}: its md5 is {found}, not {expected}. It is "
-            f"damaged, truncated or another set's. Get the original from {image_set.homepage}, or pass verify=False to "
-            "accept another set in this format."
+            f"damaged, truncated or of another set. Get the original from {image_set.homepage}, or pass verify=False "
+            "to accept another set in this format."
         )

@@ -21,7 +21,7 @@ _REFERENCE = (
     "ICLR 2019."
 )
 
-#: The corruptions of CIFAR-10-C: the 15 of the benchmark, then the 4 that are meant for validation.
+#: The corruptions of CIFAR-10-C: the 15 of the benchmark, then the 4 meant for validation.
 CORRUPTIONS = (
     "gaussian_noise",
     "shot_noise",
@@ -64,8 +64,8 @@ def load_cifar10c(kind, severity, data_home=None, *, dtype="float32", return_X_y
     severity : int
         1 to 5.
     verify : bool, default=True
-        No checksums are published for the single files: this checks that there are 10,000 images a severity, 1,000 of
-        each class, with the same labels at each severity. False accepts other numbers.
+        No checksums are published for the single files: this checks that there are 10,000 images per severity, 1,000
+        of each class, with the same labels at each severity. False accepts other numbers.
 
     Returns
     -------
@@ -88,14 +88,14 @@ def load_cifar10c(kind, severity, data_home=None, *, dtype="float32", return_X_y
     images, labels = _map(paths["images"]), _map(paths["labels"])
     if images.dtype != np.uint8 or images.shape[1:] != CIFAR10.image_shape:
         raise DatasetFileError(
-            f"{paths['images']} is not a CIFAR-10-C file: {images.dtype.name} of shape {images.shape}, where uint8 of "
-            f"shape (50000, 32, 32, 3) belongs. {GET_AGAIN}"
+            f"{paths['images']} is not a CIFAR-10-C file: it holds {images.dtype.name} of shape {images.shape}, not "
+            f"uint8 of shape (50000, 32, 32, 3). {GET_AGAIN}"
         )
     n, remainder = divmod(len(images), 5)
     if remainder or not n or labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         raise DatasetFileError(
             f"{paths['images']} has {len(images)} images and {paths['labels']} labels of shape {labels.shape} and "
-            f"dtype {labels.dtype.name}: an equal number of integers, and five severities of equal size, belong there. "
+            f"dtype {labels.dtype.name}, instead of as many integers as images, in five severities of equal size. "
             f"{GET_AGAIN}"
         )
     rows = slice((severity - 1) * n, severity * n)
@@ -123,10 +123,10 @@ def load_cifar10c(kind, severity, data_home=None, *, dtype="float32", return_X_y
 
 
 def _map(path):
-    """A .npy file without reading its values; object arrays, which are pickles, are refused by NumPy here."""
+    """A memory map of a .npy file; NumPy refuses object arrays, which are pickles, here."""
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError) as error:
         raise DatasetFileError(
-            f"{path} is truncated, damaged or no .npy file of numbers ({error}). {GET_AGAIN}"
+            f"{path} is truncated, damaged or not a .npy file of numbers ({error}). {GET_AGAIN}"
         ) from error

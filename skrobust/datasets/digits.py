@@ -21,15 +21,15 @@ def load_digits_images(*, split="all", dtype="float32", return_X_y=False):
     Parameters
     ----------
     split : {"all", "train", "test"}, default="all"
-        No split of these digits is published. Ours is "train", the first 1,347, and "test", the last 450: in the order
-        of the file one writer's digits lie together, so that most writers of the test images are new.
+        No split of these digits is published. Here "train" is the first 1,347 and "test" the last 450. The file is
+        ordered by writer, so that most writers of the test images do not occur in the training images.
     dtype : {"float32", "float64", "uint8"}, default="float32"
         Floats are divided by 16, the largest stored value; "uint8" gives the stored values, 0 to 16.
 
     Returns
     -------
     bunch : sklearn.utils.Bunch
-        With ``data`` (n, 64), ``images`` (n, 8, 8), a view of the same memory, and all else as from `load_mnist`. Or
+        With ``data`` (n, 64), ``images`` (n, 8, 8), a view of the same memory, and the rest as from `load_mnist`. Or
         ``(data, target)`` if `return_X_y`.
 
     See Also

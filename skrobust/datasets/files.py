@@ -9,14 +9,14 @@ import zlib
 from .errors import DatasetFileError
 
 _CHUNK = 1 << 20
-# Far above any published batch (the largest, CIFAR-100's training file, has 155 MB), far below a decompression bomb.
+# Above any published batch (the largest, CIFAR-100's training file, has 155 MB), below decompression bombs.
 _UNPACKED_LIMIT = 1 << 29
 
 GET_AGAIN = "Delete it and get it again."
 
 
 def compression(path):
-    """``"gzip"``, ``"xz"`` or None by the first bytes of a file: browsers unpack .gz files and keep the name."""
+    """``"gzip"``, ``"xz"`` or None by the first bytes, because browsers unpack .gz files but keep the name."""
     with open(path, "rb") as stream:
         head = stream.read(6)
     if head.startswith(b"\x1f\x8b"):
@@ -26,7 +26,7 @@ def compression(path):
 
 @contextlib.contextmanager
 def open_unpacked(path):
-    """Open a plain, gzip or xz file for reading its content; damaged compression becomes a `DatasetFileError`."""
+    """Open a plain, gzip or xz file for reading its content; damaged compression raises a `DatasetFileError`."""
     opener = {"gzip": gzip.open, "xz": lzma.open, None: open}[compression(path)]
     try:
         with opener(path, "rb") as stream:
@@ -36,16 +36,16 @@ def open_unpacked(path):
 
 
 def read_exactly(stream, n_bytes, path):
-    """The next `n_bytes` of a stream, as a bytearray that grows only as bytes really arrive.
+    """The next `n_bytes` of a stream, as a bytearray that grows as bytes are read.
 
-    A header may announce terabytes, so memory is not allocated in advance.
+    Memory is not allocated in advance, because a damaged header may announce terabytes.
     """
     content = bytearray()
     while len(content) < n_bytes:
         chunk = stream.read(min(_CHUNK, n_bytes - len(content)))
         if not chunk:
             raise DatasetFileError(
-                f"{path} is truncated: {len(content)} bytes where its header promises {n_bytes}. {GET_AGAIN}"
+                f"{path} is truncated: {len(content)} bytes instead of the {n_bytes} in its header. {GET_AGAIN}"
             )
         content += chunk
     return content
@@ -62,8 +62,8 @@ def read_content(path):
             content += chunk
             if len(content) > _UNPACKED_LIMIT:
                 raise DatasetFileError(
-                    f"{path} unpacks to more than {_UNPACKED_LIMIT >> 20} MiB, which no file of this format does. "
-                    "If it is yours and should, unpack it first."
+                    f"{path} unpacks to more than {_UNPACKED_LIMIT >> 20} MiB, more than any file of this format. "
+                    "If it is your own, unpack it first."
                 )
     return bytes(content)
 
@@ -82,7 +82,7 @@ def content_md5(content):
 def fingerprint(pixels, labels):
     """A checksum of labelled images that does not depend on their order: the sum of one SHA-256 per image.
 
-    It tells the same images in another container (binary batches, OpenML) from other images. `pixels` has one row per
+    It recognises the same images in another container (binary batches, OpenML). `pixels` has one row per
     image, uint8, in the order of the published files (CIFAR: red plane, green plane, blue plane); labels are below 256.
     """
     total = 0

@@ -38,7 +38,7 @@ def load_image_folder(path, *, color=None, size=None, resize="crop", dtype="floa
     path : path-like
         The folder with the class folders.
     color : {"gray", "rgb"}, default=None
-        Convert all images to grey or to RGB. None: as stored, and then all must be grey or all RGB. Palettes, YCbCr
+        Convert all images to grey or to RGB. None: as stored; all must then be grey or all RGB. Palettes, YCbCr
         and CMYK become RGB. An alpha channel is dropped if no pixel is transparent; otherwise an error is raised.
     size : int, (height, width) or None, default=None
         Resize all images to this size; an int is height and width. None: as stored; all must then have one size.
@@ -68,7 +68,7 @@ def load_image_folder(path, *, color=None, size=None, resize="crop", dtype="floa
     Notes
     -----
     PNG and TIFF are read with all of their 16 bits, colour included. Of JPEG 2000 and AVIF colour with more than 8 bits
-    a sample, Pillow decodes the upper 8.
+    per sample, Pillow decodes the upper 8.
 
     Examples
     --------
@@ -95,11 +95,11 @@ def load_image_folder(path, *, color=None, size=None, resize="crop", dtype="floa
         )
     files, labels = [], []
     for label, folder in enumerate(classes):
-        found = _image_files(folder)
-        if not found:
+        paths = _image_files(folder)
+        if not paths:
             raise DatasetFileError(f"{folder} holds no images: each folder in {root} is a class. Remove or fill it.")
-        files += found
-        labels += [label] * len(found)
+        files += paths
+        labels += [label] * len(paths)
     images = _read_all(files, color, _checked_size(size), resize, dtype)
     return make_bunch(
         images,
@@ -143,7 +143,7 @@ def _read_all(files, color, size, resize, dtype):
     for index, file in enumerate(files):
         image = read_image(file, color)
         if dtype == np.uint8 and image.dtype != np.uint8:
-            raise DatasetFileError(f"{file} has 16 bits a sample, more than dtype='uint8' holds: use 'float32'.")
+            raise DatasetFileError(f"{file} has 16 bits per sample, more than dtype='uint8' holds: use 'float32'.")
         if size is not None:
             image = resized(image, size, resize)
         if images is None:
@@ -153,7 +153,7 @@ def _read_all(files, color, size, resize, dtype):
             if image.shape[:2] == images.shape[1:3]:
                 remedy = 'Pass color="gray" or color="rgb" to convert all of them'
             raise DatasetFileError(
-                f"{file} has the shape {image.shape}, and {files[0]} has {images.shape[1:]}. {remedy}."
+                f"{file} has the shape {image.shape}, but {files[0]} has {images.shape[1:]}. {remedy}."
             )
         if dtype == np.uint8:
             images[index] = image

@@ -1,4 +1,4 @@
-"""The IDX format of MNIST and its relatives."""
+"""The IDX format of MNIST and similar sets."""
 
 import hashlib
 import math
@@ -23,13 +23,13 @@ def read_idx(path, ndims):
         head = stream.read(4)
         if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES:
             raise DatasetFileError(
-                f"{path} is not an IDX file: it starts with {head.hex(' ') or 'nothing'}, and an IDX file with "
+                f"{path} is not an IDX file: it starts with {head.hex(' ') or 'nothing'}, but an IDX file with "
                 f"00 00 and a type code (08 for bytes). {GET_AGAIN}"
             )
         if head[3] not in ndims:
-            wanted = " or ".join(map(str, ndims))
+            numbers = " or ".join(map(str, ndims))
             raise DatasetFileError(
-                f"{path} holds an array of {head[3]} dimensions where {wanted} are needed "
+                f"{path} holds an array of {head[3]} dimensions where {numbers} are needed "
                 "(images have 3 or 4, labels 1): are images and labels swapped?"
             )
         sizes_field = read_exactly(stream, 4 * head[3], path)
@@ -38,10 +38,10 @@ def read_idx(path, ndims):
             raise DatasetFileError(f"{path} is empty: its header gives the shape {shape}. {GET_AGAIN}")
         dtype = np.dtype(_TYPES[head[2]])
         values = read_exactly(stream, math.prod(shape) * dtype.itemsize, path)
-        # One byte more tells trailing bytes, and makes gzip and xz compare their own checksums at the end.
+        # Reading one more byte detects trailing bytes, and makes gzip and xz compare their checksums.
         if stream.read(1):
             raise DatasetFileError(
-                f"{path} goes on after the {math.prod(shape)} values that its header {shape} promises: it is damaged "
+                f"{path} has more than the {math.prod(shape)} values that its header {shape} announces: it is damaged "
                 f"or not an IDX file. {GET_AGAIN}"
             )
     digest = hashlib.sha256(head + sizes_field)

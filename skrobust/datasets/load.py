@@ -21,8 +21,8 @@ _LOADERS = {
     "idx": load_idx,
 }
 
-# Ignored by sets without files, so that one call works for all sets.
-_OF_FILES = ("data_home", "verify", "download")
+# Options about files, ignored for the digits, so that one call works for all sets.
+_FILE_OPTIONS = ("data_home", "verify", "download")
 
 #: The names accepted by `load_dataset`.
 DATASETS = tuple(_LOADERS)
@@ -34,12 +34,12 @@ def load_dataset(name, *, split=None, **options):
     Parameters
     ----------
     name : {"digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "cifar10-c", "image-folder", "idx"}
-        Each stands for the function of that name: `load_digits_images`, `load_mnist`, ... In any case, with "_" or
-        "-".
+        Each is loaded by the function of that name: `load_digits_images`, `load_mnist`, ... In upper or lower
+        case, with "_" or "-".
     split : {"train", "test", "all"}, default=None
-        The part; None: what the function for that set takes by default. "cifar10-c" is a test set.
+        The part; None: the default of the function for that set. "cifar10-c" is a test set.
     **options
-        What that function takes: ``dtype`` and ``return_X_y`` for all, ``data_home`` and ``verify`` for the published
+        Parameters of that function: ``dtype`` and ``return_X_y`` for all, ``data_home`` and ``verify`` for published
         sets, ``download`` for those on OpenML, ``label`` for CIFAR-100, ``kind`` and ``severity`` for CIFAR-10-C,
         ``path``, ``color``, ``size`` and ``resize`` for an image folder, ``images`` and ``labels`` for IDX files. For
         the digits, which come with scikit-learn, ``data_home``, ``verify`` and ``download`` have no effect.
@@ -72,17 +72,17 @@ def load_dataset(name, *, split=None, **options):
             f"The 'name' parameter of load_dataset must be one of {', '.join(DATASETS)}. Got {name!r} instead."
         )
     loader = _LOADERS[key]
-    takes = inspect.signature(loader).parameters
-    if "split" in takes:
+    accepted = inspect.signature(loader).parameters
+    if "split" in accepted:
         options |= {"split": split} if split is not None else {}
     elif split not in ((None, "test") if loader is load_cifar10c else (None,)):
         raise InvalidParameterError(
             f"The 'split' parameter must be None for {key!r}, which has no splits. Got {split!r}."
         )
     if loader is load_digits_images:
-        options = {option: value for option, value in options.items() if option not in _OF_FILES}
-    if unknown := sorted(set(options) - set(takes)):
+        options = {option: value for option, value in options.items() if option not in _FILE_OPTIONS}
+    if unknown := sorted(set(options) - set(accepted)):
         raise InvalidParameterError(
-            f"{key!r} has no option {', '.join(map(repr, unknown))}; it takes {', '.join(takes)}."
+            f"{key!r} has no option {', '.join(map(repr, unknown))}; it takes {', '.join(accepted)}."
         )
     return loader(**options)

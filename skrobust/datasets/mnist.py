@@ -38,7 +38,7 @@ def load_mnist(data_home=None, *, split="train", dtype="float32", return_X_y=Fal
         Return ``(data, target)`` instead of a Bunch.
     verify : bool, default=True
         Compare the files with the published checksums. False accepts any set of the same format and file names
-        (KMNIST, one of your own); its classes are then called by their numbers.
+        (KMNIST, one of your own); its classes are then named by their numbers.
     download : bool, default=False
         If the files are in none of the folders, fetch the set from OpenML with
         `sklearn.datasets.fetch_openml`, which keeps it in `data_home` or scikit-learn's data home.
@@ -146,7 +146,7 @@ def load_idx(images, labels, *, target_names=None, dtype="float32", return_X_y=F
         target_names = numbered(target.max() + 1)
     elif len(target_names) <= target.max():
         raise ValueError(
-            f"target_names has {len(target_names)} names, and {labels} has labels up to {target.max()}: give one name "
+            f"target_names has {len(target_names)} names, but {labels} has labels up to {target.max()}: give one name "
             "for each label from 0 up."
         )
     return make_bunch(
@@ -165,9 +165,9 @@ def load_idx(images, labels, *, target_names=None, dtype="float32", return_X_y=F
 def _load(image_set, subfolders, data_home, split, dtype, return_X_y, verify, download):
     pixel_dtype(dtype)
     published = IDX_FILES[image_set.title]
-    wanted = {key: file for key, file in published.items() if key[0] in SPLITS[split]}
+    files_of_split = {key: file for key, file in published.items() if key[0] in SPLITS[split]}
     # Some unpackers turn "train-images-idx3-ubyte" into "train-images.idx3-ubyte".
-    layouts = {"idx": {key: (file.name, file.name.replace("-idx", ".idx")) for key, file in wanted.items()}}
+    layouts = {"idx": {key: (file.name, file.name.replace("-idx", ".idx")) for key, file in files_of_split.items()}}
     remedy = (
         f"download=True fetches {image_set.title} from OpenML (needs a network); "
         f"torchvision.datasets.{image_set.title.replace('-', '')}(FOLDER, download=True) gets the original files, as "
@@ -185,8 +185,8 @@ def _load(image_set, subfolders, data_home, split, dtype, return_X_y, verify, do
         parts, verified = [], verify
         for part in SPLITS[split]:
             image_path, label_path = paths[part, "images"], paths[part, "labels"]
-            images, images_ok = _read(read_idx_images, image_path, wanted[part, "images"], image_set, verify)
-            labels, labels_ok = _read(read_idx_labels, label_path, wanted[part, "labels"], image_set, verify)
+            images, images_ok = _read(read_idx_images, image_path, files_of_split[part, "images"], image_set, verify)
+            labels, labels_ok = _read(read_idx_labels, label_path, files_of_split[part, "labels"], image_set, verify)
             _check_pair(images, image_path, labels, label_path)
             if verify:
                 check_label_range(labels, label_path, len(image_set.class_names))

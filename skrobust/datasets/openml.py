@@ -28,7 +28,7 @@ def fetch_parts(image_set, splits, *, data_home, verify):
             fetched = fetch_openml(
                 image_set.openml, version=1, data_home=data_home, as_frame=False, return_X_y=False, parser=parser
             )
-    # No network, an HTTP status, or one of scikit-learn's own checks of what came.
+    # No network, an HTTP error, or one of scikit-learn's own checks of the download.
     except (OSError, ValueError) as error:
         raise DatasetNotFoundError(
             f"{where} could not be downloaded ({error}). Without a network, get the files of {image_set.title} from "
@@ -61,7 +61,7 @@ def fetch_parts(image_set, splits, *, data_home, verify):
 
 @contextlib.contextmanager
 def _no_empty_folders(data_home):
-    """Remove the empty folders that a download leaves which fails or is interrupted."""
+    """Remove the empty folders that a failed or interrupted download leaves."""
     home = data_home or os.environ.get("SCIKIT_LEARN_DATA") or os.path.join("~", "scikit_learn_data")
     home = pathlib.Path(home).expanduser()
     created = [folder for folder in (home, *home.parents) if not folder.exists()]

@@ -1,9 +1,10 @@
-"""CIFAR's pickled batches, read without letting the file call anything of Python's or NumPy's.
+"""Reads CIFAR's pickled batches without letting the file call any function of Python or NumPy.
 
-A pickle is a program. This reader admits the instructions that build dicts, lists, strings, bytes and integers, and
-answers the five names that NumPy arrays are pickled with by stand-ins of its own, which check and keep the array's
-description. NumPy's own functions are out of reach: with a forged dtype state even they could be made to read
-stray memory. The stand-ins also make the reader indifferent to NumPy's renamings (``numpy.core``, ``numpy._core``).
+A pickle is a program. This reader allows only the instructions that build dicts, lists, strings, bytes and integers.
+The five names with which NumPy arrays are pickled are replaced by classes of this file, which check and store the
+description of the array. NumPy's own functions are not called: with a forged dtype state they could be made to read
+memory outside the array. The replacements also make the reader independent of NumPy's renamings (``numpy.core``,
+``numpy._core``).
 """
 
 import io
@@ -28,14 +29,14 @@ _OPCODES = frozenset((
     # containers
     "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_DICT",
     "DICT", "SETITEM", "SETITEMS",
-    # the admitted names, called and given a state
+    # the allowed names, called and given a state
     "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
 ))
 # fmt: on
 
 
 class _Array:
-    """Stands for an array under construction."""
+    """Replaces an array under construction."""
 
     __slots__ = ("values",)
 
@@ -55,13 +56,13 @@ class _Array:
             or not isinstance(values, (bytes, bytearray))
             or len(values) != math.prod(shape) * np.dtype(dtype.code).itemsize
         ):
-            raise pickle.UnpicklingError("an array whose description does not fit its values")
+            raise pickle.UnpicklingError("an array whose description does not match its values")
         order = "F" if fortran_order in (1, "F") else "C"
         self.values = np.frombuffer(values, dtype.byte_order + dtype.code).reshape(shape, order=order)
 
 
 class _Dtype:
-    """Stands for an integer dtype."""
+    """Replaces an integer dtype."""
 
     __slots__ = ("code", "byte_order")
 
@@ -69,18 +70,18 @@ class _Dtype:
         # (version, byte order, subarray, names, fields, size, alignment, flags); plain integers have none of the rest.
         byte_order = _text(state[1])
         if byte_order not in ("|", "<", ">", "=") or any(part is not None for part in state[2:5]):
-            raise pickle.UnpicklingError("a dtype that is no plain integer")
+            raise pickle.UnpicklingError("a dtype that is not a plain integer")
         self.byte_order = byte_order
 
 
 class _NdarrayName:
-    """Stands for ``numpy.ndarray``, which batches only mention."""
+    """Replaces ``numpy.ndarray``, which batches only name."""
 
     __slots__ = ()
 
 
 class _Reconstruct:
-    """Stands for ``numpy.core.multiarray._reconstruct``."""
+    """Replaces ``numpy.core.multiarray._reconstruct``."""
 
     __slots__ = ()
 
@@ -91,21 +92,21 @@ class _Reconstruct:
 
 
 class _MakeDtype:
-    """Stands for ``numpy.dtype``."""
+    """Replaces ``numpy.dtype``."""
 
     __slots__ = ()
 
     def __call__(self, code, align=False, copy=False):
         code = _text(code)
         if not re.fullmatch("[iu][1248]", code):
-            raise pickle.UnpicklingError(f"an array of dtype {code[:20]!r}, where only integers belong")
+            raise pickle.UnpicklingError(f"an array of dtype {code[:20]!r}, instead of integers")
         dtype = _Dtype()
         dtype.code, dtype.byte_order = code, "="
         return dtype
 
 
 class _FromBuffer:
-    """Stands for ``numpy._core.numeric._frombuffer``, by which protocol 5 pickles arrays."""
+    """Replaces ``numpy._core.numeric._frombuffer``, with which protocol 5 pickles arrays."""
 
     __slots__ = ()
 
@@ -116,7 +117,7 @@ class _FromBuffer:
 
 
 class _Encode:
-    """Stands for ``_codecs.encode``, by which Python 3 writes bytes in protocol 2."""
+    """Replaces ``_codecs.encode``, with which Python 3 writes bytes in protocol 2."""
 
     __slots__ = ()
 
@@ -126,23 +127,23 @@ class _Encode:
         return text.encode("latin1")
 
 
-# Instances without attributes: a pickle can call them, and change nothing about them.
-_ADMITTED = {
+# Instances without attributes, which a pickle can call but not change.
+_ALLOWED = {
     ("numpy", "ndarray"): _NdarrayName(),
     ("numpy", "dtype"): _MakeDtype(),
     ("_codecs", "encode"): _Encode(),
 }
 for _core in ("numpy.core", "numpy._core"):
-    _ADMITTED[_core + ".multiarray", "_reconstruct"] = _Reconstruct()
-    _ADMITTED[_core + ".numeric", "_frombuffer"] = _FromBuffer()
+    _ALLOWED[_core + ".multiarray", "_reconstruct"] = _Reconstruct()
+    _ALLOWED[_core + ".numeric", "_frombuffer"] = _FromBuffer()
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
         try:
-            return _ADMITTED[module, name]
+            return _ALLOWED[module, name]
         except KeyError:
-            # repr and a cut: the name is the file's, and goes to a terminal.
+            # The name comes from an untrusted file and may be printed on a terminal: escape and shorten it.
             raise pickle.UnpicklingError(f"it asks for {f'{module}.{name}'[:80]!r}") from None
 
 
@@ -151,7 +152,7 @@ def load_plain_pickle(content, path):
     as str.
 
     Raises DatasetFileError if the pickle is damaged, or holds or asks for anything but dicts, lists, strings, bytes,
-    integers and arrays of integers. Nothing of it has been executed then.
+    integers and arrays of integers. None of it is executed.
     """
     try:
         _check_opcodes(content)
@@ -159,7 +160,7 @@ def load_plain_pickle(content, path):
         if type(loaded) is not dict:
             raise pickle.UnpicklingError(f"it holds a {type(loaded).__name__}, not a dict")
         return {_text(key): _plain(value) for key, value in loaded.items()}
-    # A damaged or hostile pickle can make the machine fail in any of these ways; none of them is ours.
+    # A damaged or hostile pickle can make the unpickler raise any of these.
     except (
         pickle.UnpicklingError,
         ArithmeticError,
@@ -172,20 +173,20 @@ def load_plain_pickle(content, path):
         ValueError,
     ) as error:
         raise DatasetFileError(
-            f"{path} was refused: it is damaged, or a pickle with more in it than a CIFAR batch has ({error}). "
-            "Nothing in it was run. Get the original file again, and trust no other."
+            f"{path} was refused: it is damaged, or a pickle with more content than a CIFAR batch ({error}). "
+            "Nothing in it was run. Get the original file again, and do not trust this one."
         ) from error
 
 
 def _check_opcodes(content):
-    """Refuse instructions that no batch has, and memo places so far out that the machine would run out of memory."""
-    n_places = 0
+    """Refuse instructions that no batch has, and memo indices so large that memory would run out."""
+    n_memoized = 0
     for opcode, argument, _position in pickletools.genops(content):
         if opcode.name not in _OPCODES:
             raise pickle.UnpicklingError(f"it has the instruction {opcode.name}")
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            n_places += 1
-            if isinstance(argument, int) and argument > n_places + 1:
+            n_memoized += 1
+            if isinstance(argument, int) and argument > n_memoized + 1:
                 raise pickle.UnpicklingError("its memo has gaps")
 
 
@@ -202,7 +203,7 @@ def _plain_item(item):
         return item.decode("latin1")
     if item is None or isinstance(item, (str, int)):
         return item
-    raise pickle.UnpicklingError(f"a {type(item).__name__} where a string or an integer belongs")
+    raise pickle.UnpicklingError(f"a {type(item).__name__} instead of a string or an integer")
 
 
 def _text(value):
@@ -210,4 +211,4 @@ def _text(value):
         return value.decode("latin1")
     if isinstance(value, str):
         return value
-    raise pickle.UnpicklingError(f"a {type(value).__name__} where a string belongs")
+    raise pickle.UnpicklingError(f"a {type(value).__name__} instead of a string")

@@ -7,13 +7,13 @@ import numpy as np
 
 from .errors import DatasetFileError
 
-# Pillow keeps 8 of 16 bits of a colour sample; the other byte order of the same decoder gives the lower 8.
-_OTHER_HALF = {";16B": ";16L", ";16L": ";16B"}
+# Pillow keeps the upper 8 of 16 bits of a colour sample; its decoder of the other byte order gives the lower 8.
+_OTHER_BYTE_ORDER = {";16B": ";16L", ";16L": ";16B"}
 _LUMA = (19595, 38470, 7471)  # of 65536: Pillow's weights of red, green and blue
 
 
 def formats():
-    """The formats that Pillow reads by itself: for EPS it would start Ghostscript on a file that may be hostile."""
+    """The formats that Pillow reads by itself; without EPS, for which it would run Ghostscript on an untrusted file."""
     from PIL import Image
 
     Image.init()
@@ -26,7 +26,7 @@ def white_of(image):
 
 
 def read_image(path, color):
-    """One image, "gray", "rgb" or (None) as stored, oriented by its EXIF data; uint16 where the file has 16 bits a
+    """One image, "gray", "rgb" or (None) as stored, oriented by its EXIF data; uint16 where the file has 16 bits per
     sample, else uint8.
 
     Raises DatasetFileError if the file is damaged, has transparent pixels, or pixels whose white is not known.
@@ -69,11 +69,11 @@ def resized(image, size, how):
         box = (left, top, min(width, left + scale * size[1]), min(height, top + scale * size[0]))
     elif how == "pad":
         scale = min(size[0] / height, size[1] / width)
-        inner = tuple(min(most, max(1, round(scale * n))) for most, n in zip(size, (height, width), strict=True))
+        inner = tuple(min(side, max(1, round(scale * n))) for side, n in zip(size, (height, width), strict=True))
     planes = [_scaled(plane, inner, box) for plane in np.moveaxis(np.atleast_3d(image), -1, 0)]
     scaled = np.stack(planes, axis=-1).reshape(*inner, *image.shape[2:])
     result = np.zeros((*size, *image.shape[2:]), image.dtype)  # uncovered pixels are black
-    top, left = ((most - n) // 2 for most, n in zip(size, inner, strict=True))
+    top, left = ((side - n) // 2 for side, n in zip(size, inner, strict=True))
     result[top : top + inner[0], left : left + inner[1]] = np.rint(scaled)
     return result
 
@@ -85,14 +85,14 @@ def _scaled(plane, size, box):
 
 
 def _decode(path):
-    """Pixels as stored, with alpha if there is one, and the grey or colour that stands for transparent, or None."""
+    """Pixels as stored, with alpha if there is one, and the grey or colour that means transparent, or None."""
     from PIL import Image
 
     with Image.open(path, formats=formats()) as image:
         rawmode = _rawmode(image)
-        if image.format == "PPM" and image.mode == "RGB" and _most(image) > 255:
-            raise DatasetFileError(f"{path} is a colour PPM of more than 8 bits a sample. Save it as PNG or TIFF.")
-        if rawmode[-4:] in _OTHER_HALF and not rawmode.startswith("I;"):
+        if image.format == "PPM" and image.mode == "RGB" and _largest_sample(image) > 255:
+            raise DatasetFileError(f"{path} is a colour PPM of more than 8 bits per sample. Save it as PNG or TIFF.")
+        if rawmode[-4:] in _OTHER_BYTE_ORDER and not rawmode.startswith("I;"):
             return _decode_16_bit_colour(path, image, rawmode)
         upright = _upright(image)
         key = upright.info.get("transparency")
@@ -101,7 +101,7 @@ def _decode(path):
         if upright.mode in ("YCbCr", "CMYK"):
             return np.asarray(upright.convert("RGB")), None
         if upright.mode in ("1", "L"):
-            # PNG stores the transparent grey in the file's own bits, of which Pillow's 8 are a multiple.
+            # PNG stores the transparent grey in the file's own bits, of which Pillow's 8-bit values are a multiple.
             step = {"L;2": 85, "L;4": 17}.get(rawmode, 1)
             return np.asarray(upright.convert("L")), None if key is None else np.uint8(step * key)
         if upright.mode in ("LA", "RGB", "RGBA"):
@@ -121,28 +121,28 @@ def _decode_16_bit_colour(path, image, rawmode):
 
     key = image.info.get("transparency")
     if rawmode == "LA;16B":
-        # Four bytes a pixel: the two of grey and the two of alpha.
+        # Four bytes per pixel: two of grey and two of alpha.
         image.tile = [_with_rawmode(tile, "RGBA") for tile in image.tile]
         halves = np.asarray(_upright(image)).astype(np.uint16)
         return 256 * halves[..., ::2] + halves[..., 1::2], key
     if image.mode not in ("RGB", "RGBA"):
         raise DatasetFileError(f"{path} has 16-bit pixels of Pillow's mode {image.mode!r}. Convert it to RGB.")
     high = np.asarray(_upright(image)).astype(np.uint16)
-    with Image.open(path, formats=[image.format]) as again:
-        other = rawmode[:-4] + _OTHER_HALF[rawmode[-4:]]
-        again.tile = [_with_rawmode(tile, other) for tile in again.tile]
-        return 256 * high + np.asarray(_upright(again)), key
+    with Image.open(path, formats=[image.format]) as lower:
+        other = rawmode[:-4] + _OTHER_BYTE_ORDER[rawmode[-4:]]
+        lower.tile = [_with_rawmode(tile, other) for tile in lower.tile]
+        return 256 * high + np.asarray(_upright(lower)), key
 
 
 def _upright(image):
     from PIL import ImageOps
 
-    image.load()  # TIFF is turned by Pillow while it loads
+    image.load()  # Pillow already rotates TIFF while it loads
     return ImageOps.exif_transpose(image)
 
 
 def _rawmode(image):
-    """The layout of samples that Pillow's decoder was told, with the byte order that it really has."""
+    """Pillow's name of the layout of samples that its decoder reads, with the actual byte order."""
     args = image.tile[0][3] if image.tile else None
     name = (args[0] if args else "") if isinstance(args, tuple) else args
     name = name if isinstance(name, str) else ""
@@ -155,7 +155,7 @@ def _with_rawmode(tile, rawmode):
     return tile._make(changed) if hasattr(tile, "_make") else changed  # Pillow 10 has plain tuples
 
 
-def _most(image):
+def _largest_sample(image):
     """The largest sample that a PPM file declares."""
     args = image.tile[0][3]
     return args[1] if isinstance(args, tuple) and len(args) == 2 else 255

@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class IdxFile:
-    """One IDX file: the md5 of the published .gz and, where it is published too, the SHA-256 of its content."""
+    """One IDX file: the md5 of the published .gz and, where also published, the SHA-256 of its content."""
 
     name: str
     gz_md5: str
@@ -16,7 +16,7 @@ class IdxFile:
 class ImageSet:
     """A published set of labelled images.
 
-    `fingerprints` (see `_files.fingerprint`) were computed from files with the published md5; they recognise the
+    `fingerprints` (see `files.fingerprint`) were computed from files with the published md5; they recognise the
     same images in containers for which no checksum is published.
     """
 
@@ -119,7 +119,7 @@ _IDX_CHECKSUMS = {
         "bef4ecab320f06d8554ea6380940ec79 5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         "bb300cfdad3c16e7a12a480ee83cd310 0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
-    # Only so that its files, which have the names and the class counts of Fashion-MNIST's, are recognised.
+    # Included to recognise its files, which have the names and class counts of Fashion-MNIST's.
     "KMNIST": (
         "bdb82020997e1d708af4cf47b453dcf7",
         "e144d726b3acfaa3e44228e80efcd344",

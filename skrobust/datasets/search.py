@@ -14,7 +14,7 @@ def data_homes(data_home=None):
     if data_home is not None:
         return [pathlib.Path(data_home).expanduser()]
     homes = [os.environ.get("SKROBUST_DATA")]
-    # sklearn.datasets.get_data_home would create the folder; a search leaves no trace.
+    # Not sklearn.datasets.get_data_home, which would create the folder.
     homes.append(os.environ.get("SCIKIT_LEARN_DATA") or os.path.join("~", "scikit_learn_data"))
     return [pathlib.Path(home).expanduser() for home in homes if home]
 
@@ -33,9 +33,9 @@ def find_layout(data_home, subfolders, layouts, *, title, remedy, compressed=Tru
     """The first folder that holds all files of one layout: the layout's key, and the path of each of its files.
 
     `subfolders` are tried in each data home, in this order, before the data home itself. `layouts` has the files of
-    each layout, each with the names it goes by; with `compressed` their .gz and .xz variants serve too. If there is
-    none, DatasetNotFoundError lists the folders and what is missing where only a part of the files is there, with the
-    set's `title` and `remedy`, how to get it.
+    each layout, each with its possible names; with `compressed` their .gz and .xz variants are accepted, too. If there
+    is none, DatasetNotFoundError lists the folders and the files missing from incomplete ones, with the set's `title`,
+    and `remedy`, the ways to get it.
     """
     homes = data_homes(data_home)
     suffixes = _SUFFIXES if compressed else ("",)
@@ -49,11 +49,11 @@ def find_layout(data_home, subfolders, layouts, *, title, remedy, compressed=Tru
                     return layout, paths
                 if len(missing) < len(paths):
                     incomplete.append(f"{folder} lacks {', '.join(missing)}")
-    wanted = "; or ".join(", ".join(names[0] for names in files.values()) for files in layouts.values())
-    lines = [f"{title} was not found. Wanted: {wanted}{' (plain, .gz or .xz)' if compressed else ''}. Looked in:"]
+    expected = "; or ".join(", ".join(names[0] for names in files.values()) for files in layouts.values())
+    lines = [f"{title} was not found. Wanted: {expected}{' (plain, .gz or .xz)' if compressed else ''}. Looked in:"]
     for home in homes:
-        inside = f", and in it {', '.join(subfolders)}" if home.is_dir() else " (no such folder)"
-        lines.append(f"  {home}{inside}")
+        searched = f", and in it {', '.join(subfolders)}" if home.is_dir() else " (no such folder)"
+        lines.append(f"  {home}{searched}")
     lines += incomplete
     lines.append(f"Pass data_home= or set SKROBUST_DATA to the folder that holds the files, or get them: {remedy}")
     raise DatasetNotFoundError("\n".join(lines))

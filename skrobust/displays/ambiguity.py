@@ -10,8 +10,8 @@ from .base import Display
 class AmbiguityDisplay(Display):
     """Share of a polarized code that perturbations can change, against their size.
 
-    Draws the mean over images, a band of their middle 90 %, and half of the share in which two images differ. Where
-    the curve meets that line, an attacker can move two images to the same code, on average.
+    Draws the mean over images, a band of their middle 90 %, and a line at half of the share in which two images differ.
+    Where the curve meets that line, an attacker can, on average, move two images to the same code.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class AmbiguityDisplay(Display):
             limit = 50 * self.shares[-1].difference
             self.limit_ = ax.axhline(limit, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
             ax.annotate(
-                "half of the way between two images",
+                "half of the difference between two images",
                 (0, limit),
                 xycoords=("axes fraction", "data"),
                 xytext=(5, 3),

@@ -1,10 +1,10 @@
-"""What all displays share."""
+"""Base class of the displays."""
 
 from skrobust.signals.docstrings import complete_docstring, complete_methods
 
 
 class Display:
-    """Base of the displays: a figure of something measured, drawn on creation by a ``from_...`` method.
+    """Base of the displays: figures of measurements, drawn when a ``from_...`` method creates them.
 
     Attributes
     ----------

@@ -14,10 +14,10 @@ from .base import Display
 from .dictionary import mosaic
 
 SPOTS = 48
-"""Maximum number of spots along the longer side of a map; on finer grids positions are drawn wider to be visible."""
+"""Maximum number of spots along the longer side of a map; on finer grids positions are drawn larger to be visible."""
 
 FULL_COLOUR = 0.95
-"""Quantile of the coefficients that gets the strongest colour, so that one outlier does not make all others pale."""
+"""Quantile of the coefficients that gets the darkest colour, so that one outlier does not make all others pale."""
 
 
 class CodeDisplay(Display):
@@ -93,9 +93,9 @@ class CodeDisplay(Display):
         # The copy shares fitted attributes but has its own parameters.
         coder = copy.copy(estimator).set_params(output="code", pool=None, sparse_output=False)
         codes = coder.transform(X).reshape(estimator.code_shape_)
-        rebuilt = coder.set_params(output="reconstruction").transform(X)
+        reconstruction = coder.set_params(output="reconstruction").transform(X)
         shape = _picture_shape(estimator, X.shape[1:])
-        display = cls(X.reshape(shape), rebuilt.reshape(shape), codes, estimator.components_)
+        display = cls(X.reshape(shape), reconstruction.reshape(shape), codes, estimator.components_)
         return display.plot(n_atoms=n_atoms, axes=axes)
 
     def plot(self, *, n_atoms=6, axes=None):

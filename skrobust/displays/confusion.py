@@ -19,7 +19,7 @@ class ConfusionUnderAttackDisplay(Display):
     Parameters
     ----------
     clean, attacked : ndarray of shape (n_classes, n_classes)
-        Shares of the true class (rows) given each answer (columns).
+        Share of the images of each true class (rows) with each predicted class (columns).
     labels : ndarray of shape (n_classes,)
     title : str, default="attacked"
         Title of the second matrix.
@@ -51,7 +51,7 @@ class ConfusionUnderAttackDisplay(Display):
         title = settings["name"]
         if settings.get("eps") is not None:
             title = f"{title}, eps = {settings['eps']:.4g} ({norm_symbol(settings['norm'])})"
-        return cls._from_answers(y, predicted_labels(estimator, X), attacked, title).plot(figure=figure)
+        return cls._from_predictions(y, predicted_labels(estimator, X), attacked, title).plot(figure=figure)
 
     @classmethod
     def from_report(cls, report, *, model=None, eps=None, figure=None):
@@ -62,18 +62,18 @@ class ConfusionUnderAttackDisplay(Display):
         model : str or None, default=None
             None: the first.
         eps : float or None, default=None
-            None: the one that the report is about.
+            None: ``report.focus_eps``.
         """
         model = report.models[0] if model is None else model
         index = report.index_of(report.focus_eps if eps is None else eps)
         title = f"worst attack, eps = {report.eps[index]:.4g} ({norm_symbol(report.norm)})"
         attacked = report.worst_predicted(model)[index]
-        return cls._from_answers(report.y, report.clean[model], attacked, title).plot(figure=figure)
+        return cls._from_predictions(report.y, report.clean[model], attacked, title).plot(figure=figure)
 
     @classmethod
-    def _from_answers(cls, y, clean, attacked, title):
+    def _from_predictions(cls, y, clean, attacked, title):
         labels = unique_labels(y, clean, attacked)
-        matrices = [confusion_matrix(y, answers, labels=labels, normalize="true") for answers in (clean, attacked)]
+        matrices = [confusion_matrix(y, predicted, labels=labels, normalize="true") for predicted in (clean, attacked)]
         return cls(*matrices, labels, title=title)
 
     def plot(self, figure=None):
@@ -91,7 +91,7 @@ class ConfusionUnderAttackDisplay(Display):
                 for side in ax.spines.values():
                     side.set_visible(False)
                 ax.set_title(title, loc="left")
-                ax.set_xlabel("answer")
+                ax.set_xlabel("predicted class")
                 if n_classes <= 12:
                     _write_shares(ax, matrix)
             axes[0].set_ylabel("true class")

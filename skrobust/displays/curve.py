@@ -19,7 +19,7 @@ class RobustnessCurveDisplay(Display):
     baseline : str or None, default=None
         The curve drawn in grey.
     chance : float or None, default=None
-        Accuracy of a blind guess, drawn as a line.
+        Accuracy of always predicting the most frequent class, drawn as a line.
     subtitle : str, default=""
         Threat model, attacks and number of images.
 
@@ -51,8 +51,8 @@ class RobustnessCurveDisplay(Display):
     @classmethod
     def from_estimator(cls, estimator, X, y, *, eps, attacks=None, ax=None, **report_parameters):
         """Attack `estimator` and draw its curve; parameters as those of `robustness_report`."""
-        words = {"checks": False, "n_examples": 0, **report_parameters}
-        return cls.from_report(robustness_report(estimator, X, y, eps=eps, attacks=attacks, **words), ax=ax)
+        options = {"checks": False, "n_examples": 0, **report_parameters}
+        return cls.from_report(robustness_report(estimator, X, y, eps=eps, attacks=attacks, **options), ax=ax)
 
     @classmethod
     def from_report(cls, report, *, ax=None):

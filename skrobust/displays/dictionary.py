@@ -61,7 +61,7 @@ class DictionaryDisplay(Display):
         patch_size : tuple of int, default=None
             ``(height, width)`` or ``(height, width, n_channels)`` of flat atoms. None: that of the estimator.
         max_atoms : int, default=None
-            Draw only the first, or most used.
+            Draw only the first atoms, or with `usage` the most used.
         ax, usage_ax : matplotlib.axes.Axes, default=None
             Where to draw the tiles and the histogram. None: a new figure.
         """
@@ -76,25 +76,25 @@ class DictionaryDisplay(Display):
         Parameters
         ----------
         max_atoms : int or None, default=None
-            Draw only the first, or most used.
+            Draw only the first atoms, or with `usage` the most used.
         ax, usage_ax : matplotlib.axes.Axes or None, default=None
             Where to draw the tiles and the histogram. None: a new figure.
         """
         n_atoms = len(self.atoms)
         self.order_ = np.arange(n_atoms) if self.usage is None else np.argsort(-self.usage, kind="stable")
         atoms = self.atoms[self.order_[:max_atoms]]
-        wants_usage = self.usage is not None
+        has_usage = self.usage is not None
         with drawing() as plt:
             if ax is None:
                 figure, axes = plt.subplots(
-                    1 + wants_usage,
+                    1 + has_usage,
                     squeeze=False,
-                    figsize=(5.2, 5.2 + 1.7 * wants_usage),
-                    height_ratios=[5.2, 1.4][: 1 + wants_usage],
+                    figsize=(5.2, 5.2 + 1.7 * has_usage),
+                    height_ratios=[5.2, 1.4][: 1 + has_usage],
                     layout="constrained",
                 )
                 ax = axes[0, 0]
-                usage_ax = axes[1, 0] if wants_usage and usage_ax is None else usage_ax
+                usage_ax = axes[1, 0] if has_usage and usage_ax is None else usage_ax
             if atoms.ndim == 2:
                 _draw_curves(ax, atoms)
             else:
@@ -102,7 +102,7 @@ class DictionaryDisplay(Display):
             ax.set(xticks=[], yticks=[])
             for spine in ax.spines.values():
                 spine.set_visible(False)
-            if wants_usage and usage_ax is not None:
+            if has_usage and usage_ax is not None:
                 _draw_usage(usage_ax, self.usage[self.order_])
         self.figure_, self.ax_, self.usage_ax_ = ax.figure, ax, usage_ax
         return self
@@ -124,8 +124,7 @@ def shaped_atoms(estimator, patch_size=None):
 
 
 def mosaic(atoms):
-    """Tiles of all atoms in one picture, each scaled to its own range with zero as the middle grey; white between
-    tiles.
+    """Tiles of all atoms in one picture, each scaled to its own range with zero as middle grey, on white.
 
     Atoms are of shape (n_atoms, height, width[, n_channels]); 3 channels are drawn as colours, other numbers side by
     side.
@@ -137,11 +136,11 @@ def mosaic(atoms):
     tiles = 0.5 + 0.5 * atoms / scales
     n_columns = math.ceil(math.sqrt(len(tiles) * tiles.shape[1] / tiles.shape[2]))
     n_rows = math.ceil(len(tiles) / n_columns)
-    high, wide = tiles.shape[1] + _GAP, tiles.shape[2] + _GAP
-    picture = np.ones((n_rows * high - _GAP, n_columns * wide - _GAP, *tiles.shape[3:]))
+    height, width = tiles.shape[1] + _GAP, tiles.shape[2] + _GAP
+    picture = np.ones((n_rows * height - _GAP, n_columns * width - _GAP, *tiles.shape[3:]))
     for number, tile in enumerate(tiles):
         row, column = divmod(number, n_columns)
-        picture[row * high : (row + 1) * high - _GAP, column * wide : (column + 1) * wide - _GAP] = tile
+        picture[row * height : (row + 1) * height - _GAP, column * width : (column + 1) * width - _GAP] = tile
     return picture
 
 

@@ -35,8 +35,8 @@ class PerturbationGalleryDisplay(Display):
 
         Other parameters are those of `robustness_report`.
         """
-        words = {"checks": False, "n_examples": n_examples, **report_parameters}
-        report = robustness_report(estimator, X, y, eps=attack.eps, attacks=attack, **words)
+        options = {"checks": False, "n_examples": n_examples, **report_parameters}
+        report = robustness_report(estimator, X, y, eps=attack.eps, attacks=attack, **options)
         return cls.from_report(report, figure=figure)
 
     @classmethod
@@ -45,29 +45,29 @@ class PerturbationGalleryDisplay(Display):
         if report.examples is None:
             raise ValueError(
                 "The report has no images: X has no image layout (set image_shape), n_examples is 0, or no image "
-        "is classified correctly by all models."
+                "is classified correctly by all models."
             )
         return cls(report.examples, baseline=report.baseline).plot(figure=figure)
 
     def plot(self, figure=None):
         """Draw the gallery."""
         examples = self.examples
-        views = list(examples.rows())
-        n_shown = len(examples.truth)
+        rows = list(examples.rows())
+        n_images = len(examples.truth)
         colors = model_colors([view.model for view in examples.views], self.baseline)
         with drawing() as plt:
             if figure is None:
-                figure = plt.figure(figsize=(1.0 * n_shown + 1.9, 1.22 * len(views) + 0.35), layout="constrained")
-            axes = figure.subplots(len(views), n_shown, squeeze=False)
-            for (label, model, images, answers), line in zip(views, axes, strict=True):
-                for ax, image, answer, truth in zip(line, images, answers, examples.truth, strict=True):
+                figure = plt.figure(figsize=(1.0 * n_images + 1.9, 1.22 * len(rows) + 0.35), layout="constrained")
+            axes = figure.subplots(len(rows), n_images, squeeze=False)
+            for (label, model, images, predictions), row_axes in zip(rows, axes, strict=True):
+                for ax, image, predicted, truth in zip(row_axes, images, predictions, examples.truth, strict=True):
                     _show(ax, image, examples.value_range)
-                    color = INK if model is None else RIGHT if answer == truth else WRONG
-                    ax.set_xlabel(str(answer), fontsize=9, color=color, labelpad=2)
-                line[0].set_ylabel(
+                    color = INK if model is None else RIGHT if predicted == truth else WRONG
+                    ax.set_xlabel(str(predicted), fontsize=9, color=color, labelpad=2)
+                row_axes[0].set_ylabel(
                     label, rotation=0, ha="right", va="center", labelpad=8, color=colors.get(model, INK), fontsize=9
                 )
-            title = f"eps = {examples.eps:.4g} ({norm_symbol(examples.norm)}); under each image: the answer"
+            title = f"eps = {examples.eps:.4g} ({norm_symbol(examples.norm)}); under each image: the prediction"
             figure.suptitle(title, fontsize=9, color=FAINT, x=0.01, ha="left")
         self.figure_, self.axes_ = figure, axes
         return self
@@ -75,8 +75,8 @@ class PerturbationGalleryDisplay(Display):
 
 def _show(ax, image, value_range):
     low, high = value_range
-    shown = np.clip((image - low) / (high - low), 0, 1)
-    ax.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    scaled = np.clip((image - low) / (high - low), 0, 1)
+    ax.imshow(scaled, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set_visible(False)

@@ -13,8 +13,8 @@ from skrobust.signals import is_tensor
 
 from .base import Display
 
-LEAST_DRAWN = 1e-4
-"""Lower end of the scale of relative errors, because exact reconstructions have only rounding errors."""
+LEAST_ERROR = 1e-4
+"""Lower end of the axis of relative errors, because those of exact reconstructions are rounding errors."""
 
 
 class CoherenceDisplay(Display):
@@ -25,7 +25,7 @@ class CoherenceDisplay(Display):
     Parameters
     ----------
     measures : dict of str to LayeredCoherence
-        One group of global bars each, under its name; the layers are drawn from the first.
+        Each gets a group of bars under its name; the bars of the layers are those of the first.
 
     Attributes
     ----------
@@ -89,8 +89,8 @@ class CoherenceDisplay(Display):
             "frame potential": [*first.layer_frame_potential, *(m.frame_potential for m in self.measures.values())],
         }
         bounds = [*first.layer_welch_bound, *(m.welch_bound for m in self.measures.values())]
-        # The structured dictionary is drawn apart from the layers.
-        places = np.arange(len(names)) + 0.4 * (np.arange(len(names)) >= n_layers)
+        # Leave a gap between the layers and the structured dictionary.
+        positions = np.arange(len(names)) + 0.4 * (np.arange(len(names)) >= n_layers)
         with drawing() as plt:
             if ax is None:
                 _, ax = plt.subplots(figsize=(1.9 + 0.95 * len(names), 3.6), layout="constrained")
@@ -98,8 +98,8 @@ class CoherenceDisplay(Display):
             for (label, values), shift, color in zip(
                 heights.items(), (-0.18, 0.18), (MODEL_COLORS[0], MODEL_COLORS[1]), strict=True
             ):
-                self.bars_[label] = ax.bar(places + shift, values, 0.34, color=color, label=label, zorder=2)
-                for x, value in zip(places + shift, values, strict=True):
+                self.bars_[label] = ax.bar(positions + shift, values, 0.34, color=color, label=label, zorder=2)
+                for x, value in zip(positions + shift, values, strict=True):
                     ax.annotate(
                         f"{value:.2g}",
                         (x, value),
@@ -110,9 +110,9 @@ class CoherenceDisplay(Display):
                         color=INK,
                     )
             self.bounds_ = ax.hlines(
-                bounds, places - 0.37, places + 0.37, color=INK, linewidth=1.4, label="Welch bound", zorder=3
+                bounds, positions - 0.37, positions + 0.37, color=INK, linewidth=1.4, label="Welch bound", zorder=3
             )
-            ax.set_xticks(places, names)
+            ax.set_xticks(positions, names)
             ax.set(ylim=(0, 1.08), ylabel="inner products of unit columns")
             ax.set_axisbelow(True)
             ax.grid(axis="y", color=GRID, linewidth=0.8)
@@ -136,7 +136,7 @@ class PursuitTraceDisplay(Display):
     Attributes
     ----------
     axes_ : ndarray of matplotlib.axes.Axes of shape (n_layers + 1,)
-        Of the layers, and of the signal as the deepest codes make it.
+        Of the layers, and of the signal reconstructed from the deepest codes.
     lines_ : dict of str to list of matplotlib.lines.Line2D
         One line per panel.
 
@@ -174,9 +174,9 @@ class PursuitTraceDisplay(Display):
             Further parameters of the pursuits.
         """
         pursuits = pursuit if isinstance(pursuit, dict) else {pursuit.__name__: pursuit}
-        counts = list(iterations)
+        iterations = list(iterations)
         traces = {
-            name: pursuit_trace(function, X, layers, alpha, iterations=counts, **parameters)
+            name: pursuit_trace(function, X, layers, alpha, iterations=iterations, **parameters)
             for name, function in pursuits.items()
         }
         return cls(traces).plot(axes)
@@ -193,22 +193,22 @@ class PursuitTraceDisplay(Display):
         iterations : iterable of int, default=range(11)
         """
         estimators = estimator if isinstance(estimator, dict) else {type(estimator).__name__: estimator}
-        counts = list(iterations)
-        return cls({name: cls._trace(coder, X, counts) for name, coder in estimators.items()}).plot(axes)
+        iterations = list(iterations)
+        return cls({name: cls._trace(coder, X, iterations) for name, coder in estimators.items()}).plot(axes)
 
     @classmethod
-    def _trace(cls, coder, X, counts):
+    def _trace(cls, coder, X, iterations):
         layers = _layers_of(coder, cls)
         values = coder._read_signals(X, reset=False).values
         if is_tensor(values):
             values = values.detach()
-        words = coder.get_params(deep=False)
-        if words.get("tol") is not None:
-            raise ValueError(f"tol={words['tol']!r}: traces use fixed numbers of iterations; set tol=None.")
-        if "max_iter" not in words:
+        parameters = coder.get_params(deep=False)
+        if parameters.get("tol") is not None:
+            raise ValueError(f"tol={parameters['tol']!r}: traces use fixed numbers of iterations; set tol=None.")
+        if "max_iter" not in parameters:
             return trace_of(lambda _: coder.encode(X), values, layers, [0])
         # A shallow copy keeps the fitted attributes.
-        return trace_of(lambda n: copy.copy(coder).set_params(max_iter=n).encode(X), values, layers, counts)
+        return trace_of(lambda n: copy.copy(coder).set_params(max_iter=n).encode(X), values, layers, iterations)
 
     def plot(self, axes=None):
         """Draw the panels.
@@ -220,8 +220,8 @@ class PursuitTraceDisplay(Display):
         """
         n_panels = next(iter(self.traces.values())).errors.shape[2] + 1
         with drawing() as plt:
-            is_ours = axes is None
-            if is_ours:
+            is_own_figure = axes is None
+            if is_own_figure:
                 _, axes = plt.subplots(
                     1, n_panels, figsize=(1.2 + 2.1 * n_panels, 3.0), sharey=True, squeeze=False, layout="constrained"
                 )
@@ -232,17 +232,17 @@ class PursuitTraceDisplay(Display):
             self.lines_ = {name: [] for name in self.traces}
             last = max(int(trace.iterations[-1]) for trace in self.traces.values())
             for panel, ax in enumerate(self.axes_):
-                for place, (name, trace) in enumerate(self.traces.items()):
+                for index, (name, trace) in enumerate(self.traces.items()):
                     errors = trace.signal_errors if panel == n_panels - 1 else trace.errors[:, :, panel]
-                    counts, means = trace.iterations, errors.mean(axis=1)
-                    is_level = len(counts) == 1 and last > 0
+                    iterations, means = trace.iterations, errors.mean(axis=1)
+                    is_level = len(iterations) == 1 and last > 0
                     if is_level:
-                        counts, means = [0, last], np.repeat(means, 2)
+                        iterations, means = [0, last], np.repeat(means, 2)
                     (line,) = ax.plot(
-                        counts,
+                        iterations,
                         means,
                         color=colors[name],
-                        linestyle=line_style(place),
+                        linestyle=line_style(index),
                         linewidth=1.8,
                         marker=None if is_level else "o",
                         markersize=3,
@@ -250,18 +250,18 @@ class PursuitTraceDisplay(Display):
                         zorder=3,
                     )
                     self.lines_[name].append(line)
-                ax.set_title("signal, of the deepest" if panel == n_panels - 1 else f"layer {panel + 1}", loc="left")
+                ax.set_title("signal, from the deepest" if panel == n_panels - 1 else f"layer {panel + 1}", loc="left")
                 ax.set(xlabel="iterations")
                 ax.set_yscale("log")
                 ax.set_axisbelow(True)
                 ax.grid(axis="y", color=GRID, linewidth=0.8)
                 ax.tick_params(length=0, which="both")
                 ax.locator_params(axis="x", integer=True, nbins=5)
-            for ax in self.axes_:  # when all curves are drawn, since panels share their scale
-                ax.set_ylim(bottom=max(ax.get_ylim()[0], LEAST_DRAWN))
+            for ax in self.axes_:  # after all curves are drawn, because the panels share their scale
+                ax.set_ylim(bottom=max(ax.get_ylim()[0], LEAST_ERROR))
             self.axes_[0].set_ylabel("relative error")
             self.figure_ = self.axes_[0].figure
-            if is_ours:
+            if is_own_figure:
                 lines = [lines[0] for lines in self.lines_.values()]
                 self.figure_.legend(lines, self.lines_, loc="outside upper center", ncols=len(lines), handlelength=2.6)
             else:

@@ -1,7 +1,5 @@
 """The default attacks of a report."""
 
-from sklearn.base import BaseEstimator, clone
-
 # Maximum number of other classes that the strongest attack targets, as in AutoAttack.
 _N_TARGETS = 9
 
@@ -16,18 +14,18 @@ def default_attacks(norm="linf", *, clip=(0, 1), random_state=0, thorough=True):
     Broken images are not attacked further. A surviving image costs 122 forward and backward passes for FGSM and PGD,
     plus those of `strongest_attack`, for each backward pass of the front ends (four, or one without front ends).
     """
-    from skrobust import attacks as room
+    from skrobust import attacks
 
-    words = {"norm": norm, "clip": clip, "random_state": random_state}
+    shared = {"norm": norm, "clip": clip, "random_state": random_state}
     return [
-        room.RandomNoise(**words),
-        room.SemiWhiteBox(**words),
-        room.FGSM(gradient="worst", **words),
-        room.WhiteBox(**words),
-        room.PGD(n_iter=40, gradient="worst", **words),
+        attacks.RandomNoise(**shared),
+        attacks.SemiWhiteBox(**shared),
+        attacks.FGSM(gradient="worst", **shared),
+        attacks.WhiteBox(**shared),
+        attacks.PGD(n_iter=40, gradient="worst", **shared),
         *([strongest_attack(norm, clip=clip, random_state=random_state)] if thorough else []),
         # On linear classifiers of several classes the margin loss is far stronger than cross-entropy.
-        room.PGD(n_iter=40, n_restarts=2, loss="margin", gradient="worst", **words),
+        attacks.PGD(n_iter=40, n_restarts=2, loss="margin", gradient="worst", **shared),
     ]
 
 
@@ -42,14 +40,14 @@ def strongest_attack(norm="linf", *, clip=(0, 1), random_state=0):
     A surviving image costs 101 R forward and backward and 30 R forward passes, with R = min(n_classes - 1, 9), for each
     backward pass of the front ends.
     """
-    from skrobust import attacks as room
+    from skrobust import attacks
 
     targets = {"n_targets": _N_TARGETS}
-    parts = [room.IterativeLocallyLinear(n_iter=40 if norm == "l1" else 20, **targets)]
+    parts = [attacks.IterativeLocallyLinear(n_iter=40 if norm == "l1" else 20, **targets)]
     if norm != "l1":
-        parts.append(room.APGD(n_iter=50, loss="targeted_dlr", **targets))
-    parts.append(room.FAB(n_iter=30, **targets))
-    return room.Cascade(norm=norm, attacks=parts, gradient="worst", clip=clip, random_state=random_state)
+        parts.append(attacks.APGD(n_iter=50, loss="targeted_dlr", **targets))
+    parts.append(attacks.FAB(n_iter=30, **targets))
+    return attacks.Cascade(norm=norm, attacks=parts, gradient="worst", clip=clip, random_state=random_state)
 
 
 def black_box_attacks(norm="linf", *, clip=(0, 1), random_state=0, image_shape=None):
@@ -57,39 +55,8 @@ def black_box_attacks(norm="linf", *, clip=(0, 1), random_state=0, image_shape=N
 
     Square has no l1 form: with "l1" only noise is used.
     """
-    from skrobust import attacks as room
+    from skrobust import attacks
 
-    words = {"norm": norm, "clip": clip, "random_state": random_state}
-    noise = room.RandomNoise(**words)
-    return [noise] if norm == "l1" else [noise, room.Square(n_iter=2500, image_shape=image_shape, **words)]
-
-
-class Transferred(BaseEstimator):
-    """A transfer attack: computed on the fitted `source` and evaluated on another model; `eps`, if given, replaces the
-    attack's.
-    """
-
-    threat_model = "transfer"
-
-    def __init__(self, attack, source, source_name, eps=None):
-        self.attack = attack
-        self.source = source
-        self.source_name = source_name
-        self.eps = eps
-
-    norm = property(lambda self: self.attack.norm)
-    clip = property(lambda self: self.attack.clip)
-
-    def perturb(self, model, X, y):
-        """`X` attacked on the source; `model` is not used."""
-        attack = self.attack if self.eps is None else clone(self.attack).set_params(eps=self.eps)
-        return attack.perturb(self.source, X, y)
-
-    def __sklearn_clone__(self):
-        # The source stays fitted.
-        return Transferred(clone(self.attack), self.source, self.source_name, self.eps)
-
-    def describe(self):
-        """The attack's settings, its threat model and source."""
-        settings = self.attack.describe()
-        return {**settings, "name": f"{settings['name']} on {self.source_name}", "threat_model": self.threat_model}
+    shared = {"norm": norm, "clip": clip, "random_state": random_state}
+    noise = attacks.RandomNoise(**shared)
+    return [noise] if norm == "l1" else [noise, attacks.Square(n_iter=2500, image_shape=image_shape, **shared)]

@@ -13,8 +13,8 @@ from skrobust.pursuits import deep_pursuit, layered_basis_pursuit, layered_thres
 PURSUITS = ("thresholding", "basis", "deep", "projection")
 SMALLEST_BETA = 0.1
 """Smallest beta: learned steps are at most ten times the safe ones."""
-SETTLING_STEPS = 200
-"""Power iterations for the final norms of the dictionaries after training."""
+FINAL_POWER_ITERATIONS = 200
+"""Power iterations for the norms of the dictionaries after training."""
 NORM_EPS, NORM_MEMORY = 1e-5, 0.1
 """Constant added to variances by batch normalisation, and weight of a new batch in the running statistics."""
 
@@ -25,7 +25,7 @@ class LayeredPursuit(nn.Module):
     Parameters
     ----------
     components : list of array-like, ``(n_components, *kernel_size, n_channels)`` each
-        Initial atoms, one array a layer.
+        Initial atoms, one array per layer.
     signal_shape : tuple of int
         ``(*grid, n_channels)``.
     pursuit : {"thresholding", "basis", "deep", "projection"}, default="thresholding"
@@ -44,7 +44,7 @@ class LayeredPursuit(nn.Module):
         Iterations; 0 is the forward pass of a convolutional network.
     momentum : bool, default=True
     learn_steps : bool, default=False
-        Learn beta in steps ``1 / (beta L)``, from 1 down to a tenth; else beta is 1. Not for "projection".
+        Learn beta, between 0.1 and 1, in the step size ``1 / (beta L)``; else beta is 1. Not for "projection".
     unit_norm : bool, default=False
         `project_` divides atoms by their norms.
     batch_norm : bool, default=False
@@ -103,9 +103,9 @@ class LayeredPursuit(nn.Module):
         self.padding = [padding] * n_layers if isinstance(padding, str) else list(padding)
         self.stride = [stride] * n_layers if isinstance(stride, int) else list(stride)
         alphas = list(alpha) if np.ndim(alpha) or isinstance(alpha, (list, tuple)) else [alpha] * n_layers
-        for name, given in (("padding", self.padding), ("stride", self.stride), ("alpha", alphas)):
-            if len(given) != n_layers:
-                raise ValueError(f"{name} has {len(given)} entries for {n_layers} layers.")
+        for name, values in (("padding", self.padding), ("stride", self.stride), ("alpha", alphas)):
+            if len(values) != n_layers:
+                raise ValueError(f"{name} has {len(values)} entries for {n_layers} layers.")
         self.atoms = nn.ParameterList([nn.Parameter(atoms.clone()) for atoms in components])
         self.thresholds = nn.ParameterList(
             [
@@ -138,7 +138,7 @@ class LayeredPursuit(nn.Module):
 
     @property
     def n_layers(self):
-        """Layers."""
+        """Number of layers."""
         return len(self.atoms)
 
     @property
@@ -166,7 +166,7 @@ class LayeredPursuit(nn.Module):
         if not self.iterates:
             return codes
         if self.training:
-            self._follow_norms(layers, 1)
+            self._update_norms(layers, 1)
         options = {"positive": self.positive, "max_iter": self.max_iter, "step": self.steps(layers)}
         if self.pursuit == "projection":
             return multilayer_pursuit(X, layers, alphas, momentum=self.momentum, **options)
@@ -202,7 +202,7 @@ class LayeredPursuit(nn.Module):
                 norm += sum(s.norm**2 for (_, source), s in layers.skips.items() if source == j)
             bounds.append(norm)
         if not self.learn_steps:
-            # An infinite norm, of atoms that training has lost, is told as a loss that is not finite.
+            # If training diverges, the norm may be infinite; the error about a loss that is not finite then says so.
             return [max(safe_step(bound), sys.float_info.min) for bound in bounds]
         return [1 / (bound * beta) for bound, beta in zip(bounds, self.betas.unbind(), strict=True)]
 
@@ -224,7 +224,7 @@ class LayeredPursuit(nn.Module):
         was_training = self.training
         self.eval()  # batch normalisation by its running statistics
         layers, _, _ = self.feed_forward(self.norms.new_zeros(1, *self.signal_shape))
-        self._follow_norms(layers, SETTLING_STEPS)
+        self._update_norms(layers, FINAL_POWER_ITERATIONS)
         self.train(was_training)
 
     @torch.no_grad()
@@ -261,15 +261,16 @@ class LayeredPursuit(nn.Module):
         flat = correlations.flatten(0, -2)
         variance, mean = torch.var_mean(flat, dim=0, correction=0)
         with torch.no_grad():
-            for kept, new in zip(running, (mean, variance), strict=True):
-                kept.lerp_(new.detach(), NORM_MEMORY)
+            for average, new in zip(running, (mean, variance), strict=True):
+                average.lerp_(new.detach(), NORM_MEMORY)
         return mean, variance
 
     @torch.no_grad()
-    def _follow_norms(self, layers, n_steps):
+    def _update_norms(self, layers, n_iterations):
+        """Power iterations for the squared norm of each layer's dictionary."""
         for j, operator in enumerate(layers.operators):
             direction = getattr(self, f"direction_{j}")
-            for _ in range(n_steps):
+            for _ in range(n_iterations):
                 direction /= direction.norm().clamp(min=torch.finfo(direction.dtype).tiny)
                 image = operator.synthesize(direction)
                 self.norms[j] = (image * image).sum().clamp(min=torch.finfo(direction.dtype).tiny)

@@ -62,15 +62,15 @@ def incoherence_penalty(components, stride=1, code_grid=None):
     strides = (stride,) * len(kernel) if isinstance(stride, int) else tuple(stride)
     norms = components.flatten(1).norm(dim=1).clamp(min=torch.finfo(components.dtype).tiny)
     atoms = components / norms.reshape(-1, *[1] * (components.ndim - 1))
-    most = [(k - 1) // s for k, s in zip(kernel, strides, strict=True)]
+    max_shifts = [(k - 1) // s for k, s in zip(kernel, strides, strict=True)]
     if code_grid is not None:
-        most = [min(m, n - 1) for m, n in zip(most, code_grid, strict=True)]
-    total, shifts = 0.0, list(itertools.product(*(range(-m, m + 1) for m in most)))
-    for shift in shifts[len(shifts) // 2 :]:  # no shift, and one of each pair of opposite shifts
+        max_shifts = [min(m, n - 1) for m, n in zip(max_shifts, code_grid, strict=True)]
+    total, shifts = 0.0, list(itertools.product(*(range(-m, m + 1) for m in max_shifts)))
+    for shift in shifts[len(shifts) // 2 :]:  # zero, and one of each pair of opposite shifts
         pixels = [s * stride for s, stride in zip(shift, strides, strict=True)]
-        moved = atoms[(slice(None), *(slice(max(p, 0), k + min(p, 0)) for p, k in zip(pixels, kernel, strict=True)))]
-        still = atoms[(slice(None), *(slice(max(-p, 0), k - max(p, 0)) for p, k in zip(pixels, kernel, strict=True)))]
-        squares = (moved.flatten(1) @ still.flatten(1).T) ** 2
+        shifted = atoms[(slice(None), *(slice(max(p, 0), k + min(p, 0)) for p, k in zip(pixels, kernel, strict=True)))]
+        fixed = atoms[(slice(None), *(slice(max(-p, 0), k - max(p, 0)) for p, k in zip(pixels, kernel, strict=True)))]
+        squares = (shifted.flatten(1) @ fixed.flatten(1).T) ** 2
         if any(shift):
             total = total + 2 * squares.sum()
         else:

@@ -23,8 +23,8 @@ class _LayeredNet(NeuralNetClassifier):
         pursuit = self.module_.pursuit
         if self.incoherence:
             layers = zip(pursuit.atoms, pursuit.stride, pursuit.code_shapes, strict=True)
-            apart = sum(incoherence_penalty(atoms, stride, shape[:-1]) for atoms, stride, shape in layers)
-            loss = loss + self.incoherence * apart
+            incoherence = sum(incoherence_penalty(atoms, stride, shape[:-1]) for atoms, stride, shape in layers)
+            loss = loss + self.incoherence * incoherence
         if self.parseval:
             loss = loss + self.parseval * sum(parseval_penalty(atoms) for atoms in pursuit.atoms)
         return loss
@@ -37,17 +37,17 @@ class _LearningRate(Callback):
         self.learning_rate, self.schedule = learning_rate, schedule
 
     def on_epoch_begin(self, net, dataset_train, **kwargs):
-        self._steps_an_epoch = math.ceil(len(dataset_train) / net.batch_size)
-        self._step = len(net.module_.history) * self._steps_an_epoch
+        self._steps_per_epoch = math.ceil(len(dataset_train) / net.batch_size)
+        self._step = len(net.module_.history) * self._steps_per_epoch
 
     def on_batch_begin(self, net, training, **kwargs):
-        share = 1.0
+        factor = 1.0
         if self.schedule == "cosine":
-            share = (1 + math.cos(math.pi * self._step / (net.max_epochs * self._steps_an_epoch))) / 2
+            factor = (1 + math.cos(math.pi * self._step / (net.max_epochs * self._steps_per_epoch))) / 2
         elif self.schedule is not None:
-            share = 0.1 ** (self._step // self._steps_an_epoch // self.schedule)
+            factor = 0.1 ** (self._step // self._steps_per_epoch // self.schedule)
         for group in net.optimizer_.param_groups:
-            group["lr"] = self.learning_rate * share
+            group["lr"] = self.learning_rate * factor
         self._step += 1
 
 
@@ -81,14 +81,14 @@ class _History(Callback):
         self._loss += loss.item() * len(y)
 
     def on_epoch_end(self, net, **kwargs):
-        done = {"loss": self._loss / self._n, "accuracy": self._right / self._n}
-        net.module_.history.append(done)
+        means = {"loss": self._loss / self._n, "accuracy": self._right / self._n}
+        net.module_.history.append(means)
         self.bar.update()
-        self.bar.set_postfix_str(f"loss {done['loss']:.4g}, accuracy {done['accuracy']:.2%}", refresh=False)
+        self.bar.set_postfix_str(f"loss {means['loss']:.4g}, accuracy {means['accuracy']:.2%}", refresh=False)
 
 
-class _Keep(Callback):
-    """Saves the state needed for the next epoch to disk."""
+class _SaveCheckpoint(Callback):
+    """Writes the state needed for the next epoch to the checkpoint."""
 
     def __init__(self, checkpoint, generator):
         self.checkpoint, self.generator = checkpoint, generator
@@ -158,7 +158,8 @@ def run_epochs(net, X, y, checkpoint, verbose):
     with tqdm(desc="train_layered", initial=done, total=net.max_epochs, unit="epoch", disable=not verbose) as bar:
         net.callbacks_ += [("history", _History(bar))]
         if checkpoint is not None:
-            net.callbacks_ += [("keep", _Keep(checkpoint, net.get_params_for("iterator_train")["generator"]))]
+            generator = net.get_params_for("iterator_train")["generator"]
+            net.callbacks_ += [("checkpoint", _SaveCheckpoint(checkpoint, generator))]
         net.module_.train()
         net.notify("on_train_begin", X=X, y=y)
         net.fit_loop(X, y, epochs=net.max_epochs - done)

@@ -10,9 +10,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from torch import nn
 
+from skrobust.signals.fingerprint import fingerprint
 from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, POSITIVE
 
-from .checkpoint import TrainingCheckpoint, fingerprint
+from .checkpoint import TrainingCheckpoint
 
 SEEDS = 2**31 - 1
 SETTINGS_OF_PURSUIT = (
@@ -28,7 +29,7 @@ SETTINGS_OF_PURSUIT = (
     "stride",
     "skip",
 )
-"""Buffers of a `LayeredPursuit` that are not parameters."""
+"""Attributes of a `LayeredPursuit` that determine its results, besides parameters and buffers."""
 
 
 class LayeredClassifier(nn.Module):
@@ -64,10 +65,10 @@ class LayeredClassifier(nn.Module):
         like = pursuit.atoms[0]
         n_features = math.prod(pursuit.code_shapes[-1])
         self.head = nn.Linear(n_features, n_classes, device="meta").to_empty(device=like.device).to(like.dtype)
-        reach = 1 / math.sqrt(n_features)
+        bound = 1 / math.sqrt(n_features)
         with torch.no_grad():
             for parameter in self.head.parameters():
-                parameter.copy_(torch.empty(parameter.shape).uniform_(-reach, reach, generator=generator))
+                parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
         self.history = []
 
     def forward(self, X):
@@ -187,23 +188,22 @@ def train_layered(
     from .skorch import layered_net, resume, run_epochs  # skorch is not imported by `import skrobust.nn`
 
     net = layered_net(classifier, generator, n_epochs, device=like.device if device is None else device, **settings)
-    kept = None
+    file = None
     if checkpoint is not None:
         identity = {
             **settings,
             "n_epochs": n_epochs if schedule == "cosine" else None,
             "random_state": None if random_state is None else int(seed),
             "pursuit": fingerprint(
-                *(repr(getattr(pursuit, name)) for name in SETTINGS_OF_PURSUIT),
-                *(tensor.detach().cpu().numpy() for tensor in pursuit.state_dict().values()),
+                [*(repr(getattr(pursuit, name)) for name in SETTINGS_OF_PURSUIT), *pursuit.state_dict().values()]
             ),
-            "X and y": fingerprint(X, y),
+            "X and y": fingerprint([X, y]),
         }
-        kept = TrainingCheckpoint(checkpoint, identity)
-        state = kept.read(most_epochs=n_epochs)
+        file = TrainingCheckpoint(checkpoint, identity)
+        state = file.read(max_epochs=n_epochs)
         if state is not None:
             resume(net, state)
-    run_epochs(net, X, y, kept, verbose)
+    run_epochs(net, X, y, file, verbose)
     classifier.pursuit.settle()
     return classifier.eval()
 

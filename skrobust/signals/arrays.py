@@ -63,6 +63,12 @@ def by_sample(values, other):
     return like(values, other).reshape(-1, *[1] * (other.ndim - 1))
 
 
+def label_indices(labels, classes):
+    """Index of each label in an array of `classes`; -1 for labels that are none of them."""
+    index_of = {label: index for index, label in enumerate(classes.tolist())}
+    return np.array([index_of.get(label, -1) for label in labels.tolist()], dtype=np.int64)
+
+
 def row_index(rows, other):
     """An index or mask of samples in a type that can index `other`."""
     if not is_tensor(other):

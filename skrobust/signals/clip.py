@@ -3,10 +3,12 @@
 import math
 from numbers import Real
 
+import numpy as np
+
 from .tensors import is_tensor
 
 ROUNDINGS = 32
-"""Values up to this many rounding errors beyond the range count as inside, as from sums of as many terms."""
+"""Values up to this many rounding errors outside the range count as inside: the error of a sum of as many terms."""
 
 
 def check_clip(clip):
@@ -20,9 +22,14 @@ def check_clip(clip):
     if clip is None:
         return
     bounds = tuple(clip) if hasattr(clip, "__len__") else ()
-    numbers = len(bounds) == 2 and all(isinstance(bound, Real) and not math.isnan(bound) for bound in bounds)
-    if not numbers or not bounds[0] < bounds[1]:
+    are_numbers = len(bounds) == 2 and all(isinstance(bound, Real) and not math.isnan(bound) for bound in bounds)
+    if not are_numbers or not bounds[0] < bounds[1]:
         raise ValueError(f"clip must be None or (lowest, highest) with lowest < highest, got {clip!r}.")
+
+
+def clip_range(clip):
+    """Lowest and highest valid value of any feature, for a `clip` of numbers or arrays; None for no bounds."""
+    return None if clip is None else (float(np.min(clip[0])), float(np.max(clip[1])))
 
 
 def clip_values(values, low, high):
@@ -65,5 +72,5 @@ def clip_values(values, low, high):
     if values.ndim > 1:
         largest = largest.amax(tuple(range(1, values.ndim)), keepdim=True)
     margin = ROUNDINGS * torch.finfo(values.dtype).eps * largest.clamp_min(unit)
-    wider = torch.minimum(torch.maximum(values, low - margin), high + margin)
-    return wider + (clipped - wider).detach()
+    loosely_clipped = torch.minimum(torch.maximum(values, low - margin), high + margin)
+    return loosely_clipped + (clipped - loosely_clipped).detach()

@@ -69,17 +69,17 @@ class ConvergenceLog:
         if _listener.get() is not None:  # messages are already being collected
             yield
             return
-        found = []
-        token = _listener.set(lambda *message: found.append(message))
+        messages = []
+        token = _listener.set(lambda *message: messages.append(message))
         try:
             yield
         finally:
             _listener.reset(token)
-        if found and not self.warned:
+        if messages and not self.warned:
             self.warned = True
-            n_short, n_signals = (sum(message[place] for message in found) for place in (0, 1))
+            n_short, n_signals = (sum(message[k] for message in messages) for k in (0, 1))
             warnings.warn(
-                f"{name}: {n_short} of {n_signals} images {found[-1][2]} (Shown once per fit.)",
+                f"{name}: {n_short} of {n_signals} images {messages[-1][2]} (Shown once per fit.)",
                 ConvergenceWarning,
                 stacklevel=5,
             )

@@ -7,8 +7,8 @@ from numbers import Integral
 def count_of(share, total, *, least=1):
     """The count given by an int, or by a fraction in [0, 1] of `total`.
 
-    A fraction is rounded down, but not below `least`. The decimal value counts, not its binary rounding: 0.29 of 100 is
-    29, although ``0.29 * 100`` is 28.999999999999996.
+    A fraction is rounded down, but not below `least`. It is read as a decimal number: 0.29 of 100 is 29,
+    although ``0.29 * 100`` is 28.999999999999996.
 
     Parameters
     ----------

@@ -49,40 +49,40 @@ def documented_like(*sources, sections=()):
 def complete_docstring(target, sources, *, sections=("Returns", "Yields", "Raises")):
     """Complete a docstring in place: parameters in the order of the signature, and whole sections that are missing.
 
-    Of several descriptions in the docstrings `sources` the first one counts. Of a class the section "Attributes" is
-    completed, too. Nothing happens to a `target` without a docstring.
+    The first of several descriptions in the docstrings `sources` is used. For a class the section "Attributes" is
+    completed, too. A `target` without a docstring stays without.
     """
     if not target.__doc__:
         return
     head, own = _split(target.__doc__)
     parsed = [_split(source)[1] for source in sources if source]
     names = [name for name in inspect.signature(target).parameters if name not in ("self", "cls")]
-    known = _merged("Parameters", [own, *parsed])
+    described = _merged("Parameters", [own, *parsed])
     extra = [name for name in _entries(own.get("Parameters", "")) if name not in names]
-    own["Parameters"] = "\n".join(dict.fromkeys(known[name] for name in [*names, *extra] if name in known))
+    own["Parameters"] = "\n".join(dict.fromkeys(described[name] for name in [*names, *extra] if name in described))
     if inspect.isclass(target):
         attributes = _merged("Attributes", [own, *parsed])
         own["Attributes"] = "\n".join(dict.fromkeys(attributes[name] for name in attributes if name not in names))
     for title in sections:
         own.setdefault(title, next((source[title] for source in parsed if title in source), ""))
-    shown = [f"{title}\n{'-' * len(title)}\n{own[title]}" for title in sorted(own, key=_SECTIONS.index) if own[title]]
-    target.__doc__ = "\n\n".join([head, *shown]) + "\n"
+    texts = [f"{title}\n{'-' * len(title)}\n{own[title]}" for title in sorted(own, key=_SECTIONS.index) if own[title]]
+    target.__doc__ = "\n\n".join([head, *texts]) + "\n"
 
 
 def complete_methods(cls, common="fit"):
     """Complete the docstrings of a class's public methods, each from the method of the same name of a base class.
 
-    A method without a docstring gets that one as a whole. Parameters that remain, `X` above all, are documented as in
-    the method `common`.
-    `partial_fit`, and class methods, which return an instance as well, take over its other sections, too.
+    A method without a docstring gets that docstring as a whole. Other undocumented parameters, such as `X`, are
+    documented as in the method `common`. `partial_fit` and class methods, which also return an instance, take its
+    other sections, too.
     """
     for name, method in vars(cls).items():
         function = method.__func__ if isinstance(method, classmethod) else method
         if name.startswith("_") or not inspect.isfunction(function):
             continue
-        alike = [getattr(base, name, None) for base in cls.__mro__[1:]]
-        function.__doc__ = function.__doc__ or next(filter(None, map(inspect.getdoc, filter(None, alike))), None)
-        complete_docstring(function, [method.__doc__ for method in alike if callable(method)])
+        inherited = [getattr(base, name, None) for base in cls.__mro__[1:]]
+        function.__doc__ = function.__doc__ or next(filter(None, map(inspect.getdoc, filter(None, inherited))), None)
+        complete_docstring(function, [method.__doc__ for method in inherited if callable(method)])
         shared = [vars(base)[common].__doc__ for base in cls.__mro__ if common in vars(base)]
         whole = name == "partial_fit" or isinstance(method, classmethod)
         complete_docstring(function, shared, sections=("Returns", "Raises") if whole else ())

@@ -43,7 +43,7 @@ class SignalLayout:
             if len(sample_shape) == 1 and sample_shape[0] != math.prod(image_shape):
                 raise ValueError(
                     f"image_shape={image_shape} holds {math.prod(image_shape)} values, but X has "
-                    f"{sample_shape[0]} features a sample. Set image_shape to the images' height, width and channels."
+                    f"{sample_shape[0]} features per sample. Set image_shape to the images' height, width and channels."
                 )
             if len(sample_shape) > 1 and sample_shape != image_shape:
                 raise ValueError(
@@ -55,7 +55,7 @@ class SignalLayout:
         elif hint := channels_first_hint(sample_shape):
             raise ValueError(
                 f"X has samples of shape {sample_shape}.{hint} If {sample_shape} really is (height, width, channels), "
-                f"say so with image_shape={sample_shape}."
+                f"set image_shape={sample_shape}."
             )
         if not 1 <= len(sample_shape) <= 3:
             raise ValueError(
@@ -68,7 +68,7 @@ class SignalLayout:
 
     @property
     def n_features(self):
-        """Values a sample."""
+        """Number of values per sample."""
         return math.prod(self.grid) * self.n_channels
 
     @property
@@ -76,13 +76,18 @@ class SignalLayout:
         """``(*grid, n_channels)``."""
         return (*self.grid, self.n_channels)
 
+    @property
+    def image_shape(self):
+        """`grid`, with the number of channels if there are several."""
+        return self.grid if self.n_channels == 1 else self.canonical_shape
+
     def admits(self, sample_shape):
         """Whether samples of this shape, flat or as images, match this layout."""
         sample_shape = tuple(sample_shape)
-        whole = [(self.n_features,), self.canonical_shape]
+        shapes = [(self.n_features,), self.canonical_shape]
         if self.n_channels == 1:
-            whole.append(tuple(self.grid))
-        return sample_shape in whole
+            shapes.append(tuple(self.grid))
+        return sample_shape in shapes
 
     def place(self, X):
         """`X` (ndarray or tensor in any matching layout) as `Signals` of shape ``(n_samples, *grid, n_channels)``.
@@ -122,8 +127,8 @@ class Signals:
 def channels_first_hint(sample_shape):
     """Hint about samples of shape (channels, height, width); empty for valid shapes.
 
-    A shape looks channels-first if it starts with one, three or four and ends with more than an image has channels.
-    An exception is (4, 4, 16), a square with 16 channels.
+    A shape looks channels-first if it starts with 1, 3 or 4 and ends with more than 4. An exception are shapes like
+    (4, 4, 16), a square with 16 channels.
     """
     if len(sample_shape) != 3:
         return ""

@@ -22,10 +22,10 @@ def parameter(default, *allowed, positional=False):
     Parameters
     ----------
     default : object
-        Its default; None is then allowed, too. `dataclasses.MISSING`: there is none.
+        Its default, of which None is also an allowed value. `dataclasses.MISSING`: the parameter is required.
     *allowed : type, set of str, str or constraint
-        What `fit` accepts, as in scikit-learn's ``_parameter_constraints``; a set lists names. Nothing: what the base
-        class's parameter of that name accepts, or any value.
+        Allowed values, as in scikit-learn's ``_parameter_constraints``; a set lists names. Nothing: those of the base
+        class's parameter of that name, or any value.
     positional : bool, default=False
         Whether it may be given by position.
 
@@ -34,7 +34,7 @@ def parameter(default, *allowed, positional=False):
     dataclasses.Field
     """
     allowed = [StrOptions(one) if isinstance(one, set) else one for one in allowed]
-    if allowed and default is None and "random_state" not in allowed:  # which has None
+    if allowed and default is None and "random_state" not in allowed:  # a constraint that includes None
         allowed.insert(0, None)
     return field(default=default, kw_only=not positional, metadata={"allowed": allowed})
 
@@ -75,12 +75,13 @@ def parametrized(estimator):
     for level, base in enumerate(estimator.__mro__):
         for name in vars(base).get("__annotations__", ()):
             depth.setdefault(name, level)
-    written = signature(estimator.__init__)
-    arguments = [one.replace(annotation=one.empty) for one in written.parameters.values()]  # the docstring has types
+    declared = signature(estimator.__init__)
+    # Types are in the docstring.
+    arguments = [one.replace(annotation=one.empty) for one in declared.parameters.values()]
     by_position = [one for one in arguments if one.kind != one.KEYWORD_ONLY]
     by_name = sorted((one for one in arguments if one.kind == one.KEYWORD_ONLY), key=lambda one: depth[one.name])
-    shown = written.replace(parameters=[*by_position, *by_name], return_annotation=written.empty)
-    estimator.__init__.__signature__ = shown
+    ordered = declared.replace(parameters=[*by_position, *by_name], return_annotation=declared.empty)
+    estimator.__init__.__signature__ = ordered
     complete_docstring(estimator, [base.__doc__ for base in estimator.__mro__[1:] if base is not object], sections=())
     complete_methods(estimator)
     return estimator

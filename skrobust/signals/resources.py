@@ -34,11 +34,11 @@ def batch_slices(n_samples, bytes_per_sample, batch_size=None):
     >>> [(s.start, s.stop) for s in batch_slices(5, 8, batch_size=2)]
     [(0, 2), (2, 4), (4, 5)]
     """
-    most = max(1, int(get_config()["working_memory"] * 2**20 // max(1, bytes_per_sample)))
+    max_size = max(1, int(get_config()["working_memory"] * 2**20 // max(1, bytes_per_sample)))
     if batch_size is not None:
-        most = min(most, batch_size)
+        max_size = min(max_size, batch_size)
     if n_samples:  # no samples, no batches
-        yield from gen_batches(n_samples, most)
+        yield from gen_batches(n_samples, max_size)
 
 
 _allowed = ContextVar("skrobust_threads", default=None)
@@ -65,8 +65,8 @@ def kernel_threads(n_jobs=None):
         return
     if not isinstance(n_jobs, Integral) or n_jobs == 0:
         raise ValueError(f"n_jobs must be None or an integer other than 0, got {n_jobs!r}.")
-    most = _environment_threads()
-    before = _allowed.set(min(int(n_jobs), most) if n_jobs > 0 else max(1, most + 1 + int(n_jobs)))
+    available = _environment_threads()
+    before = _allowed.set(min(int(n_jobs), available) if n_jobs > 0 else max(1, available + 1 + int(n_jobs)))
     try:
         yield
     finally:
@@ -95,8 +95,8 @@ def allowed_threads():
 
 @functools.cache
 def _environment_threads():
-    given = os.environ.get("NUMBA_NUM_THREADS", "")
-    return max(1, int(given)) if given.strip().isdigit() else cpu_count()
+    value = os.environ.get("NUMBA_NUM_THREADS", "")
+    return max(1, int(value)) if value.strip().isdigit() else cpu_count()
 
 
 if hasattr(os, "register_at_fork"):
@@ -140,9 +140,7 @@ _blas = _BlasLimit()
 
 if hasattr(os, "register_at_fork"):
     # The lock is held across the fork, so that no other thread is inside.
-    os.register_at_fork(
-        before=_blas.lock.acquire, after_in_parent=_blas.lock.release, after_in_child=_blas.after_fork
-    )
+    os.register_at_fork(before=_blas.lock.acquire, after_in_parent=_blas.lock.release, after_in_child=_blas.after_fork)
 
 
 @contextmanager

@@ -32,16 +32,15 @@ def scale_exponents(X):
     step = _STEP[flat.element_size() if is_tensor(flat) else flat.itemsize]
     if is_tensor(flat):
         rows = np.arange(len(X))
-        tops = flat.abs().nan_to_num(nan=0.0, posinf=0.0).amax(1).double().cpu().numpy()
+        largest = flat.abs().nan_to_num(nan=0.0, posinf=0.0).amax(1).double().cpu().numpy()
     else:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             energies = np.einsum("ij,ij->i", flat, flat)
-        largest = flat.dtype.type(2.0 ** (2 * step))
-        rows = np.flatnonzero(~((energies > 1 / largest) & (energies < largest)))
+        limit = flat.dtype.type(2.0 ** (2 * step))
+        rows = np.flatnonzero(~((energies > 1 / limit) & (energies < limit)))
         magnitudes = np.abs(flat[rows])
-        tops = np.where(np.isfinite(magnitudes), magnitudes, 0).max(axis=1, initial=0)
-    found = np.frexp(tops)[1]
-    exponents[rows] = np.where(tops > 0, np.round(found / step) * step, 0)
+        largest = np.where(np.isfinite(magnitudes), magnitudes, 0).max(axis=1, initial=0)
+    exponents[rows] = np.where(largest > 0, np.round(np.frexp(largest)[1] / step) * step, 0)
     return exponents
 
 

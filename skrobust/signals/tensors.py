@@ -64,7 +64,7 @@ def kept_tensor(cache, key, make, like):
 
 
 def check_tensor(X, *, name):
-    """Validate `X` as NumPy input is (finite, real, not empty) and return it as float32 or float64."""
+    """Validate `X` like NumPy input (finite, real, not empty) and return it as float32 or float64."""
     import torch
 
     if X.is_complex():

@@ -38,7 +38,7 @@ def restored_on_error(estimator):
 
 
 def _rows_for_frames(transform):
-    """Raise a clear error: images cannot be put into a data frame."""
+    """Decorator of `transform`: a clear error if images are to be put into a data frame."""
 
     @functools.wraps(transform)
     def wrapped(self, X, *args, **kwargs):
@@ -134,7 +134,7 @@ class SignalTransformer(TransformerMixin, BaseEstimator):
             if has_rows:
                 validate_data(self, X, reset=False, skip_check_array=True)
             if not self._layout.admits(sample_shape):
-                self._refuse(sample_shape)
+                self._raise_wrong_shape(sample_shape)
         return self._layout.place(values)
 
     def _checked(self, X):
@@ -148,7 +148,7 @@ class SignalTransformer(TransformerMixin, BaseEstimator):
             )
         return values
 
-    def _refuse(self, sample_shape):
+    def _raise_wrong_shape(self, sample_shape):
         name = type(self).__name__
         if len(sample_shape) == 1:
             raise ValueError(
@@ -156,7 +156,7 @@ class SignalTransformer(TransformerMixin, BaseEstimator):
             )
         raise ValueError(
             f"X has samples of shape {sample_shape}, but {name} was fitted on {self._layout.canonical_shape} "
-            f"(height, width, channels), {self.n_features_in_} features a sample.{channels_first_hint(sample_shape)}"
+            f"(height, width, channels), {self.n_features_in_} features per sample.{channels_first_hint(sample_shape)}"
         )
 
     def __sklearn_tags__(self):

@@ -1,1 +1,1 @@
-"""Attacks that only query the model, one a file."""
+"""Attacks that only query the model, one per file."""

@@ -1,19 +1,17 @@
 """HopSkipJump: along the boundary, from labels alone."""
 
 import math
-from numbers import Real
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.ball import vector_norm
-from skrobust.attacks.core.base import BlackBoxAttack
+from skrobust.attacks.core.base import EPS_OR_INFINITY, BlackBoxAttack
 from skrobust.attacks.core.solvers import wide
 from skrobust.signals.parameters import AT_LEAST_1, POSITIVE, parameter, parametrized
 
-# Questions asked at once, in bytes of images.
+# Bytes of images in one call of the model.
 _CHUNK_BYTES = 2**26
 
 
@@ -43,8 +41,8 @@ class HopSkipJump(BlackBoxAttack):
         Precision of the bisection, gamma / d^(3/2) of the distance for l2 in d dimensions, gamma / d² for
         l-infinity.
     clip : pair or None, default=(0, 1)
-        Range of valid values, see `PGD`, from which starts are drawn. None: starts are the image plus normal noise,
-        from half the range of the image up.
+        Range of valid values, see `PGD`, from which starts are drawn. None: starts are the image plus normal noise
+        of at least half the range of the image.
 
     References
     ----------
@@ -67,7 +65,7 @@ class HopSkipJump(BlackBoxAttack):
 
     _labels_only = True
 
-    eps: ArrayLike = parameter(0.1, Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor, positional=True)
+    eps: ArrayLike = parameter(0.1, *EPS_OR_INFINITY, positional=True)
     norm: str = parameter("linf", {"linf", "l2"})
     n_iter: int = parameter(50, AT_LEAST_1)
     n_eval_init: int = parameter(100, AT_LEAST_1)
@@ -91,23 +89,23 @@ class HopSkipJump(BlackBoxAttack):
             index, x = walk.offer(index, x)
 
     def _starts(self, walk, search):
-        """Misclassified images to begin with, for as many of the remaining ones as possible."""
+        """Misclassified random images to start from, for as many of the remaining images as possible."""
         index = search.remaining()
-        found_index, found = [index[:0]], [search.x[:0]]
+        start_index, starts = [index[:0]], [search.x[:0]]
         for trial in range(self.n_init):
             if not len(index):
                 break
             x = walk.random_images(index, trial, share=(trial + 1) / self.n_init)
             reached = walk.reached(index, x)
-            found_index.append(index[reached])
-            found.append(x[reached])
+            start_index.append(index[reached])
+            starts.append(x[reached])
             index = index[~reached]
-        index = torch.cat(found_index)
+        index = torch.cat(start_index)
         order = index.argsort()
-        return index[order], torch.cat(found)[order]
+        return index[order], torch.cat(starts)[order]
 
     def _direction(self, walk, index, x, distance, step):
-        """The estimated direction of the gradient at the boundary."""
+        """Estimated direction of the gradient at the boundary."""
         n_features = x[0].numel()
         if step == 0:
             radius = walk.spread(index) * 0.1
@@ -123,11 +121,11 @@ class HopSkipJump(BlackBoxAttack):
             center = x[k].double()
             points = walk.boxed(at[:1], center + radius[k] * noise).to(x.dtype)
             moved = (points.double() - center) / radius[k]
-            answers = torch.cat([walk.reached(at[rows], points[rows]) for rows in walk.chunks(points)])
-            votes = 2.0 * answers.to(torch.float64) - 1
-            mean = votes.mean()
-            # All one way: the mean says where; else what differs from the mean, which has less variance.
-            weights = votes if bool(mean.abs() == 1) else votes - mean
+            reached = torch.cat([walk.reached(at[rows], points[rows]) for rows in walk.chunks(points)])
+            signs = 2.0 * reached.to(torch.float64) - 1
+            mean = signs.mean()
+            # Subtracting the mean lowers the variance; if all labels agree, it would leave nothing.
+            weights = signs if bool(mean.abs() == 1) else signs - mean
             estimates[k] = (wide(weights, moved) * moved).mean(dim=0)
         if self.norm == "linf":
             return estimates.sign()
@@ -136,15 +134,16 @@ class HopSkipJump(BlackBoxAttack):
     def _advance(self, walk, index, x, direction, distance, step):
         """The longest step along the direction, halved from distance / sqrt(t), that is still misclassified."""
         length = distance / math.sqrt(step + 1)
-        result, open_ = x.clone(), torch.arange(len(index), device=index.device)
+        result, pending = x.clone(), torch.arange(len(index), device=index.device)
         for _ in range(40):
-            points = walk.boxed(index[open_], x[open_].double() + wide(length[open_], x) * direction[open_]).to(x.dtype)
-            reached = walk.reached(index[open_], points)
-            result[open_[reached]] = points[reached]
-            open_ = open_[~reached]
-            if not len(open_):
+            delta = wide(length[pending], x) * direction[pending]
+            points = walk.boxed(index[pending], x[pending].double() + delta).to(x.dtype)
+            reached = walk.reached(index[pending], points)
+            result[pending[reached]] = points[reached]
+            pending = pending[~reached]
+            if not len(pending):
                 break
-            length[open_] /= 2
+            length[pending] /= 2
         return result
 
     def _n_ticks(self, n_classes):
@@ -152,7 +151,7 @@ class HopSkipJump(BlackBoxAttack):
 
 
 class _Walk:
-    """Questions to the model and geometry, for images of one search."""
+    """Queries of the model, and geometry, for the images of one search."""
 
     def __init__(self, attack, model, search):
         self._attack = attack
@@ -163,7 +162,7 @@ class _Walk:
         self._precision = attack.gamma / (n_features**1.5 if attack.norm == "l2" else n_features**2)
 
     def reached(self, index, x):
-        """Whether the model's answer reaches the goal."""
+        """Whether the model's prediction reaches the goal."""
         return self._search.goal[index].reached(self._model.scores(x))
 
     def distance(self, index, x):
@@ -182,7 +181,7 @@ class _Walk:
         return torch.where(width > 0, width, values.abs().amax(1).clamp_min(1.0))
 
     def random_images(self, index, trial, share):
-        """Uniform in the box, or normal noise around the images, that grows from trial to trial."""
+        """Uniform in the box; without a box normal noise around the images, which grows from trial to trial."""
         shape = tuple(self._search.x.shape[1:])
         if self._box.finite:
             low, high = self._box[index].low.double(), self._box[index].high.double()
@@ -193,7 +192,7 @@ class _Walk:
         return self.boxed(index, points).to(self._search.x.dtype)
 
     def noise(self, index, n_eval, step):
-        """Random directions of unit length for one image after the other."""
+        """Random directions of unit length, one image at a time."""
         shape = (n_eval, *self._search.x.shape[1:])
         for image in self._search.images[index.cpu().numpy()]:
             generator = self._search.streams.generator(int(image), restart=1, block=step)
@@ -205,12 +204,12 @@ class _Walk:
             yield torch.as_tensor(noise / length, device=index.device)
 
     def chunks(self, points):
-        """Slices of questions that fit into memory."""
+        """Slices of the points, each small enough for one call of the model."""
         size = max(1, _CHUNK_BYTES // (points[0].numel() * points.element_size()))
         return [slice(start, start + size) for start in range(0, len(points), size)]
 
     def to_boundary(self, index, x):
-        """Bisection between each misclassified `x` and its original; what is returned is misclassified."""
+        """Bisection between each misclassified `x` and its original; the returned points are misclassified."""
         if not len(index):
             return x
         start, far = self._search.x[index].double(), x.double()
@@ -221,7 +220,7 @@ class _Walk:
             high = vector_norm(far - start, "linf")
             stop = torch.minimum(high * self._precision, torch.full_like(high, self._precision))
         low = torch.zeros_like(high)
-        # Below the spacing of the dtype there is nothing left to halve.
+        # Intervals below the spacing of the dtype cannot be halved.
         stop = torch.maximum(stop, torch.finfo(x.dtype).eps * high)
         result = x.clone()
         while True:

@@ -14,7 +14,7 @@ class RandomNoise(BlackBoxAttack):
     Parameters
     ----------
     n_restarts : int, default=1
-        Draws; an image is done at its first success.
+        Number of draws; the attack on an image ends at its first success.
 
     Examples
     --------

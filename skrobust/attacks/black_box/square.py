@@ -11,7 +11,7 @@ from skrobust.signals import SignalLayout
 from skrobust.signals.layout import channels_first_hint
 from skrobust.signals.parameters import AT_LEAST_1, FRACTION, parameter, parametrized
 
-# The share of pixels halves after these of 10 000 queries.
+# The share of pixels in a square halves after each of these queries, of 10 000.
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 # Queries for which an image's random numbers are drawn at once.
@@ -20,7 +20,7 @@ _BLOCK = 64
 
 @parametrized
 class Square(BlackBoxAttack):
-    """Square Attack: proposes random squares of the largest change, keeps what raises the margin.
+    """Square Attack: proposes large changes of random squares, and keeps those that raise the margin.
 
     Starts from vertical stripes (l-infinity) or a mosaic of pyramids (l2); each query changes one random square of
     each image, whose area shrinks on a schedule. Uses the model's scores only, one query an iteration.
@@ -36,15 +36,15 @@ class Square(BlackBoxAttack):
     rescale_schedule : bool, default=True
         Stretch the schedule of 10 000 queries to `n_iter`, as the paper does. False: as AutoAttack does.
     n_restarts : int, default=1
-        Runs; an image is done at its first success.
+        Number of runs; the attack on an image ends at its first success.
     image_shape : tuple or None, default=None
-        (height, width) or (height, width, n_channels) of flat samples; without it they are signals, and squares
-        intervals.
+        (height, width) or (height, width, n_channels) of flat samples. None: flat samples are signals, and the squares
+        are intervals.
 
     Notes
     -----
-    As in the authors' program, each image has its own squares, and each square changes it (l-infinity). Unlike there, a
-    square may touch the last row and column.
+    As in the authors' program, each image has its own squares, and (l-infinity) each square changes the image. Unlike
+    there, a square may touch the last row and column.
 
     References
     ----------
@@ -75,15 +75,15 @@ class Square(BlackBoxAttack):
 
     def search_batch(self, model, search):
         shape = tuple(search.x.shape[1:])
-        # Only a torch network takes images with their channels first; it has been asked before.
+        # Only a torch network takes images with their channels first, and it has accepted these before.
         channels_first = self.image_shape is None and bool(channels_first_hint(shape))
         layout = SignalLayout(shape[1:], shape[0]) if channels_first else SignalLayout.infer(shape, self.image_shape)
         grid = layout.grid if len(layout.grid) == 2 else (1, *layout.grid)
-        kind = {"linf": Squares, "l2": Pyramids}[self.norm]
+        proposals_of_norm = {"linf": Squares, "l2": Pyramids}[self.norm]
         for restart in range(self.n_restarts):
             index = search.remaining()
             if len(index):
-                proposals = kind(grid, layout.n_channels)
+                proposals = proposals_of_norm(grid, layout.n_channels)
                 proposals.channels_first = channels_first
                 self._restart(model, search, index, proposals, restart)
 
@@ -99,19 +99,18 @@ class Square(BlackBoxAttack):
                 side = proposals.side(self._share(query - 1))
                 candidates = proposals.change(ball, x, side, draws.at(index, query))
             scores = model.scores(candidates)
-            found = goal.margin(scores).to(margin.dtype)
-            better = found >= margin  # trees and neighbours have plateaus: wander on them
-            moved = better.nonzero().squeeze(1)
+            new_margin = goal.margin(scores).to(margin.dtype)
+            accepted = new_margin >= margin  # ties too, because tree and nearest-neighbour models have plateaus
+            at = accepted.nonzero().squeeze(1)
             search.progress.update()
-            if not len(moved):
+            if not len(at):
                 continue
-            gains = candidates[moved]
-            x[moved], margin[moved] = gains, found[moved]
+            x[at], margin[at] = candidates[at], new_margin[at]
             # Only these can exceed the best margin so far.
-            goes_on = search.offer(index[moved], gains, scores[moved])
-            if not bool(goes_on.all()):
-                still = torch.ones_like(better)
-                still[moved] = goes_on
+            remaining = search.offer(index[at], x[at], scores[at])
+            if not bool(remaining.all()):
+                still = torch.ones_like(accepted)
+                still[at] = remaining
                 index, x, margin, ball, goal = index[still], x[still], margin[still], ball[still], goal[still]
                 if not len(index):
                     return
@@ -136,18 +135,18 @@ class _Draws:
         self._block = None
 
     def start(self, index):
-        """What the start needs: uniform numbers of shape (n_samples, *proposals.start_shape)."""
+        """Uniform numbers for the start, of shape (n_samples, *proposals.start_shape)."""
         return self._draw(index, self._proposals.start_shape, 0)
 
     def at(self, index, query):
         """Uniform numbers of shape (n_samples, proposals.n_draws) for one query."""
-        block, place = divmod(query, _BLOCK)
+        block, position = divmod(query, _BLOCK)
         if block != self._block:
             self._block, self._index = block, index
             self._numbers = self._draw(index, (_BLOCK, self._proposals.n_draws), block + 1)
-        # Some images are done since; the others keep their order.
+        # Some images may be done by now; the others keep their order.
         rows = torch.searchsorted(self._index, index)
-        return self._numbers[rows, place]
+        return self._numbers[rows, position]
 
     def _draw(self, index, shape, block):
         return self._search.uniform(index, shape, restart=self._restart, block=block)
@@ -157,9 +156,9 @@ def _signs(numbers):
     return torch.where(numbers < 0.5, -1.0, 1.0)
 
 
-def _corner(numbers, most):
-    """First row or column, from 0 to `most`, for uniform numbers."""
-    return (numbers * (most + 1)).long().clamp_max(most)
+def _corner(numbers, last):
+    """First row or column, from 0 to `last`, for uniform numbers."""
+    return (numbers * (last + 1)).long().clamp_max(last)
 
 
 class Proposals:
@@ -200,7 +199,7 @@ class Proposals:
 
 
 class Squares(Proposals):
-    """l-infinity: stripes to start from, then squares at the ends of the ball; one sign a channel."""
+    """l-infinity: starts from stripes, then sets squares to the ends of the ball, with one sign per channel."""
 
     def __init__(self, grid, n_channels):
         super().__init__(grid, n_channels)
@@ -208,13 +207,13 @@ class Squares(Proposals):
         self.n_draws = 2 + n_channels
 
     def side(self, share):
-        """Height and width of the square; on a grid that is too low for it, an oblong of its area."""
+        """Height and width of the square; a rectangle of the same area where the grid is too narrow for a square."""
         area = share * self.height * self.width
         side = max(1, round(math.sqrt(area)))
         if side > min(self.height, self.width):
-            low = min(self.height, self.width)
-            high = min(max(self.height, self.width), max(1, round(area / low)))
-            return (low, high) if self.height <= self.width else (high, low)
+            short = min(self.height, self.width)
+            long = min(max(self.height, self.width), max(1, round(area / short)))
+            return (short, long) if self.height <= self.width else (long, short)
         return side, side
 
     def start(self, ball, numbers):
@@ -227,14 +226,14 @@ class Squares(Proposals):
         high, low = self._pixels(ball.high).gather(1, window), self._pixels(ball.low).gather(1, window)
         up = (numbers[:, 2:] < 0.5)[:, None, :]
         ends = torch.where(up, high, low)
-        # A query that changes nothing is useless: take the other ends.
+        # A query that changes nothing would be wasted: take the opposite ends.
         idle = (ends == pixels.gather(1, window)).flatten(1).all(1)[:, None, None]
         ends = torch.where(idle, torch.where(up, low, high), ends)
         return self._stored(pixels.scatter(1, window, ends), x)
 
 
 class Pyramids(Proposals):
-    """l2: a mosaic of pyramids to start from; then the norm of one window moves, as a pyramid, to another."""
+    """l2: starts from a mosaic of pyramids, then moves the norm of one window to another, as a pyramid."""
 
     def __init__(self, grid, n_channels):
         super().__init__(grid, n_channels)
@@ -263,12 +262,12 @@ class Pyramids(Proposals):
 
     def change(self, ball, x, side, numbers):
         delta = self._pixels(x.double() - ball.x.double())
-        gains = self._window(numbers[:, 0], numbers[:, 1], side)
-        losses = self._window(numbers[:, 2], numbers[:, 3], side)
+        target = self._window(numbers[:, 0], numbers[:, 1], side)
+        source = self._window(numbers[:, 2], numbers[:, 3], side)
         square = delta.square().sum(1)  # of each channel
-        both = torch.zeros_like(delta).scatter_(1, gains, 1.0).scatter_(1, losses, 1.0)
+        both = torch.zeros_like(delta).scatter_(1, target, 1.0).scatter_(1, source, 1.0)
         square_windows = (delta.square() * both).sum(1)
-        old = delta.gather(1, gains)
+        old = delta.gather(1, target)
         old = old / (old.square().sum(1, keepdim=True).sqrt() + 1e-10)
         upright, flat = (torch.as_tensor(t, device=x.device).flatten() for t in pyramids(side))
         pyramid = torch.where((numbers[:, 4] < 0.5)[:, None], upright, flat)
@@ -276,7 +275,7 @@ class Pyramids(Proposals):
         length = new.square().sum(1, keepdim=True).sqrt()
         unused = (wide(ball.radius, square).square() - square.sum(1, keepdim=True)).clamp_min(0) / self.n_channels
         new = new / length.clamp_min(1e-10) * (unused + square_windows).sqrt()[:, None, :]
-        return self._at_radius(ball, delta.scatter(1, losses, 0.0).scatter(1, gains, new))
+        return self._at_radius(ball, delta.scatter(1, source, 0.0).scatter(1, target, new))
 
     def _at_radius(self, ball, delta):
         delta = torch.where(ball.high > ball.low, self._stored(delta, ball.x), 0)

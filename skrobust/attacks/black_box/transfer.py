@@ -11,10 +11,9 @@ def _parameter_of_attack(name):
 
 
 class Transfer(BlackBoxAttack):
-    """Transfer attack: images computed on a model that the attacker has, tried once on the attacked model.
+    """Transfer attack: computes images on a model that the attacker has, and tries each once on the attacked model.
 
-    The attack runs on `source` to its full length, since an image that barely fools one model seldom fools another.
-    `model` is asked once, about the image that is most harmful for the source.
+    The attacked model is queried once an image, with the image that is most harmful for the source.
 
     Parameters
     ----------
@@ -22,6 +21,11 @@ class Transfer(BlackBoxAttack):
         Runs on the source.
     source : fitted classifier, Pipeline or torch.nn.Module
         With the classes of the attacked model. Cloning the attack does not clone it.
+    stop_at_success : bool, default=False
+        End the attack on an image at its first success on the source. False: run to the full length, which is stronger:
+        an image that barely fools one model seldom fools another.
+    source_name : str or None, default=None
+        Name of the source in reports. None: that of its class.
 
     Examples
     --------
@@ -40,11 +44,18 @@ class Transfer(BlackBoxAttack):
     """
 
     _threat_model = "transfer"
-    _parameter_constraints = {"attack": [Attack], "source": "no_validation"}
+    _parameter_constraints = {
+        "attack": [Attack],
+        "source": "no_validation",
+        "stop_at_success": ["boolean"],
+        "source_name": [str, None],
+    }
 
-    def __init__(self, attack, source):
+    def __init__(self, attack, source, *, stop_at_success=False, source_name=None):
         self.attack = attack
         self.source = source
+        self.stop_at_success = stop_at_success
+        self.source_name = source_name
 
     eps, norm, clip, mask, keep, perturb_all, batch_size, random_state, device, verbose = map(
         _parameter_of_attack,
@@ -59,11 +70,12 @@ class Transfer(BlackBoxAttack):
 
     def describe(self):
         """The attack's settings; the name includes the source."""
-        told = self.attack.describe()
-        return {**told, "name": f"{told['name']} on {type(self.source).__name__}", "threat_model": self.threat_model}
+        settings, source = self.attack.describe(), self.source_name or type(self.source).__name__
+        return {**settings, "name": f"{settings['name']} on {source}", "threat_model": self.threat_model}
 
     def __sklearn_clone__(self):
-        return Transfer(clone(self.attack), self.source)
+        parameters = self.get_params(deep=False)
+        return Transfer(**{**parameters, "attack": clone(self.attack)})
 
     def _validate_params(self):
         super()._validate_params()
@@ -80,11 +92,11 @@ class Transfer(BlackBoxAttack):
         return [(inner, self.attack._models(self.source, x, inner))]
 
     def search_batch(self, model, search):
-        """Attack the batch on the source, and offer what is most harmful there."""
+        """Attack the batch on the source, and offer the images that are most harmful there."""
         source, models = model
-        index, inner = search.with_oracle(source)
-        for seen in models:
-            self.attack._search_with(seen, inner)
+        index, inner = search.with_oracle(source, stop_at_success=self.stop_at_success)
+        for source_model in models:
+            self.attack._search_with(source_model, inner)
         search.offer(index, inner.best, search.oracle.scores(inner.best))
 
     def _radius(self):

@@ -5,11 +5,13 @@ import math
 
 import torch
 
+from skrobust.attacks.core.ball import ORDERS
+from skrobust.signals.clip import clip_range
 from skrobust.signals.parameters import parametrized
 
-from .outside import ORDERS, OutsideAttack
+from .outside import OutsideAttack
 
-# Attacks of ART that read labels as targets, and draw targets if there are no labels.
+# Attacks of ART that take labels as targets, and draw targets if given no labels.
 _ALWAYS_TARGETED = {"SaliencyMapMethod"}
 
 
@@ -24,7 +26,7 @@ class FromART(OutsideAttack):
     options : dict or None, default=None
         Arguments of that class, such as ``{"max_iter": 40}``. Where they leave it open, `eps` and `norm` are the
         adapter's, ``eps_step`` is at most `eps`, and ``batch_size``, unless it is 1 by default, is all images of the
-        batch; the rest is ART's.
+        batch; other defaults are those of ART.
 
     Raises
     ------
@@ -66,10 +68,10 @@ class FromART(OutsideAttack):
             loss=torch.nn.CrossEntropyLoss(),
             input_shape=tuple(x.shape[1:]),
             nb_classes=n_classes,
-            clip_values=self._bounds(),
+            clip_values=clip_range(self.clip),
             device_type="gpu" if x.is_cuda else "cpu",
         )
-        defaults = {name: taken.default for name, taken in inspect.signature(cls.__init__).parameters.items()}
+        defaults = {name: argument.default for name, argument in inspect.signature(cls.__init__).parameters.items()}
         params = self._arguments(
             cls,
             eps=eps,
@@ -101,7 +103,7 @@ class FromFoolbox(OutsideAttack):
     Raises
     ------
     ImportError
-        On the first use, if foolbox is not installed. The extra "bench" has it.
+        On the first use, if foolbox is not installed. The extra "bench" installs it.
 
     Examples
     --------
@@ -155,7 +157,7 @@ class FromFoolbox(OutsideAttack):
             raise ValueError(f"norm={self.norm!r}, but {cls.__name__} of foolbox is an attack in l{own}.")
         # foolbox draws starts within bounds. Without clip: the range of the images, extended by the radius.
         radius = eps if math.isfinite(eps) else 1.0
-        bounds = self._bounds() or (float(x.min()) - radius, float(x.max()) + radius)
+        bounds = clip_range(self.clip) or (float(x.min()) - radius, float(x.max()) + radius)
         criterion = (TargetedMisclassification if goal.targeted else Misclassification)(goal.label)
         epsilons = eps if math.isfinite(eps) else None
         return attack(PyTorchModel(model, bounds, device=x.device), x, criterion, epsilons=epsilons)[1]
@@ -171,15 +173,15 @@ class FromTorchattacks(OutsideAttack):
         A class of ``torchattacks`` or its name, such as "PGD".
     options : dict or None, default=None
         Arguments of that class, such as ``{"steps": 40, "alpha": 0.01}``. Where they leave it open, ``eps``, ``norm``,
-        ``n_classes`` and ``seed`` are the adapter's; the rest, step sizes too, is torchattacks'.
+        ``n_classes`` and ``seed`` are the adapter's; other defaults, such as step sizes, are those of torchattacks.
     clip : pair, default=(0, 1)
         Range of valid values, within [0, 1].
 
     Raises
     ------
     ImportError
-        On the first use, if torchattacks is not installed. No extra has it: it pins an old release of requests and
-        asks for torchvision, which it does not use, so ``pip install --no-deps torchattacks``.
+        On the first use, if torchattacks is not installed. No extra installs it, because it pins an old release of
+        requests and requires torchvision without using it: ``pip install --no-deps torchattacks``.
 
     Examples
     --------
@@ -196,7 +198,7 @@ class FromTorchattacks(OutsideAttack):
 
     def _generate(self, model, x, goal, n_classes, eps):
         cls = self._attack_class()
-        bounds = self._bounds()
+        bounds = clip_range(self.clip)
         if bounds is None or bounds[0] < 0 or bounds[1] > 1:
             raise ValueError(
                 f"torchattacks supports images in [0, 1] only, but clip={self.clip!r}. Scale X inside the Pipeline."

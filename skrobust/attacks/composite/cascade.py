@@ -14,16 +14,16 @@ from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 class Cascade(GradientAttack):
     """AutoAttack's order of attack: APGD on cross-entropy, targeted APGD, targeted FAB, Square.
 
-    Each attack meets only the images that remain, and the most harmful candidate of each image counts.
-    With AutoAttack's standard settings by default: 100 iterations, 9 other classes, 5000 queries, one restart. For
+    Each attack is run only on the images that remain, and the most harmful candidate of each image counts.
+    The defaults are AutoAttack's standard settings: 100 iterations, 9 other classes, 5000 queries, one restart. For
     fewer than four classes the losses that need more are plain differences of scores.
 
     Parameters
     ----------
     norm : {"linf", "l2", "l1"}, default="linf"
-        Without `attacks` l-infinity or l2.
+        "l1" needs `attacks`.
     attacks : list of attacks or None, default=None
-        In place of the four: any attacks, those of other libraries (`FromART`) and `Transfer` too. Their `eps`,
+        Any attacks in place of the four, including those of other libraries (`FromART`) and `Transfer`. Their `eps`,
         `norm`, `clip`, `mask`, `perturb_all`, `random_state` and, where they have it, `gradient` and `n_eot` are this
         cascade's.
     n_iter : int, default=100
@@ -33,7 +33,7 @@ class Cascade(GradientAttack):
     n_targets : int, default=9
         Other classes of the targeted attacks of ``attacks=None``.
     image_shape : tuple or None, default=None
-        For Square, see there.
+        For `Square`, see there.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `PGD`. "worst" runs each gradient attack through all of them, and in
         l-infinity `CornerSearch` on a model whose exact gradient is zero everywhere.
@@ -89,7 +89,7 @@ class Cascade(GradientAttack):
         return parts
 
     def _shared_params(self, part):
-        """This cascade's parameters that `part`, or the attack inside it, has, under their names there."""
+        """Parameters that `part`, or the attack inside it, shares with this cascade, by their names in `part`."""
         own = part.get_params()
         return {
             f"{prefix}{name}": getattr(self, name)
@@ -99,17 +99,17 @@ class Cascade(GradientAttack):
         }
 
     def _models(self, model, x, oracle):
-        # Margins must compare: black-box attacks too get their scores through the bridge.
-        pairs = [(part, seen) for part in self._parts() for seen in part._models(model, x, oracle)]
-        searches = [pair for pair in pairs if isinstance(pair[1], Corners)]
-        return [pair for pair in pairs if pair not in searches[1:]]  # one corner search serves all parts
+        # Black-box attacks, too, get their scores through the bridge, because margins are compared between attacks.
+        pairs = [(part, attacked) for part in self._parts() for attacked in part._models(model, x, oracle)]
+        corner_searches = [pair for pair in pairs if isinstance(pair[1], Corners)]
+        return [pair for pair in pairs if pair not in corner_searches[1:]]  # one corner search serves all parts
 
     def _search_with(self, model, search):
         self.search_batch(model, search)
 
     def search_batch(self, model, search):
-        part, seen = model
-        part._search_with(seen, search)
+        part, attacked = model
+        part._search_with(attacked, search)
 
     def _n_ticks(self, n_classes):
         return max(part._n_ticks(n_classes) for part in self._parts())

@@ -6,22 +6,17 @@ import random
 from abc import abstractmethod
 from contextlib import contextmanager
 from dataclasses import MISSING
-from numbers import Real
 from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval
 
-from skrobust.attacks.core.base import BlackBoxAttack, GradientAttack
+from skrobust.attacks.core.base import EPS_OR_INFINITY, BlackBoxAttack, GradientAttack
 from skrobust.attacks.core.models import ScoreModel
 from skrobust.signals import SignalLayout
 from skrobust.signals.layout import channels_first_hint
 from skrobust.signals.parameters import parameter, parametrized
-
-# How the libraries write norms.
-ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 
 
 @parametrized
@@ -38,8 +33,8 @@ class OutsideAttack(GradientAttack):
     options : dict or None, default=None
         Arguments of that class.
     eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`, the images of each radius in a run of their
-        own. Infinity, for attacks that search for the nearest adversarial image: return the nearest found.
+        Radius of the ball, in the units of X; arrays as for `PGD`, where the images of each radius are attacked in a
+        separate run. Infinity, for attacks that search for the nearest adversarial image: return the nearest found.
     norm : {"linf", "l2", "l1"}, default="linf"
         Norm of the ball; the attack's own, where it has one.
     image_shape : tuple or None, default=None
@@ -62,7 +57,7 @@ class OutsideAttack(GradientAttack):
 
     attack: str | type = parameter(MISSING, str, type, positional=True)
     options: dict | None = parameter(None, dict, positional=True)
-    eps: ArrayLike = parameter(0.1, Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor)
+    eps: ArrayLike = parameter(0.1, *EPS_OR_INFINITY)
     image_shape: tuple | None = parameter(None, tuple, list)
     n_eot: ClassVar[int] = 1
 
@@ -75,15 +70,15 @@ class OutsideAttack(GradientAttack):
 
     def describe(self):
         """Settings for reports; the name is the library's and the attack's."""
-        told, options = super().describe(), self.options or {}
-        told["name"] = f"{self._library} {self._attack_name()}"
-        told["n_iter"] = next((options[name] for name in ("max_iter", "steps") if name in options), None)
-        told["n_restarts"] = next(
+        settings, options = super().describe(), self.options or {}
+        settings["name"] = f"{self._library} {self._attack_name()}"
+        settings["n_iter"] = next((options[name] for name in ("max_iter", "steps") if name in options), None)
+        settings["n_restarts"] = next(
             (options[name] for name in ("num_random_init", "n_restarts") if name in options), None
         )
         if not self._needs_gradient():
-            told["gradient"] = None
-        return {**told, "attack": self._attack_name()}
+            settings["gradient"] = None
+        return {**settings, "attack": self._attack_name()}
 
     def _attack_name(self):
         return self.attack if isinstance(self.attack, str) else self.attack.__name__
@@ -122,12 +117,13 @@ class OutsideAttack(GradientAttack):
 
     def _generate_within(self, model, search, index, eps):
         ball, goal = search.ball[index], search.goal[index]
-        view = _View(tuple(ball.x.shape[1:]), self.image_shape)
+        layout = _LibraryLayout(tuple(ball.x.shape[1:]), self.image_shape)
         n_classes = len(model.classes(ball.x))
         with _globally_seeded():
-            found = self._generate(_Answers(model, view, ball.x), view.outward(ball.x), goal, n_classes, eps)
-        found = view.inward(torch.as_tensor(found, device=ball.x.device).detach().to(ball.x.dtype))
-        candidates = ball.project(torch.where(torch.isfinite(found), found, ball.x))
+            module = _ModelModule(model, layout, ball.x)
+            result = self._generate(module, layout.to_library(ball.x), goal, n_classes, eps)
+        result = layout.from_library(torch.as_tensor(result, device=ball.x.device).detach().to(ball.x.dtype))
+        candidates = ball.project(torch.where(torch.isfinite(result), result, ball.x))
         search.offer(index, candidates, model.scores(candidates))
 
     @abstractmethod
@@ -135,16 +131,12 @@ class OutsideAttack(GradientAttack):
         """The library's result on the images `x`, in its own layout, within `eps`."""
 
     def _arguments(self, cls, **proposed):
-        """`options`, and those of the proposed arguments that the class takes and that `options` leave open."""
-        taken = inspect.signature(cls.__init__).parameters
-        return {**{name: value for name, value in proposed.items() if name in taken}, **(self.options or {})}
-
-    def _bounds(self):
-        """Lowest and highest valid value of any feature, or None; the projection knows them feature by feature."""
-        return None if self.clip is None else (float(np.min(self.clip[0])), float(np.max(self.clip[1])))
+        """`options`, and those of the proposed arguments that the class accepts and `options` does not set."""
+        accepted = inspect.signature(cls.__init__).parameters
+        return {**{name: value for name, value in proposed.items() if name in accepted}, **(self.options or {})}
 
 
-class _View:
+class _LibraryLayout:
     """Samples as other libraries lay them out: images with their channels first, signals as rows."""
 
     def __init__(self, sample_shape, image_shape):
@@ -155,49 +147,48 @@ class _View:
         layout = SignalLayout.infer(sample_shape, image_shape)
         self._place, self._is_image = layout.place, len(layout.grid) == 2
 
-    def outward(self, x):
+    def to_library(self, x):
         return self._place(x).values.permute(0, 3, 1, 2).contiguous() if self._is_image else x
 
-    def inward(self, x):
+    def from_library(self, x):
         return (x.permute(0, 2, 3, 1) if self._is_image else x).reshape(len(x), *self._sample_shape)
 
 
-class _Answers(torch.nn.Module):
+class _ModelModule(torch.nn.Module):
     """The attacked model as the torch module that other libraries expect.
 
     The model is not a submodule, because the libraries reset gradients, dtypes and modes of submodules.
     """
 
-    def __init__(self, model, view, like):
+    def __init__(self, model, layout, like):
         super().__init__()
-        self._model, self._view = model, view
+        self._model, self._layout = model, layout
         # The libraries read the device from the first parameter.
         self._device = torch.nn.Parameter(like.new_empty(0), requires_grad=False)
         self.eval()
 
     def forward(self, x):
-        return _Ask.apply(x, self._model, self._view)
+        return _Scores.apply(x, self._model, self._layout)
 
 
-class _Ask(torch.autograd.Function):
+class _Scores(torch.autograd.Function):
     """Scores of the model; the backward pass reaches the images but no parameter of the model."""
 
     @staticmethod
-    def forward(ctx, x, model, view):
-        seen = x.detach()
+    def forward(ctx, x, model, layout):
+        images = x.detach()
         if not ctx.needs_input_grad[0]:
-            return model.scores(view.inward(seen))
+            return model.scores(layout.from_library(images))
         with torch.enable_grad():
-            seen.requires_grad_(True)
-            scores = model.differentiable_scores(view.inward(seen))
-        ctx.pair = seen, scores
+            images.requires_grad_(True)
+            scores = model.differentiable_scores(layout.from_library(images))
+        ctx.images, ctx.scores = images, scores
         return scores.detach()
 
     @staticmethod
     def backward(ctx, grad):
-        seen, scores = ctx.pair
-        # Kept, since class gradients are asked one after the other.
-        return torch.autograd.grad(scores, seen, grad, retain_graph=True)[0], None, None
+        # The graph is kept, because libraries ask for the gradient of one class after another.
+        return torch.autograd.grad(ctx.scores, ctx.images, grad, retain_graph=True)[0], None, None
 
 
 @contextmanager

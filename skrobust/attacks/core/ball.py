@@ -8,28 +8,28 @@ import torch
 from .box import Box
 from .solvers import capped_scale, capped_shift, wide
 
-NORMS = ("linf", "l2", "l1")
+ORDERS = {"linf": math.inf, "l2": 2, "l1": 1}
+NORMS = tuple(ORDERS)
 
-# Share of the features that an l1 step moves. One alone zigzags; all together leave most of the ball to features of
-# little use. 3 % did best of 1 % to 100 % on linear and two-layer models of digits.
+# Share of the features that an l1 step moves. Moving one at a time zigzags; moving all spends most of the budget on
+# features that matter little. 3 % did best of 1 % to 100 % on linear and two-layer models of digits.
 _L1_SHARE = 0.03
 
 
 def vector_norm(delta, norm):
     """Norm of each sample of `delta`, in float64."""
-    order = {"linf": torch.inf, "l2": 2, "l1": 1}[norm]
-    return torch.linalg.vector_norm(delta.to(torch.float64).flatten(1), ord=order, dim=1)
+    return torch.linalg.vector_norm(delta.to(torch.float64).flatten(1), ord=ORDERS[norm], dim=1)
 
 
 class Ball:
     """The admissible set of each image: its norm ball, cut by the box of valid values and the mask.
 
     The set is kept *exactly*: each point, stored in the dtype of `x`, differs from `x` by at most `eps` in float64, and
-    lies in the box. ``ball[index]`` holds the sets of some of the images. An attack's author uses ``ball.project(y)``,
+    lies in the box. ``ball[index]`` holds the sets of some of the images. Attacks use ``ball.project(y)``,
     ``ball.farthest(gradient)``, ``ball.direction(y, gradient)``, ``ball.step(None, n_iter)`` and the attributes.
 
-    The centres `x` lie inside the box. `eps` is one radius for all, one a sample, or (l-infinity alone) one a feature;
-    `box` and `mask` (True: may change) are broadcastable to `x`.
+    The centres `x` lie inside the box. `eps` is one radius for all, one per sample, or (only l-infinity) one per
+    feature; `box` and `mask` (True: may change) are broadcastable to `x`.
 
     Attributes
     ----------
@@ -39,9 +39,9 @@ class Ball:
     rounded_radius : Tensor of float64 of shape (n_samples,)
         Slightly below `radius`: a perturbation of this norm stays in the ball after rounding.
     low, high : Tensor of the shape of `x`
-        The ends of each feature's range.
+        Lowest and highest value of each feature within the ball and the box.
     box : Box
-        With the mask: where it is False, lowest and highest value are that of `x`.
+        The box of valid values; where the mask is False, both its bounds are the values of `x`.
     """
 
     def __init__(self, x, eps, norm, box=None, mask=None):
@@ -52,16 +52,16 @@ class Ball:
         eps = eps.expand(len(x), *eps.shape[1:]) if eps.ndim == x.ndim else eps.expand(len(x), *[1] * (x.ndim - 1))
         self._eps = eps
         # In every norm no feature moves by more than eps.
-        high, low = _stored(x, eps.expand(x.shape)), _stored(x, -eps.expand(x.shape))
-        low, high = torch.maximum(low, self.box.low), torch.minimum(high, self.box.high)
-        # Features a rounding error outside the box keep their value.
-        empty = low > high
-        self.low, self.high = torch.where(empty, x, low), torch.where(empty, x, high)
+        self.low = torch.maximum(_stored(x, -eps), self.box.low)
+        self.high = torch.minimum(_stored(x, eps), self.box.high)
+        empty = self.low > self.high  # features that lie outside the box by a rounding error keep their value
+        if bool(empty.any()):
+            self.low, self.high = torch.where(empty, x, self.low), torch.where(empty, x, self.high)
         if eps[0].numel() > 1:
-            self.box = Box(self.low, self.high)  # FAB and others use one radius an image
+            self.box = Box(self.low, self.high)  # FAB and others use one radius per image
         self.radius = eps.flatten(1).amax(1)
-        # A sum over n features may be rounded by n units in the last place, in whatever order it is taken: so far
-        # below eps, it is at most eps in any.
+        # A norm summed over n features has a relative rounding error of at most n units in the last place, in any order
+        # of summation. A perturbation of the rounded radius therefore has a norm of at most eps however it is summed.
         self.rounded_radius = self.radius * (1 - max(1, x[0].numel()) * 2.3e-16)
 
     @property
@@ -70,6 +70,8 @@ class Ball:
 
     def __getitem__(self, index):
         """The ball of some of the samples."""
+        if _is_all(index, len(self.x)):  # at the start of most attacks: no copies needed
+            return self
         part = object.__new__(Ball)
         part.__dict__.update(self.__dict__)
         for name in ("x", "low", "high", "box", "_eps", "radius", "rounded_radius"):
@@ -82,7 +84,7 @@ class Ball:
         return Ball(self.x, share * eps, self.norm, self.box)
 
     def step(self, size, n_iter):
-        """Length of a step: `size`, or for None so that `n_iter` steps cross the ball with a quarter to spare."""
+        """Length of a step: `size`; None: 2.5 eps / n_iter, so that `n_iter` steps can cross the ball."""
         if size is not None:
             return size
         return torch.where(torch.isfinite(self._eps), 2.5 * self._eps / n_iter, 1.0).to(self.x.dtype)
@@ -98,8 +100,8 @@ class Ball:
         """The point of the set nearest to `y` in the Euclidean norm."""
         if self.norm == "linf":
             return torch.clamp(y, self.low, self.high).to(self.x.dtype)
-        wanted, cap = self._wanted(y.to(torch.float64) - self.x.to(torch.float64))
-        magnitude = wanted.abs()
+        delta, cap = self._flat_with_caps(y.to(torch.float64) - self.x.to(torch.float64))
+        magnitude = delta.abs()
         capped = torch.minimum(magnitude, cap)
         order = 2 if self.norm == "l2" else 1
         outside = torch.linalg.vector_norm(capped, ord=order, dim=1) > self.rounded_radius
@@ -112,7 +114,7 @@ class Ball:
             else:
                 shift = capped_shift(outer, outer_cap, radius)
                 capped[outside] = torch.minimum((outer - shift[:, None]).clamp_min(0), outer_cap)
-        return self._land(capped, wanted)
+        return self._moved(capped, delta)
 
     def farthest(self, gradient):
         """The point of the set farthest along `gradient`: the optimum of an attack on a linear score."""
@@ -120,8 +122,8 @@ class Ball:
             return torch.where(gradient > 0, self.high, torch.where(gradient < 0, self.low, self.x))
         gradient = gradient.to(torch.float64)
         peak = gradient.flatten(1).abs().amax(1).clamp_min(torch.finfo(torch.float64).tiny)
-        wanted, cap = self._wanted(gradient / wide(peak, gradient))
-        magnitude = wanted.abs()
+        delta, cap = self._flat_with_caps(gradient / wide(peak, gradient))
+        magnitude = delta.abs()
         if self.norm == "l2":
             scale = capped_scale(magnitude, cap, self.rounded_radius)
             # 0 * inf where a feature has no gradient and the caps of the others bind.
@@ -132,12 +134,12 @@ class Ball:
             spent = ordered_cap.cumsum(1) - ordered_cap
             filled = torch.minimum((self.rounded_radius[:, None] - spent).clamp_min(0), ordered_cap)
             capped = torch.zeros_like(filled).scatter_(1, order, filled)
-        return self._land(capped, wanted)
+        return self._moved(capped, delta)
 
     def direction(self, y, gradient):
         """Step of unit length in the norm: signs, the normalised gradient, or its largest features (l1).
 
-        In l1 a few features take part, those of the largest gradient that can still move, in proportion to it.
+        In l1 only a few features change: those with the largest gradient that can still move, in proportion to it.
         """
         if self.norm == "linf":
             return gradient.sign()
@@ -171,29 +173,37 @@ class Ball:
         free = self.high > self.low
         if bool(free.all()):
             return delta
-        kept = torch.where(free, delta, 0)
-        scale = vector_norm(delta, self.norm) / vector_norm(kept, self.norm)
-        return kept * wide(torch.nan_to_num(scale, nan=0.0, posinf=0.0), kept)
+        movable = torch.where(free, delta, 0)
+        scale = vector_norm(delta, self.norm) / vector_norm(movable, self.norm)
+        return movable * wide(torch.nan_to_num(scale, nan=0.0, posinf=0.0), movable)
 
-    def _wanted(self, delta):
-        wanted = delta.flatten(1)
+    def _flat_with_caps(self, delta):
+        """`delta` as rows, and how far each feature may move in its direction."""
+        delta = delta.flatten(1)
         up, down = (self.high.to(torch.float64) - self.x), (self.x.to(torch.float64) - self.low)
-        return wanted, torch.where(wanted > 0, up.flatten(1), down.flatten(1))
+        return delta, torch.where(delta > 0, up.flatten(1), down.flatten(1))
 
-    def _land(self, magnitude, wanted):
-        return _stored(self.x, (magnitude * wanted.sign()).reshape(self.x.shape))
+    def _moved(self, magnitude, delta):
+        """The images moved by `magnitude` in the direction of `delta`."""
+        return _stored(self.x, (magnitude * delta.sign()).reshape(self.x.shape))
+
+
+def _is_all(index, n_samples):
+    """Whether `index` is a Tensor of the positions of all samples, in order."""
+    if not isinstance(index, torch.Tensor) or index.dtype == torch.bool or len(index) != n_samples:
+        return False
+    return torch.equal(index, torch.arange(n_samples, device=index.device))
 
 
 def _stored(x, delta):
     """``x + delta`` in the dtype of `x`, rounded towards `x` where rounding would lead farther than `delta`."""
     y = (x.to(torch.float64) + delta).to(x.dtype)
-    too_far = (y.to(torch.float64) - x.to(torch.float64)).abs() > delta.abs()
+    too_far = (y.to(torch.float64) - x.to(torch.float64)).abs_() > delta.abs()
     return torch.where(too_far, torch.nextafter(y, x), y)
 
 
 def _noise(generator, shape, norm, surface):
     """Noise of norm at most 1 (exactly 1 on the surface), uniform in the ball or on its surface."""
-    n_features = max(1, int(np.prod(shape)))
     if norm == "linf":
         return generator.choice([-1.0, 1.0], size=shape) if surface else generator.uniform(-1, 1, size=shape)
     if norm == "l2":
@@ -202,5 +212,5 @@ def _noise(generator, shape, norm, surface):
     else:
         noise = generator.laplace(size=shape)
         length = np.abs(noise).sum()
-    radius = 1.0 if surface else generator.uniform() ** (1 / n_features)
+    radius = 1.0 if surface else generator.uniform() ** (1 / max(1, math.prod(shape)))
     return noise * (radius / length)

@@ -1,11 +1,13 @@
 """Shared parameters, and the attack loop over batches."""
 
 import abc
+from numbers import Real
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval
 from tqdm import tqdm
 
 from skrobust.signals import batch_slices
@@ -19,17 +21,20 @@ from .models import N_PROJECTIONS, GradientModel, ScoreModel
 from .search import Search
 from .streams import ImageStreams
 
+# Allowed values of `eps` for attacks that can also search for the nearest adversarial image at any distance.
+EPS_OR_INFINITY = (Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor)
+
 # The backward passes of `gradient="worst"`, most direct first; each runs on the images that remain.
 _WORST = ("exact", "identity", "projection", "smooth")
-# Backward passes of the attacks that move in steps and so can follow the projection.
-FOLLOWING = {*_WORST, "iterated", "skip", "worst"}
+# Values of `gradient` for attacks that can refine the projection at each step ("iterated").
+STEP_GRADIENTS = {*_WORST, "iterated", "skip", "worst"}
 
-# Bytes a value of an image that passing it through a model and back may need: a small network's activations.
+# Bytes per value of an image for one forward and backward pass: the activations of a small network.
 _BYTES_PER_VALUE = 1024
 
 
 class _ThreatModel:
-    """Class attribute `threat_model`; an attack that leaves the front end out is semi-white."""
+    """The attribute `threat_model`: that of the class, or "semi-white box" with ``gradient="skip"``."""
 
     def __get__(self, attack, owner):
         if attack is not None and getattr(attack, "gradient", None) == "skip":
@@ -45,19 +50,19 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
     one batch. Everything else is inherited: the parameters below, input and output types, labels, batches, random
     streams, targeted attacks, and the worst case per image.
 
-    An ``__init__`` of your own may take some of the parameters only; the others keep their default. The allowed types
+    An ``__init__`` of your own may take only some of the parameters; the others keep their default. The allowed types
     of parameters of your own can be listed in ``_parameter_constraints``, as estimators of scikit-learn do.
 
     Parameters
     ----------
     eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X. An array of shape (n_samples,): one an image. For l-infinity also one a
-        feature, in a shape that broadcasts to X.
+        Radius of the ball, in the units of X. An array of shape (n_samples,): one per image. For l-infinity also one
+        per feature, in a shape that broadcasts to X.
     norm : {"linf", "l2", "l1"}, default="linf"
         Norm of the ball.
     clip : pair or None, default=(0, 1)
-        Range of valid values: numbers, arrays of the shape of one sample, or of the shape of X for a box an image.
-        None: no bounds.
+        Range of valid values: numbers, arrays of the shape of one sample, or of the shape of X for one box per
+        image. None: no bounds.
     mask : array-like of bool or None, default=None
         Features that may change: of the shape of one sample for all images, or of the shape of X for each. None: all.
     perturb_all : bool, default=False
@@ -66,7 +71,7 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
     batch_size : int or None, default=None
         Images attacked at once; None: as many as scikit-learn's ``working_memory`` holds.
     random_state : int, RandomState instance or None, default=None
-        Each image has its own random stream, so that batches do not change the draws. Not used where nothing is drawn.
+        Each image has its own random stream, so that batches do not change the draws. Deterministic attacks ignore it.
     device : str, torch.device or None, default=None
         Where to compute; None: where X is.
     verbose : int, default=0
@@ -151,7 +156,6 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         if not len(attackable):
             return x
         models = self._models(model, x, oracle)
-        result = x.clone()
         n_passes = len(models) * self._n_ticks(len(classes))
         bytes_per_sample = _BYTES_PER_VALUE * max(1, x[0].numel()) * self._n_copies(len(classes))
         batches = list(batch_slices(len(attackable), bytes_per_sample, self.batch_size))
@@ -175,11 +179,11 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
                     skip_misclassified=not self.perturb_all,
                     include_start=self.keep == "best",
                 )
-                for seen in models:
-                    self._search_with(seen, search)
-                result[at] = search.best
+                for attacked in models:
+                    self._search_with(attacked, search)
+                x[at] = search.best
                 progress.update((done + 1) * n_passes - progress.n)
-        return result
+        return x
 
     def describe(self):
         """Settings for reports.
@@ -191,33 +195,33 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
             where the attack has no such setting), then the attack's other settings. Arrays as their shape, range and
             checksum.
         """
-        settings = self.get_params(deep=False)
-        for name in ("batch_size", "device", "verbose"):
-            settings.pop(name, None)
-        shown = {"name": type(self).__name__, "threat_model": self.threat_model, "norm": self.norm}
+        parameters = self.get_params(deep=False)
+        for name in ("batch_size", "device", "verbose", "norm"):
+            parameters.pop(name, None)
+        settings = {"name": type(self).__name__, "threat_model": self.threat_model, "norm": self.norm}
         for name in ("eps", "n_iter", "n_restarts", "gradient", "random_state"):
-            shown[name] = settings.pop(name, getattr(self, name, None))
-        settings.pop("norm", None)
-        for name in ("eps", "mask"):
-            if name in (told := shown if name in shown else settings):
-                told[name] = summarize(told[name])
-        if shown["gradient"] == "iterated":
+            settings[name] = parameters.pop(name, getattr(self, name, None))
+        settings |= parameters
+        if settings["gradient"] == "iterated":
             settings["n_projections"] = N_PROJECTIONS
+        for name in ("eps", "mask"):
+            if name in settings:
+                settings[name] = summarize(settings[name])
         if settings.get("clip") is not None:
             settings["clip"] = tuple(map(summarize, settings["clip"]))
-        return {**shown, **settings}
+        return settings
 
     @abc.abstractmethod
     def search_batch(self, model, search):
         """Search one batch; the one method that an attack of your own defines.
 
-        Called once a batch for each backward pass of `gradient`, while images remain. Return nothing: the result of
+        Called for each batch, once per backward pass of `gradient`, while images remain. Return nothing: the result of
         the batch is the candidates that the search keeps.
 
         Parameters
         ----------
         model : GradientModel or ScoreModel
-            The attacked model, as this attack may see it.
+            The attacked model, as far as this attack knows it.
         search : Search
             The images, their goals and admissible sets. Take ``search.remaining()``, compute candidates, and call
             ``search.offer``.
@@ -228,7 +232,7 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         """The attacked model, whose scores decide how harmful a candidate is."""
 
     def _models(self, model, x, oracle):
-        """The model as this attack may see it, once for each backward pass that is tried."""
+        """The model as far as this attack knows it, once for each backward pass that is tried."""
         return [oracle]
 
     def _search_with(self, model, search):
@@ -292,15 +296,15 @@ class GradientAttack(Attack):
 
     def _models(self, model, x, oracle):
         modes = _WORST if self.gradient == "worst" else (self.gradient,)
-        models = [oracle if mode == "exact" else oracle.seen_with(mode) for mode in modes]
+        models = [oracle if mode == "exact" else oracle.with_gradient(mode) for mode in modes]
         # Without a front end all backward passes are the same.
-        return models[:1] if len(models) > 1 and _alike(models, x) else models
+        return models[:1] if len(models) > 1 and _gradients_equal(models, x) else models
 
     def _search_with(self, model, search):
         if model.gradient_mode != "skip":
             super()._search_with(model, search)
             return
-        # Without knowledge of the front end, the attack cannot ask the defended model which candidate is best.
+        # An attacker who does not know the front end cannot compare candidates on the defended model.
         if len(search.remaining()):
             index, inner = search.with_oracle(model)
             self.search_batch(model, inner)
@@ -319,8 +323,8 @@ class AscentAttack(GradientAttack):
         Runs; the most harmful result of each image counts.
     loss : {"cross_entropy", "margin", "dlr"}, default="cross_entropy"
         Cross-entropy is maximised through a monotone map that does not saturate where the model is confident. "dlr"
-        with two classes is the margin. All read the scores in units of a tenth of the clean image's gap between the
-        two scores that decide, so that none depends on their scale.
+        with two classes is the margin. Scores are first divided by a tenth of the clean image's gap between the true
+        class and the best other one, so that no loss depends on their scale.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `skrobust.as_module`. "worst" tries the first four in turn and keeps the most
         harmful result of each image; where the exact gradient is zero everywhere, as behind hard thresholds, it also
@@ -339,7 +343,7 @@ class AscentAttack(GradientAttack):
     def _models(self, model, x, oracle):
         models = super()._models(model, x, oracle)
         # A model that is constant nearly everywhere has no useful gradient, in any backward pass.
-        if len(models) > 1 and self._ball_norm() == "linf" and _constant(models[0], x):
+        if len(models) > 1 and self._ball_norm() == "linf" and _has_zero_gradient(models[0], x):
             models.append(Corners(models[-1]))
         return models
 
@@ -361,17 +365,17 @@ def _probes(x):
 
 
 def _gradient_at_probes(model, x):
-    # Difference of the two best scores: the best alone may be constant where only the others change.
+    # The difference of the two best scores, because the best alone may be constant where only the others change.
     return model.gradient(_probes(x), lambda scores: scores.topk(2, dim=1).values @ scores.new_tensor([1.0, -1.0]))[0]
 
 
-def _alike(models, x):
+def _gradients_equal(models, x):
     """Whether the models' gradients are equal, bit by bit."""
     first, *others = (_gradient_at_probes(model, x) for model in models)
     return all(torch.equal(first, other) for other in others)
 
 
-def _constant(model, x):
+def _has_zero_gradient(model, x):
     """Whether the model's gradient is zero at all probes."""
     return not bool(_gradient_at_probes(model, x).any())
 

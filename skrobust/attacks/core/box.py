@@ -4,8 +4,8 @@ import torch
 
 
 class Box:
-    """Lowest and highest value of each feature, broadcastable to the images: one row for all of them, or one a sample.
-    Infinite where there is no bound.
+    """Lowest and highest value of each feature, broadcastable to the images: one row for all of them, or one per
+    sample. Infinite where there is no bound.
     """
 
     def __init__(self, low, high):
@@ -22,7 +22,7 @@ class Box:
 
     def __getitem__(self, index):
         """The box of some of the samples."""
-        if len(self.low) == 1:  # one for all, or of one sample
+        if len(self.low) == 1:  # one box for all, or a single sample
             return self
         part = object.__new__(Box)
         part.low, part.high, part.finite = self.low[index], self.high[index], self.finite

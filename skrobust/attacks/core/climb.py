@@ -15,10 +15,10 @@ def climb(model, ball, x, loss, offer, *, n_iter, step_size, progress, momentum=
     """
     at = torch.arange(len(x), device=x.device)
     velocity = None
+    step = ball.step(step_size, n_iter)
     for k in range(n_iter):
         if anneal:
             model.anneal(k / n_iter)
-        step = ball.step(step_size, n_iter)
         gradient, scores = model.refined_gradient(
             x,
             lambda scores, at=at: loss(scores, at),
@@ -27,11 +27,12 @@ def climb(model, ball, x, loss, offer, *, n_iter, step_size, progress, momentum=
         still = offer(at, x, scores)
         progress.update()
         if not bool(still.all()):
-            at, x, gradient, ball = at[still], x[still], gradient[still], ball[still]
-            step = ball.step(step_size, n_iter)
-            velocity = None if velocity is None else velocity[still]
+            at, x = at[still], x[still]
             if not len(at):
                 return x
+            gradient, ball = gradient[still], ball[still]
+            step = ball.step(step_size, n_iter)
+            velocity = None if velocity is None else velocity[still]
         if momentum:
             size = wide(gradient.abs().flatten(1).sum(1), gradient)
             gradient = gradient / torch.where(size > 0, size, 1)

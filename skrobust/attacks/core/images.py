@@ -1,4 +1,4 @@
-"""X and y on their way into an attack and back."""
+"""Input of attacks: reading and checking X, y and parameters, and restoring the type of X."""
 
 import hashlib
 
@@ -8,6 +8,7 @@ from sklearn.utils import check_array, column_or_1d
 
 from skrobust.bridge.inputs import check_feature_names
 from skrobust.signals import is_tensor
+from skrobust.signals.arrays import label_indices
 from skrobust.signals.tensors import check_tensor, to_numpy
 
 from .box import Box
@@ -25,7 +26,7 @@ def read_images(X, *, name, device=None, model=None):
 
 
 def summarize(value):
-    """An array's shape, range and checksum as text, which tells arrays apart in reports; other values unchanged."""
+    """An array's shape, range and checksum as text, which identifies arrays in reports; other values unchanged."""
     if np.ndim(value) == 0:
         return value
     values = np.ascontiguousarray(to_numpy(value))
@@ -52,14 +53,13 @@ def read_labels(y, classes, n_samples, *, what):
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {n_samples}, {what} has {len(labels)}."
         )
-    position = {label: k for k, label in enumerate(classes.tolist())}
-    found = np.array([position.get(label, -1) for label in labels.tolist()], dtype=np.int64)
-    if (found < 0).all():
+    indices = label_indices(labels, classes)
+    if (indices < 0).all():
         raise ValueError(
             f"{what} contains none of the model's classes: {what} begins with {labels[:3].tolist()}, classes_ with "
             f"{classes[:3].tolist()}. Pass labels of the type with which the model was fitted."
         )
-    return found
+    return indices
 
 
 def read_box(clip, x):
@@ -85,7 +85,7 @@ def read_box(clip, x):
 
 
 def read_mask(mask, x):
-    """The features that may change as a tensor of bool of the dimensions of `x`; None: all may."""
+    """The features that may change, as a tensor of bool with the number of dimensions of `x`; None: all."""
     if mask is None:
         return None
     values = to_numpy(mask)
@@ -100,7 +100,7 @@ def read_mask(mask, x):
 
 
 def read_radius(eps, x, norm):
-    """The radius as a float64 tensor of the dimensions of `x`: one for all, one an image, or one a feature."""
+    """The radius as a float64 tensor that broadcasts to `x`: one for all, one per image, or one per feature."""
     values = to_numpy(eps)
     try:
         values = torch.as_tensor(values.astype(np.float64), device=x.device)
@@ -109,12 +109,12 @@ def read_radius(eps, x, norm):
     if not bool((values >= 0).all()):
         raise ValueError(f"eps must not be negative or NaN; its smallest value is {float(values.min()):.4g}.")
     if values.ndim == 1:
-        values = _one_an_image(values, x)
-    _check_broadcast(values, x, "eps must be a number, one number an image, or an array")
+        values = _per_image(values, x)
+    _check_broadcast(values, x, "eps must be a number, one number per image, or an array")
     values = values.reshape(*[1] * (x.ndim - values.ndim), *values.shape)
     if norm != "linf" and values[0].numel() > 1:
         raise ValueError(
-            f"norm={norm!r} has one eps an image, but eps has shape {tuple(values.shape)}. Pass one eps a feature "
+            f"norm={norm!r} has one eps per image, but eps has shape {tuple(values.shape)}. Pass one eps per feature "
             "with norm='linf' only; to fix features, pass mask=."
         )
     finite = torch.isfinite(values)
@@ -123,8 +123,8 @@ def read_radius(eps, x, norm):
     return values
 
 
-def _one_an_image(eps, x):
-    """A one-dimensional `eps` with the dimensions of `x`: one an image, or in rows one a feature."""
+def _per_image(eps, x):
+    """A one-dimensional `eps` in a shape that broadcasts to `x`: one per image, or for 2-D `x` one per feature."""
     n_samples, n_features = len(x), x.shape[-1]
     if x.ndim == 2 and len(eps) == n_features > 1:
         if len(eps) == n_samples:
@@ -142,10 +142,10 @@ def _one_an_image(eps, x):
 
 
 def _check_broadcast(values, x, what):
-    """Whether `values` are for all images or for each: broadcastable to X, and no larger."""
+    """Raise an error unless `values` broadcast to `x` without enlarging it."""
     shape = tuple(values.shape)
     trailing = x.shape[x.ndim - len(shape) :] if len(shape) <= x.ndim else ()
-    if len(trailing) != len(shape) or any(n not in (1, wanted) for n, wanted in zip(shape, trailing, strict=True)):
+    if len(trailing) != len(shape) or any(n not in (1, size) for n, size in zip(shape, trailing, strict=True)):
         raise ValueError(
             f"{what} that broadcast to X: of the shape of one sample, {tuple(x.shape[1:])}, for all images, or of "
             f"{tuple(x.shape)} for each; got shape {shape}."
@@ -153,7 +153,7 @@ def _check_broadcast(values, x, what):
 
 
 def _inward(bound, x, inside):
-    """`bound` in the dtype of `x`, rounded towards `inside`: what lies in the box lies in `clip`."""
+    """`bound` in the dtype of `x`, rounded towards `inside`, so that the box lies within `clip`."""
     stored = bound.to(x.dtype)
     outside = stored.double() > bound if inside < 0 else stored.double() < bound
     return torch.where(outside, torch.nextafter(stored, torch.full_like(stored, inside)), stored)
@@ -163,7 +163,7 @@ def _remedy(x):
     """What to do about images outside the box."""
     if bool((x == x.round()).all()) and float(x.min()) >= 0 and 1 < float(x.max()) <= 255:
         return (
-            "They look like bytes: pass X / 255 to a model that was fitted so, or set clip=(0, 255) and eps in the "
+            "They look like bytes: pass X / 255 to a model fitted on such values, or set clip=(0, 255) and eps in the "
             "same units."
         )
     return "Set clip to the range of valid values, such as (-1, 1), or to None for no bounds."

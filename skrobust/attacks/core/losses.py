@@ -2,9 +2,9 @@
 
 import torch
 
-# The gap between the two deciding scores of a clean image, in the units in which losses read scores.
+# The margin of a clean image after the losses have scaled its scores.
 _GAP = 10.0
-# Units in the last place of the deciding scores by which a success must exceed a tie.
+# Margin of a success, at least, in units in the last place of the two scores in it.
 _ROUNDINGS = 8
 
 
@@ -43,7 +43,7 @@ def dlr(scores, label):
 
 
 def class_difference(scores, label, other):
-    """``s_i - s_y`` for one other class i a sample."""
+    """``s_i - s_y`` for one other class i per sample."""
     return _at(scores, other) - _at(scores, label)
 
 
@@ -58,8 +58,8 @@ def targeted_dlr(scores, label, other):
 
 def _ratio(difference, scale):
     """``difference / scale``; the difference itself where a masked class, at minus infinity, is part of the scale."""
-    known = torch.isfinite(scale)
-    return difference / torch.where(known, scale, 1).clamp_min(torch.finfo(scale.dtype).tiny)
+    finite = torch.isfinite(scale)
+    return difference / torch.where(finite, scale, 1).clamp_min(torch.finfo(scale.dtype).tiny)
 
 
 LOSSES = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
@@ -67,15 +67,15 @@ LOSSES = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
 
 def other_classes_by_score(scores, label, n_others):
     """The `n_others` classes other than each sample's `label` with the highest scores, highest first, as columns."""
-    count = min(n_others, scores.shape[1] - 1)
-    return scores.scatter(1, label[:, None], -torch.inf).topk(count, dim=1).indices
+    n_others = min(n_others, scores.shape[1] - 1)
+    return _without(scores, label).topk(n_others, dim=1).indices
 
 
 class Goal:
     """Goal of each image: another class than `label`, or for targeted attacks `label` itself.
 
-    ``goal[index]`` holds the goals of some of the images. An attack's author uses ``goal.margin(scores)`` or
-    ``goal.loss(scores, name)``, which attacks maximise, and ``goal.reached(scores)``.
+    ``goal[index]`` holds the goals of some of the images. Attacks maximise ``goal.margin(scores)`` or
+    ``goal.loss(scores, name)``, and read ``goal.reached(scores)``.
     """
 
     def __init__(self, label, targeted=False, unit=None):
@@ -91,8 +91,8 @@ class Goal:
     def measured_at(self, scores):
         """A copy whose losses read scores in units of a tenth of each image's margin at `scores`.
 
-        So no loss depends on the scale of the scores: logits of 1e20 would saturate a cross-entropy, and in logits of
-        1e-20 it would see no difference between the classes. Networks trained on cross-entropy have gaps of about 10.
+        So no loss depends on the scale of the scores: a cross-entropy would saturate at logits of 1e20, and would be
+        the same for all images at logits of 1e-20. Networks trained on cross-entropy have gaps of about 10.
         """
         gap = torch.maximum(margin(scores, self.label).abs(), self.rounding(scores))
         return Goal(self.label, self.targeted, gap.clamp_min(torch.finfo(gap.dtype).tiny) / _GAP)
@@ -104,6 +104,10 @@ class Goal:
         """
         return self._sign * margin(scores, self.label)
 
+    def margin_of(self, other, scores):
+        """Score of class `other` of each sample minus that of its true class; for targeted attacks the margin."""
+        return self.margin(scores) if self.targeted else class_difference(scores, self.label, other)
+
     def loss(self, scores, name):
         """The loss "cross_entropy", "margin" or "dlr" of shape (n_samples,), signed so that attacks maximise it."""
         return self._sign * LOSSES[name](self.scaled(scores), self.label)
@@ -114,10 +118,10 @@ class Goal:
         return relative if self.unit is None else relative / self.unit.to(scores.dtype)[:, None]
 
     def reached(self, scores, margin=None):
-        """Whether the goal is reached by more than the rounding of the scores; `margin` is theirs, if known."""
+        """Whether the goal is reached by more than the rounding of the scores; `margin`, if given, is their margin."""
         return (self.margin(scores) if margin is None else margin) > _ROUNDINGS * self.rounding(scores)
 
     def rounding(self, scores):
-        """Rounding unit of the two scores in the margin; other classes, such as masked ones, do not matter."""
+        """Rounding unit of the two scores in the margin; other classes, which may be masked, are ignored."""
         best = _without(scores, self.label).amax(1)
         return torch.finfo(scores.dtype).eps * torch.maximum(best.abs(), _at(scores, self.label).abs())

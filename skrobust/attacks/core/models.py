@@ -19,13 +19,13 @@ _EXACT_FORWARD = ("exact", "identity", "projection", "iterated")
 class GradientModel:
     """The model that a `GradientAttack` attacks: class scores and their gradients.
 
-    An attack's author uses ``model.scores(x)`` and ``model.gradient(x, objective)``. The `objective` maps scores of
-    shape (n_samples, n_classes) to one value a sample; ``goal.margin`` is one.
+    Attacks use ``model.scores(x)`` and ``model.gradient(x, objective)``. The `objective` maps scores of shape
+    (n_samples, n_classes) to one value per sample; ``goal.margin`` is one.
 
-    Computations have the dtype and device of `like`. "iterated" is "projection", and `unprojected` holds the same model
-    without projection; with "skip" `scores`, too, are those of the model without front ends. Means are over `n_eot`
-    passes (expectation over transformation). With `through_arrays`, front ends that run on arrays have the identity as
-    their backward pass in all modes.
+    Computations have the dtype and device of `like`. With "iterated" the backward pass is that of "projection", and
+    `unprojected` is the same model without projection. With "skip" the scores, too, are those of the model without its
+    front ends. Scores and gradients are means over `n_eot` passes (expectation over transformation). With
+    `through_arrays`, front ends that run on arrays have the identity as their backward pass in all modes.
 
     Attributes
     ----------
@@ -39,13 +39,13 @@ class GradientModel:
         self._like = like
         self._n_eot = n_eot
         self._through_arrays = through_arrays
-        self.unprojected = self.seen_with("identity") if gradient == "iterated" else None
+        self.unprojected = self.with_gradient("identity") if gradient == "iterated" else None
         backward = "projection" if gradient == "iterated" else gradient
         self._module = as_module(model, gradient=backward, dtype=like.dtype, device=like.device)
         self._own_scores = gradient in _EXACT_FORWARD or gradient == "skip"
         self._forward = self._module if self._own_scores else as_module(model, dtype=like.dtype, device=like.device)
 
-    def seen_with(self, gradient):
+    def with_gradient(self, gradient):
         """The same model with another backward pass."""
         return GradientModel(self._model, gradient, self._like, self._n_eot, self._through_arrays)
 
@@ -64,11 +64,11 @@ class GradientModel:
     @torch.no_grad()
     def scores(self, x):
         """Class scores of shape (n_samples, n_classes)."""
-        return self._mean(self._forward, x)
+        return self._mean_scores(self._forward, x)
 
     def differentiable_scores(self, x):
         """The same values as `scores`, with a backward pass to `x` as in `gradients`."""
-        scores = self._mean(self._module, x)
+        scores = self._mean_scores(self._module, x)
         return scores if self._own_scores else with_backward(self.scores(x.detach()), scores)
 
     def gradient(self, x, objective):
@@ -91,7 +91,7 @@ class GradientModel:
         return gradients[0], scores
 
     def refined_gradient(self, x, objective, move):
-        """As `gradient`; with ``gradient="iterated"`` through the support that a step along it would lead to.
+        """As `gradient`; with ``gradient="iterated"`` projected on the support selected at the end of a step along it.
 
         Front ends project the gradient on the basis vectors that they select. A step changes that selection, so the
         selection is read where the step ends, ``move(gradient)``: first after a step along the gradient without
@@ -107,30 +107,37 @@ class GradientModel:
     def gradients(self, x, objectives):
         """Lists of the gradients and of the values of several objectives at `x`, with the scores between them."""
         x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-        total = [torch.zeros_like(x) for _ in objectives]
-        values, seen = [0] * len(objectives), 0
-        for _ in range(self._n_eot):
-            with torch.enable_grad():
-                scores = self._pass(self._module, x)
+        *means, scores = self._mean(lambda: self._gradients_of_pass(x, objectives))
+        gradients, values = means[: len(objectives)], means[len(objectives) :]
+        return gradients, scores if self._own_scores else self.scores(x.detach()), values
+
+    def _gradients_of_pass(self, x, objectives):
+        """Gradients of the objectives, their values, and the scores, of one forward pass, in one list."""
+        gradients, values = [], []
+        with torch.enable_grad():
+            scores = self._forward_pass(self._module, x)
             for k, objective in enumerate(objectives):
-                with torch.enable_grad():
-                    value = objective(scores)
-                    last = k + 1 == len(objectives)
-                    (part,) = torch.autograd.grad(value.sum(), x, retain_graph=not last, allow_unused=True)
-                if part is not None:
-                    total[k] += torch.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0)
-                values[k] = values[k] + value.detach()
-            seen = seen + scores.detach()
-        scores = seen / self._n_eot if self._own_scores else self.scores(x.detach())
-        return [part / self._n_eot for part in total], scores, [value / self._n_eot for value in values]
+                value = objective(scores)
+                more = k + 1 < len(objectives)
+                (gradient,) = torch.autograd.grad(
+                    value.sum(), x, retain_graph=more, allow_unused=True, materialize_grads=True
+                )
+                gradients.append(torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0))
+                values.append(value.detach())
+        return [*gradients, *values, scores.detach()]
 
-    def _mean(self, module, x):
-        scores = self._pass(module, x)
+    def _mean_scores(self, module, x):
+        (scores,) = self._mean(lambda: [self._forward_pass(module, x)])
+        return scores
+
+    def _mean(self, tensors_of_pass):
+        """Means over `n_eot` calls of the tensors that ``tensors_of_pass()`` lists."""
+        sums = tensors_of_pass()
         for _ in range(self._n_eot - 1):
-            scores = scores + self._pass(module, x)
-        return scores / self._n_eot
+            sums = [total + tensor for total, tensor in zip(sums, tensors_of_pass(), strict=True)]
+        return sums if self._n_eot == 1 else [total / self._n_eot for total in sums]
 
-    def _pass(self, module, x):
+    def _forward_pass(self, module, x):
         with identity_for_arrays() if self._through_arrays else nullcontext():
             return module(x)
 
@@ -138,7 +145,7 @@ class GradientModel:
 class ScoreModel:
     """The model that a `BlackBoxAttack` attacks: class scores from scikit-learn's methods, without gradients.
 
-    An attack's author uses ``model.scores(x)``.
+    Attacks use ``model.scores(x)``.
 
     The scores come from `decision_function` or `predict_proba`, whichever agrees better with `predict`. Where they
     disagree with `predict` (tuned thresholds), and where the two best scores tie, `predict` decides.
@@ -177,11 +184,11 @@ class ScoreModel:
         scores = self._call(self._method, images)
         runner_up, best = np.partition(scores, -2, axis=1)[:, -2:].T
         # Rounding error of the two best scores; other classes, such as masked ones, do not matter.
-        bump = self._rounding * np.maximum(np.maximum(np.abs(runner_up), np.abs(best)), np.finfo(np.float64).tiny)
-        doubtful = np.flatnonzero(best - runner_up <= bump) if self._faithful else np.arange(len(images))
+        rounding = self._rounding * np.maximum(np.maximum(np.abs(runner_up), np.abs(best)), np.finfo(np.float64).tiny)
+        doubtful = np.flatnonzero(best - runner_up <= rounding) if self._faithful else np.arange(len(images))
         if len(doubtful):
             predicted = self._predict(images[doubtful])
-            best = best[doubtful] + bump[doubtful]
+            best = best[doubtful] + rounding[doubtful]
             agrees = scores[doubtful].argmax(axis=1) == predicted
             scores[doubtful, predicted] = np.where(agrees, np.maximum(scores[doubtful, predicted], best), best)
         return torch.from_numpy(scores).to(x.device)

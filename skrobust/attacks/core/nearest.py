@@ -2,21 +2,19 @@
 
 import abc
 from functools import partial
-from numbers import Real
 
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval
 
 from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 
 from .ball import vector_norm
-from .base import GradientAttack
+from .base import EPS_OR_INFINITY, GradientAttack
 
 
 @parametrized
 class NearestAttack(GradientAttack):
-    """Base of attacks that minimise the distance along one path per image, with one pass and gradient a step.
+    """Base of attacks that minimise the distance along one path per image, with one forward and backward pass per step.
 
     Parameters
     ----------
@@ -27,9 +25,7 @@ class NearestAttack(GradientAttack):
         Steps; each takes one pass forward and one backward.
     """
 
-    eps: ArrayLike = parameter(
-        float("inf"), Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor, positional=True
-    )
+    eps: ArrayLike = parameter(float("inf"), *EPS_OR_INFINITY, positional=True)
     n_iter: int = parameter(100, AT_LEAST_1)
 
     def search_batch(self, model, search):
@@ -50,7 +46,7 @@ class NearestAttack(GradientAttack):
         search.offer(index, path.x, model.scores(path.x))
 
     def _value(self, goal, scores):
-        """The value that a step ascends, one a sample."""
+        """The value that a step ascends, one per sample."""
         return goal.margin(scores)
 
     @abc.abstractmethod
@@ -62,14 +58,14 @@ class NearestAttack(GradientAttack):
 
 
 class Path(abc.ABC):
-    """The iterates of some images, and what their next steps depend on.
+    """Iterates of some images, and the state of their next steps.
 
-    Every attribute is a tensor or `Ball` with one row an image, except for `norm` and other settings.
+    Every attribute is a setting, or has one row per image and can be indexed, as tensors, `Ball` and `Adam` can.
 
     Parameters
     ----------
     ball : Ball
-        Its centres, box and norm count; the iterates are projected on it after each move.
+        Its centres are the images. The iterates are projected on it after each move.
     """
 
     def __init__(self, ball):
@@ -77,7 +73,8 @@ class Path(abc.ABC):
         self.norm = ball.norm
         self.x = ball.x
         spread = (ball.box.high.double() - ball.box.low.double()).expand(ball.x.shape).flatten(1).amax(1)
-        self.unit = torch.where(torch.isfinite(spread), spread, 1.0)  # lengths are given for values in [0, 1]
+        # Lengths are given for values in [0, 1], and are multiplied by this.
+        self.unit = torch.where(torch.isfinite(spread), spread, 1.0)
 
     @abc.abstractmethod
     def move(self, gradient, value, reached, share):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from .ball import vector_norm
+from .losses import other_classes_by_score
 
 
 @dataclass(eq=False, repr=False)
@@ -19,16 +20,17 @@ class Search:
 
     An `index` is a Tensor of int: positions in this batch, such as ``search.remaining()`` returns.
 
-    `images` are the positions of the samples in X, by which their random streams are found; `oracle` is the model whose
-    scores decide how harmful an image is. Without `stop_at_success` an image is attacked to the end; with `nearest`,
-    too, and successes nearer to the start are preferred. Without `skip_misclassified` images that reach the goal at the
-    start are attacked, and the attack's result is kept; without `include_start` the best of the offered candidates is
-    kept, however harmless.
+    `images` are the positions of the samples in X, which select their random streams; `oracle` is the model whose
+    scores decide how harmful an image is. With `stop_at_success` the attack on an image ends at its first
+    success. With `nearest` it runs to the end, and the success nearest to the start is kept. With `skip_misclassified`
+    images that reach the goal at the start are not attacked; otherwise they are, and the result is kept. With
+    `include_start` the start counts as a candidate; otherwise the most harmful offered candidate is kept, even if it
+    is less harmful than the start.
 
     Attributes
     ----------
     x, goal, ball
-        As given: starting images, goals and admissible sets; ``search.x[index]``, ``search.goal[index]`` and
+        Starting images, goals and admissible sets; ``search.x[index]``, ``search.goal[index]`` and
         ``search.ball[index]`` select some of them. Losses of `goal` read scores relative to those of `x`.
     best : Tensor of the shape of `x`
         The most harmful candidate of each image.
@@ -58,7 +60,7 @@ class Search:
         self.goal = self.goal.measured_at(scores)
         self.best = self.x.clone()
         if not self.skip_misclassified:
-            # The start of a misclassified image is no candidate: papers count what the attack makes of it.
+            # A misclassified image is not a candidate itself: published tables count the image after the attack.
             self.margin = torch.where(reached, -torch.inf, self.margin)
             reached = torch.zeros_like(reached)
         if not self.include_start:
@@ -101,6 +103,17 @@ class Search:
         images = self.images[index.cpu().numpy()]
         return torch.as_tensor(self.streams.draw(images, sample, restart=restart, block=block), device=index.device)
 
+    def other_classes(self, model, index, n_classes=None):
+        """Other classes to aim at in turn, the highest score first, each as a Tensor of one class per image in `index`.
+
+        At most `n_classes`, None: all. Targeted attacks have one entry, the target class.
+        """
+        label = self.goal.label[index]
+        if self.goal.targeted:
+            return label[None]
+        scores = model.scores(self.x[index])
+        return other_classes_by_score(scores, label, n_classes or scores.shape[1] - 1).T
+
     def offer(self, index, candidates, scores):
         """Keep each candidate that is more harmful than the best so far of its image.
 
@@ -131,8 +144,8 @@ class Search:
             reached, better = reached & moved, better & moved
         if self.nearest:
             distance = vector_norm(candidates.double() - self.x[index].double(), self.ball.norm).to(self.distance.dtype)
-            known = self.distance[index]
-            better = torch.where(reached, distance < known, better & ~torch.isfinite(known))
+            best_distance = self.distance[index]
+            better = torch.where(reached, distance < best_distance, better & ~torch.isfinite(best_distance))
             self.distance[index[better & reached]] = distance[better & reached]
         chosen = index[better]
         self.best[chosen], self.margin[chosen] = candidates[better], margin[better]
@@ -142,7 +155,7 @@ class Search:
 
     @contextmanager
     def keeping(self, keep, index):
-        """A run on the images `index`: keep its most harmful iterate ("best") or its last one ("last")."""
+        """Context of one run on the images `index`: the most harmful ("best") or the last iterate ("last") counts."""
         if keep == "best":
             yield
             return
@@ -155,11 +168,8 @@ class Search:
             self._latest = None
         self.offer(index, x[index], scores[index])
 
-    def with_oracle(self, oracle):
-        """Index of the remaining images, and a search of them in which another model's scores decide.
-
-        No image is done early: an image that barely fools one model seldom fools another.
-        """
+    def with_oracle(self, oracle, *, stop_at_success=False):
+        """Index of the remaining images, and a search of them in which another model's scores decide."""
         index = self.remaining()
         parts = (self.x[index], self.goal[index], self.ball[index], self.images[index.cpu().numpy()])
         return index, Search(
@@ -167,7 +177,7 @@ class Search:
             self.streams,
             oracle,
             self.progress,
-            stop_at_success=False,
+            stop_at_success=stop_at_success,
             skip_misclassified=self.skip_misclassified,
             include_start=self.include_start,
         )

@@ -1,1 +1,1 @@
-"""White-box attacks that follow gradients, one a file."""
+"""White-box attacks that follow gradients, one per file."""

@@ -4,20 +4,21 @@ import numpy as np
 import torch
 
 from skrobust.attacks.core.base import AscentAttack
-from skrobust.attacks.core.losses import LOSSES, other_classes_by_score, targeted_dlr
+from skrobust.attacks.core.losses import LOSSES, targeted_dlr
 from skrobust.attacks.core.solvers import wide
 from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 
-# Constants of the paper: first checkpoint, shortening of the periods, shortest period (shares of n_iter); momentum;
-# share of a period's steps that must raise the loss.
-_FIRST, _SHORTER, _SHORTEST = 0.22, 0.03, 0.06
-_MOMENTUM = 0.75
+# Constants of the paper. Steps between checkpoints: the first, their decrease, the fewest, as shares of n_iter.
+_FIRST_PERIOD, _PERIOD_DECREASE, _LEAST_PERIOD = 0.22, 0.03, 0.06
+# Weight of the step; the rest is the previous step.
+_STEP_WEIGHT = 0.75
+# Share of the steps between two checkpoints that must raise the loss.
 _RISING = 0.75
 
 
 @parametrized
 class APGD(AscentAttack):
-    """Auto-PGD: momentum steps of size 2 eps, halved and restarted from the best point where they stop paying.
+    """Auto-PGD: momentum steps of size 2 eps, halved and restarted from the best point where progress stalls.
 
     At checkpoints the step of an image is halved when fewer than 75 % of the period's steps raised its loss, or when
     neither step nor best loss changed over the period.
@@ -29,10 +30,10 @@ class APGD(AscentAttack):
     n_iter : int, default=100
         Steps of each restart.
     loss : {"cross_entropy", "margin", "dlr", "targeted_dlr"}, default="cross_entropy"
-        "targeted_dlr" climbs towards one other class after the other, the highest score first. With fewer than four
-        classes it is the plain difference of scores, as is "dlr" with two.
+        "targeted_dlr" aims at the other classes in turn, the highest score first. With fewer than four classes it is
+        the plain difference of scores, as is "dlr" with two.
     n_targets : int, default=9
-        Other classes of "targeted_dlr", at most.
+        Maximum number of other classes that "targeted_dlr" aims at.
 
     References
     ----------
@@ -65,10 +66,10 @@ class APGD(AscentAttack):
             name = "dlr" if self.loss == "targeted_dlr" else self.loss
             losses = [lambda scores, at: goal[at].loss(scores, name)]
         else:
-            other_classes = other_classes_by_score(model.scores(search.x), goal.label, self.n_targets)
+            other_classes = search.other_classes(model, slice(None), self.n_targets)
             losses = [
                 lambda scores, at, other=other: targeted_dlr(scores, goal.label[at], other[at])
-                for other in other_classes.T
+                for other in other_classes
             ]
         for turn, loss in enumerate(losses):
             for restart in range(self.n_restarts):
@@ -105,66 +106,63 @@ def _ascend(model, search, index, x, loss, n_iter):
         return gradient, value, search.offer(index, x, scores)
 
     gradient, value, still = evaluate(index, x)
-    ball = search.ball[index]
-    state = {
-        "x": x,
-        "previous": x,
-        "gradient": gradient,
-        "value": value,
-        "best": x,
-        "best_gradient": gradient,
-        "best_value": value,
-        "step": torch.full_like(value, 2.0),  # in eps
-        "rises": torch.zeros_like(value),
-        "halved": torch.ones_like(value, dtype=torch.bool),
-        "best_value_then": value,
-    }
-    period, since = max(int(_FIRST * n_iter), 1), 0
+    ball, state = search.ball[index], _State(x, gradient, value)
+    period, n_steps = max(int(_FIRST_PERIOD * n_iter), 1), 0
     for iteration in range(n_iter):
         if not bool(still.all()):
-            index, ball = index[still], ball[still]
-            state = {name: values[still] for name, values in state.items()}
+            index, ball, state = index[still], ball[still], state[still]
         if not len(index):
             return
-        now = _State(state)
-        x = _momentum_step(ball, now, first=iteration == 0)
+        x = state.next_point(ball, first=iteration == 0)
         gradient, value, still = evaluate(index, x)
         search.progress.update()
-        state["previous"], state["x"], state["gradient"] = now.x, x, gradient
-        state["rises"] = now.rises + (value > now.value)
-        state["value"] = value
-        risen = value > now.best_value
-        state["best"] = torch.where(wide(risen, x), x, now.best)
-        state["best_gradient"] = torch.where(wide(risen, x), gradient, now.best_gradient)
-        state["best_value"] = torch.where(risen, value, now.best_value)
-        since += 1
-        if since == period:
-            _checkpoint(state, period)
-            since, period = 0, max(period - max(int(_SHORTER * n_iter), 1), max(int(_SHORTEST * n_iter), 1))
+        state.move(x, gradient, value)
+        n_steps += 1
+        if n_steps == period:
+            state.check(period)
+            shorter = period - max(int(_PERIOD_DECREASE * n_iter), 1)
+            period, n_steps = max(shorter, int(_LEAST_PERIOD * n_iter), 1), 0
 
 
 class _State:
-    """The images' state by attribute."""
+    """Iterates of some images, with one row per image in each attribute; ``state[index]`` holds some of them."""
 
-    def __init__(self, values):
-        self.__dict__.update(values)
+    def __init__(self, x, gradient, value):
+        self.x = self.previous = self.best = x
+        self.gradient = self.best_gradient = gradient
+        self.value = self.best_value = self.checked_value = value
+        self.step = torch.full_like(value, 2.0)  # in eps
+        self.n_rises = torch.zeros_like(value)  # since the last checkpoint
+        self.halved = torch.ones_like(value, dtype=torch.bool)  # at the last checkpoint
 
+    def __getitem__(self, index):
+        part = object.__new__(_State)
+        part.__dict__.update({name: values[index] for name, values in vars(self).items()})
+        return part
 
-def _momentum_step(ball, now, first):
-    step = ball.eps * wide(now.step, now.x)
-    ahead = ball.project(now.x + step * ball.direction(now.x, now.gradient))
-    share = 1.0 if first else _MOMENTUM
-    return ball.project(now.x + share * (ahead - now.x) + (1 - share) * (now.x - now.previous))
+    def next_point(self, ball, first):
+        """A momentum step; the first has no momentum."""
+        step = ball.eps * wide(self.step, self.x)
+        ahead = ball.project(self.x + step * ball.direction(self.x, self.gradient))
+        weight = 1.0 if first else _STEP_WEIGHT
+        return ball.project(self.x + weight * (ahead - self.x) + (1 - weight) * (self.x - self.previous))
 
+    def move(self, x, gradient, value):
+        """Go to `x`, where the loss has the given gradient and value."""
+        self.n_rises = self.n_rises + (value > self.value)
+        self.previous, self.x, self.gradient, self.value = self.x, x, gradient, value
+        better = value > self.best_value
+        self.best = torch.where(wide(better, x), x, self.best)
+        self.best_gradient = torch.where(wide(better, x), gradient, self.best_gradient)
+        self.best_value = torch.where(better, value, self.best_value)
 
-def _checkpoint(state, period):
-    """Halve the steps that do not pay, and take their images back to the best point."""
-    now = _State(state)
-    stuck = ~now.halved & (now.best_value <= now.best_value_then)
-    halve = (now.rises <= _RISING * period) | stuck
-    state["halved"], state["best_value_then"] = halve, now.best_value
-    state["step"] = torch.where(halve, now.step / 2, now.step)
-    state["rises"] = torch.zeros_like(now.rises)
-    back = wide(halve, now.x)
-    state["x"] = torch.where(back, now.best, now.x)
-    state["gradient"] = torch.where(back, now.best_gradient, now.gradient)
+    def check(self, period):
+        """Checkpoint after `period` steps: where progress stalled, halve the step and go back to the best point."""
+        stuck = ~self.halved & (self.best_value <= self.checked_value)
+        self.halved = (self.n_rises <= _RISING * period) | stuck
+        self.checked_value = self.best_value
+        self.step = torch.where(self.halved, self.step / 2, self.step)
+        self.n_rises = torch.zeros_like(self.n_rises)
+        back = wide(self.halved, self.x)
+        self.x = torch.where(back, self.best, self.x)
+        self.gradient = torch.where(back, self.best_gradient, self.gradient)

@@ -1,21 +1,17 @@
 """Carlini and Wagner's l2 attack: the nearest adversarial image by penalty and binary search."""
 
-from numbers import Real
 from typing import ClassVar
 
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval
 
-from skrobust.attacks.core.base import GradientAttack
+from skrobust.attacks.core.adam import Adam
+from skrobust.attacks.core.base import EPS_OR_INFINITY, GradientAttack
 from skrobust.attacks.core.solvers import wide
 from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, POSITIVE, parameter, parametrized
 
-# Adam's constants.
-_BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-8
-
-# A run is cut into this many stretches; an image whose objective rose over one of them has converged.
-_STRETCHES = 10
+# Number of times that a run checks for convergence, and the factor by which the objective must have fallen in between.
+_N_CHECKS, _DECREASE = 10, 0.9999
 
 
 @parametrized
@@ -28,8 +24,8 @@ class CarliniWagner(GradientAttack):
     Parameters
     ----------
     eps : float or array-like, default=inf
-        Infinity: return the nearest adversarial image found, at any distance. A number: only adversarial images within
-        that distance count, and the attack on an image ends at the first.
+        Infinity: return the nearest adversarial image found, at any distance. A number: return the first adversarial
+        image found within that distance.
     confidence : float, default=0.0
         Margin that a success must have.
     n_iter : int, default=1000
@@ -37,7 +33,7 @@ class CarliniWagner(GradientAttack):
     learning_rate : float, default=5e-3
         Step size of Adam.
     binary_search_steps : int, default=5
-        Values of c that are tried for each image.
+        Number of values of c tried for each image.
     initial_const : float, default=1e-2
         The first c.
     abort_early : bool, default=True
@@ -70,9 +66,7 @@ class CarliniWagner(GradientAttack):
     True
     """
 
-    eps: ArrayLike = parameter(
-        float("inf"), Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor, positional=True
-    )
+    eps: ArrayLike = parameter(float("inf"), *EPS_OR_INFINITY, positional=True)
     confidence: float = parameter(0.0, NON_NEGATIVE)
     n_iter: int = parameter(1000, AT_LEAST_1)
     learning_rate: float = parameter(0.005, POSITIVE)
@@ -97,16 +91,16 @@ class CarliniWagner(GradientAttack):
             const = torch.where(torch.isfinite(high), (low + high) / 2, const * 10)
 
     def _minimise(self, model, search, index, const):
-        """One run of Adam at one c an image; returns for which images it met a success."""
+        """One run of Adam at one c per image; returns for which images it found an adversarial image."""
         n = len(index)
         success = torch.zeros(n, dtype=torch.bool, device=index.device)
         at = torch.arange(n, device=index.device)
         ball = search.ball[index]
         space = _Space(ball)
         w = space.enter(ball.x)
-        first, second = torch.zeros_like(w), torch.zeros_like(w)
-        before = torch.full_like(const, torch.inf)
-        stretch = max(1, self.n_iter // _STRETCHES)
+        adam = Adam(w)
+        checked_objective = torch.full_like(const, torch.inf)
+        check_every = max(1, self.n_iter // _N_CHECKS)
         for step in range(1, self.n_iter + 1):
             x = space.leave(w)
             goal = search.goal[index[at]]
@@ -115,42 +109,43 @@ class CarliniWagner(GradientAttack):
                 return (-goal.margin(scores)).clamp_min(-self.confidence)
 
             (gradient,), scores, (value,) = model.gradients(x, [penalty])
-            found = goal.reached(scores) & (goal.margin(scores) >= self.confidence)
-            success[at] |= found
-            still = self._offer(search, index[at], ball, x, scores, found)
+            adversarial = self._is_adversarial(goal, scores)
+            success[at] |= adversarial
+            still = self._offer(search, index[at], ball, x, scores, adversarial)
             search.progress.update()
             delta = x.double() - ball.x.double()
             weight = const[at] / search.goal.unit[index[at]].double()
             objective = delta.square().flatten(1).sum(1) + weight * value.double()
-            if self.abort_early and step % stretch == 0:
-                still = still & (objective <= 0.9999 * before[at])
-                before[at] = objective
+            if self.abort_early and step % check_every == 0:
+                still = still & (objective <= _DECREASE * checked_objective[at])
+                checked_objective[at] = objective
             if not bool(still.all()):
                 at, x, w, gradient, delta = at[still], x[still], w[still], gradient[still], delta[still]
-                first, second, ball, weight = first[still], second[still], ball[still], weight[still]
+                adam, ball, weight = adam[still], ball[still], weight[still]
                 if not len(at):
                     break
                 space = _Space(ball)
             slope = (2 * delta + wide(weight, delta) * gradient.double()) * space.slope(w)
-            first = _BETA_1 * first + (1 - _BETA_1) * slope
-            second = _BETA_2 * second + (1 - _BETA_2) * slope.square()
-            rise = (second / (1 - _BETA_2**step)).sqrt() + _TINY
-            w = w - self.learning_rate * first / (1 - _BETA_1**step) / rise
+            direction, _ = adam.step(slope)
+            w = w - self.learning_rate * direction
         else:
             x = space.leave(w)
             scores = model.scores(x)
             goal = search.goal[index[at]]
-            found = goal.reached(scores) & (goal.margin(scores) >= self.confidence)
-            success[at] |= found
-            self._offer(search, index[at], ball, x, scores, found)
+            adversarial = self._is_adversarial(goal, scores)
+            success[at] |= adversarial
+            self._offer(search, index[at], ball, x, scores, adversarial)
         return success
 
-    def _offer(self, search, index, ball, x, scores, found):
-        """Offer the successes inside the ball to the search; return which images remain."""
-        still = torch.ones_like(found)
-        found = found & ball.contains(x)
-        if bool(found.any()):
-            still[found] = search.offer(index[found], x[found], scores[found])
+    def _is_adversarial(self, goal, scores):
+        return goal.reached(scores) & (goal.margin(scores) >= self.confidence)
+
+    def _offer(self, search, index, ball, x, scores, adversarial):
+        """Offer the adversarial images inside the ball to the search; return which images remain."""
+        still = torch.ones_like(adversarial)
+        offered = adversarial & ball.contains(x)
+        if bool(offered.any()):
+            still[offered] = search.offer(index[offered], x[offered], scores[offered])
         return still
 
     def _n_ticks(self, n_classes):
@@ -161,7 +156,7 @@ class CarliniWagner(GradientAttack):
 
 
 class _Space:
-    """The variable in which the box has no bounds: x' = centre + half · tanh(w); without a box x' itself."""
+    """Change of variable to a w without bounds: x' = centre + half · tanh(w); without a box x' itself."""
 
     def __init__(self, ball):
         self._dtype = ball.x.dtype
@@ -175,7 +170,7 @@ class _Space:
     def enter(self, x):
         if not self._curved:
             return x.double()
-        # Slightly inside, where the inverse of tanh is finite; a feature with no room has no w.
+        # Slightly inside, where the inverse of tanh is finite. A feature that cannot move has w = 0.
         unit = torch.where(self._half > 0, (x.double() - self._centre) / self._half.clamp_min(1e-300), 0)
         return torch.atanh(unit.clamp(-1, 1) * 0.999999)
 

@@ -1,4 +1,4 @@
-"""DDN: the nearest adversarial image in l2, by steps whose direction and length are chosen apart."""
+"""DDN: the nearest adversarial image in l2, by steps whose direction and length are chosen separately."""
 
 import math
 from numbers import Real

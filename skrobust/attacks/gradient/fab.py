@@ -1,5 +1,6 @@
 """FAB: the nearest adversarial image, by projections onto the linearised boundary."""
 
+from functools import partial
 from numbers import Real
 
 import torch
@@ -7,8 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.ball import vector_norm
-from skrobust.attacks.core.base import GradientAttack
-from skrobust.attacks.core.losses import class_difference, other_classes_by_score
+from skrobust.attacks.core.base import EPS_OR_INFINITY, GradientAttack
 from skrobust.attacks.core.solvers import capped_rate, wide
 from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 
@@ -25,14 +25,14 @@ class FAB(GradientAttack):
     Parameters
     ----------
     eps : float or array-like, default=0.1
-        Radius of the ball, in the units of X; arrays as for `PGD`. Infinity: the nearest adversarial image wherever
-        it is.
+        Radius of the ball, in the units of X; arrays as for `PGD`. Infinity: the nearest adversarial image
+        found, at any distance.
     n_iter : int, default=100
         Steps for each other class and restart.
     n_restarts : int, default=1
         The first starts from the image, the others from a random point at most eps / 2 away.
     n_targets : int, default=9
-        Other classes, at most, the highest score first.
+        Maximum number of other classes, the highest score first.
     alpha_max : float, default=0.1
         Largest weight of the original image's projection.
     eta : float, default=1.05
@@ -56,7 +56,7 @@ class FAB(GradientAttack):
     True
     """
 
-    eps: ArrayLike = parameter(0.1, Interval(Real, 0, None, closed="both"), "array-like", torch.Tensor, positional=True)
+    eps: ArrayLike = parameter(0.1, *EPS_OR_INFINITY, positional=True)
     n_iter: int = parameter(100, AT_LEAST_1)
     n_restarts: int = parameter(1, AT_LEAST_1)
     n_targets: int = parameter(9, AT_LEAST_1)
@@ -65,12 +65,7 @@ class FAB(GradientAttack):
     beta: float = parameter(0.9, Interval(Real, 0, 1, closed="both"))
 
     def search_batch(self, model, search):
-        goal = search.goal
-        if goal.targeted:
-            turns = [None]
-        else:
-            turns = other_classes_by_score(model.scores(search.x), goal.label, self.n_targets).T
-        for turn, other in enumerate(turns):
+        for turn, other in enumerate(search.other_classes(model, slice(None), self.n_targets)):
             for restart in range(self.n_restarts):
                 index = search.remaining()
                 if not len(index):
@@ -86,20 +81,15 @@ class FAB(GradientAttack):
             block = turn * self.n_restarts + restart
             x = ball.shrunk(0.5).sample(search.streams, images, restart=block, surface=True)
         for _ in range(self.n_iter):
-
-            def difference(scores, index=index):
-                if other is None:
-                    return search.goal[index].margin(scores)
-                return class_difference(scores, search.goal.label[index], other[index])
-
-            (gradient,), scores, (value,) = model.gradients(x, [difference])
-            # One rounding beyond the tie: in coarse scores, the iterates would end on it.
-            value = value - search.goal[index].rounding(scores)
+            goal = search.goal[index]
+            (gradient,), scores, (value,) = model.gradients(x, [partial(goal.margin_of, other[index])])
+            # Aim one rounding unit beyond the tie, on which the iterates would end where scores are coarse.
+            value = value - goal.rounding(scores)
             x = self._step(ball.box, start, x, gradient, value)
             scores = model.scores(x)
             # On a piecewise linear model the iterates converge to the boundary, and their margin may never exceed
             # rounding. So they turn back at any positive margin; the search decides which of them are successes.
-            crossed = search.goal[index].margin(scores) > 0
+            crossed = goal.margin(scores) > 0
             inside = crossed & ball.contains(x)
             still = torch.ones_like(crossed)
             if bool(inside.any()):
@@ -119,32 +109,32 @@ class FAB(GradientAttack):
         direct = self._to_hyperplane(box, start, gradient, offset)
         far, near = (vector_norm(delta, self.norm).clamp_min(1e-300) for delta in (direct, ahead))
         alpha = wide((near / (near + far)).clamp(0, self.alpha_max), x)
-        found = (x + self.eta * ahead) * (1 - alpha) + (start + self.eta * direct) * alpha
-        return box.clamp(found).to(x.dtype)
+        target = (x + self.eta * ahead) * (1 - alpha) + (start + self.eta * direct) * alpha
+        return box.clamp(target).to(x.dtype)
 
     def _to_hyperplane(self, box, z, gradient, offset):
-        """The shortest way from `z` to ``gradient · z + offset = 0`` within the box, or as far as the box lets it."""
+        """The shortest step from `z` to ``gradient · z + offset = 0`` within the box, or as far as the box allows."""
         flat = gradient.double().flatten(1)
         value = (flat * z.double().flatten(1)).sum(1) + offset
-        towards = -torch.sign(value)[:, None] * torch.sign(flat)
+        sign = -torch.sign(value)[:, None] * torch.sign(flat)
         weight = flat.abs()
         low, high = (bound.double().expand(z.shape).flatten(1) for bound in (box.low, box.high))
-        place = z.double().flatten(1)
-        cap = torch.where(towards > 0, high - place, place - low).clamp_min(0)
+        position = z.double().flatten(1)
+        cap = torch.where(sign > 0, high - position, position - low).clamp_min(0)
         if self.norm == "l1":
             order = weight.argsort(dim=1, descending=True, stable=True)
-            ranked, room = weight.gather(1, order), cap.gather(1, order)
-            gains = torch.where(ranked > 0, ranked * room, 0)
+            weight, cap = weight.gather(1, order), cap.gather(1, order)
+            gains = torch.where(weight > 0, weight * cap, 0)
             before = torch.cat([torch.zeros_like(gains[:, :1]), gains[:, :-1].cumsum(1)], dim=1)
             missing = (value.abs()[:, None] - before).clamp_min(0)
-            moved = torch.minimum(torch.where(ranked > 0, missing / ranked.clamp_min(1e-300), 0), room)
-            size = torch.zeros_like(moved).scatter_(1, order, moved)
+            size = torch.minimum(torch.where(weight > 0, missing / weight.clamp_min(1e-300), 0), cap)
+            size = torch.zeros_like(size).scatter_(1, order, size)
         else:
             rate = weight if self.norm == "l2" else (weight > 0).to(weight.dtype)
             s = capped_rate(weight, rate, cap, value.abs())
             size = torch.minimum(torch.nan_to_num(s[:, None] * rate, nan=0.0, posinf=torch.inf), cap)
             size = torch.where(torch.isfinite(size), size, 0)
-        return (size * towards).reshape(z.shape)
+        return (size * sign).reshape(z.shape)
 
     def _n_ticks(self, n_classes):
         return min(self.n_targets, n_classes - 1) * self.n_restarts * self.n_iter

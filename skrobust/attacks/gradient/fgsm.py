@@ -1,6 +1,6 @@
 """The fast gradient sign method and its l2 and l1 forms."""
 
-from skrobust.attacks.core.base import FOLLOWING, GradientAttack
+from skrobust.attacks.core.base import STEP_GRADIENTS, GradientAttack
 from skrobust.attacks.core.losses import LOSSES
 from skrobust.signals.parameters import parameter, parametrized
 
@@ -36,7 +36,7 @@ class FGSM(GradientAttack):
     """
 
     loss: str = parameter("cross_entropy", set(LOSSES))
-    gradient: str = parameter("exact", FOLLOWING)
+    gradient: str = parameter("exact", STEP_GRADIENTS)
 
     def search_batch(self, model, search):
         index = search.remaining()

@@ -12,7 +12,8 @@ from skrobust.attacks.core.solvers import wide
 from skrobust.signals.parameters import POSITIVE, parameter, parametrized
 
 _DUAL = {"linf": 1, "l2": 2, "l1": torch.inf}
-_FINAL_STEP, _FINAL_CHANGE = 0.01, 0.001  # of the paper: share of the first step, and change of the radius
+# Constants of the paper: the last step as a share of the first, and the last relative change of the radius.
+_FINAL_STEP, _FINAL_CHANGE = 0.01, 0.001
 
 
 @parametrized
@@ -21,7 +22,7 @@ class FMN(NearestAttack):
 
     Until an image is adversarial, the radius is 1 + gamma times the distance at which the linearised margin vanishes.
     Afterwards it shrinks by a factor ``1 - gamma`` while the iterate is adversarial, and grows by ``1 + gamma`` while
-    it is not. Length of steps and gamma fall along a half cosine.
+    it is not. The length of the steps and gamma fall along a half cosine.
 
     Parameters
     ----------

@@ -37,14 +37,14 @@ class SemiWhiteBox(LocallyLinear):
 class WhiteBox(LocallyLinear):
     """White box attack of the front-end paper: e = eps · sgn(P_K(w, x)), and its iterated projections.
 
-    P_K(w, x) projects the classifier's linear model w on the basis vectors that the front end selects at x. Where
-    the perturbation moves that selection, it can be followed, in either of two published ways.
+    P_K(w, x) projects the classifier's linear model w on the basis vectors that the front end selects at x. The
+    perturbation may change that selection; two published iterations then repeat the projection.
 
     Parameters
     ----------
     norm : {"linf", "l2", "l1"}, default="linf"
-        The paper's is l-infinity; for others steps are the optimum of the linear model over the ball ("code") or
-        along its steepest direction ("paper").
+        The paper's is l-infinity; for others each step goes to the optimum of the linear model over the ball
+        ("code") or along its steepest direction ("paper").
     iterated_projections : {None, "paper", "code"}, default=None
         None: the projection at x, one step. "paper": e ← clip_eps(e + step_size · sgn(P_K(w, x + e))) from e = 0.
         "code": e ← eps · sgn(P_K(w, x + e)) from the semi-white attack's e, as the authors' programs do.
@@ -75,10 +75,10 @@ class WhiteBox(LocallyLinear):
     keep: str = parameter("best", {"best", "last"})
     gradient: ClassVar[str] = "projection"
 
-    def _follow(self, pair):
+    def _attack_pair(self, pair):
         if self.iterated_projections is None:
-            return super()._follow(pair)
-        offer = pair.offer if self.keep == "best" else pair.go_on
+            return super()._attack_pair(pair)
+        offer = pair.offer if self.keep == "best" else pair.withhold
         if self.iterated_projections == "paper":
             x = climb(
                 pair.model,
@@ -91,14 +91,17 @@ class WhiteBox(LocallyLinear):
                 progress=pair.search.progress,
             )
         else:
-            x = self._leap(pair, offer)
+            x = self._full_steps(pair, offer)
         return None if self.keep == "best" else x
 
-    def _leap(self, pair, offer):
-        """Full steps from the semi-white point; the selection is followed, the perturbation is not summed."""
+    def _full_steps(self, pair, offer):
+        """Steps from the image to the end of the ball, each along the gradient projected at the end of the last one.
+
+        The first goes where the semi-white attack ends.
+        """
         ball = pair.ball
         at = torch.arange(len(ball.x), device=ball.x.device)
-        weights, _ = pair.weights(ball.x, model=pair.model.seen_with("skip"))
+        weights, _ = pair.weights(ball.x, model=pair.model.with_gradient("skip"))
         x = ball.farthest(weights)
         for _ in range(self.n_iter):
             weights, scores = pair.weights(x, at)

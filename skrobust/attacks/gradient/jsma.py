@@ -1,4 +1,4 @@
-"""The Jacobian saliency map attack: few features, changed as far as they go."""
+"""The Jacobian saliency map attack: few features, each changed to the end of its range."""
 
 import math
 from numbers import Real
@@ -9,11 +9,10 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 
 from skrobust.attacks.core.base import GradientAttack
-from skrobust.attacks.core.losses import other_classes_by_score
 from skrobust.signals import count_of
 from skrobust.signals.parameters import AT_LEAST_1, FRACTION, parameter, parametrized
 
-# Bytes that the table of candidate pairs may take at once.
+# Bytes of the largest part of the table of candidate pairs that is computed at once.
 _TABLE_BYTES = 2**26
 
 
@@ -73,13 +72,7 @@ class JSMA(GradientAttack):
     norm: ClassVar[str] = "l0"
 
     def search_batch(self, model, search):
-        goal = search.goal
-        if goal.targeted:
-            targets = [goal.label]
-        else:
-            scores = model.scores(search.x)
-            targets = other_classes_by_score(scores, goal.label, self.n_targets or scores.shape[1]).T
-        for target in targets:
+        for target in search.other_classes(model, slice(None), self.n_targets):
             index = search.remaining()
             if not len(index):
                 return
@@ -104,11 +97,11 @@ class JSMA(GradientAttack):
             search.progress.update()
             alpha = sign * up.flatten(1)
             beta = sign * (total - up).flatten(1)
-            # In units of the largest: the products of loud scores would overflow.
+            # Divided by the largest, because products of large slopes could overflow.
             peak = torch.maximum(alpha.abs().amax(1), beta.abs().amax(1))[:, None]
             alpha, beta = (slope / torch.where(peak > 0, peak, 1) for slope in (alpha, beta))
-            chosen, found = best_pair(alpha, beta, free) if self.pairs else best_single(alpha, beta, free)
-            still = still & found
+            chosen, admissible = best_pair(alpha, beta, free) if self.pairs else best_single(alpha, beta, free)
+            still = still & admissible
             index, x, target, chosen = index[still], x[still], target[still], chosen[still]
             free, end = free[still].scatter(1, chosen, False), end[still]
             if not len(index):
@@ -139,15 +132,15 @@ def best_single(alpha, beta, free):
 def best_pair(alpha, beta, free):
     """The pair with the largest -(alpha_p + alpha_q)(beta_p + beta_q) among those with sums alpha > 0 > beta.
 
-    Only features with `free` True may be chosen. Returns the pairs, (n_samples, 2), and whether each is admissible;
-    elsewhere the pair means nothing.
+    Only features with `free` True may be chosen. Returns the pairs, of shape (n_samples, 2), and whether each is
+    admissible; ignore those that are not.
     """
     n_samples, n_features = alpha.shape
     pair = torch.zeros((n_samples, 2), dtype=torch.int64, device=alpha.device)
-    found = torch.zeros(n_samples, dtype=torch.bool, device=alpha.device)
+    none = torch.zeros(n_samples, dtype=torch.bool, device=alpha.device)
     if n_features < 2:
-        return pair, found
-    # Sorted by falling alpha; of equal ones by falling -beta, so that earlier values dominate later ones.
+        return pair, none
+    # Sorted by falling alpha, and equal ones by falling -beta, so that earlier features dominate later ones.
     by_gain = (-beta).argsort(dim=1, descending=True, stable=True)
     order = by_gain.gather(
         1, torch.where(free, alpha, -torch.inf).gather(1, by_gain).argsort(dim=1, descending=True, stable=True)
@@ -160,24 +153,24 @@ def best_pair(alpha, beta, free):
     undominated = free.gather(1, order) & (gain > second)
     width = int(undominated.sum(1).max())
     if width < 2:
-        return pair, found
-    # The undominated first, in their order.
+        return pair, none
+    # Undominated features come first, in the order above; rows with fewer are filled up with NaN.
     front = undominated.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :width]
-    kept = undominated.gather(1, front)
+    valid = undominated.gather(1, front)
     feature = order.gather(1, front)
-    a = torch.where(kept, alpha.gather(1, feature), torch.nan)
-    g = torch.where(kept, -beta.gather(1, feature), torch.nan)
-    place = torch.arange(width, device=alpha.device)
-    most = torch.full((n_samples,), -torch.inf, dtype=alpha.dtype, device=alpha.device)
+    alpha = torch.where(valid, alpha.gather(1, feature), torch.nan)
+    gain = torch.where(valid, -beta.gather(1, feature), torch.nan)
+    rank = torch.arange(width, device=alpha.device)
+    best_product = torch.full((n_samples,), -torch.inf, dtype=alpha.dtype, device=alpha.device)
     n_rows = max(1, _TABLE_BYTES // (width * 4 * alpha.element_size()))  # of the table, width features each
-    for some in gen_batches(n_samples, max(1, n_rows // width)):
-        for part in gen_batches(width, min(width, n_rows)):
-            sum_a = a[some, part, None] + a[some, None, :]
-            sum_g = g[some, part, None] + g[some, None, :]
-            admissible = (sum_a > 0) & (sum_g > 0) & (place[part, None] < place)
-            best = torch.where(admissible, sum_a * sum_g, -torch.inf).flatten(1).max(dim=1)
-            both = torch.stack([part.start + best.indices // width, best.indices % width], dim=1)
-            higher = best.values > most[some]
-            pair[some] = torch.where(higher[:, None], feature[some].gather(1, both), pair[some])
-            most[some] = torch.maximum(most[some], best.values)
-    return pair, torch.isfinite(most)
+    for samples in gen_batches(n_samples, max(1, n_rows // width)):
+        for rows in gen_batches(width, min(width, n_rows)):
+            alpha_sums = alpha[samples, rows, None] + alpha[samples, None, :]
+            gain_sums = gain[samples, rows, None] + gain[samples, None, :]
+            admissible = (alpha_sums > 0) & (gain_sums > 0) & (rank[rows, None] < rank)
+            best = torch.where(admissible, alpha_sums * gain_sums, -torch.inf).flatten(1).max(dim=1)
+            ranks = torch.stack([rows.start + best.indices // width, best.indices % width], dim=1)
+            higher = best.values > best_product[samples]
+            pair[samples] = torch.where(higher[:, None], feature[samples].gather(1, ranks), pair[samples])
+            best_product[samples] = torch.maximum(best_product[samples], best.values)
+    return pair, torch.isfinite(best_product)

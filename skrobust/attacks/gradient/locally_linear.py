@@ -2,15 +2,14 @@
 
 import torch
 
-from skrobust.attacks.core.base import FOLLOWING, GradientAttack
+from skrobust.attacks.core.base import STEP_GRADIENTS, GradientAttack
 from skrobust.attacks.core.climb import climb
-from skrobust.attacks.core.losses import class_difference, other_classes_by_score
 from skrobust.signals.parameters import AT_LEAST_1, POSITIVE, parameter, parametrized
 
 
 @parametrized
 class LocallyLinear(GradientAttack):
-    """Locally linear attack: e = eps · sgn(w_i - w_t), for the other class i whose score it lifts most.
+    """Locally linear attack: e = eps · sgn(w_i - w_t), for the other class i whose score this raises most.
 
     w_i is the gradient of the score y_i at x. For each other class i the attack goes to the end of the ball along
     the linear model of y_i - y_t, t being the true class; the pair with the largest y_i - y_t there is chosen.
@@ -20,7 +19,8 @@ class LocallyLinear(GradientAttack):
     norm : {"linf", "l2", "l1"}, default="linf"
         The paper's is l-infinity; for others the step is the optimum of the linear model over the ball.
     gradient : {"exact", "identity", "projection", "smooth", "skip", "worst"}, default="exact"
-        Backward pass of front ends, see `PGD`. The paper's semi-white attack is "skip", its white one "projection".
+        Backward pass of front ends, see `PGD`. The paper's semi-white attack is "skip", its white-box attack
+        "projection".
 
     References
     ----------
@@ -45,12 +45,12 @@ class LocallyLinear(GradientAttack):
     def search_batch(self, model, search):
         index = search.remaining()
         ends, best = search.x[index].clone(), torch.full_like(search.margin[index], -torch.inf)
-        for other in self._other_classes(model, search, index):
+        for other in search.other_classes(model, index, self.n_targets):
             at = (~search.done[index]).nonzero().squeeze(1)
             if not len(at):
                 return
-            pair = Pair(model, search, index[at], None if other is None else other[at])
-            x = self._follow(pair)
+            pair = Pair(model, search, index[at], other[at])
+            x = self._attack_pair(pair)
             if x is None:
                 continue
             value = pair.distortion(model.scores(x)).to(best.dtype)
@@ -59,15 +59,8 @@ class LocallyLinear(GradientAttack):
         if bool(torch.isfinite(best).any()):
             search.offer(index, ends, model.scores(ends))
 
-    def _other_classes(self, model, search, index):
-        """One other class for each image in `index` at a time, the highest score first; None with a target class."""
-        if search.goal.targeted:
-            return [None]
-        scores = model.scores(search.x[index])
-        return other_classes_by_score(scores, search.goal.label[index], self.n_targets or scores.shape[1] - 1).T
-
-    def _follow(self, pair):
-        """Where the attack of one pair ends; None if every iterate was offered to the search."""
+    def _attack_pair(self, pair):
+        """End points of the attack on one pair; None if every iterate was offered to the search."""
         weights, _ = pair.weights(pair.ball.x)
         pair.search.progress.update()
         return pair.ball.farthest(weights)
@@ -87,7 +80,7 @@ class IterativeLocallyLinear(LocallyLinear):
     step_size : float or None, default=None
         Length of a step. None: ``2.5 * eps / n_iter``. The paper takes eps / 4 and eps / 20.
     n_targets : int or None, default=None
-        Other classes, at most, the highest score first. None: all, as in the paper.
+        Maximum number of other classes, the highest score first. None: all, as in the paper.
     keep : {"best", "last"}, default="best"
         "best": the most harmful of all iterates. "last": the last iterate of the worst pair, as the authors do.
     gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip", "worst"}, default="exact"
@@ -109,15 +102,15 @@ class IterativeLocallyLinear(LocallyLinear):
     step_size: float | None = parameter(None, POSITIVE)
     n_targets: int | None = parameter(None, AT_LEAST_1)
     keep: str = parameter("best", {"best", "last"})
-    gradient: str = parameter("exact", FOLLOWING)
+    gradient: str = parameter("exact", STEP_GRADIENTS)
 
-    def _follow(self, pair):
+    def _attack_pair(self, pair):
         x = climb(
             pair.model,
             pair.ball,
             pair.ball.x,
             pair.distortion,
-            pair.offer if self.keep == "best" else pair.go_on,
+            pair.offer if self.keep == "best" else pair.withhold,
             n_iter=self.n_iter,
             step_size=self.step_size,
             progress=pair.search.progress,
@@ -129,8 +122,8 @@ class IterativeLocallyLinear(LocallyLinear):
 
 
 class Pair:
-    """Some images of a search, each paired with one other class; with a target class `other` is None, and the pair is
-    that class and the best of the others.
+    """Some images of a search, each paired with one class `other`; in targeted attacks the pair is the target class and
+    the best of the others.
     """
 
     def __init__(self, model, search, index, other):
@@ -142,10 +135,7 @@ class Pair:
 
     def distortion(self, scores, at=slice(None)):
         """``y_i - y_t`` for the other class i."""
-        goal = self.search.goal[self._index[at]]
-        if goal.targeted:
-            return goal.margin(scores)
-        return class_difference(scores, goal.label, self._other[at])
+        return self.search.goal[self._index[at]].margin_of(self._other[at], scores)
 
     def weights(self, x, at=slice(None), model=None):
         """The linear model of the pair at `x`, and the scores there."""
@@ -155,6 +145,6 @@ class Pair:
         """Offer iterates to the search."""
         return self.search.offer(self._index[at], x, scores)
 
-    def go_on(self, at, x, scores):
-        """Do not offer the iterates."""
+    def withhold(self, at, x, scores):
+        """Do not offer the iterates: all images continue."""
         return torch.ones_like(at, dtype=torch.bool)

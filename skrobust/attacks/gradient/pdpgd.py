@@ -5,15 +5,20 @@ import math
 import torch
 from torch.nn.functional import softplus
 
+from skrobust.attacks.core.adam import Adam
 from skrobust.attacks.core.nearest import NearestAttack, Path
 from skrobust.attacks.core.solvers import wide
 from skrobust.signals.parameters import POSITIVE, parameter, parametrized
 
-# Adam's constants.
-_BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-8
-# The authors': decay of the steps, change of the multipliers and its decay, their averages, bounds and start (as the
-# weight of the distance over that of the goal), steps of the proximal subproblem.
-_STEP_DECAY, _DUAL_STEP, _DUAL_DECAY, _DUAL_AVERAGE, _LEAST_RATIO, _FIRST_RATIO = 0.01, 0.1, 0.1, 0.9, 1e-6, 0.01
+# Constants of the authors. The last step and the last dual step, as shares of the first ones.
+_STEP_DECAY, _DUAL_DECAY = 0.01, 0.1
+# First dual step: change of the logarithm of the ratio between the weights of the distance and of the goal.
+_DUAL_STEP = 0.1
+# First and smallest value of that ratio; the largest is the inverse of the smallest.
+_FIRST_RATIO, _LEAST_RATIO = 0.01, 1e-6
+# Weight of the old average in the running average of the weights.
+_DUAL_AVERAGE = 0.9
+# Steps of the subproblem of each proximal step.
 _PROXIMAL_STEPS = 5
 
 
@@ -64,7 +69,7 @@ class _PrimalDual(Path):
     def __init__(self, ball, learning_rate, n_iter):
         super().__init__(ball)
         self.learning_rate, self.n_iter, self.n_steps = learning_rate, n_iter, 0
-        self.first, self.second = (torch.zeros_like(ball.x, dtype=torch.float64) for _ in range(2))
+        self.adam = Adam(ball.x)
         self.log_ratio = torch.full_like(self.unit, math.log(_FIRST_RATIO))
         self.share = torch.sigmoid(self.log_ratio)  # weight of the distance; that of the goal is 1 - share
 
@@ -74,20 +79,17 @@ class _PrimalDual(Path):
         if self.norm == "l2":  # smooth except at the image: its own gradient leads nearer than proximal steps
             delta = (self.x.double() - start) / wide(self.unit * self.distance().clamp_min(1e-300), start)
             gradient = wide(1 - self.share, start) * gradient - wide(self.share, start) * delta
-        self.first = _BETA_1 * self.first - (1 - _BETA_1) * gradient
-        self.second = _BETA_2 * self.second + (1 - _BETA_2) * gradient.square()
-        scale = (self.second / (1 - _BETA_2**self.n_steps)).sqrt() + _TINY
+        direction, scale = self.adam.step(gradient)
         step = self.learning_rate * self.unit * _STEP_DECAY**share
-        moved = self.x.double() - wide(step, scale) * self.first / (1 - _BETA_1**self.n_steps) / scale
-        moved = self.ball.box.clamp(moved)
+        moved = self.ball.box.clamp(self.x.double() + wide(step, scale) * direction)
         self.x = (moved if self.norm == "l2" else self._proximal(moved - start, scale, step)).to(self.x.dtype)
-        rate = _DUAL_STEP * (_DUAL_DECAY + (1 - _DUAL_DECAY) * max(1 - self.n_steps / max(self.n_iter - 1, 1), 0))
+        dual_step = _DUAL_STEP * (_DUAL_DECAY + (1 - _DUAL_DECAY) * max(1 - self.n_steps / max(self.n_iter - 1, 1), 0))
         bound = -math.log(_LEAST_RATIO)
-        self.log_ratio = (self.log_ratio + rate * (2 * reached.double() - 1)).clamp(-bound, bound)
+        self.log_ratio = (self.log_ratio + dual_step * (2 * reached.double() - 1)).clamp(-bound, bound)
         self.share = _DUAL_AVERAGE * self.share + (1 - _DUAL_AVERAGE) * torch.sigmoid(self.log_ratio)
 
     def _proximal(self, moved, scale, step):
-        """Image after a proximal step on the norm from the perturbation `moved`; Adam's `scale` is the metric."""
+        """Image after a proximal step on the norm from the perturbation `moved`, in the metric of Adam's `scale`."""
         start = self.ball.x.double()
         largest = scale.flatten(1).amax(1)
         metric = scale / wide(largest, scale)
@@ -102,10 +104,10 @@ class _PrimalDual(Path):
         """Proximal operator of `weight` times the norm."""
         magnitude = delta.abs().flatten(1)
         if self.norm == "l1":
-            kept = (magnitude - weight[:, None]).clamp_min(0)
+            shrunk = (magnitude - weight[:, None]).clamp_min(0)
         else:
             # Magnitudes are cut at the level above which they sum to the weight.
             sums = magnitude.sort(dim=1, descending=True).values.cumsum(1) - weight[:, None]
             level = (sums / torch.arange(1, sums.shape[1] + 1, device=sums.device)).amax(1, keepdim=True)
-            kept = torch.minimum(magnitude, level.clamp_min(0))
-        return (kept.reshape(delta.shape)).copysign(delta)
+            shrunk = torch.minimum(magnitude, level.clamp_min(0))
+        return shrunk.reshape(delta.shape).copysign(delta)

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from skrobust.attacks.core.base import FOLLOWING, AscentAttack
+from skrobust.attacks.core.base import STEP_GRADIENTS, AscentAttack
 from skrobust.attacks.core.climb import climb
 from skrobust.signals.parameters import NON_NEGATIVE, POSITIVE, parameter, parametrized
 
@@ -55,7 +55,7 @@ class PGD(AscentAttack):
     step_size: float | None = parameter(None, POSITIVE)
     random_start: bool = parameter(True, "boolean")
     momentum: float = parameter(0.0, NON_NEGATIVE)
-    gradient: str = parameter("exact", FOLLOWING)
+    gradient: str = parameter("exact", STEP_GRADIENTS)
 
     def search_batch(self, model, search):
         for restart in range(self.n_restarts if self.random_start else 1):

@@ -32,7 +32,7 @@ _PARAMETERS = {
 
 @contextmanager
 def drawing():
-    """matplotlib.pyplot under our style, or an error that says what to install."""
+    """matplotlib.pyplot in our style; an error that says what to install if it is missing."""
     try:
         import matplotlib.pyplot as plt
     except ModuleNotFoundError as error:

@@ -77,7 +77,7 @@ def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_ra
     >>> float(corrupt(X, "gaussian_noise", severity=5, random_state=0).std().round(2))
     0.1
     """
-    X = _checked(X)
+    X = _checked_images(X)
     low, high = _checked_range(data_range)
     recipe = KINDS[kind]
     signals = _checked_layout(kind, recipe, X, image_shape)
@@ -87,9 +87,9 @@ def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_ra
 
     def work(part):
         out = np.empty_like(images[part])
-        for place, index in enumerate(range(part.start, part.stop)):
+        for position, index in enumerate(range(part.start, part.stop)):
             rng = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(index,)))
-            out[place] = recipe.make(images[index], constants, rng).astype(np.uint8)
+            out[position] = recipe.make(images[index], constants, rng).astype(np.uint8)
         return out
 
     parts = gen_even_slices(len(images), min(len(images), 4 * effective_n_jobs(n_jobs)))
@@ -165,7 +165,7 @@ def corruptions_for(X, *, severity=3, image_shape=None, data_range=(0, 1), rando
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, n_channels])
-        Only its shape is looked at.
+        Only its shape is used.
     severity : int, 1 to 5, default=3
         Strength, as in CIFAR-10-C.
     random_state : int, RandomState instance or None, default=0
@@ -189,11 +189,11 @@ def corruptions_for(X, *, severity=3, image_shape=None, data_range=(0, 1), rando
     return [
         Corruption(kind, severity, random_state, **shared)
         for kind, recipe in KINDS.items()
-        if _misfit(kind, recipe, layout) is None
+        if _mismatch(kind, recipe, layout) is None
     ]
 
 
-def _checked(X):
+def _checked_images(X):
     X = np.asarray(X)
     return check_array(
         X,
@@ -212,22 +212,22 @@ def _checked_range(data_range):
 
 def _checked_layout(kind, recipe, X, image_shape):
     layout = SignalLayout.infer(X.shape[1:], image_shape)
-    misfit = _misfit(kind, recipe, layout)
-    if misfit is not None:
-        raise ValueError(f"{misfit} corruptions_for(X) gives the kinds that fit.")
+    mismatch = _mismatch(kind, recipe, layout)
+    if mismatch is not None:
+        raise ValueError(f"{mismatch} corruptions_for(X) gives the kinds that apply.")
     return layout.place(X)
 
 
-def _misfit(kind, recipe, layout):
-    """Why this kind does not fit signals of this layout, or None."""
+def _mismatch(kind, recipe, layout):
+    """Why this kind does not apply to signals of this layout, or None."""
     if recipe.needs_image and len(layout.grid) != 2:
         return (
             f"kind={kind!r} needs images, but X has samples of shape {layout.grid}. "
             "Set image_shape=(height, width[, n_channels]) for flattened images."
         )
     if recipe.channels and layout.n_channels not in recipe.channels:
-        wanted = " or ".join(str(count) for count in recipe.channels)
-        return f"kind={kind!r} needs {wanted} channels, but the images have {layout.n_channels}."
+        numbers = " or ".join(map(str, recipe.channels))
+        return f"kind={kind!r} needs {numbers} channels, but the images have {layout.n_channels}."
     return None
 
 

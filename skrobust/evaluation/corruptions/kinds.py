@@ -1,4 +1,4 @@
-"""The corruptions of CIFAR-10-C, one function per kind, each for one 8-bit image.
+"""The corruptions of CIFAR-10-C, one function per kind, each applied to one 8-bit image.
 
 Constants and order of operations are those of Hendrycks and Dietterich (2019) for CIFAR-10-C, which are milder than
 ImageNet-C's. A function takes ``(image, constants, rng)``: `image` is uint8 of shape ``(*grid, n_channels)``, the
@@ -44,12 +44,12 @@ def defocus_blur(image, constants, rng):
 
 
 def glass_blur(image, constants, rng):
-    sigma, reach, n_rounds = constants
+    sigma, max_shift, n_rounds = constants
     x = np.uint8(_gaussian(_unit(image), sigma) * 255)
     height, width = x.shape[:2]
-    rows, columns = range(height - reach, reach, -1), range(width - reach, reach, -1)
+    rows, columns = range(height - max_shift, max_shift, -1), range(width - max_shift, max_shift, -1)
     source = list(range(height * width))
-    for moves in rng.integers(-reach, reach, size=(n_rounds, len(rows), len(columns), 2)).tolist():
+    for moves in rng.integers(-max_shift, max_shift, size=(n_rounds, len(rows), len(columns), 2)).tolist():
         for row, row_moves in zip(rows, moves, strict=True):
             for column, (dx, dy) in zip(columns, row_moves, strict=True):
                 # Intended to swap two pixels, but the published files copy one over the other.

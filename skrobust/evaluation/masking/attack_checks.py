@@ -4,15 +4,15 @@ import numpy as np
 
 from .verdict import NotApplicable, masking_check
 
-# Share of images that only the weaker attack may break without a warning, to allow for chance.
+# Largest share of images that the weaker attack alone may break without a warning, to allow for chance.
 TOLERANCE = 0.02
 
 
-def counts(share, n):
+def exceeds_tolerance(share, n):
     """Whether a share of `n` images exceeds the tolerance; a single image never does."""
     # In whole images, because a difference of shares may exceed the tolerance by a rounding error.
-    found = round(share * n)
-    return found > 1 and found > round(TOLERANCE * n, 9)
+    n_images = round(share * n)
+    return n_images > 1 and n_images > round(TOLERANCE * n, 9)
 
 
 @masking_check("black box beats white box")
@@ -28,11 +28,11 @@ def check_black_box(probe):
     if probe.norm in ("linf", "l2"):
         weaker.append(Square(n_iter=500, image_shape=probe.image_shape, **params))
     alone = np.zeros(probe.n, dtype=bool)
-    for attack in map(probe.alike, weaker):
+    for attack in map(probe.with_constraints, weaker):
         alone |= probe.broken_by(attack, among=~probe.broken_by_white_box & ~alone)
     white, share = probe.broken_by_white_box.mean(), alone.mean()
     return (
-        counts(share, probe.n),
+        exceeds_tolerance(share, probe.n),
         f"White-box attacks break {white:.0%} of {probe.n} images at eps = {probe.eps:.4g}; "
         f"{_and_names(weaker)} break a further {share:.1%}.",
         {"white_box": white, "black_box_alone": share, "n": probe.n, "eps": probe.eps},
@@ -55,11 +55,10 @@ def check_one_step(probe):
         loss=loss if loss in ("cross_entropy", "margin", "dlr") else "margin",
     )
     many = probe.broken_by_main_attack
-    alone = probe.broken_by(probe.alike(step), among=~many).mean()
+    alone = probe.broken_by(probe.with_constraints(step), among=~many).mean()
     return (
-        counts(alone, probe.n),
-        f"{type(main).__name__} breaks {many.mean():.0%} of {probe.n} images; "
-        f"one step breaks a further {alone:.1%}.",
+        exceeds_tolerance(alone, probe.n),
+        f"{type(main).__name__} breaks {many.mean():.0%} of {probe.n} images; one step breaks a further {alone:.1%}.",
         {"many_steps": many.mean(), "one_step_alone": alone, "n": probe.n, "eps": probe.eps},
         "The iterated attack is too short, its steps are too small, or the loss is too rough: "
         "raise n_iter and n_restarts, or leave step_size to the attack.",
@@ -79,7 +78,7 @@ def check_restarts(probe):
         shares.append(broken.mean())
     gain = shares[7] - shares[3]
     return (
-        counts(gain, probe.n),
+        exceeds_tolerance(gain, probe.n),
         f"1, 2, 4 and 8 random starts break {shares[0]:.0%}, {shares[1]:.0%}, {shares[3]:.0%} and {shares[7]:.0%} of "
         f"{probe.n} images: the last doubling adds {gain:.1%}.",
         {"restarts": [1, 2, 4, 8], "broken": [shares[k] for k in (0, 1, 3, 7)], "n": probe.n, "eps": probe.eps},
@@ -94,16 +93,17 @@ def check_transfer(probe):
         raise NotApplicable("Needs a baseline to transfer from: pass baseline=.")
     if probe.baseline_module is None:
         raise NotApplicable("The baseline has no gradients.")
-    left = ~probe.broken_by_white_box
-    alone = probe.broken_by(probe.main_attack, among=left, source=probe.baseline).mean()
+    from skrobust.attacks import Transfer
+
+    transfer = Transfer(probe.main_attack, probe.baseline, stop_at_success=True)
+    alone = probe.broken_by(transfer, among=~probe.broken_by_white_box).mean()
     white = probe.broken_by_white_box.mean()
     return (
-        counts(alone, probe.n),
+        exceeds_tolerance(alone, probe.n),
         f"White-box attacks break {white:.0%} of {probe.n} images; transferred from the baseline, "
         f"{type(probe.main_attack).__name__} breaks a further {alone:.1%}.",
         {"white_box": white, "transfer_alone": alone, "n": probe.n, "eps": probe.eps},
-        "The defence masks its gradients: "
-        "attack through other backward passes of the front end.",
+        "The defence masks its gradients: attack through other backward passes of the front end.",
     )
 
 
@@ -116,7 +116,7 @@ def check_identity(probe):
     alone = probe.broken_by(probe.variant(gradient="identity"), among=~exact)
     both = (exact | alone).mean()
     return (
-        counts(alone.mean(), probe.n),
+        exceeds_tolerance(alone.mean(), probe.n),
         f"With exact gradients {type(probe.main_attack).__name__} breaks {exact.mean():.0%} of {probe.n} images; "
         f"with the identity as derivative of each front end, {alone.mean():.1%} more.",
         {"exact": exact.mean(), "identity_alone": alone.mean(), "together": both, "n": probe.n, "eps": probe.eps},
@@ -132,13 +132,13 @@ def check_unbounded(probe):
         if probe.clip is None:
             raise NotApplicable("Without clip the images are unbounded, so there is no largest eps.")
         raise NotApplicable("With a mask, or a separate box per image, no eps allows every image.")
-    left = 1 - probe.broken_by(probe.main_attack, eps=probe.widest_eps).mean()
+    accuracy = 1 - probe.broken_by(probe.main_attack, eps=probe.widest_eps).mean()
     chance = np.unique(probe.y, return_counts=True)[1].max() / probe.n
     return (
-        left > chance,
-        f"At eps = {probe.widest_eps:.4g}, where any image is allowed, {left:.0%} of {probe.n} images survive "
+        accuracy > chance,
+        f"At eps = {probe.widest_eps:.4g}, where any image is allowed, {accuracy:.0%} of {probe.n} images survive "
         f"{type(probe.main_attack).__name__}; always predicting the most frequent class would keep {chance:.0%}.",
-        {"accuracy": left, "chance": chance, "eps": probe.widest_eps, "n": probe.n},
+        {"accuracy": accuracy, "chance": chance, "eps": probe.widest_eps, "n": probe.n},
         "The attack fails: it stops too early, its steps are too small, or its gradients vanish.",
     )
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from skrobust.evaluation.scoring.robust import predicted_labels
 
-from .attack_checks import counts
+from .attack_checks import exceeds_tolerance
 from .verdict import masking_check
 
 
@@ -15,7 +15,7 @@ def check_gradients(probe):
     bad = ~np.isfinite(gradient).all(axis=1)
     zero = ~bad & (np.abs(np.nan_to_num(gradient)) == 0).all(axis=1)
     return (
-        counts((bad | zero).mean(), probe.n),
+        exceeds_tolerance((bad | zero).mean(), probe.n),
         f"Of the gradients of the margin at {probe.n} images, {zero.mean():.0%} are zero and {bad.mean():.0%} are not "
         "finite.",
         {"zero": zero.mean(), "not_finite": bad.mean(), "n": probe.n},
@@ -38,11 +38,11 @@ def check_loss(probe):
     rises = {}
     with torch.no_grad():
         before = _margins(probe, probe.X)
-        for way, direction in (("along", gradient), ("random", noise)):
+        for name, direction in (("along", gradient), ("random", noise)):
             steps = [_stepped(probe, direction, eps) for eps in (probe.eps / 2, probe.eps)]
-            rises[way] = [float(np.mean(_margins(probe, step) - before)) for step in steps]
+            rises[name] = [float(np.mean(_margins(probe, step) - before)) for step in steps]
     half, whole = rises["along"]
-    # Curvature may slow the rise on the second half, but the margin must not decrease or fall behind noise.
+    # Curvature may slow the rise over the second half, but the margin must not fall, or rise less than along noise.
     fired = whole <= max(0.0, rises["random"][1]) or whole < 0.95 * half
     return (
         fired,

@@ -7,15 +7,15 @@ import numpy as np
 from sklearn.base import clone
 
 from skrobust.evaluation.report.per_image import at_radius, for_images, is_per_image
-from skrobust.evaluation.scoring.robust import predicted_labels
+from skrobust.evaluation.scoring.robust import module_of, predicted_labels
 
 
 @dataclass(eq=False, repr=False)
 class Probe:
     """A model and an evaluation of it, on a few images that it classifies correctly without attack.
 
-    `eps` is where the evaluation is examined, `attacks` are its attacks of all threat models, and `broken` are the
-    images that its white-box attacks broke at `eps`; None: run them.
+    `eps` is the radius to examine. `attacks` are the attacks of the evaluation, of all threat models. `broken` marks
+    the images that its white-box attacks broke at `eps`; None: run them.
     """
 
     model: object
@@ -38,12 +38,12 @@ class Probe:
     @cached_property
     def module(self):
         """The model as a torch module with its exact gradients, or None."""
-        return _module(self.model)
+        return module_of(self.model)
 
     @cached_property
     def baseline_module(self):
         """The baseline as a torch module, or None."""
-        return None if self.baseline is None else _module(self.baseline)
+        return None if self.baseline is None else module_of(self.baseline)
 
     @cached_property
     def main_attack(self):
@@ -81,48 +81,38 @@ class Probe:
         """Images that the main attack breaks at eps."""
         return self.broken_by(self.main_attack)
 
-    def broken_by(self, attack, eps=None, among=None, source=None):
+    def broken_by(self, attack, eps=None, among=None):
         """Images that `attack` breaks at `eps`, None: that of the probe.
 
-        Only images in `among` are attacked; the others count as not broken. The attack is computed on `source`, if
-        given, and evaluated on the model of the probe.
+        Only images in `among` are attacked; the others count as not broken.
         """
-        chosen = np.flatnonzero(np.ones(self.n, bool) if among is None else among)
+        index = np.flatnonzero(np.ones(self.n, bool) if among is None else among)
         broken = np.zeros(self.n, dtype=bool)
-        if chosen.size:
-            ready = for_images(at_radius(attack, self.eps if eps is None else eps), chosen, self.X)
-            attacked = ready.perturb(self.model if source is None else source, self.X[chosen], self.y[chosen])
-            broken[chosen] = predicted_labels(self.model, np.asarray(attacked)) != self.y[chosen]
+        if index.size:
+            attack = for_images(at_radius(attack, self.eps if eps is None else eps), index, self.X)
+            attacked = attack.perturb(self.model, self.X[index], self.y[index])
+            broken[index] = predicted_labels(self.model, np.asarray(attacked)) != self.y[index]
         return broken
 
-    def alike(self, attack):
+    def with_constraints(self, attack):
         """`attack` with the constraints of the main attack: its mask, and its eps if that is an array."""
         main = self.main_attack.get_params()
-        freedom = {"mask": main.get("mask")}
+        constraints = {"mask": main.get("mask")}
         if np.ndim(main.get("eps")) > 0:
-            freedom["eps"] = main["eps"]
-        return attack.set_params(**freedom)
+            constraints["eps"] = main["eps"]
+        return attack.set_params(**constraints)
 
     def variant(self, **parameters):
         """The main attack with other values of the parameters that it has."""
-        known = self.main_attack.get_params()
-        return clone(self.main_attack).set_params(**{k: v for k, v in parameters.items() if k in known})
+        own = self.main_attack.get_params()
+        return clone(self.main_attack).set_params(**{k: v for k, v in parameters.items() if k in own})
 
     @property
     def widest_eps(self):
-        """A radius that reaches every image of the box; None without a common box."""
-        frozen = getattr(self.main_attack, "mask", None) is not None
-        if self.clip is None or frozen or any(is_per_image(bound, self.X.ndim) for bound in self.clip):
+        """Radius of a ball that contains the box of all images; None without a common box."""
+        masked = getattr(self.main_attack, "mask", None) is not None
+        if self.clip is None or masked or any(is_per_image(bound, self.X.ndim) for bound in self.clip):
             return None
         width = float(np.max(np.asarray(self.clip[1], float) - np.asarray(self.clip[0], float)))
         n_features = self.X[0].size
         return width * {"linf": 1.0, "l2": np.sqrt(n_features), "l1": n_features}[self.norm]
-
-
-def _module(model):
-    from skrobust.bridge import NoGradientError, as_module
-
-    try:
-        return as_module(model)
-    except NoGradientError:
-        return None

@@ -1,4 +1,4 @@
-"""All checks in turn."""
+"""`masking_checks`: run all checks."""
 
 import numpy as np
 
@@ -58,7 +58,7 @@ def masking_checks(
     X, y : array-like
         Test images, of which `n_samples` correctly classified ones are used.
     eps : float
-        Radius to examine; best where the attacks break about half of the images.
+        Radius to examine, preferably one at which the attacks break about half of the images.
     attacks : attack, list of attacks or None, default=None
         The examined evaluation; None: the default attacks of `robustness_report`.
     baseline : fitted classifier or None, default=None
@@ -96,21 +96,21 @@ def masking_checks(
         norm = norm or attacks[0].norm
     params = {"attacks": attacks, "baseline": baseline, "norm": norm or "linf", "clip": clip}
     params |= {"image_shape": image_shape, "random_state": random_state}
-    right = predicted_labels(model, X) == y
-    return run_checks(model, X, y, right, eps=eps, n_samples=n_samples, broken=None, **params)
+    correct = predicted_labels(model, X) == y
+    return run_checks(model, X, y, correct, eps=eps, n_samples=n_samples, broken=None, **params)
 
 
-def run_checks(model, X, y, right, *, eps, n_samples, broken, on_step=None, **params):
-    """The checks on at most `n_samples` of the images that the model classifies correctly without attack (`right`).
+def run_checks(model, X, y, correct, *, eps, n_samples, broken, on_step=None, **params):
+    """The checks on at most `n_samples` of the images that the model classifies correctly without attack (`correct`).
 
-    `broken` are the images that the evaluation's white-box attacks broke at eps, if known; `on_step` is called after
+    `broken` marks the images that the evaluation's white-box attacks broke at eps, if known; `on_step` is called after
     each check; `params` are further parameters of `Probe`. Returns a list of `Verdict`.
     """
-    known = np.flatnonzero(right)
-    known = known[evenly_spread(known.size, n_samples)] if known.size else known
-    params["attacks"] = [for_images(attack, known, X) for attack in params["attacks"]]
-    params["clip"] = rows(params["clip"], "clip", known, X.shape)
-    probe = Probe(model, X[known], y[known], eps=float(eps), broken=None if broken is None else broken[known], **params)
+    index = np.flatnonzero(correct)
+    index = index[evenly_spread(index.size, n_samples)] if index.size else index
+    params["attacks"] = [for_images(attack, index, X) for attack in params["attacks"]]
+    params["clip"] = rows(params["clip"], "clip", index, X.shape)
+    probe = Probe(model, X[index], y[index], eps=float(eps), broken=None if broken is None else broken[index], **params)
     verdicts = []
     import torch
 

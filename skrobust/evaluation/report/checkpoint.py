@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from skrobust.signals import write_atomically
+from skrobust.signals.fingerprint import fingerprint
 
-from .fingerprint import fingerprint
 from .trials import Trial, settings_of
 
 _ARRAYS = ("eps", "right", "predicted", "seconds", "witnesses")
@@ -20,7 +20,7 @@ class Checkpoint:
     """Finished trials in one ``.npz`` file, rewritten atomically after each; without a path nothing is stored.
 
     `task` is everything a trial depends on besides the attack. Its contents are hashed, including parameters and fitted
-    arrays of models. A file of another task, or one that is no checkpoint, raises a ValueError.
+    arrays of models. A file of another task, or one that is not a checkpoint, raises a ValueError.
     """
 
     def __init__(self, path, task):
@@ -39,15 +39,15 @@ class Checkpoint:
         return None if trial is None else replace(trial, settings=settings_of(attack))
 
     def save(self, model, attack, trial):
-        """Keep `trial`."""
+        """Store `trial`, and rewrite the file."""
         if self.path is None:
             return
         self._trials[_key(model, attack)] = trial
         stream = io.BytesIO()
         arrays = {"task": np.array(self._task)}
-        for key, kept in self._trials.items():
-            arrays[f"{key}/settings"] = np.array(json.dumps([kept.model, kept.settings], default=repr))
-            arrays |= {f"{key}/{name}": _plain(getattr(kept, name)) for name in _ARRAYS}
+        for key, stored in self._trials.items():
+            arrays[f"{key}/settings"] = np.array(json.dumps([stored.model, stored.settings], default=repr))
+            arrays |= {f"{key}/{name}": _plain(getattr(stored, name)) for name in _ARRAYS}
         np.savez_compressed(stream, **arrays)
         write_atomically(self.path, stream.getvalue())
 

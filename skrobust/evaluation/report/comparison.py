@@ -12,18 +12,18 @@ def comparison_sentence(report, model, eps):
     """
     other = report.baseline
     difference, low, high = report.compare(model, other, eps)
-    mine, theirs = accuracy_at(report, model, eps), accuracy_at(report, other, eps)
-    where = "without attack" if eps == 0 else f"at eps = {eps:.4g} ({norm_symbol(report.norm)})"
+    accuracy, baseline_accuracy = accuracy_at(report, model, eps), accuracy_at(report, other, eps)
+    setting = "without attack" if eps == 0 else f"at eps = {eps:.4g} ({norm_symbol(report.norm)})"
     figures = (
-        f"{percent(mine)} against {percent(theirs)}, a difference of {points(difference)} points "
+        f"{percent(accuracy)} against {percent(baseline_accuracy)}, a difference of {points(difference)} points "
         f"({100 * report.confidence:.0f}\N{NO-BREAK SPACE}% interval {points(low)} to {points(high)}, "
         f"n = {report.n_samples})"
     )
     if low > 0:
-        return f"“{model}” is better than “{other}” {where}: {figures}."
+        return f"“{model}” is better than “{other}” {setting}: {figures}."
     if high < 0:
-        return f"“{model}” is worse than “{other}” {where}: {figures}."
-    return f"“{model}” is no better than “{other}” {where}, within the confidence interval: {figures}."
+        return f"“{model}” is worse than “{other}” {setting}: {figures}."
+    return f"“{model}” is no better than “{other}” {setting}, within the confidence interval: {figures}."
 
 
 def overall_sentence(report, model):
@@ -33,13 +33,13 @@ def overall_sentence(report, model):
         _, low, high = report.compare(model, report.baseline, eps)
         word = "better" if low > 0 else "worse" if high < 0 else "no difference that these images could show"
         groups[word].append(f"{eps:.4g}")
-    parts = "; ".join(f"{word} at eps = {_listed(found)}" for word, found in groups.items() if found)
+    parts = "; ".join(f"{word} at eps = {_listed(values)}" for word, values in groups.items() if values)
     confidence = f"paired {100 * report.confidence:.0f}\N{NO-BREAK SPACE}% intervals"
     return f"“{model}” beside “{report.baseline}”: {parts} ({confidence})."
 
 
-def _listed(words):
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def _listed(values):
+    return values[0] if len(values) == 1 else f"{', '.join(values[:-1])} and {values[-1]}"
 
 
 def accuracy_at(report, model, eps):

@@ -22,9 +22,9 @@ class Examples:
     value_range : (float, float)
         Black and white.
     views : list of View
-        One a model.
+        One per model.
     quality : list of dict
-        Mean PSNR and SSIM over all witnesses, a model's attacked and restored images.
+        Mean PSNR and SSIM over all witnesses, for the attacked and the restored images of each model.
     """
 
     eps: float
@@ -36,7 +36,7 @@ class Examples:
     quality: list = field(default_factory=list)
 
     def rows(self):
-        """Rows of a gallery: label, model (None for clean images), images, predictions (of clean images the labels)."""
+        """Rows of a gallery: label, model (None for clean images), images, predictions (labels for clean images)."""
         yield "clean", None, self.clean, self.truth
         for view in self.views:
             yield f"attacked:\n{view.model}", view.model, view.attacked, view.predicted
@@ -68,7 +68,7 @@ class View:
     attacks: list
 
 
-def collect_examples(models, trials, clean_answers, X, y, witnesses, *, index, layout, n_examples, value_range):
+def collect_examples(models, trials, clean_predicted, X, y, witnesses, *, index, layout, n_examples, value_range):
     """Choose the example images of a report, at the eps of position `index`.
 
     Witnesses are spread evenly over X; the first ones that every model classifies correctly without attack are shown,
@@ -76,9 +76,9 @@ def collect_examples(models, trials, clean_answers, X, y, witnesses, *, index, l
     """
     if not all(trials[name] for name in models):
         return None
-    easy = np.logical_and.reduce([clean_answers[name][witnesses] == y[witnesses] for name in models])
-    shown = np.flatnonzero(easy)[:n_examples]
-    if not shown.size:
+    correct = np.logical_and.reduce([clean_predicted[name][witnesses] == y[witnesses] for name in models])
+    selected = np.flatnonzero(correct)[:n_examples]
+    if not selected.size:
         return None
     span = float(value_range[1] - value_range[0])
     clean = X[witnesses]
@@ -86,25 +86,25 @@ def collect_examples(models, trials, clean_answers, X, y, witnesses, *, index, l
     for name, model in models.items():
         attacked, attacks = _most_harmful(trials[name], index, witnesses, y)
         cleaned = restored(model, attacked)
-        for what, images in (("attacked", attacked), ("restored", cleaned)):
+        for kind, images in (("attacked", attacked), ("restored", cleaned)):
             if images is not None:
-                quality.append(_mean_quality(name, what, clean, images, layout, span))
+                quality.append(_mean_quality(name, kind, clean, images, layout, span))
         views.append(
             View(
                 model=name,
-                attacked=as_images(attacked[shown], layout),
-                restored=None if cleaned is None else as_images(cleaned[shown], layout),
-                predicted_clean=clean_answers[name][witnesses][shown],
-                predicted=predicted_labels(model, attacked[shown]),
-                attacks=[attacks[place] for place in shown],
+                attacked=as_images(attacked[selected], layout),
+                restored=None if cleaned is None else as_images(cleaned[selected], layout),
+                predicted_clean=clean_predicted[name][witnesses][selected],
+                predicted=predicted_labels(model, attacked[selected]),
+                attacks=[attacks[k] for k in selected],
             )
         )
     trial = trials[next(iter(models))][0]
     return Examples(
         eps=float(trial.eps[index]),
         norm=trial.settings.get("norm") or "linf",
-        clean=as_images(clean[shown], layout),
-        truth=y[witnesses][shown],
+        clean=as_images(clean[selected], layout),
+        truth=y[witnesses][selected],
         value_range=tuple(value_range),
         views=views,
         quality=quality,
@@ -120,18 +120,18 @@ def _most_harmful(trials, index, witnesses, y):
     for trial in trials:
         broken = pending & ~trial.right[index][witnesses]
         images[broken] = trial.witnesses[index][broken]
-        for place in np.flatnonzero(broken):
-            names[place] = trial.name
+        for k in np.flatnonzero(broken):
+            names[k] = trial.name
         pending &= ~broken
     return images, names
 
 
-def _mean_quality(name, what, clean, images, layout, span):
+def _mean_quality(name, kind, clean, images, layout, span):
     psnr, ssim = image_quality(clean, images, layout, span)
     finite = psnr[np.isfinite(psnr)]
     return {
         "model": name,
-        "images": what,
+        "images": kind,
         "psnr": float(finite.mean()) if finite.size else None,
         "ssim": float(np.nanmean(ssim)) if np.isfinite(ssim).any() else None,
         "n": len(images),

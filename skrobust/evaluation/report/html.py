@@ -85,14 +85,14 @@ def _gallery(report):
     if examples is None:
         return None
     lines = []
-    for label, model, images, answers in examples.rows():
+    for label, model, images, predictions in examples.rows():
         cells = [
             {
                 "png": _png(image, examples.value_range),
-                "answer": str(answer),
-                "verdict": None if model is None else "right" if answer == truth else "wrong",
+                "answer": str(prediction),
+                "verdict": None if model is None else "right" if prediction == truth else "wrong",
             }
-            for image, answer, truth in zip(images, answers, examples.truth, strict=True)
+            for image, prediction, truth in zip(images, predictions, examples.truth, strict=True)
         ]
         lines.append({"label": " ".join(label.split()), "model": model, "cells": cells})
     return {"lines": lines, "quality": examples.quality, "eps": examples.eps}

@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 
+from skrobust.bridge.inputs import active_steps
 from skrobust.signals import SignalLayout, SignalTransformer
 from skrobust.signals.layout import channels_first_hint
 
 
 def image_layout(model, sample_shape, image_shape=None):
-    """The layout in which samples can be displayed, or None if they are not images; without `image_shape` the model's
-    counts.
+    """The layout in which samples can be displayed, or None if they are not images. Without `image_shape` that of the
+    model's front end, else a square.
     """
     if image_shape is None and len(sample_shape) == 1:
         image_shape = next((s for s in _image_shapes(model) if math.prod(s) == sample_shape[0]), None)
@@ -34,11 +35,9 @@ def restored(model, X):
 
     A front end is one of our transformers whose output has the shape of its input.
     """
-    steps = getattr(fitted_part(model), "steps", [])
+    pipeline = fitted_part(model)
     images, latest = X, None
-    for _, step in steps[:-1]:
-        if step is None or step == "passthrough":
-            continue
+    for _, step in active_steps(pipeline)[:-1] if hasattr(pipeline, "steps") else ():
         images = np.asarray(step.transform(images))
         if images.shape != X.shape:
             break

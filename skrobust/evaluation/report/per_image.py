@@ -4,26 +4,26 @@ import numpy as np
 from sklearn.base import clone
 
 # Parameters that may have one row per image, of an attack or of the attack inside a transfer.
-_NAMES = tuple(f"{inside}{word}" for inside in ("", "attack__") for word in ("clip", "mask", "eps"))
+_NAMES = tuple(f"{prefix}{name}" for prefix in ("", "attack__") for name in ("clip", "mask", "eps"))
 
 
-def for_images(attack, chosen, X):
-    """`attack`, given for all of X, for ``X[chosen]``: with the matching rows of its clip, mask and eps.
+def for_images(attack, index, X):
+    """An attack on X, restricted to ``X[index]``: with the matching rows of its clip, mask and eps.
 
-    The same object if no parameter is given per image.
+    The same object if none of them has a row per image.
     """
     if not hasattr(attack, "get_params"):
         return attack
-    given = attack.get_params()
-    parted = {name: rows(given[name], name, chosen, np.shape(X)) for name in _NAMES if name in given}
-    changed = {name: value for name, value in parted.items() if value is not given[name]}
+    parameters = attack.get_params()
+    restricted = {name: rows(parameters[name], name, index, np.shape(X)) for name in _NAMES if name in parameters}
+    changed = {name: value for name, value in restricted.items() if value is not parameters[name]}
     return clone(attack).set_params(**changed) if changed else attack
 
 
-def rows(value, name, chosen, shape):
-    """The rows of a clip, a mask or an eps for the images `chosen` of X of that shape."""
+def rows(value, name, index, shape):
+    """The rows of a clip, a mask or an eps for ``X[index]``, with X of the given shape."""
     if name.endswith("clip") and value is not None:
-        low, high = (_rows_of(bound, chosen, shape) for bound in value)
+        low, high = (_rows_of(bound, index, shape) for bound in value)
         return value if low is value[0] and high is value[1] else (low, high)
     if name.endswith("eps") and np.ndim(value) == 1:
         if len(shape) == 2 and len(value) == shape[0] == shape[1] > 1:
@@ -33,13 +33,13 @@ def rows(value, name, chosen, shape):
             )
         if len(value) == shape[0]:
             value = np.asarray(value).reshape(-1, *[1] * (len(shape) - 1))
-    return _rows_of(value, chosen, shape)
+    return _rows_of(value, index, shape)
 
 
-def _rows_of(value, chosen, shape):
+def _rows_of(value, index, shape):
     if np.ndim(value) != len(shape) or len(value) != shape[0] or shape[0] == 1:
         return value
-    return np.asarray(value)[chosen]
+    return np.asarray(value)[index]
 
 
 def is_per_image(value, ndim):

@@ -9,7 +9,7 @@ from skrobust.evaluation.scoring.intervals import paired_difference_interval, wi
 from skrobust.signals import documented_like, write_atomically
 
 from .text import corruption_lines, full_table, summary_table, verdict_lines
-from .trials import WORST
+from .trials import WORST, position_in_grid
 
 # Settings of an attack that have their own column.
 _IN_COLUMNS = {"name", "threat_model", "norm", "n_iter", "n_restarts", "gradient", "seed"}
@@ -70,7 +70,7 @@ class RobustnessReport:
 
     def clean_right(self, model):
         """For each image, whether `model` is correct without attack."""
-        return self.clean[self._known(model)] == self.y
+        return self.clean[self._checked(model)] == self.y
 
     def worst_right(self, model):
         """For each eps and image, whether it survives every attack.
@@ -92,13 +92,13 @@ class RobustnessReport:
         -------
         ndarray of shape (n_eps, n_samples)
         """
-        answer = self.clean[self._known(model)].copy()
+        predicted = self.clean[self._checked(model)].copy()
         rows = []
         for k in range(len(self.eps)):
             for trial in self.trials[model]:
-                newly = (answer == self.y) & ~trial.right[k]
-                answer[newly] = trial.predicted[k][newly]
-            rows.append(answer.copy())
+                newly_broken = (predicted == self.y) & ~trial.right[k]
+                predicted[newly_broken] = trial.predicted[k][newly_broken]
+            rows.append(predicted.copy())
         return np.array(rows)
 
     def curve(self, model, attack=None):
@@ -116,9 +116,9 @@ class RobustnessReport:
             With the ends of Wilson's interval.
         """
         right = self.worst_right(model) if attack is None else self.trials[model][attack].right
-        counts = [int(self.clean_right(model).sum()), *right.sum(axis=1).tolist()]
-        ends = np.array([wilson_interval(count, self.n_samples, self.confidence) for count in counts])
-        return np.concatenate([[0.0], self.eps]), np.array(counts) / self.n_samples, ends[:, 0], ends[:, 1]
+        n_correct = [int(self.clean_right(model).sum()), *right.sum(axis=1).tolist()]
+        ends = np.array([wilson_interval(n, self.n_samples, self.confidence) for n in n_correct])
+        return np.concatenate([[0.0], self.eps]), np.array(n_correct) / self.n_samples, ends[:, 0], ends[:, 1]
 
     def compare(self, model, other, eps):
         """Accuracy of `model` minus that of `other` under their worst attacks at `eps`, on the same images.
@@ -192,7 +192,7 @@ class RobustnessReport:
             "baseline": self.baseline,
             "rows": self.rows,
             "attacks": {model: [trial.settings for trial in self.trials[model]] for model in self.models},
-            "checks": {model: [verdict.as_dict() for verdict in found] for model, found in self.checks.items()},
+            "checks": {model: [verdict.as_dict() for verdict in verdicts] for model, verdicts in self.checks.items()},
             "image_quality": self.examples.quality if self.examples is not None else [],
             "settings": self.settings,
             "versions": self.versions,
@@ -304,9 +304,9 @@ class RobustnessReport:
         }
 
     def _strongest_knowledge(self, model):
-        known = {trial.settings["threat_model"] for trial in self.trials[model]}
+        threat_models = {trial.settings["threat_model"] for trial in self.trials[model]}
         for threat_model in ("white box", "semi-white box", "transfer", "black box"):
-            if threat_model in known:
+            if threat_model in threat_models:
                 return threat_model
         return "none"
 
@@ -317,12 +317,12 @@ class RobustnessReport:
 
     def index_of(self, eps):
         """Position of `eps` in the grid."""
-        found = np.flatnonzero(np.isclose(self.eps, eps, rtol=1e-9, atol=0))
-        if not found.size:
+        position = position_in_grid(eps, self.eps)
+        if position is None:
             raise ValueError(f"eps={eps!r} is not in the report, whose eps are {[0.0, *self.eps.tolist()]}.")
-        return int(found[0])
+        return position
 
-    def _known(self, model):
+    def _checked(self, model):
         if model not in self.clean:
             raise ValueError(f"The report has no model {model!r}; it has {list(self.models)}.")
         return model

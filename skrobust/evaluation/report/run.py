@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from skrobust.bridge.inputs import check_feature_names
 from skrobust.evaluation.corruptions.apply import Corruption
-from skrobust.evaluation.defaults import Transferred, black_box_attacks, default_attacks
+from skrobust.evaluation.defaults import black_box_attacks, default_attacks
 from skrobust.evaluation.masking import CHECKS
 from skrobust.evaluation.masking.run import run_checks
 from skrobust.evaluation.scoring.robust import (
@@ -22,14 +22,16 @@ from skrobust.evaluation.scoring.robust import (
     checked_attacks,
     evenly_spread,
     is_adversary,
+    module_of,
     predicted_labels,
 )
+from skrobust.signals.clip import clip_range
 
 from .checkpoint import Checkpoint
 from .examples import collect_examples
 from .images import image_layout
 from .report import RobustnessReport
-from .trials import run_trial
+from .trials import position_in_grid, run_trial
 
 # Images stored per attack: candidates for galleries, over which PSNR and SSIM are averaged.
 _N_WITNESSES = 100
@@ -155,23 +157,24 @@ def robustness_report(
     >>> eps.tolist(), bool(accuracy[0] > accuracy[1] > accuracy[2])
     ([0.0, 0.05, 0.1], True)
     """
-    given = X
+    X_given = X
     X, y = _checked_data(X, y)
     grid = _checked_eps(eps)
     focus = _checked_focus(focus_eps, grid)
     models, baseline_name = _checked_models(model, baseline)
     for one in models.values():
-        check_feature_names(one, given)
-    layout = next((found for one in models.values() if (found := image_layout(one, X.shape[1:], image_shape))), None)
-    shape = image_shape if layout is None else _shape(layout)
+        check_feature_names(one, X_given)
+    layouts = (image_layout(one, X.shape[1:], image_shape) for one in models.values())
+    layout = next((layout for layout in layouts if layout), None)
+    shape = image_shape if layout is None else layout.image_shape
     plan, norm = _plan(models, baseline_name, attacks, norm, clip, random_state, shape)
     if isinstance(corruptions, str):
-        whites = {} if clip is None else {"data_range": _span(clip)}
+        options = {} if clip is None else {"data_range": clip_range(clip)}
         first = next(iter(models.values()))
-        corruptions = all_corruptions(first, X, image_shape=shape, random_state=random_state, **whites)
+        corruptions = all_corruptions(first, X, image_shape=shape, random_state=random_state, **options)
     corruptions = [] if corruptions is None else checked_attacks(corruptions)
     witnesses = evenly_spread(len(X), _N_WITNESSES)
-    store = Checkpoint(checkpoint, (models, X, y, grid.tolist(), witnesses.tolist()))
+    finished = Checkpoint(checkpoint, (models, X, y, grid.tolist(), witnesses.tolist()))
 
     checks = checks and bool(grid.size)
     total = sum(len(plan[name]) * len(grid) + len(corruptions) + checks * len(CHECKS) for name in models)
@@ -186,7 +189,7 @@ def robustness_report(
             trials[name] = []
             for attack in plan[name]:
                 progress.set_postfix_str(f"{name}: {type(attack).__name__}", refresh=False)
-                trial = store.load(name, attack)
+                trial = finished.load(name, attack)
                 if trial is None:
                     trial = run_trial(
                         name,
@@ -199,7 +202,7 @@ def robustness_report(
                         witnesses=witnesses,
                         on_step=progress.update,
                     )
-                    store.save(name, attack, trial)
+                    finished.save(name, attack, trial)
                 else:
                     progress.update(len(grid))
                 trials[name].append(trial)
@@ -209,13 +212,13 @@ def robustness_report(
                 progress.update()
         for name, one in models.items() if checks else ():
             progress.set_postfix_str(f"{name}: masking checks", refresh=False)
-            right = clean[name] == y
-            at, broken = _checked_at(trials[name], right)
+            correct = clean[name] == y
+            at, broken = _checked_at(trials[name], correct)
             verdicts[name] = run_checks(
                 one,
                 X,
                 y,
-                right,
+                correct,
                 eps=grid[at],
                 broken=broken,
                 n_samples=_N_CHECKED,
@@ -230,7 +233,7 @@ def robustness_report(
 
     examples = None
     if n_examples and layout is not None and grid.size:
-        value_range = _span(clip) or (float(X.min()), float(X.max()))
+        value_range = clip_range(clip) or (float(X.min()), float(X.max()))
         examples = collect_examples(
             models,
             trials,
@@ -259,7 +262,7 @@ def robustness_report(
         focus_eps=float(grid[focus]) if grid.size else None,
         settings={
             "random_state": random_state,
-            "clip": _span(clip),
+            "clip": clip_range(clip),
             "models": {name: _described(one) for name, one in models.items()},
         },
         versions=_versions(),
@@ -285,10 +288,10 @@ def _checked_focus(focus_eps, grid):
     """Position of the focus eps."""
     if focus_eps is None:
         return len(grid) // 2
-    found = np.flatnonzero(np.isclose(grid, focus_eps, rtol=1e-9, atol=0))
-    if not found.size:
+    position = position_in_grid(focus_eps, grid)
+    if position is None:
         raise ValueError(f"focus_eps={focus_eps!r} is not among the positive eps, {grid.tolist()}.")
-    return int(found[0])
+    return position
 
 
 def _checked_models(model, baseline):
@@ -313,37 +316,38 @@ def _plan(models, baseline, attacks, norm, clip, random_state, image_shape):
     """The attacks of each model, and their norm."""
     if attacks is None or (isinstance(attacks, str) and attacks == "quick"):
         norm = norm or "linf"
-        usual = default_attacks(norm, clip=clip, random_state=random_state, thorough=attacks is None)
-        blind = black_box_attacks(norm, clip=clip, random_state=random_state, image_shape=image_shape)
-        plan = {name: usual if _has_gradient(one) else blind for name, one in models.items()}
-        if baseline is not None and _has_gradient(models[baseline]):
-            strongest = usual[-1]
-            for name in models:
-                if name != baseline:
-                    plan[name] = [*plan[name], Transferred(strongest, models[baseline], baseline)]
+        white_box = default_attacks(norm, clip=clip, random_state=random_state, thorough=attacks is None)
+        black_box = black_box_attacks(norm, clip=clip, random_state=random_state, image_shape=image_shape)
+        plan = {name: black_box if module_of(one) is None else white_box for name, one in models.items()}
+        if baseline is not None and module_of(models[baseline]) is not None:
+            from skrobust.attacks import Transfer
+
+            transfer = Transfer(white_box[-1], models[baseline], stop_at_success=True, source_name=baseline)
+            plan = {name: own if name == baseline else [*own, transfer] for name, own in plan.items()}
         return plan, norm
-    given = [_seeded(attack, random_state) for attack in checked_attacks(attacks)]
-    for attack in given:
+    seeded = [_seeded(attack, random_state) for attack in checked_attacks(attacks)]
+    for attack in seeded:
         if not is_adversary(attack):
             raise ValueError(f"{attack!r} is a corruption; pass it as corruptions=.")
         if getattr(attack, "perturb_all", False):
             raise ValueError(
                 f"A report counts the worst case of each image, where misclassified images are already lost, but "
-                f"{type(attack).__name__} has perturb_all=True. Set it to False, or judge the attack with "
+                f"{type(attack).__name__} has perturb_all=True. Set it to False, or evaluate the attack with "
                 "robust_accuracy."
             )
-        if "eps" not in attack.get_params() or getattr(attack, "norm", None) not in ("linf", "l2", "l1"):
+        has_radius = bool({"eps", "attack__eps"} & set(attack.get_params()))
+        if not has_radius or getattr(attack, "norm", None) not in ("linf", "l2", "l1"):
             raise TypeError(
                 f"A report varies eps, but {type(attack).__name__} has no ball of radius eps in linf, l2 or l1. "
-                "Judge it with robust_accuracy."
+                "Evaluate it with robust_accuracy."
             )
-    norms = {attack.norm for attack in given}
+    norms = {attack.norm for attack in seeded}
     if len(norms) > 1 or (norm is not None and norms != {norm}):
         raise ValueError(
             f"A report is about one norm, but norm={norm!r} and the attacks' norms are {sorted(norms)}. "
-            "Make one report a norm."
+            "Make one report per norm."
         )
-    return dict.fromkeys(models, given), norms.pop()
+    return dict.fromkeys(models, seeded), norms.pop()
 
 
 def _seeded(attack, random_state):
@@ -353,32 +357,13 @@ def _seeded(attack, random_state):
     return attack
 
 
-def _checked_at(trials, right):
+def _checked_at(trials, correct):
     """Position of the eps for the checks, and the images that white-box attacks break there."""
     worst = np.logical_and.reduce([trial.right for trial in trials])
-    # Of ties the largest eps: attacks that break the same few images at every eps are most suspicious at the largest.
-    at = len(worst) - 1 - int(np.argmin(np.abs(worst.mean(axis=1) - right.mean() / 2)[::-1]))
+    # The largest of equally good eps: attacks that break the same few images at every eps are most suspicious there.
+    at = len(worst) - 1 - int(np.argmin(np.abs(worst.mean(axis=1) - correct.mean() / 2)[::-1]))
     white = [trial.right[at] for trial in trials if trial.settings["threat_model"] == "white box"]
     return at, ~np.logical_and.reduce(white) if white else None
-
-
-def _span(clip):
-    """Lowest and highest valid value of any feature."""
-    return None if clip is None else (float(np.min(clip[0])), float(np.max(clip[1])))
-
-
-def _shape(layout):
-    return layout.grid if layout.n_channels == 1 else layout.canonical_shape
-
-
-def _has_gradient(model):
-    from skrobust.bridge import NoGradientError, as_module
-
-    try:
-        as_module(model)
-    except NoGradientError:
-        return False
-    return True
 
 
 def _corruption_trial(model, X, y, corruption):
@@ -393,11 +378,11 @@ def _described(model):
 
 
 def _versions():
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in ("skrobust", "numpy", "scipy", "scikit-learn", "torch", "PyWavelets", "scikit-image"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    found["platform"] = f"{platform.system()} {platform.machine()}"
-    return found
+    versions["platform"] = f"{platform.system()} {platform.machine()}"
+    return versions

@@ -8,8 +8,8 @@ def summary_table(report):
     lines = [("model", "clean", "attacked", "interval", "eps", "attack", "threat model", "n", "seed")]
     for row in report.rows:
         if row["attack"] == WORST:
-            count = len(report.trials[row["model"]])
-            attack = f"worst of {count} per image" if count > 1 else report.trials[row["model"]][0].name
+            n_attacks = len(report.trials[row["model"]])
+            attack = f"worst of {n_attacks} per image" if n_attacks > 1 else report.trials[row["model"]][0].name
             lines.append((*_figures(row), attack, row["threat_model"], str(row["n"]), _text(row["seed"])))
     return table(lines, right=(1, 2, 3, 4, 7, 8))
 
@@ -20,8 +20,8 @@ def full_table(report):
     lines = [head]
     for row in report.rows:
         if row["attack"] != "none":
-            how = (row["attack"], row["threat_model"], steps(row), _text(row["gradient"]))
-            lines.append((*_figures(row), *how, str(row["n"]), _text(row["seed"])))
+            attack = (row["attack"], row["threat_model"], steps(row), _text(row["gradient"]))
+            lines.append((*_figures(row), *attack, str(row["n"]), _text(row["seed"])))
     return table(lines, right=(1, 2, 3, 4, 9, 10))
 
 

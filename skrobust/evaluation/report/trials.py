@@ -54,41 +54,47 @@ def run_trial(name, model, X, y, attack, eps, *, clean, witnesses, on_step=None)
     attack, `witnesses` the samples whose attacked images are stored. `on_step` is called after each eps.
     """
     predicted, right = clean.copy(), clean == y
-    shown = X[witnesses].copy()
+    images = X[witnesses].copy()
     history = {"right": [], "predicted": [], "seconds": [], "witnesses": []}
     for value in eps:
-        left = np.flatnonzero(right)
+        index = np.flatnonzero(right)
         started = time.perf_counter()
-        if left.size:
-            ready = for_images(at_radius(attack, value), left, X)
-            attacked = np.asarray(ready.perturb(model, X[left], y[left]))
-            check_admissible(ready, X[left], attacked)
-            predicted[left] = predicted_labels(model, attacked)
-            right[left] = predicted[left] == y[left]
-            kept, where, source = np.intersect1d(witnesses, left, return_indices=True)
-            shown[where] = attacked[source]
+        if index.size:
+            attack_here = for_images(at_radius(attack, value), index, X)
+            attacked = np.asarray(attack_here.perturb(model, X[index], y[index]))
+            check_admissible(attack_here, X[index], attacked)
+            predicted[index] = predicted_labels(model, attacked)
+            right[index] = predicted[index] == y[index]
+            _, positions, sources = np.intersect1d(witnesses, index, return_indices=True)
+            images[positions] = attacked[sources]
         history["seconds"].append(time.perf_counter() - started)
         history["right"].append(right.copy())
         history["predicted"].append(predicted.copy())
-        history["witnesses"].append(shown.copy())
+        history["witnesses"].append(images.copy())
         if on_step is not None:
             on_step()
     arrays = {key: np.array(values) for key, values in history.items()}
     return Trial(model=name, settings=settings_of(attack), eps=np.asarray(eps, dtype=float), **arrays)
 
 
+def position_in_grid(eps, grid):
+    """Position of `eps` in a grid, up to rounding, or None."""
+    positions = np.flatnonzero(np.isclose(grid, eps, rtol=1e-9, atol=0))
+    return int(positions[0]) if positions.size else None
+
+
 def settings_of(attack):
     """The settings reported with every result of `attack`; eps has its own column."""
-    described = dict(attack.describe()) if hasattr(attack, "describe") else {"name": type(attack).__name__}
-    eps = described.pop("eps", None)
+    settings = dict(attack.describe()) if hasattr(attack, "describe") else {"name": type(attack).__name__}
+    eps = settings.pop("eps", None)
     if isinstance(eps, str):  # an array
-        described["eps_pattern"] = eps
-    described.setdefault("threat_model", getattr(attack, "threat_model", "white box"))
-    if described.get("loss", "cross_entropy") != "cross_entropy":
-        described["name"] = f"{described['name']}, {described['loss']} loss"
-    if "random_state" in described:
-        described["seed"] = described.pop("random_state")
-    return described
+        settings["eps_pattern"] = eps
+    settings.setdefault("threat_model", getattr(attack, "threat_model", "white box"))
+    if settings.get("loss", "cross_entropy") != "cross_entropy":
+        settings["name"] = f"{settings['name']}, {settings['loss']} loss"
+    if "random_state" in settings:
+        settings["seed"] = settings.pop("random_state")
+    return settings
 
 
 def check_admissible(attack, X, attacked):
@@ -108,9 +114,9 @@ def check_admissible(attack, X, attacked):
         outside = (attacked < np.minimum(low, X) - rounding) | (attacked > np.maximum(high, X) + rounding)
         if outside.any():
             shape = np.broadcast_shapes(low.shape, high.shape)
-            told = f"arrays of shape {shape}" if shape else attack.clip
+            described = f"arrays of shape {shape}" if shape else attack.clip
             raise ValueError(
-                f"{name} left its box: clip={told}, but attacked images span {attacked.min():.6g} to "
+                f"{name} left its box: clip={described}, but attacked images span {attacked.min():.6g} to "
                 f"{attacked.max():.6g}; {outside.any(axis=tuple(range(1, X.ndim))).sum()} of {len(X)} lie outside."
             )
     if mask is not None:

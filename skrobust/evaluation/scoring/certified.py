@@ -20,8 +20,9 @@ class CertifiedScorer:
         """Certified accuracy of the fitted `estimator` on `X`, `y`."""
         from skrobust.certificates import certify
 
-        words = {"norm": self.norm, "clip": self.clip, "radius": False}
-        return float(np.mean([certify(estimator, X, y, eps, **words).certified_accuracy for eps in np.ravel(self.eps)]))
+        options = {"norm": self.norm, "clip": self.clip, "radius": False}
+        certificates = [certify(estimator, X, y, eps, **options) for eps in np.ravel(self.eps)]
+        return float(np.mean([certificate.certified_accuracy for certificate in certificates]))
 
     def __repr__(self):
         settings = [f"eps={self.eps!r}"]
@@ -68,8 +69,8 @@ def make_certified_scorer(eps, *, norm="linf", clip=(0, 1)):
     >>> bool((results["mean_test_certified"] <= results["mean_test_clean"]).all())
     True
     """
-    several = list(eps) if isinstance(eps, list | tuple | np.ndarray) else [eps]
-    if not several or not all(isinstance(e, Real) and np.isfinite(e) and e >= 0 for e in several):
+    radii = list(eps) if isinstance(eps, list | tuple | np.ndarray) else [eps]
+    if not radii or not all(isinstance(e, Real) and np.isfinite(e) and e >= 0 for e in radii):
         raise ValueError(f"eps must be a finite number >= 0, or several in a list, got {eps!r}.")
-    several = [float(e) for e in several]
-    return CertifiedScorer(several if isinstance(eps, list | tuple | np.ndarray) else several[0], norm, clip)
+    radii = [float(e) for e in radii]
+    return CertifiedScorer(radii if isinstance(eps, list | tuple | np.ndarray) else radii[0], norm, clip)

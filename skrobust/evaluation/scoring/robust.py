@@ -39,6 +39,16 @@ def predicted_labels(model, X):
     return as_module(model).predict(X if is_tensor(X) else torch.as_tensor(np.ascontiguousarray(X)))
 
 
+def module_of(model):
+    """The model as a differentiable torch module, or None if it has no gradients."""
+    from skrobust.bridge import NoGradientError, as_module
+
+    try:
+        return as_module(model)
+    except NoGradientError:
+        return None
+
+
 def is_adversary(attack):
     """Whether `attack` is adversarial, as opposed to a corruption."""
     return getattr(attack, "threat_model", "white box") != "corruption"
@@ -99,10 +109,10 @@ class RobustScorer:
     def __call__(self, estimator, X, y, *, sample_weight=None):
         """Robust accuracy of the fitted `estimator` on `X`, `y`."""
         if self.max_samples is not None:
-            chosen = evenly_spread(len(y), self.max_samples)
-            attacks = [for_images(attack, chosen, X) for attack in self.attacks]
-            X, y = _rows(X, chosen), np.asarray(y)[chosen]
-            sample_weight = None if sample_weight is None else np.asarray(sample_weight)[chosen]
+            index = evenly_spread(len(y), self.max_samples)
+            attacks = [for_images(attack, index, X) for attack in self.attacks]
+            X, y = _rows(X, index), np.asarray(y)[index]
+            sample_weight = None if sample_weight is None else np.asarray(sample_weight)[index]
         else:
             attacks = self.attacks
         return robust_accuracy(estimator, X, y, attacks, reduce=self.reduce, sample_weight=sample_weight)
@@ -155,8 +165,8 @@ def make_robust_scorer(attack, *, reduce="worst", max_samples=None):
     ----------
     attack : attack, Corruption, list of them or "corruptions"
         An image counts if it survives all of them (see `reduce`). Give attacks a `random_state`, so that all
-        candidates of a search meet the same attack. "corruptions": every kind that applies to the images, at severity
-        3 (`corruptions_for`); best with ``reduce="mean"``.
+        candidates of a search are evaluated on the same attack. "corruptions": every kind that applies to the images,
+        at severity 3 (`corruptions_for`); best with ``reduce="mean"``.
     reduce : {"worst", "mean"}, default="worst"
         How several attacks are combined.
     max_samples : int or None, default=None
@@ -224,10 +234,10 @@ class TradeOff:
         """Index of the selected candidate in ``cv_results_``."""
         weights = self._checked_weights()
         mean = sum(w * self._scores(cv_results, name) for name, w in weights.items()) / sum(weights.values())
-        admitted = ~np.isnan(mean)
+        admissible = ~np.isnan(mean)
         for name, floor in (self.at_least or {}).items():
-            admitted &= self._scores(cv_results, name) >= floor
-        if not admitted.any():
+            admissible &= self._scores(cv_results, name) >= floor
+        if not admissible.any():
             raise ValueError(
                 f"No candidate satisfies at_least={self.at_least!r}. Best values: "
                 + ", ".join(
@@ -235,7 +245,7 @@ class TradeOff:
                 )
                 + ". Lower the bound or widen the grid."
             )
-        return int(np.argmax(np.where(admitted, mean, -np.inf)))
+        return int(np.argmax(np.where(admissible, mean, -np.inf)))
 
     def __repr__(self):
         floors = f", at_least={self.at_least!r}" if self.at_least else ""
@@ -253,8 +263,8 @@ class TradeOff:
     def _scores(cv_results, name):
         key = f"mean_test_{name}"
         if key not in cv_results:
-            known = sorted(k.removeprefix("mean_test_") for k in cv_results if k.startswith("mean_test_"))
-            raise ValueError(f"The search has no score named {name!r}; its scoring= names {known}.")
+            names = sorted(k.removeprefix("mean_test_") for k in cv_results if k.startswith("mean_test_"))
+            raise ValueError(f"The search has no score named {name!r}; its scoring= names {names}.")
         return np.asarray(cv_results[key], dtype=float)
 
 
@@ -279,7 +289,7 @@ def all_corruptions(model, X, *, image_shape=None, data_range=(0, 1), random_sta
     """A corruption of every kind that applies to `X`, with flattened images reshaped as for galleries."""
     if len(np.shape(X)) == 2:
         layout = image_layout(model, np.shape(X)[1:], image_shape)
-        image_shape = None if layout is None else (*layout.grid, *[layout.n_channels] * (layout.n_channels > 1))
+        image_shape = None if layout is None else layout.image_shape
     return corruptions_for(X, image_shape=image_shape, data_range=data_range, random_state=random_state)
 
 
@@ -287,13 +297,13 @@ def _is_all(attack):
     return isinstance(attack, str) and attack == "corruptions"
 
 
-def evenly_spread(n, wanted):
-    """At most `wanted` of the indices 0..n-1, spread evenly, ascending."""
-    return np.unique(np.linspace(0, n - 1, min(n, wanted)).round().astype(int))
+def evenly_spread(n, n_indices):
+    """At most `n_indices` of the indices 0..n-1, spread evenly, ascending."""
+    return np.unique(np.linspace(0, n - 1, min(n, n_indices)).round().astype(int))
 
 
-def _rows(X, chosen):
-    return X.iloc[chosen] if hasattr(X, "iloc") else X[chosen]
+def _rows(X, index):
+    return X.iloc[index] if hasattr(X, "iloc") else X[index]
 
 
 def _check_reduce(reduce):

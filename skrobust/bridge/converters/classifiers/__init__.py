@@ -1,1 +1,1 @@
-"""Linear models, SVMs, naive Bayes, networks, ensembles, and what is built on classifiers."""
+"""Linear models, SVMs, naive Bayes, networks, ensembles, and meta-estimators of classifiers."""

@@ -17,7 +17,7 @@ from .links import normalized_rows
 class Isotonic(nn.Module):
     """Linear interpolation between `knots`, constant beyond them.
 
-    Such a staircase is flat nearly everywhere: the backward pass takes the line from its first threshold to its last.
+    It is flat nearly everywhere, so the backward pass uses the slope of the line from its first to its last knot.
     """
 
     def __init__(self, knots, values):
@@ -110,7 +110,7 @@ class TemperatureCalibration(ClassifierStep):
 
 
 class Response(nn.Module):
-    """What is calibrated: the decision function, else probabilities; one column for two classes."""
+    """Input of the calibration: the decision function, else probabilities; one column for two classes."""
 
     def __init__(self, step, has_decision):
         super().__init__()

@@ -1,4 +1,4 @@
-"""From pairwise to class probabilities, as libsvm does it."""
+"""Class probabilities from pairwise ones, as in libsvm."""
 
 import numpy as np
 import torch
@@ -7,8 +7,8 @@ import torch
 def couple_pairs(pairwise, n_classes):
     """Class probabilities p that agree best with pairwise ones: minimal sum over i, j of (r_ji p_i - r_ij p_j)^2.
 
-    libsvm's ``multiclass_probability`` for a batch: its start, its order of updates, its stopping rule (0.005 / k, at
-    most max(100, k) rounds), so that the result is that of ``predict_proba`` and not only near it. `pairwise` has the
+    libsvm's ``multiclass_probability`` for a batch, with the same start, order of updates and stopping rule (0.005 / k,
+    at most max(100, k) rounds), so that the result equals that of ``predict_proba``. `pairwise` has the
     probability of the first class of each pair (0, 1), (0, 2), ..., (1, 2), ...
 
     References

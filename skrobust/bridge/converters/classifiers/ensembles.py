@@ -34,7 +34,7 @@ def embedded(values, positions, n_classes, missing):
 def votes(step, X, positions, n_classes):
     """One-hot predictions of shape (n_samples, n_classes).
 
-    They have no slope: the backward pass takes the softmax of the scores in their place.
+    Their derivative is zero, so the backward pass uses that of the softmax of the scores.
     """
     scores = step(X)
     one_hot = F.one_hot(torch.as_tensor(step.predict_indices(X), device=scores.device), scores.shape[1])
@@ -74,8 +74,10 @@ class SoftVotingStep(ProbabilityStep):
 
 
 class Outputs(nn.Module):
-    """Outputs of several classifiers side by side, as voting and stacking hand them on: of each step those of its
-    method, with `drop_first` only the second of two probabilities, with `passthrough` X itself last.
+    """Outputs of several classifiers side by side, as voting and stacking pass them to the final estimator.
+
+    Each step contributes the output of its method; with `drop_first` only the second of two probabilities. With
+    `passthrough` X itself comes last.
     """
 
     def __init__(self, steps, methods, *, drop_first, passthrough=False):
@@ -100,7 +102,7 @@ class Outputs(nn.Module):
 
 
 class StackingStep(PipelineStep):
-    """First-layer outputs, then the final classifier, which knows the classes as 0, 1, ..."""
+    """First-layer outputs, then the final classifier, whose classes are 0, 1, ..."""
 
     def __init__(self, transform, classifier, classes):
         super().__init__(transform, classifier)
@@ -167,10 +169,10 @@ def convert_voting(estimator, conversion):
     weights = [
         weight for weight, (_, sub) in zip(weights, estimator.estimators, strict=True) if not isinstance(sub, str)
     ]
-    counted = [(n, sub, w) for n, sub, w in zip(names, estimator.estimators_, weights, strict=True) if w != 0]
-    steps = [conversion(sub, name=name, role="classifier") for name, sub, _ in counted]
+    weighted = [(n, sub, w) for n, sub, w in zip(names, estimator.estimators_, weights, strict=True) if w != 0]
+    steps = [conversion(sub, name=name, role="classifier") for name, sub, _ in weighted]
     kind = HardVotingStep if estimator.voting == "hard" else SoftVotingStep
-    return kind(steps, [float(weight) for *_, weight in counted], conversion.classes(estimator))
+    return kind(steps, [float(weight) for *_, weight in weighted], conversion.classes(estimator))
 
 
 @register_module(VotingClassifier, role="transformer")

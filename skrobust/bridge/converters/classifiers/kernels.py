@@ -13,10 +13,10 @@ class Kernel(nn.Module):
 
 
 class RBFKernel(Kernel):
-    """exp(-gamma ||x - s||^2), by one matrix product: nothing of size (n_samples, n_vectors, n_features)."""
+    """exp(-gamma ||x - s||^2), by one matrix product, without an array of shape (n_samples, n_vectors, n_features)."""
 
     def __init__(self, vectors, gamma):
-        # Distances do not depend on the origin; around the mean vector less cancels in float32.
+        # Distances do not depend on the origin; centring at the mean vector reduces cancellation in float32.
         origin = vectors.mean(dim=0)
         super().__init__(vectors - origin)
         self.register_buffer("origin", origin)
@@ -59,7 +59,7 @@ class LinearKernel(Kernel):
 
 
 def make_kernel(name, vectors, *, gamma, coef0, degree):
-    """The kernel that scikit-learn calls `name`, or None if it is none of the four that libsvm has."""
+    """The kernel that scikit-learn calls `name`, or None if it is not one of libsvm's four."""
     gamma, coef0 = float(gamma), float(coef0)
     if name == "linear":
         return LinearKernel(vectors)

@@ -11,7 +11,7 @@ from .links import MODIFIED_HUBER, MULTINOMIAL, ONE_VS_REST, SOFTMAX
 
 
 class LinearStep(ClassifierStep):
-    """Scores X W' + b, one row of `coef` for two classes; `link` leads to probabilities where there are some."""
+    """Scores X W' + b, one row of `coef` for two classes; `link`, if given, maps them to probabilities."""
 
     def __init__(self, coef, intercept, classes, link=None):
         super().__init__(classes)
@@ -33,7 +33,7 @@ class LinearStep(ClassifierStep):
 
 
 def multilabel(estimator):
-    """Whether a ridge classifier or perceptron was fitted on several labels a sample."""
+    """Whether a ridge classifier or perceptron was fitted on several labels per sample."""
     binarizer = getattr(estimator, "_label_binarizer", None)
     return binarizer is not None and binarizer.y_type_.startswith("multilabel")
 
@@ -53,7 +53,7 @@ def linear_step(estimator, conversion, link=None):
 _PLAIN = ["RidgeClassifier", "RidgeClassifierCV", "Perceptron", "PassiveAggressiveClassifier"]
 
 
-# PassiveAggressiveClassifier is on its way out of scikit-learn.
+# scikit-learn has deprecated PassiveAggressiveClassifier.
 @register_module(LinearSVC, *(getattr(linear_model, name) for name in _PLAIN if hasattr(linear_model, name)))
 def convert_linear_classifier(estimator, conversion):
     return linear_step(estimator, conversion)
@@ -61,7 +61,7 @@ def convert_linear_classifier(estimator, conversion):
 
 @register_module(linear_model.LogisticRegression)
 def convert_logistic_regression(estimator, conversion):
-    # Before scikit-learn 1.8 `multi_class` could ask for another link, and liblinear always did.
+    # Before scikit-learn 1.8 `multi_class` chose the link; the solver liblinear always uses one-vs-rest.
     multi_class = getattr(estimator, "multi_class", None)
     link = SOFTMAX
     if multi_class == "multinomial":

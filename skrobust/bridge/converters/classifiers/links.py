@@ -1,4 +1,4 @@
-"""From decision values to probabilities, and to their logarithms without underflow."""
+"""Probabilities from decision values, and their logarithms without underflow."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def _log_multinomial(decision):
 SOFTMAX = Link(_softmax, _log_softmax)
 # Each class against the rest, logistic, normalised.
 ONE_VS_REST = Link(_one_vs_rest, _log_one_vs_rest)
-# The decision clipped to [-1, 1] and brought to [0, 1], normalised.
+# The decision clipped to [-1, 1] and mapped to [0, 1], normalised.
 MODIFIED_HUBER = Link(_modified_huber, _log_modified_huber)
 # Softmax of (-d, d) for two classes.
 MULTINOMIAL = Link(_multinomial, _log_multinomial)

@@ -26,7 +26,7 @@ class BinaryScore(nn.Module):
 
 
 class ConstantStep(ClassifierStep):
-    """What scikit-learn puts in the place of a binary classifier whose targets are all equal."""
+    """Takes the place of a binary classifier whose targets are all equal, as in scikit-learn."""
 
     def __init__(self, value):
         super().__init__(np.arange(2))
@@ -40,7 +40,7 @@ class ConstantStep(ClassifierStep):
 
 
 class OneVsRestStep(ClassifierStep):
-    """One binary classifier a class; class scores are their decision functions, or log-probabilities."""
+    """One binary classifier per class; class scores are their decision functions, or log-probabilities."""
 
     def __init__(self, steps, has_decision, has_proba, classes):
         super().__init__(classes)
@@ -69,7 +69,7 @@ class OneVsRestStep(ClassifierStep):
 
 
 class OneVsOneStep(ClassifierStep):
-    """One binary classifier a pair of classes, aggregated as scikit-learn does."""
+    """One binary classifier per pair of classes, aggregated as scikit-learn does."""
 
     def __init__(self, scores, threshold, classes, like):
         super().__init__(classes)

@@ -13,7 +13,7 @@ _ACTIVATIONS = {"identity": lambda X: X, "logistic": torch.sigmoid, "tanh": torc
 
 
 class MLPStep(ClassifierStep):
-    """A perceptron; its decision function is what enters the logistic or softmax function of the output."""
+    """A perceptron; its decision function is the input of the logistic or softmax function of the output."""
 
     def __init__(self, coefs, intercepts, activation, classes):
         super().__init__(classes)

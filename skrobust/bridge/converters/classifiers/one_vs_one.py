@@ -1,4 +1,4 @@
-"""One-vs-one decisions, and scikit-learn's way from pairs of classes to classes."""
+"""Class scores from one-vs-one decisions, as in scikit-learn."""
 
 import numpy as np
 import torch
@@ -11,10 +11,10 @@ class PairAggregation(nn.Module):
     """Class scores from pairwise decisions: votes plus a confidence in (-1/3, 1/3) that breaks their ties.
 
     As ``sklearn.utils.multiclass._ovr_decision_function``: with s_c the sum of the confidences for class c, its score
-    is votes_c + s_c / (3 (|s_c| + 1)). A vote changes sides at the confidence `threshold`. It has no slope, and the
-    second term alone misleads attacks: it is nearly flat for the classes that lead. So the backward pass takes each
-    vote to be the logistic function of 4 times the pair's confidence (chosen on digits, where it makes PGD up to 16
-    points stronger than no slope).
+    is votes_c + s_c / (3 (|s_c| + 1)). A vote changes sides at the confidence `threshold`. Its derivative is zero,
+    and the second term alone misleads attacks: it is nearly flat for the classes with most votes. So the backward pass
+    replaces each vote by the logistic function of 4 times the pair's confidence (chosen on digits, where it makes PGD
+    up to 16 points stronger than without).
     """
 
     def __init__(self, n_classes, like, threshold=0.0):
@@ -25,7 +25,7 @@ class PairAggregation(nn.Module):
         self.threshold = threshold
 
     def votes(self, second_wins):
-        """Votes of shape (n_samples, n_classes); `second_wins` (n_samples, n_pairs): does the second class win?"""
+        """Votes of shape (n_samples, n_classes); `second_wins` of shape (n_samples, n_pairs): the second class wins."""
         second_wins = second_wins.to(self.first.dtype)
         return (1 - second_wins) @ self.first + second_wins @ self.second
 

@@ -30,8 +30,8 @@ class LinearDecisions(nn.Module):
 class KernelDecisions(nn.Module):
     """Pairwise decisions from kernel values, of shape (n_samples, n_pairs).
 
-    `dual_coef`, (n_classes - 1, n_vectors), is as libsvm keeps it, vectors grouped by class, `n_support` of each: for a
-    vector of class i, row j (j < i) or j - 1 (j > i) is its coefficient in the decision between i and j.
+    `dual_coef`, of shape (n_classes - 1, n_vectors), is that of libsvm, with `n_support` vectors of each class in turn.
+    For a vector of class i, row j (j < i) or j - 1 (j > i) is its coefficient in the decision between i and j.
     """
 
     def __init__(self, kernel, dual_coef, intercept, n_support):
@@ -57,9 +57,9 @@ class SVCStep(ClassifierStep):
 
     `decisions` maps X to pairwise decisions: positive for the first class of a pair; for two classes, for the second.
     `shape`, "ovr" or "ovo", is that of the decision function for more than two classes; class scores are always "ovr".
-    With `break_ties` predictions follow the decision function rather than the first of the most voted classes; if not,
-    and the two differ, the class scores set the prediction ahead by 0.001. `sigmoids` are Platt's A and B of each pair,
-    or None.
+    With `break_ties` predictions follow the decision function rather than the first of the most voted classes. Without,
+    where the two differ, the score of the predicted class is raised to 0.001 above the highest. `sigmoids` are Platt's
+    A and B of each pair, or None.
     """
 
     def __init__(self, decisions, classes, *, shape, break_ties, sigmoids, like):
@@ -89,9 +89,9 @@ class SVCStep(ClassifierStep):
         return self.aggregation(decisions < 0, -decisions)
 
     def _as_predicted(self, scores, decisions):
-        """`scores` in which the prediction is ahead also where votes tie and confidence prefers another class."""
+        """`scores` whose argmax is the prediction, also where votes tie and confidence prefers another class."""
         votes = self.aggregation.votes(decisions <= 0)
-        # Of equal votes the first counts: torch.argmax leaves open which it takes, so later classes pay a fraction.
+        # With equal votes the first class wins. torch.argmax does not say which it returns, so later classes get less.
         later = torch.arange(self.n_classes, dtype=votes.dtype, device=votes.device) / (2 * self.n_classes)
         predicted = (votes - later).argmax(dim=1, keepdim=True)
         best = scores.amax(dim=1, keepdim=True)
@@ -126,7 +126,7 @@ def convert_svc(estimator, conversion):
             make_kernel(
                 estimator.kernel,
                 conversion.tensor(estimator.support_vectors_),
-                gamma=estimator._gamma,  # what "scale" and "auto" stood for in fit
+                gamma=estimator._gamma,  # the value of "scale" and "auto" in fit
                 coef0=estimator.coef0,
                 degree=estimator.degree,
             ),

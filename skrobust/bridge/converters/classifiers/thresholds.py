@@ -61,7 +61,7 @@ def _log_odds(probability):
 
 @register_module(FixedThresholdClassifier)
 def convert_fixed(estimator, conversion):
-    # Without fit, FixedThresholdClassifier stands for the fitted classifier that it was given.
+    # Without fit, FixedThresholdClassifier uses the fitted classifier that it was given.
     inner = getattr(estimator, "estimator_", estimator.estimator)
     method = _method(estimator, inner)
     threshold = estimator.threshold

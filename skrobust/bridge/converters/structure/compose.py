@@ -10,7 +10,7 @@ from skrobust.bridge.registry import register_module
 
 
 class SideBySide(nn.Module):
-    """Outputs of several modules, weighted and joined along the features. Each reads its `columns`: an int hands it one
+    """Outputs of several modules, weighted and joined along the features. Each reads its `columns`: an int means one
     column as a vector, None all of them.
     """
 
@@ -35,27 +35,27 @@ class SideBySide(nn.Module):
 @register_module(FeatureUnion)
 def convert_feature_union(estimator, conversion):
     weights = estimator.transformer_weights or {}
-    kept = [(name, step) for name, step in estimator.transformer_list if not _is(step, "drop")]
+    used = [(name, step) for name, step in estimator.transformer_list if not _is(step, "drop")]
     return SideBySide(
-        [_convert_part(name, step, conversion) for name, step in kept],
-        [None] * len(kept),
-        [weights.get(name) for name, _ in kept],
+        [_convert_part(name, step, conversion) for name, step in used],
+        [None] * len(used),
+        [weights.get(name) for name, _ in used],
     )
 
 
 @register_module(ColumnTransformer)
 def convert_column_transformer(estimator, conversion):
     weights = estimator.transformer_weights or {}
-    modules, columns, kept = [], [], []
+    modules, columns, used = [], [], []
     for name, step, selection in estimator.transformers_:
-        # Where names, slices, masks or callables were given, these are the positions they stood for in fit.
+        # The positions that names, slices, masks or callables selected in fit.
         positions = np.asarray(estimator._transformer_to_input_indices[name], dtype=np.int64)
         if _is(step, "drop") or positions.size == 0:
             continue
         modules.append(_convert_part(name, step, conversion))
         columns.append(int(positions[0]) if np.isscalar(selection) else conversion.indices(positions))
-        kept.append(name)
-    return SideBySide(modules, columns, [weights.get(name) for name in kept])
+        used.append(name)
+    return SideBySide(modules, columns, [weights.get(name) for name in used])
 
 
 def _convert_part(name, step, conversion):

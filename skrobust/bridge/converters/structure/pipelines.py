@@ -1,16 +1,17 @@
-"""Pipelines, and the wrappers that stand for another estimator: searches and frozen estimators."""
+"""Pipelines, and wrappers of another estimator: searches and frozen estimators."""
 
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
+from skrobust.bridge.inputs import active_steps
 from skrobust.bridge.modules import ClassifierStep
 from skrobust.bridge.registry import register_module
 
 try:
     from sklearn.frozen import FrozenEstimator
-except ImportError:  # younger than the oldest scikit-learn that we support
+except ImportError:  # scikit-learn < 1.6
     FrozenEstimator = None
 
 
@@ -46,7 +47,7 @@ class PipelineStep(ClassifierStep):
 
 @register_module(Pipeline, role="classifier")
 def convert_classifier_pipeline(estimator, conversion):
-    *transformers, (name, classifier) = estimator.steps
+    *transformers, (name, classifier) = active_steps(estimator)
     return PipelineStep(
         _chain(transformers, conversion),
         conversion(classifier, name=name, role="classifier"),
@@ -55,17 +56,11 @@ def convert_classifier_pipeline(estimator, conversion):
 
 @register_module(Pipeline, role="transformer")
 def convert_transformer_pipeline(estimator, conversion):
-    return _chain(estimator.steps, conversion)
+    return _chain(active_steps(estimator), conversion)
 
 
 def _chain(steps, conversion):
-    return nn.Sequential(
-        *(
-            conversion(step, name=name, role="transformer")
-            for name, step in steps
-            if step is not None and step != "passthrough"
-        )
-    )
+    return nn.Sequential(*(conversion(step, name=name, role="transformer") for name, step in steps))
 
 
 def _convert_search(estimator, conversion):

@@ -1,4 +1,4 @@
-"""skorch networks. Loaded when an estimator of skorch is converted, never before."""
+"""skorch networks. Imported when an estimator of skorch is converted, not before."""
 
 import math
 
@@ -31,7 +31,7 @@ class SkorchStep(NetworkStep):
 class SkorchClassifierStep(SkorchStep):
     def forward(self, X):
         scores = self.check_scores(self.infer(X))
-        # skorch feeds NLLLoss the logarithm of what the network returns: probabilities.
+        # With NLLLoss the network returns probabilities, of which skorch takes the logarithm.
         criterion = getattr(self._net, "criterion_", None)
         return finite_log(scores) if isinstance(criterion, torch.nn.NLLLoss) else scores
 

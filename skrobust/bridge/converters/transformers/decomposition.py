@@ -1,4 +1,4 @@
-"""Linear maps learned from data: PCA and its kin, random projections."""
+"""Linear maps learned from data: PCA and similar, random projections."""
 
 import numpy as np
 from sklearn import decomposition, random_projection
@@ -8,7 +8,7 @@ from skrobust.bridge.registry import register_module
 
 
 class Projection(nn.Module):
-    """(X - mean) W' / scale; what is None is left out."""
+    """(X - mean) W' / scale; a None leaves its operation out."""
 
     def __init__(self, components, mean=None, scale=None):
         super().__init__()

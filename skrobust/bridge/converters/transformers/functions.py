@@ -9,7 +9,7 @@ from skrobust.bridge.registry import register_module
 
 
 class Function(nn.Module):
-    """A user's function of X, with an error where it leaves torch."""
+    """A user's function of X; an error if its output is not connected to X by torch operations."""
 
     def __init__(self, function, settings, refuse):
         super().__init__()
@@ -38,7 +38,7 @@ def convert_function_transformer(estimator, conversion):
         function = getattr(torch, function.__name__)
 
     def refuse(reason):
-        return conversion.no_gradient(estimator, f"{reason}; write the function in terms that NumPy and torch share")
+        return conversion.no_gradient(estimator, f"{reason}; use operations that NumPy and torch share")
 
     module = Function(function, settings, refuse)
     _compare(estimator, module, refuse)
@@ -46,14 +46,14 @@ def convert_function_transformer(estimator, conversion):
 
 
 def _compare(estimator, module, refuse):
-    """Functions may run on tensors and mean something else there (``std`` divides by n - 1): try both."""
+    """Compare outputs on arrays and tensors, which may differ (``std`` of torch divides by n - 1)."""
     if not hasattr(estimator, "n_features_in_"):
         return
     probe = np.random.default_rng(0).uniform(size=(3, estimator.n_features_in_))
     try:
         expected = np.asarray(estimator.func(probe.copy(), **(estimator.kw_args or {})), dtype=np.float64)
     except Exception:
-        # The function wants other input than numbers in [0, 1]: nothing to compare, errors will show in use.
+        # The function needs other input than numbers in [0, 1], so nothing can be compared; errors appear in use.
         return
     output = module(torch.tensor(probe, requires_grad=True)).detach().numpy()
     if output.shape != expected.shape or not np.allclose(output, expected, rtol=1e-9, atol=1e-12, equal_nan=True):

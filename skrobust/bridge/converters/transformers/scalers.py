@@ -9,7 +9,7 @@ from skrobust.signals import clip_values
 
 
 class Affine(nn.Module):
-    """(X - shift) / scale * factor + offset, clipped to `bounds`; what is None is left out."""
+    """(X - shift) / scale * factor + offset, clipped to `bounds`; a None leaves its operation out."""
 
     def __init__(self, *, shift=None, scale=None, factor=None, offset=None, bounds=None):
         super().__init__()
@@ -30,7 +30,7 @@ class Affine(nn.Module):
 
 
 class RowNormalizer(nn.Module):
-    """Each sample divided by its norm; samples of norm zero stay."""
+    """Each sample divided by its norm; samples of norm zero stay unchanged."""
 
     _ORDERS = {"l1": 1, "l2": 2, "max": torch.inf}
 
@@ -62,7 +62,7 @@ def convert_min_max_scaler(estimator, conversion):
 
 @register_module(preprocessing.MaxAbsScaler)
 def convert_max_abs_scaler(estimator, conversion):
-    # The parameter `clip` is younger than the oldest scikit-learn that we support.
+    # The oldest scikit-learn that we support has no parameter `clip`.
     return Affine(
         scale=conversion.tensor(estimator.scale_), bounds=(-1, 1) if getattr(estimator, "clip", False) else None
     )

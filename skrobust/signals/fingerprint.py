@@ -1,4 +1,4 @@
-"""A hash of models by their contents, the same in every process."""
+"""A hash of values and models by their contents, the same in every process."""
 
 import hashlib
 import inspect
@@ -7,7 +7,7 @@ import types
 import numpy as np
 from scipy import sparse
 
-from skrobust.signals import is_tensor
+from .tensors import is_tensor
 
 # Attributes of torch modules other than parameters, buffers, submodules and settings: hooks and bookkeeping.
 _MODULE_STATE = ("_hooks", "_pre_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_is_full_backward_hook")
@@ -29,44 +29,44 @@ def fingerprint(value):
 class _Walk:
     def __init__(self, digest):
         self.digest = digest
-        self.known = {}  # visited objects, kept alive so that their ids stay unique
+        self.visited = {}  # by id; kept alive so that ids stay unique
 
-    def say(self, *words):
-        for word in words:
-            data = word if isinstance(word, bytes) else str(word).encode()
+    def add(self, *values):
+        for value in values:
+            data = value if isinstance(value, bytes) else str(value).encode()
             self.digest.update(f"{len(data)}:".encode())
             self.digest.update(data)
 
     def feed(self, value):
         if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
-            self.say(type(value).__name__, value if isinstance(value, bytes) else repr(value))
+            self.add(type(value).__name__, value if isinstance(value, bytes) else repr(value))
         elif isinstance(value, type):
-            self.say("type", value.__module__, value.__qualname__)
+            self.add("type", value.__module__, value.__qualname__)
         elif isinstance(value, np.ndarray):
             self.array(value)
         elif is_tensor(value):
             self.array(value.detach().cpu().to_dense().contiguous().numpy())
-        elif id(value) in self.known:
-            self.say("again", self.known[id(value)][0])
+        elif id(value) in self.visited:
+            self.add("again", self.visited[id(value)][0])
         else:
-            self.known[id(value)] = len(self.known), value
+            self.visited[id(value)] = len(self.visited), value
             self.describe(value)
 
     def describe(self, value):
         if sparse.issparse(value):
-            self.say(type(value).__name__)
+            self.add(type(value).__name__)
             self.array(value.toarray())
         elif isinstance(value, dict):
-            self.say("dict", len(value))
+            self.add("dict", len(value))
             for key in sorted(value, key=repr):
                 self.feed(key)
                 self.feed(value[key])
         elif isinstance(value, (list, tuple)):
-            self.say(type(value).__name__, len(value))
+            self.add(type(value).__name__, len(value))
             for part in value:
                 self.feed(part)
         elif isinstance(value, (set, frozenset)):
-            self.say("set", *sorted(fingerprint(part) for part in value))
+            self.add("set", *sorted(fingerprint(part) for part in value))
         elif isinstance(value, np.random.RandomState):
             self.feed(("RandomState", *value.get_state()))
         elif isinstance(value, np.random.Generator):
@@ -79,14 +79,14 @@ class _Walk:
             self.object(value)
 
     def array(self, array):
-        self.say("array", array.dtype.str, array.shape)
+        self.add("array", array.dtype.str, array.shape)
         if array.dtype.hasobject:
             self.feed(array.tolist())
         else:
-            self.say(np.ascontiguousarray(array).tobytes())
+            self.add(np.ascontiguousarray(array).tobytes())
 
     def function(self, function):
-        self.say("function", getattr(function, "__module__", ""), getattr(function, "__qualname__", repr(function)))
+        self.add("function", getattr(function, "__module__", ""), getattr(function, "__qualname__", repr(function)))
         code = getattr(function, "__code__", None)
         if code is not None:
             constants = [c for c in code.co_consts if not isinstance(c, types.CodeType)]
@@ -94,7 +94,7 @@ class _Walk:
 
     def object(self, value):
         cls = type(value)
-        self.say("object", cls.__module__, cls.__qualname__)
+        self.add("object", cls.__module__, cls.__qualname__)
         best = getattr(value, "best_estimator_", None)
         if best is not None:  # a search predicts with it; its other attributes contain times
             self.feed(best)
