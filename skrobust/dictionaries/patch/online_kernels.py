@@ -96,7 +96,7 @@ def _energy(signals, at, d, rows, indices, values, row, count):
 @kernel
 def _sort_codes(indices, values, counts, energies, penalty, n, ends, signals, places):
     """Counting sort of the codes of `n` signals by atom; `ends` holds the ends of the atoms. Returns their cost."""
-    most, cost = indices.shape[1], 0.0
+    max_atoms, cost = indices.shape[1], 0.0
     for j in range(ends.size):
         ends[j] = 0
     for i in range(n):
@@ -112,7 +112,7 @@ def _sort_codes(indices, values, counts, energies, penalty, n, ends, signals, pl
             at = ends[indices[i, p]]
             ends[indices[i, p]] = at + 1
             signals[at] = i
-            places[at] = i * most + p
+            places[at] = i * max_atoms + p
     return cost
 
 
@@ -146,7 +146,7 @@ def _sum_piece(
     X, order, indices, values, counts, ends, signals, places, gram, products, uses, memory, weights, targets, piece
 ):
     """Update the sums of some atoms: decayed past plus minibatch."""
-    d, m, most = X.shape[1], gram.shape[0], indices.shape[1]
+    d, m, max_atoms = X.shape[1], gram.shape[0], indices.shape[1]
     width = targets.size // m
     atoms, coefficients = indices.reshape(-1), values.reshape(-1)
     inner, product = zeros(m, X), zeros(width, X)
@@ -156,7 +156,7 @@ def _sum_piece(
         _sum_signals(X, order, coefficients, signals, places, begin, end, product)
         for at in range(begin, end):
             i, z = np.int64(signals[at]), read(coefficients, places[at])
-            for p in range(i * most, i * most + counts[i]):
+            for p in range(i * max_atoms, i * max_atoms + counts[i]):
                 k = np.int64(read(atoms, p))
                 write(inner, k, read(inner, k) + z * read(coefficients, p))
             used += z != 0
@@ -264,8 +264,8 @@ def learn_greedy(
     rows, columns, inner = atoms[0], atoms[1], atoms[2]
     indices, values, counts = codes
     d, wide = columns.shape
-    most = indices.shape[1]
-    work = workspace(columns, wide, most)
+    max_atoms = indices.shape[1]
+    work = workspace(columns, wide, max_atoms)
     correlations, signals = aligned_zeros(block * wide, columns), zeros(block * d, X)
     nothing, no_mask, no_report = zeros(0, X), zeros_2d(0, 0, np.bool_), zeros_2d(0, 2, np.float64)
     scales, squares, tally = zeros(rows.shape[0], X), zeros(block, np.float64), zeros(3, np.int64)
@@ -288,7 +288,7 @@ def learn_greedy(
             for i in range(here, there):
                 counts[i] = 0
             pursue_rows(
-                correlations, n, wide, squares, by_gain, block_of_x, no_mask, columns.reshape(-1),
+                correlations, n, wide, squares, by_gain, 0.0, block_of_x, no_mask, columns.reshape(-1),
                 nothing, inner, nothing, scales, squared_tol[:n],
                 indices[here:there].reshape(-1), values[here:there].reshape(-1), counts[here:there], no_report,
                 tally, work,

@@ -6,7 +6,7 @@ from sklearn.utils import gen_batches
 from skrobust.kernels.phases import COUNTERS
 from skrobust.kernels.threads import on_threads
 from skrobust.pursuits.greedy.omp.atoms import aligned_zeros, padded_width
-from skrobust.pursuits.greedy.omp.batches import most_atoms
+from skrobust.pursuits.greedy.omp.batches import resolve_max_atoms
 
 from .coding import GREEDY
 from .descent import padded_features
@@ -34,9 +34,9 @@ class MinibatchSteps:
         self.X = X = np.ascontiguousarray(X)
         d, dtype = X.shape[1], X.dtype
         is_greedy = coding in GREEDY
-        most = most_atoms(n_nonzero_coefs, residual_tol, n_atoms, d) if is_greedy else n_atoms
+        max_atoms = resolve_max_atoms(n_nonzero_coefs, residual_tol, n_atoms, d) if is_greedy else n_atoms
         self.batch_size = min(batch_size, len(X))
-        self.slice_size = n = max(1, min(self.batch_size, _CODE_BYTES // (most * (4 + dtype.itemsize))))
+        self.slice_size = n = max(1, min(self.batch_size, _CODE_BYTES // (max_atoms * (4 + dtype.itemsize))))
         wide, tall = padded_width(n_atoms, dtype), padded_features(d, dtype)
         self.atoms = (
             aligned_zeros((d, wide), dtype),
@@ -45,8 +45,9 @@ class MinibatchSteps:
             aligned_zeros((4, tall), dtype).reshape(-1),
         )
         # Zeros, so that every index is valid even if a value is NaN.
-        self.codes = np.zeros((n, most), np.int32), np.empty((n, most), dtype), np.zeros(n, np.int32)
-        self.by_atom = np.zeros(n_atoms + 1, np.int64), np.empty(n * most, np.int32), np.empty(n * most, np.int64)
+        self.codes = np.zeros((n, max_atoms), np.int32), np.empty((n, max_atoms), dtype), np.zeros(n, np.int32)
+        n_entries = n * max_atoms
+        self.by_atom = np.zeros(n_atoms + 1, np.int64), np.empty(n_entries, np.int32), np.empty(n_entries, np.int64)
         self.sums = aligned_zeros((n_atoms, n_atoms), dtype).reshape(-1), np.zeros(n_atoms * tall, dtype)
         self.energies = np.zeros(self.batch_size)
         self.positive = positive_dict

@@ -5,7 +5,7 @@ import torch
 
 from skrobust.bridge import FrontEndModule
 from skrobust.operators import ConvolutionalOperator
-from skrobust.pursuits.greedy.omp.batches import most_atoms
+from skrobust.pursuits.greedy.omp.batches import resolve_max_atoms
 from skrobust.pursuits.proximal.smooth import smooth_steps
 from skrobust.signals.tensors import is_exporting
 
@@ -58,9 +58,9 @@ class DictionaryModule(FrontEndModule):
         estimator, components = self.estimator, self.components
         if estimator.coding in GREEDY:
             n_atoms, n_features = estimator.components_.shape
-            most = most_atoms(estimator.n_nonzero_coefs, estimator.residual_tol, n_atoms, n_features)
+            max_atoms = resolve_max_atoms(estimator.n_nonzero_coefs, estimator.residual_tol, n_atoms, n_features)
             tol, by_gain = estimator.residual_tol, estimator.coding == "ols"
-            return greedy_approximations(rows, components, most=most, tol=tol, by_gain=by_gain)[1]
+            return greedy_approximations(rows, components, max_atoms=max_atoms, tol=tol, by_gain=by_gain)[1]
         columns = components.T.clone()  # loops take no two views of one tensor
         return solve_lasso(
             rows,

@@ -114,8 +114,8 @@ class ConvSparseCoderModule(FrontEndModule):
         shape = operator.code_shape
         n_codes = math.prod(shape)
         atoms = operator.synthesize(torch.eye(n_codes, dtype=values.dtype, device=values.device).reshape(-1, *shape))
-        most = min(n_atoms_wanted(self.estimator), n_codes)
-        codes = greedy_approximations(values.flatten(1), atoms.flatten(1), most=most)[1]
+        max_atoms = min(n_atoms_wanted(self.estimator), n_codes)
+        codes = greedy_approximations(values.flatten(1), atoms.flatten(1), max_atoms=max_atoms)[1]
         return codes.reshape(-1, *shape)
 
 

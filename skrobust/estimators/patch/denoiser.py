@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
 
 from skrobust.bridge import register_module
-from skrobust.pursuits.greedy.omp.batches import most_atoms
+from skrobust.pursuits.greedy.omp.batches import resolve_max_atoms
 from skrobust.signals import SignalTransformer, batch_slices, check_clip, clip_values, is_tensor
 from skrobust.signals.parameters import AT_LEAST_1, FRACTION, NON_NEGATIVE, POSITIVE, parameter, parametrized
 from skrobust.signals.tensors import to_numpy
@@ -203,9 +203,9 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
             raise ValueError("atom_usage needs one dictionary for all images; dictionary='image' has one for each.")
         usage = np.zeros(len(self.components_), dtype=np.int64)
         ((_, pursuit),) = self._pursuits(values)
-        for batch in batch_slices(len(values), 4 * self.n_patches_ * (pursuit.most + 1)):
+        for batch in batch_slices(len(values), 4 * self.n_patches_ * (pursuit.max_atoms + 1)):
             _, supports, sizes = pursuit.sums(values[batch], return_supports=True)
-            used = supports[np.arange(pursuit.most) < sizes[:, None]]
+            used = supports[np.arange(pursuit.max_atoms) < sizes[:, None]]
             usage += np.bincount(used, minlength=len(usage))
         return usage
 
@@ -243,7 +243,7 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         if not self._learns_in("transform"):
             self.components_ = fixed_atoms(self.dictionary, self.n_components, self._grid, dtype)
             n_atoms = len(self.components_)
-        most_atoms(self.n_nonzero_coefs, self._tol, n_atoms, self._grid.n_features)
+        resolve_max_atoms(self.n_nonzero_coefs, self._tol, n_atoms, self._grid.n_features)
 
     def _new_learner(self):
         from .dictionary import new_learner

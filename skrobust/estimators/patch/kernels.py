@@ -97,7 +97,7 @@ def combine(components, d, indices, values, first, count, patch, at):
 @kernel(optimized=True)
 def _denoise_block(
     patches, means, corners, places, n_rows, energies, patch_size, plane, width,
-    atoms, gram, row, column, components, scales, by_gain, tols, most, products, indices, values, counts,
+    atoms, gram, row, column, components, scales, by_gain, tols, max_atoms, products, indices, values, counts,
     sums, supports, sizes, tally, work,
 ):  # fmt: skip
     """Code the patches of a block and add their approximations to `sums` at their `corners`."""
@@ -106,22 +106,22 @@ def _denoise_block(
     nothing, no_mask = zeros(0, atoms), zeros_2d(0, 0, np.bool_)
     inner_products(flat, n_rows, d, columns, width_of_atoms, products)
     pursue_rows(
-        products, n_rows, width_of_atoms, energies, by_gain, patches, no_mask, columns, nothing,
-        gram if gram.size > 0 else row, column, scales, tols, indices[: n_rows * most], values[: n_rows * most],
-        counts, zeros_2d(0, 2, np.float64), tally, work,
+        products, n_rows, width_of_atoms, energies, by_gain, 0.0, patches, no_mask, columns, nothing,
+        gram if gram.size > 0 else row, column, scales, tols,
+        indices[: n_rows * max_atoms], values[: n_rows * max_atoms], counts, zeros_2d(0, 2, np.float64), tally, work,
     )  # fmt: skip
     for p in range(n_rows):
-        combine(components, d, indices, values, p * most, counts[p], flat, p * d)
+        combine(components, d, indices, values, p * max_atoms, counts[p], flat, p * d)
         add_patch(sums, corners[p], plane, width, patch_size, means, p, flat, p * d)
         if sizes.size > 0:
             sizes[places[p]] = counts[p]
             for k in range(counts[p]):
-                supports[places[p], k] = indices[p * most + k]
+                supports[places[p], k] = indices[p * max_atoms + k]
 
 
 @kernel
 def denoise_bands(
-    images, tops, lefts, patch_size, band, centred, atoms, gram, components, scales, by_gain, squared_tol, most,
+    images, tops, lefts, patch_size, band, centred, atoms, gram, components, scales, by_gain, squared_tol, max_atoms,
     sums, supports, sizes, tally, block, next_unit,
 ):  # fmt: skip
     """Add to `sums` the approximations of all patches, band after band.
@@ -157,13 +157,13 @@ def denoise_bands(
     rows = sums.shape[2]
     pixels, d = images.reshape(-1), n_channels * patch_size[0] * patch_size[1]
     has_tol = squared_tol.size > 0
-    work = workspace(atoms, atoms.shape[1], most)
+    work = workspace(atoms, atoms.shape[1], max_atoms)
     products = aligned_zeros(block * atoms.shape[1], atoms)
     patches = aligned_zeros(block * d, atoms).reshape(block, d)
     flat = patches.reshape(-1)
     means = zeros_2d(block, n_channels, atoms)
     corners, places, energies = zeros(block, np.int64), zeros(block, np.int64), zeros(block, np.float64)
-    indices, values = zeros(block * most, np.int32), zeros(block * most, atoms)
+    indices, values = zeros(block * max_atoms, np.int32), zeros(block * max_atoms, atoms)
     counts = zeros(block, np.int32)
     column = zeros(d if gram.size == 0 else 0, atoms)
     row = aligned_zeros(atoms.shape[1], atoms)
@@ -181,7 +181,7 @@ def denoise_bands(
             if n == block or (place == n_places and n > 0):
                 _denoise_block(
                     patches, means, corners, places, n, energies, patch_size, rows * width, width,
-                    atoms, gram, row, column, components, scales, by_gain, tols, most, products, indices,
+                    atoms, gram, row, column, components, scales, by_gain, tols, max_atoms, products, indices,
                     values, counts, target, supports, sizes, tally[unit], work,
                 )  # fmt: skip
                 n = 0

@@ -5,8 +5,8 @@ import numpy as np
 from skrobust.kernels.threads import on_threads
 from skrobust.kernels.vectors import VECTOR_BYTES
 from skrobust.pursuits.greedy.omp.atoms import UnitAtoms, aligned_zeros
-from skrobust.pursuits.greedy.omp.batches import most_atoms
-from skrobust.pursuits.greedy.omp.kernels import NOT_FINITE
+from skrobust.pursuits.greedy.omp.batches import resolve_max_atoms
+from skrobust.pursuits.greedy.omp.kernels import NOT_CODED
 from skrobust.signals import batch_slices, groups_by_exponent, kernel_threads, times_power
 
 _BAND = 2048
@@ -25,7 +25,7 @@ class PatchPursuit:
 
     def __init__(self, grid, components, *, n_nonzero_coefs, tol, selection, remove_mean, n_jobs):
         self.grid, self.remove_mean, self.n_jobs = grid, remove_mean, n_jobs
-        self.most = most_atoms(n_nonzero_coefs, tol, len(components), grid.n_features)
+        self.max_atoms = resolve_max_atoms(n_nonzero_coefs, tol, len(components), grid.n_features)
         self.by_gain = selection == "ols"
         self.tol = tol
         self.components = components
@@ -46,19 +46,19 @@ class PatchPursuit:
         """
         result = np.empty_like(values)
         n_patches = self.grid.n_patches if return_supports else 0
-        supports = np.zeros((len(values), n_patches, self.most), dtype=np.int32)
+        supports = np.zeros((len(values), n_patches, self.max_atoms), dtype=np.int32)
         sizes = np.zeros((len(values), n_patches), dtype=np.int32)
         with kernel_threads(self.n_jobs):
             for batch in self._batches(values):
                 for exponent, rows in groups_by_exponent(values[batch]):
                     images = times_power(values[batch][rows], -exponent)
-                    atoms = np.zeros((len(images) * n_patches, self.most), dtype=np.int32)
+                    atoms = np.zeros((len(images) * n_patches, self.max_atoms), dtype=np.int32)
                     counts = np.zeros(len(images) * n_patches, dtype=np.int32)
                     planes = self._denoised(self.grid.planes(images), atoms, counts, exponent)
                     result[batch][rows] = times_power(self.grid.values(planes, images), exponent)
-                    supports[batch][rows] = atoms.reshape(len(images), n_patches, self.most)
+                    supports[batch][rows] = atoms.reshape(len(images), n_patches, self.max_atoms)
                     sizes[batch][rows] = counts.reshape(len(images), n_patches)
-        return (result, supports.reshape(-1, self.most), sizes.reshape(-1)) if return_supports else result
+        return (result, supports.reshape(-1, self.max_atoms), sizes.reshape(-1)) if return_supports else result
 
     def projections(self, values, supports, sizes):
         """The transpose of `sums` with the atoms of each patch held fixed, at `values` of its shape."""
@@ -74,7 +74,7 @@ class PatchPursuit:
                 on_threads(
                     project_bands, planes, grid.tops, grid.lefts, grid.size, self.band, self.remove_mean, self.rows,
                     supports[part], sizes[part], sums, n_pieces=len(sums),
-                    work=self._products(values[batch], self.most),
+                    work=self._products(values[batch], self.max_atoms),
                 )  # fmt: skip
                 result[batch] = grid.values(self._merged(sums, planes), values[batch])
         return result
@@ -119,10 +119,10 @@ class PatchPursuit:
         squared_tol = np.zeros(0) if self.tol is None else np.array([times_power(self.tol, -exponent) ** 2])
         on_threads(
             denoise_bands, planes, grid.tops, grid.lefts, grid.size, self.band, self.remove_mean,
-            self.atoms.columns, self.gram, self.rows, self.atoms.inverse_norms, self.by_gain, squared_tol, self.most,
-            sums, supports, sizes, tally, block, n_pieces=len(sums),
+            self.atoms.columns, self.gram, self.rows, self.atoms.inverse_norms, self.by_gain, squared_tol,
+            self.max_atoms, sums, supports, sizes, tally, block, n_pieces=len(sums),
             work=self._products(planes, len(self.rows)),
         )  # fmt: skip
-        if tally[:, NOT_FINITE].any():
+        if tally[:, NOT_CODED].any():
             raise ValueError(f"Values of X are too large for inner products in {planes.dtype}: scale X down.")
         return self._merged(sums, planes)

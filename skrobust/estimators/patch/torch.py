@@ -5,7 +5,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from skrobust.bridge import FrontEndModule
-from skrobust.pursuits.greedy.omp.batches import most_atoms
+from skrobust.pursuits.greedy.omp.batches import resolve_max_atoms
 from skrobust.signals import batch_slices
 from skrobust.signals.tensors import is_exporting, kept_tensor
 
@@ -60,7 +60,7 @@ class PatchModule(FrontEndModule):
         found, _ = greedy_approximations(
             patches,
             kept_tensor({}, (), lambda: estimator.components_, pixels),
-            most=most_atoms(
+            max_atoms=resolve_max_atoms(
                 estimator.n_nonzero_coefs, estimator._tol, len(estimator.components_), estimator._grid.n_features
             ),
             tol=estimator._tol,
@@ -82,7 +82,7 @@ class PatchModule(FrontEndModule):
             codes = orthogonal_mp(
                 patches,
                 components,
-                n_nonzero_coefs=pursuit.most,
+                n_nonzero_coefs=pursuit.max_atoms,
                 tol=pursuit.tol,
                 selection="ols" if pursuit.by_gain else "omp",
                 sparse_output=False,

@@ -85,12 +85,12 @@ def solve_lasso(X, analyze, synthesize, penalties, lipschitz, *, positive, tol, 
 
     ones = torch.ones_like(zero.flatten(1)[:, 0])
     begin = torch.tensor(0), zero, zero.clone(), ones, is_met(zero)
-    most = MORE_STEPS * max_iter
-    return while_loop(lambda k, z, y, t, met: (k < most) & ~met.all(), body, begin)[1]
+    max_atoms = MORE_STEPS * max_iter
+    return while_loop(lambda k, z, y, t, met: (k < max_atoms) & ~met.all(), body, begin)[1]
 
 
-def greedy_approximations(X, components, *, most, tol=None, by_gain=False):
-    """Approximations and codes of `orthogonal_mp`, of at most `most` atoms or to the norm `tol` of the residual;
+def greedy_approximations(X, components, *, max_atoms, tol=None, by_gain=False):
+    """Approximations and codes of `orthogonal_mp`, of at most `max_atoms` atoms or to the norm `tol` of the residual;
     `by_gain` means ``selection="ols"``.
     """
     noise = ROUNDINGS * torch.finfo(X.dtype).eps
@@ -102,7 +102,7 @@ def greedy_approximations(X, components, *, most, tol=None, by_gain=False):
     signals = X / unit
     limit = None if tol is None else torch.square(tol / unit[:, 0])
     floor = noise * (signals @ columns).abs().amax(1)
-    order = torch.arange(most, device=X.device)
+    order = torch.arange(max_atoms, device=X.device)
 
     def body(k, residual, basis, chosen, left, going):
         correlations = residual @ columns
@@ -131,25 +131,25 @@ def greedy_approximations(X, components, *, most, tol=None, by_gain=False):
     begin = (
         torch.tensor(0),
         signals.clone(),
-        signals.new_zeros(signals.shape[0], most, signals.shape[1]),
-        torch.zeros_like(signals[:, :1], dtype=torch.int64).repeat(1, most),
+        signals.new_zeros(signals.shape[0], max_atoms, signals.shape[1]),
+        torch.zeros_like(signals[:, :1], dtype=torch.int64).repeat(1, max_atoms),
         ones[:, None].repeat(1, units.shape[0]),
         ones > 0,
     )
-    _, residual, basis, chosen, _, _ = while_loop(lambda k, *state: (k < most) & state[-1].any(), body, begin)
+    _, residual, basis, chosen, _, _ = while_loop(lambda k, *state: (k < max_atoms) & state[-1].any(), body, begin)
     # Each atom is a combination of the basis vectors up to its own step: back substitution gives the coefficients.
     parts = basis @ units[chosen].mT
     aims = (basis @ signals[:, :, None])[:, :, 0]
 
     def substitute(k, values):
-        now = (order == most - 1 - k).to(values.dtype)
+        now = (order == max_atoms - 1 - k).to(values.dtype)
         row = (parts * now[:, None]).sum(1)
         pivot = (row * now).sum(1)
         rest = (aims * now).sum(1) - (row * values).sum(1)
         value = torch.where(pivot > 0, rest / torch.where(pivot > 0, pivot, torch.ones_like(pivot)), 0 * rest)
         return k + 1, values + value[:, None] * now
 
-    _, values = while_loop(lambda k, values: k < most, substitute, (torch.tensor(0), torch.zeros_like(aims)))
+    _, values = while_loop(lambda k, values: k < max_atoms, substitute, (torch.tensor(0), torch.zeros_like(aims)))
     codes = torch.zeros_like(ones[:, None].repeat(1, units.shape[0]))
     codes = codes.scatter_add(1, chosen, values * unit) * scales
     return X - residual * unit, codes

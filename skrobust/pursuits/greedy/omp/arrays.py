@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import assert_all_finite, check_array
 
-from skrobust.signals import kernel_threads, scale_exponents, times_power
+from skrobust.signals import kernel_threads
 
 from .atoms import UnitAtoms
 from .batches import Pursuit
@@ -15,25 +15,24 @@ def orthogonal_mp_of_arrays(X, components, *, gram, mask, n_jobs, **settings):
     """`orthogonal_mp` of an array `X`."""
     X, components, gram, mask = _checked(X, components, gram, mask)
 
+
     def refuse():
-        assert_all_finite(X if mask is None else np.where(mask, X, 0), input_name="X")
+        assert_all_finite(X, input_name="X")
         raise ValueError(f"Values of X are too large for inner products in {X.dtype}: scale X down.")
 
-    exponents = scale_exponents(X if mask is None else np.where(mask, X, 0))
-    pursuit = Pursuit(len(X), *components.shape, X.dtype, exponents=exponents, **settings)
-    X = times_power(X, -exponents)
+    pursuit = Pursuit(len(X), *components.shape, X.dtype, **settings)
     with kernel_threads(n_jobs):
         atoms = UnitAtoms(components)
         if mask is not None:
             shared = (atoms.columns, np.square(atoms.columns), atoms.inverse_norms)
-            return pursuit.run("pursue_masked", (X, mask), shared, refuse)
-        uses_gram = gram is not None or atoms.affords_gram(len(X) * pursuit.most)
+            return pursuit.run("pursue_masked", (X, mask), shared, (1, 0), refuse)
+        uses_gram = gram is not None or atoms.affords_gram(len(X) * pursuit.max_atoms)
         products = atoms.gram(gram) if uses_gram else np.zeros(0, X.dtype)
-        return pursuit.run("pursue_signals", (X,), (atoms.columns, products, atoms.inverse_norms), refuse)
+        return pursuit.run("pursue_signals", (X,), (atoms.columns, products, atoms.inverse_norms), (1,), refuse)
 
 
 def _checked(X, components, gram, mask):
-    """Check the arrays of `orthogonal_mp`; the kernels check whether X is finite."""
+    """Check the arrays of `orthogonal_mp` and set missing samples to 0; the kernels check whether X is finite."""
     X = check_array(X, dtype=DTYPES, order="C", ensure_all_finite=False, input_name="X")
     components = check_array(components, dtype=X.dtype, input_name="components")
     if components.shape[1] != X.shape[1]:
@@ -51,7 +50,7 @@ def _checked(X, components, gram, mask):
     if mask.dtype != np.bool_:
         raise ValueError(f"mask must be boolean, True where a sample is present; got dtype {mask.dtype}.")
     if mask.shape == X.shape:
-        return X, components, gram, np.ascontiguousarray(mask)
+        return np.where(mask, X, X.dtype.type(0)), components, gram, np.ascontiguousarray(mask)
     if mask.shape != X.shape[1:]:
         raise ValueError(
             f"mask has shape {mask.shape}; that of X, {X.shape}, or of one signal, {X.shape[1:]}, is needed."

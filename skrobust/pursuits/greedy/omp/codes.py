@@ -27,10 +27,10 @@ class CodeRows:
     says how many are used.
     """
 
-    def __init__(self, n_signals, most, dtype):
+    def __init__(self, n_signals, max_atoms, dtype):
         # Zeros, so that every index is valid even if a value is NaN.
-        self.indices = np.zeros((n_signals, most), dtype=np.int32)
-        self.values = np.empty((n_signals, most), dtype=dtype)
+        self.indices = np.zeros((n_signals, max_atoms), dtype=np.int32)
+        self.values = np.empty((n_signals, max_atoms), dtype=dtype)
         self.counts = np.zeros(n_signals, dtype=np.int32)
 
     def packed(self):

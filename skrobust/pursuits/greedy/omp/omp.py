@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from skrobust.signals import documented_like, is_tensor, kernel_threads, scale_exponents, times_power
+from skrobust.signals import documented_like, is_tensor, kernel_threads
 
 _GREEDY = {
     "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="right"), None],
@@ -204,8 +204,6 @@ def orthogonal_mp_gram(
     C = check_array(correlations, dtype=DTYPES, order="C", input_name="correlations")
     gram = checked_gram(gram, C.shape[1], C.dtype)
     norms = np.zeros(0) if squared_norms is None else one_per_signal(squared_norms, len(C), "squared_norms")
-    exponents = scale_exponents(C)
-    C, norms = times_power(C, -exponents), norms if squared_norms is None else times_power(norms, -2 * exponents)
 
     def refuse():
         raise ValueError("squared_norms has values that are not finite.")
@@ -219,11 +217,10 @@ def orthogonal_mp_gram(
         selection=selection,
         sparse_output=sparse_output,
         return_result=return_result,
-        exponents=exponents,
     )
     diagonal = np.maximum(gram.diagonal(), 0)
     scales = np.divide(1, np.sqrt(diagonal), out=np.zeros_like(diagonal), where=diagonal > 0)
     with kernel_threads(n_jobs):
         shared = (padded_width(len(gram), C.dtype), padded_gram(gram, scales), scales)
-        found = pursuit.run("pursue_correlations", (C, norms), shared, refuse)
-    return found._replace(objective=None) if return_result and squared_norms is None else found
+        result = pursuit.run("pursue_correlations", (C, norms), shared, (1, 2), refuse)
+    return result._replace(objective=None) if return_result and squared_norms is None else result

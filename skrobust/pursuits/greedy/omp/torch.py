@@ -109,7 +109,8 @@ class _LockStep:
         self.units = components * scales[:, None]
         m, d = components.shape
         size = components.element_size()
-        self.bytes_per_signal = size * (m * (pursuit.most + 6) + 8 * d) + 24 * pursuit.most * (d + pursuit.most)
+        k = pursuit.max_atoms
+        self.bytes_per_signal = size * (m * (k + 6) + 8 * d) + 24 * k * (d + k)
         self.gram = None
         if gram is not None:
             if has_mask:
@@ -136,11 +137,11 @@ class _LockStep:
         initial = torch.square(X.to(torch.float64)).sum(1)
         energy = initial.clone()
         floor = self.noise * correlations.abs().amax(1)
-        basis = X.new_zeros(len(X), pursuit.most, m)
+        basis = X.new_zeros(len(X), pursuit.max_atoms, m)
         left = torch.ones_like(correlations) if pursuit.by_gain else None
-        atoms = torch.full((len(X), pursuit.most), m, device=X.device)
+        atoms = torch.full((len(X), pursuit.max_atoms), m, device=X.device)
         active = torch.ones(len(X), dtype=torch.bool, device=X.device)
-        for k in range(pursuit.most):
+        for k in range(pursuit.max_atoms):
             if limit is not None:
                 self._look_again(energy, initial, limit, active, X, mask, atoms[:, :k])
                 active &= energy > limit
@@ -261,8 +262,8 @@ class FixedSupport(torch.autograd.Function):
         of_atoms = torch.zeros_like(components, dtype=torch.float64) if ctx.needs_input_grad[1] else None
         if mask is not None:
             mask = mask.expand(X.shape)
-        most = atoms.shape[1]
-        for batch in batch_slices(n, 8 * (4 * most * (d + most) + 4 * d)):
+        max_atoms = atoms.shape[1]
+        for batch in batch_slices(n, 8 * (4 * max_atoms * (d + max_atoms) + 4 * d)):
             selected = _Selected(components, atoms[batch], None if mask is None else mask[batch])
             weights = selected.solve(gradient[batch].to(torch.float64))
             along = selected.combine(weights)
