@@ -291,6 +291,7 @@ def test_exponents():
 
 def test_what_is_not_a_number_never_becomes_an_index():
     from skrobust.estimators.polar.kernels import count
+    from skrobust.pursuits.greedy.omp.arrays import scaled
     from skrobust.pursuits.greedy.omp.atoms import UnitAtoms
     from skrobust.pursuits.greedy.omp.batches import Pursuit
 
@@ -311,7 +312,7 @@ def test_what_is_not_a_number_never_becomes_an_index():
                 return_result=False,
             )  # fmt: skip
             for rows, _, _ in pursuit.codes(
-                "pursue_signals", (X,), (atoms.columns, atoms.gram(), atoms.inverse_norms), (1,)
+                "pursue_signals", (X,), (atoms.columns, atoms.gram(), atoms.inv_norms), scaled
             ):
                 assert ((rows.indices >= 0) & (rows.indices < 20)).all()
     wavelets = WaveletSparsifier("haar").fit(np.zeros((1, 16, 16)))

@@ -59,8 +59,8 @@ class MinibatchSteps:
         else:
             self.kernel, self.settings = learn_l1, (float(alpha), positive_code, L1_TOL * alpha)
 
-    def learn(self, order, memories, components, gram, products, uses):
-        """Learn from the signals in `order`, minibatch by minibatch; `memories` are the weights of the past sums.
+    def learn(self, order, decays, components, gram, products, uses):
+        """Learn from the signals in `order`, minibatch by minibatch; `decays` are the weights of the past sums.
 
         The last four arguments are overwritten. Returns the sum of the objective over the signals.
 
@@ -69,19 +69,19 @@ class MinibatchSteps:
         ValueError
             For values whose squares overflow.
         """
-        cuts, begins, shares, is_last = [], [], [], []
-        for batch, memory in zip(gen_batches(len(order), self.batch_size), memories, strict=True):
-            for piece in gen_batches(batch.stop - batch.start, self.slice_size):
-                begins.append(batch.start)
-                cuts.append(batch.start + piece.stop)
-                shares.append(memory if piece.start == 0 else 1.0)
-                is_last.append(cuts[-1] == batch.stop)
-        schedule = np.array(cuts), np.array(begins), np.array(shares, np.float64), np.array(is_last)
-        costs = np.zeros(len(cuts))
+        slice_ends, batch_starts, slice_decays, is_last = [], [], [], []
+        for batch, decay in zip(gen_batches(len(order), self.batch_size), decays, strict=True):
+            for slice_ in gen_batches(batch.stop - batch.start, self.slice_size):
+                batch_starts.append(batch.start)
+                slice_ends.append(batch.start + slice_.stop)
+                slice_decays.append(decay if slice_.start == 0 else 1.0)
+                is_last.append(slice_ends[-1] == batch.stop)
+        schedule = np.array(slice_ends), np.array(batch_starts), np.array(slice_decays, np.float64), np.array(is_last)
+        costs = np.zeros(len(slice_ends))
         on_threads(
             self.kernel, self.X, order, schedule, (components, *self.atoms), self.codes, self.energies, self.by_atom,
             (gram, products, uses, *self.sums), self.positive, self.block, costs, *self.settings,
-            n_pieces=self.n_threads, n_counters=COUNTERS * (1 + PHASES * len(cuts)),
+            n_pieces=self.n_threads, n_counters=COUNTERS * (1 + PHASES * len(slice_ends)),
         )  # fmt: skip
         with np.errstate(invalid="ignore"):
             check = costs.sum() + gram.trace() + products.sum()

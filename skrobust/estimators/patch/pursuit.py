@@ -119,7 +119,7 @@ class PatchPursuit:
         squared_tol = np.zeros(0) if self.tol is None else np.array([times_power(self.tol, -exponent) ** 2])
         on_threads(
             denoise_bands, planes, grid.tops, grid.lefts, grid.size, self.band, self.remove_mean,
-            self.atoms.columns, self.gram, self.rows, self.atoms.inverse_norms, self.by_gain, squared_tol,
+            self.atoms.columns, self.gram, self.rows, self.atoms.inv_norms, self.by_gain, squared_tol,
             self.max_atoms, sums, supports, sizes, tally, block, n_pieces=len(sums),
             work=self._products(planes, len(self.rows)),
         )  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 
 from skrobust.kernels.threads import on_threads, threads_for
 from skrobust.pursuits.result import Result
-from skrobust.signals import batch_slices, count_of, scale_exponents, times_power, warn_not_converged
+from skrobust.signals import batch_slices, count_of, times_power, warn_not_converged
 
 from . import kernels
 from .atoms import padded_width
@@ -32,12 +32,12 @@ class Pursuit:
         self.by_gain = selection == "ols"
         self.sparse_output, self.return_result = sparse_output, return_result
 
-    def codes(self, name, per_signal, shared, powers):
+    def codes(self, name, per_signal, shared, scaled):
         """Yield codes, the report of each signal (or none), and the tally of reasons for stopping, batch by batch.
 
         `name` is the name of the kernel, whose first arguments are `per_signal`, arrays with a row for each signal, and
-        `shared`. If the signals were multiplied by s, the arrays would be multiplied by ``s**power``, for the `powers`
-        given.
+        `shared`. ``scaled(*per_signal)`` returns exponents of powers of two near the size of the signals, and the
+        arrays of the signals divided by these powers.
         """
         kernel = getattr(kernels, name)
         # Without a tolerance codes use their whole capacity; with one they are packed batch by batch.
@@ -47,7 +47,7 @@ class Pursuit:
             tol = None if self.tol is None else self.tol[batch]
             rows, report, tally = self._code(kernel, arrays, shared, tol, batch.stop - batch.start, kernels.SMALL)
             if tally[kernels.NOT_CODED]:
-                self._code_scaled(kernel, arrays, shared, tol, powers, rows, report, tally)
+                self._code_scaled(kernel, arrays, shared, tol, scaled, rows, report, tally)
             yield rows, report, tally
 
     def _code(self, kernel, arrays, shared, tol, n, smallest):
@@ -65,28 +65,24 @@ class Pursuit:
         )  # fmt: skip
         return rows, report, tally.sum(axis=0)
 
-    def _code_scaled(self, kernel, arrays, shared, tol, powers, rows, report, tally):
+    def _code_scaled(self, kernel, arrays, shared, tol, scaled, rows, report, tally):
         """Code the signals without a code again, divided by powers of two near their size; updates the last three."""
         empty = np.flatnonzero(rows.counts == 0)
-        exponents = scale_exponents(arrays[0][empty])
-        arrays = [
-            times_power(array[empty], -power * exponents) if len(array) else array
-            for array, power in zip(arrays, powers, strict=True)
-        ]
+        exponents, arrays = scaled(*(array[empty] if len(array) else array for array in arrays))
         tol = None if tol is None else times_power(tol[empty], -exponents)
-        scaled, scaled_report, scaled_tally = self._code(kernel, arrays, shared, tol, len(empty), 0.0)
-        rows.indices[empty], rows.counts[empty] = scaled.indices, scaled.counts
-        rows.values[empty] = times_power(scaled.values, exponents)
+        new_rows, new_report, new_tally = self._code(kernel, arrays, shared, tol, len(empty), 0.0)
+        rows.indices[empty], rows.counts[empty] = new_rows.indices, new_rows.counts
+        rows.values[empty] = times_power(new_rows.values, exponents)
         if len(report):
-            scaled_report[:, kernels.OBJECTIVE] = times_power(scaled_report[:, kernels.OBJECTIVE], 2 * exponents)
-            report[empty] = scaled_report
+            new_report[:, kernels.OBJECTIVE] = times_power(new_report[:, kernels.OBJECTIVE], 2 * exponents)
+            report[empty] = new_report
         tally[kernels.NOT_CODED] = 0
-        tally += scaled_tally
+        tally += new_tally
 
-    def run(self, name, per_signal, shared, powers, refuse):
+    def run(self, name, per_signal, shared, scaled, refuse):
         """Return value of `orthogonal_mp`; `refuse` raises the error for signals that are not finite."""
         batches, reports, tally = [], [], np.zeros(3, dtype=np.int64)
-        for rows, report, batch_tally in self.codes(name, per_signal, shared, powers):
+        for rows, report, batch_tally in self.codes(name, per_signal, shared, scaled):
             if batch_tally[kernels.NOT_CODED]:
                 refuse()
             tally += batch_tally

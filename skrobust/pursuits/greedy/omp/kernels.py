@@ -6,7 +6,7 @@ gives the coefficients, and the squared residual is ||x||^2 - sum_k pivot_k proj
 
 import numpy as np
 
-from skrobust.kernels.memory import zeros, zeros_2d
+from skrobust.kernels.memory import rounded_up, zeros, zeros_2d
 from skrobust.kernels.products import inner_products
 from skrobust.kernels.vectors import (
     aligned_zeros,
@@ -43,11 +43,6 @@ NOT_CODED, DEPENDENT, UNMET = 0, 1, 2
 
 OBJECTIVE, IS_SHORT = 0, 1
 """Columns of `report`: half the squared norm of the residual, and whether the signal stopped before `tol`."""
-
-
-@inlined
-def _round_up(size, width):
-    return -(-size // width) * width
 
 
 @inlined
@@ -103,7 +98,7 @@ def workspace(like, width, max_atoms):
     squared norms of what it leaves of the atoms; the triangular factor (negated, rows `capacity` apart), projections,
     inverse pivots, solution; the selected atoms, counted from 1.
     """
-    capacity = _round_up(max_atoms, lanes(like))
+    capacity = rounded_up(max_atoms, lanes(like))
     return (
         aligned_zeros(max_atoms * (width + lanes(like)), like),
         aligned_zeros(width, like),
@@ -287,30 +282,31 @@ def pursue_masked(
     X, mask, atoms, squares, inv_norms, by_gain, smallest, squared_tol,
     indices, values, counts, report, tally, block, next_block,
 ):  # fmt: skip
-    """The same with missing features, where `mask` is False and X is 0; `squares` are the squared entries of atoms."""
+    """The same with missing features, where `mask` is False; `squares` are the squared entries of the atoms."""
     n, d = X.shape
     width = atoms.shape[1]
     columns = atoms.reshape(-1)
     buffers = workspace(atoms, width, indices.shape[1])
     products = aligned_zeros(block * width, atoms)
     masked_inv_norms = aligned_zeros(block * width, atoms)
-    mask_values = zeros_2d(block, d, atoms)
+    x, mask_values = zeros_2d(block, d, atoms), zeros_2d(block, d, atoms)
     energies, column, row = zeros(block, np.float64), zeros(d, atoms), aligned_zeros(width, atoms)
     b = take_number(next_block)
     while b * block < n:
         lo, hi = b * block, min(n, (b + 1) * block)
         for i in range(hi - lo):
             for f in range(d):
+                x[i, f] = X[lo + i, f] if mask[lo + i, f] else 0
                 mask_values[i, f] = 1 if mask[lo + i, f] else 0
-        inner_products(X[lo:hi].reshape(-1), hi - lo, d, columns, width, products)
+        inner_products(x.reshape(-1), hi - lo, d, columns, width, products)
         inner_products(mask_values.reshape(-1), hi - lo, d, squares.reshape(-1), width, masked_inv_norms)
         for i in range((hi - lo) * width):
             if masked_inv_norms[i] > 0:
                 masked_inv_norms[i] = 1 / np.sqrt(masked_inv_norms[i])
             products[i] *= masked_inv_norms[i]
-        squared_norms(X[lo:hi], hi - lo, energies)
+        squared_norms(x, hi - lo, energies)
         pursue_rows(
-            products, hi - lo, width, energies, by_gain, smallest, X[lo:hi], mask[lo:hi], columns,
+            products, hi - lo, width, energies, by_gain, smallest, x, mask[lo:hi], columns,
             masked_inv_norms, row, column, inv_norms, squared_tol[lo:hi],
             indices[lo:hi].reshape(-1), values[lo:hi].reshape(-1), counts[lo:hi], report[lo:hi], tally[b], buffers,
         )  # fmt: skip

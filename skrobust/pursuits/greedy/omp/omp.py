@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from skrobust.signals import documented_like, is_tensor, kernel_threads
+from skrobust.signals import documented_like, is_tensor, kernel_threads, scale_exponents, times_power
 
 _GREEDY = {
     "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), Interval(Real, 0, 1, closed="right"), None],
@@ -205,6 +205,10 @@ def orthogonal_mp_gram(
     gram = checked_gram(gram, C.shape[1], C.dtype)
     norms = np.zeros(0) if squared_norms is None else one_per_signal(squared_norms, len(C), "squared_norms")
 
+    def scaled(C, norms):
+        exponents = scale_exponents(C)
+        return exponents, (times_power(C, -exponents), times_power(norms, -2 * exponents) if len(norms) else norms)
+
     def refuse():
         raise ValueError("squared_norms has values that are not finite.")
 
@@ -222,5 +226,5 @@ def orthogonal_mp_gram(
     scales = np.divide(1, np.sqrt(diagonal), out=np.zeros_like(diagonal), where=diagonal > 0)
     with kernel_threads(n_jobs):
         shared = (padded_width(len(gram), C.dtype), padded_gram(gram, scales), scales)
-        result = pursuit.run("pursue_correlations", (C, norms), shared, (1, 2), refuse)
+        result = pursuit.run("pursue_correlations", (C, norms), shared, scaled, refuse)
     return result._replace(objective=None) if return_result and squared_norms is None else result
