@@ -222,7 +222,7 @@ def test_verdicts():
     rng = np.random.default_rng(0)
     polar = (rng.random((200, 30)) < 0.5).astype(float)
     coder = PolarizingCoder(eps=0.2).fit(polar)
-    assert coder.ambiguous_share(polar, 0.2).verdict.startswith("Fits: linf perturbations of 0.2 can move 0.0%")
+    assert coder.ambiguous_share(polar, 0.2).verdict.startswith("Fits: linf perturbations of 0.2 can change 0.0%")
     grey = rng.random((200, 30))
     coder = PolarizingCoder(eps=0.2).fit(grey)
     told = [coder.ambiguous_share(grey, eps).verdict.split(":")[0] for eps in (0.03, 0.1, 0.2)]

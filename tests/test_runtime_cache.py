@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be_written(folder, modules):
 def impatient(monkeypatch):
     """The notice of a compile at once; the set of what was announced."""
     monkeypatch.delenv("SKROBUST_COMPILE_NOTICE", raising=False)
-    monkeypatch.setattr(notice, "PATIENCE", 0.0)
+    monkeypatch.setattr(notice, "DELAY", 0.0)
     monkeypatch.setattr(notice, "_announced", set())
     return notice._announced
 
@@ -164,7 +164,7 @@ def test_the_notice_can_be_silenced_and_a_short_compile_has_none(folder, modules
     monkeypatch.setenv("SKROBUST_COMPILE_NOTICE", "0")
     made.run(3)
     monkeypatch.delenv("SKROBUST_COMPILE_NOTICE")
-    monkeypatch.setattr(notice, "PATIENCE", 60.0)
+    monkeypatch.setattr(notice, "DELAY", 60.0)
     made.run(3.0)
     assert not capsys.readouterr().err
 

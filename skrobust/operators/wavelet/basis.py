@@ -11,7 +11,7 @@ from skrobust.operators.base import Operator
 from skrobust.signals import check_clip, clip_values, is_tensor, kernel_threads
 from skrobust.signals.tensors import kept_tensor
 
-from .plan import exact_levels, has_orthonormal_filters, most_levels, plan_wavelet
+from .plan import exact_levels, has_orthonormal_filters, max_levels, plan_wavelet
 
 _BLOCK_BYTES = 1 << 16
 """Maximum number of pixels that a thread processes at a time."""
@@ -76,7 +76,7 @@ class WaveletBasis(Operator):
             level = exact_levels(self.grid)
         elif not isinstance(level, Integral) or level < 0:
             raise ValueError(f"level must be None or an integer >= 0, got {level!r}.")
-        self.level = min(int(level), most_levels(self.grid))
+        self.level = min(int(level), max_levels(self.grid))
         self.plan = plan_wavelet(wavelet, self.grid, self.level)
         self.shape = self.plan.shape
         self.is_orthonormal = self.plan.is_orthonormal

@@ -60,7 +60,7 @@ def implicit_deep_pursuit(X, layers, alpha, *, penalty="l1", positive=True, tol=
     ([0.7, 0.0], [1.0, 0.0])
     """
     alphas = per_layer("alpha", alpha, layers, X)
-    penalties = penalties_per_layer(penalty, positive, layers, alphas, couples=True)
+    penalties = penalties_per_layer(penalty, positive, layers, alphas, is_joint=True)
     signals = layers.stacked_signals(X)
     if is_exporting():
         return _exported(signals, layers, alphas, penalties, tol=tol, max_iter=max_iter)
