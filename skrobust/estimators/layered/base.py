@@ -337,8 +337,8 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         values = signals.values.detach().cpu().numpy() if is_tensor(signals.values) else signals.values
         penalties, total = self._penalties(), 0.0
         for batch, codes in self._coded(values):
-            left = self.layers_.residuals(values[batch], codes, n_jobs=self.n_jobs)
-            total += float(layered_objective(left, codes, self._alphas, penalties).sum())
+            layer_residuals = self.layers_.residuals(values[batch], codes, n_jobs=self.n_jobs)
+            total += float(layered_objective(layer_residuals, codes, self._alphas, penalties).sum())
         return -total / len(values)
 
     def get_feature_names_out(self, input_features=None):

@@ -266,11 +266,11 @@ class _State:
 
     def gap(self):
         """Duality gap and objective of each sample; the dual point is the optimally scaled feasible residual."""
-        left = self.residuals()
-        correlations = self.layers.correlate(left, n_jobs=self.n_jobs)
-        squares = sum(as_array(sample_sums(r * r)) for r in left)
-        products = as_array(self.layers.along_data(self.X, left))
-        objective = as_array(layered_objective(left, self.codes, self.alphas, self.penalties, self.n_jobs))
+        layer_residuals = self.residuals()
+        correlations = self.layers.correlate(layer_residuals, n_jobs=self.n_jobs)
+        squares = sum(as_array(sample_sums(r * r)) for r in layer_residuals)
+        products = as_array(self.layers.along_data(self.X, layer_residuals))
+        objective = as_array(layered_objective(layer_residuals, self.codes, self.alphas, self.penalties, self.n_jobs))
         return (objective - self._dual_value(products, squares, correlations)).clip(0), objective
 
     def _dual_value(self, products, squares, correlations):

@@ -39,8 +39,8 @@ class CodeRows:
         if len(ends) == 0 or ends[-1] == self.indices.size:
             return self.indices.reshape(-1), self.values.reshape(-1), self.counts
         indices, values = np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1], dtype=self.values.dtype)
-        how = {"n_pieces": -(-len(ends) // _ROWS), "work": 4 * len(indices)}
-        on_threads(_gather, self.indices, self.values, self.counts, ends - self.counts, indices, values, **how)
+        options = {"n_pieces": -(-len(ends) // _ROWS), "work": 4 * len(indices)}
+        on_threads(_gather, self.indices, self.values, self.counts, ends - self.counts, indices, values, **options)
         return indices, values, self.counts
 
 
