@@ -66,7 +66,7 @@ class Problem:
         Parameters
         ----------
         codes, signals : ndarray or Tensor
-        bounds : ndarray of shape (n_samples,)
+        dual_bounds : ndarray of shape (n_samples,)
             Largest lower bound on the minimum so far; updated.
         tol : float
             Relative gap at which the caller stops.

@@ -226,7 +226,7 @@ class ConvolutionalLearner:
         # As in MiniBatchDictionaryLearning: early batches, coded with poor atoms, lose weight.
         n_batches = self.n_seen / len(X)
         theta = self.n_seen if n_batches < len(X) else len(X) ** 2 + n_batches - len(X)
-        self.statistics.fade(max(0.0, (theta + 1 - len(X)) / (theta + 1)))
+        self.statistics.decay(max(0.0, (theta + 1 - len(X)) / (theta + 1)))
         total = 0.0
         self._worst = None
         n_values = int(np.prod(operator.code_shape))
