@@ -188,16 +188,16 @@ def test_no_folder_at_all_is_no_error(folder, modules):
 
 
 def test_old_folders_are_removed(folder, modules):
-    for number in range(_kernel_cache._KEPT + 3):
+    for number in range(_kernel_cache._MAX_VERSIONS + 3):
         other = folder / f"0.0.{number}-other"
         (other / "module-stamp").mkdir(parents=True)
         os.utime(other, (number, number))
-    for number in range(_kernel_cache._KEPT + 3):
+    for number in range(_kernel_cache._MAX_VERSIONS + 3):
         assert modules(inner=INNER.format(number), outer=OUTER)["outer"].run(0) == 2 * number
     left = sorted(path.name for path in folder.iterdir())
-    assert len(left) == _kernel_cache._KEPT and "0.0.0-other" not in left and f"0.0.{number}-other" in left
+    assert len(left) == _kernel_cache._MAX_VERSIONS and "0.0.0-other" not in left and f"0.0.{number}-other" in left
     (current,) = (path for path in folder.iterdir() if not path.name.endswith("-other"))
-    assert len(list(current.glob("outer-*"))) == _kernel_cache._KEPT
+    assert len(list(current.glob("outer-*"))) == _kernel_cache._MAX_VERSIONS
 
 
 @pytest.mark.parametrize(
