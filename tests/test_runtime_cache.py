@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be_written(folder, modules):
 def impatient(monkeypatch):
     """The notice of a compile at once; the set of what was announced."""
     monkeypatch.delenv("SKROBUST_COMPILE_NOTICE", raising=False)
-    monkeypatch.setattr(notice, "DELAY", 0.0)
+    monkeypatch.setattr(notice, "PATIENCE", 0.0)
     monkeypatch.setattr(notice, "_announced", set())
     return notice._announced
 
@@ -164,7 +164,7 @@ def test_the_notice_can_be_silenced_and_a_short_compile_has_none(folder, modules
     monkeypatch.setenv("SKROBUST_COMPILE_NOTICE", "0")
     made.run(3)
     monkeypatch.delenv("SKROBUST_COMPILE_NOTICE")
-    monkeypatch.setattr(notice, "DELAY", 60.0)
+    monkeypatch.setattr(notice, "PATIENCE", 60.0)
     made.run(3.0)
     assert not capsys.readouterr().err
 
@@ -188,16 +188,16 @@ def test_no_folder_at_all_is_no_error(folder, modules):
 
 
 def test_old_folders_are_removed(folder, modules):
-    for number in range(_kernel_cache._MAX_VERSIONS + 3):
+    for number in range(_kernel_cache._KEPT + 3):
         other = folder / f"0.0.{number}-other"
         (other / "module-stamp").mkdir(parents=True)
         os.utime(other, (number, number))
-    for number in range(_kernel_cache._MAX_VERSIONS + 3):
+    for number in range(_kernel_cache._KEPT + 3):
         assert modules(inner=INNER.format(number), outer=OUTER)["outer"].run(0) == 2 * number
     left = sorted(path.name for path in folder.iterdir())
-    assert len(left) == _kernel_cache._MAX_VERSIONS and "0.0.0-other" not in left and f"0.0.{number}-other" in left
+    assert len(left) == _kernel_cache._KEPT and "0.0.0-other" not in left and f"0.0.{number}-other" in left
     (current,) = (path for path in folder.iterdir() if not path.name.endswith("-other"))
-    assert len(list(current.glob("outer-*"))) == _kernel_cache._MAX_VERSIONS
+    assert len(list(current.glob("outer-*"))) == _kernel_cache._KEPT
 
 
 @pytest.mark.parametrize(

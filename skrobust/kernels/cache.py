@@ -29,7 +29,7 @@ from numba.core.serialize import dumps
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
-_MAX_VERSIONS = 8
+_KEPT = 8
 """Number of versions of the package, and of each module, whose kernels are kept on disk."""
 
 _IMPORT = re.compile(r"^from (\.+[\w.]*|skrobust[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
@@ -100,7 +100,7 @@ class KernelCache(_Cache):
 
 @functools.cache
 def cache_folders():
-    """Cache folders in the order in which they are tried; the last one is used if the user's folder is not writable.
+    """Cache folders in the order of trial; the last one is used if the user's folder is not writable.
 
     The user's folder is ``SKROBUST_CACHE_DIR``, else inside ``NUMBA_CACHE_DIR``, else the platform's cache folder.
     """
@@ -127,7 +127,7 @@ def _user_folder():
 
 @functools.cache
 def _warn_of_failures(failures, used):
-    """Warn once of folders in which compiled kernels could not be written."""
+    """Say once where compiled kernels could not be written."""
     where = f"they are kept in {used}" if used else "they are compiled again in each process"
     warnings.warn(
         f"Compiled kernels could not be written to {' and '.join(failures)}; {where}. "
@@ -172,7 +172,7 @@ def _prune(parent, pattern):
         return 0.0
 
     folders = sorted((folder for folder in parent.glob(pattern) if folder.is_dir()), key=changed, reverse=True)
-    for folder in folders[_MAX_VERSIONS:]:
+    for folder in folders[_KEPT:]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -186,13 +186,13 @@ def _release():
 @functools.cache
 def source_stamp(path):
     """Digest of a module and of all modules of the package that it imports when it is loaded."""
-    pending, digests = [path], {}
+    pending, known = [path], {}
     while pending:
         path = pending.pop()
-        if path not in digests:
-            digests[path], imported = _read(path)
+        if path not in known:
+            known[path], imported = _read(path)
             pending += imported
-    return hashlib.sha256(" ".join(sorted(digests.values())).encode()).hexdigest()
+    return hashlib.sha256(" ".join(sorted(known.values())).encode()).hexdigest()
 
 
 @functools.cache
@@ -203,11 +203,11 @@ def _read(path):
     except OSError:  # a package without sources is identified by its version
         return "", []
     imported = []
-    for module_path, names in _IMPORT.findall(source):
-        dotted_name = module_path.lstrip(".")
-        levels = len(module_path) - len(dotted_name)
+    for place, names in _IMPORT.findall(source):
+        words = place.lstrip(".")
+        levels = len(place) - len(words)
         base = path.parents[levels - 1] if levels else _PACKAGE.parent
-        base = base.joinpath(*filter(None, dotted_name.split(".")))
+        base = base.joinpath(*filter(None, words.split(".")))
         if base.is_dir():
             modules = [base / f"{name}.py" for name in re.findall(r"\w+", names)]
             imported += [module for module in modules if module.exists()] or [base / "__init__.py"]

@@ -7,7 +7,7 @@ import threading
 
 from .cache import cache_folders
 
-DELAY = 1.0
+PATIENCE = 1.0
 """Seconds of compiling before the line is printed."""
 
 _announced = set()
@@ -23,7 +23,7 @@ def compile_notice(function):
     if folder in _announced or os.environ.get("SKROBUST_COMPILE_NOTICE") == "0":
         yield
         return
-    timer = threading.Timer(DELAY, _announce, [folder])
+    timer = threading.Timer(PATIENCE, _announce, [folder])
     timer.daemon = True
     timer.start()
     try:
