@@ -328,7 +328,7 @@ def test_errors(digits):
     with pytest.raises(ValueError, match="'highpass' parameter"):
         coder_for(highpass=0.0).fit(X)
     for device in ("nonsense", 3.5):
-        with pytest.raises(ValueError, match="device must be None or a device of torch that is there"):
+        with pytest.raises(ValueError, match="device must be None or an available torch device"):
             coder_for(device=device).fit(X)
     with pytest.raises(ValueError, match="kernel_size must be"):
         coder_for(kernel_size=(2, 2, 2)).fit(X)

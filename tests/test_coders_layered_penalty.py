@@ -140,7 +140,7 @@ def test_what_does_not_go_together(problem):
             pursue(X, layers, 0.1, penalty=over, positive=False)
     with pytest.raises(ValueError, match="one penalty and one alpha for all layers"):
         deep_pursuit(X, layers, [0.1, 0.2, 0.1], penalty=over, positive=False)
-    with pytest.raises(ValueError, match=r"one grid of positions, got \(6, 5\), \(5, 4\)"):
+    with pytest.raises(ValueError, match=r"the same grid of positions, got \(6, 5\), \(5, 4\)"):
         deep_pursuit(np.zeros((1, 7, 6, 2)), chain(2, padding="valid"), 0.1, penalty=over, positive=False)
     with pytest.raises(ValueError, match="penalty has 2 entries for 3 layers"):
         deep_pursuit(X, layers, 0.1, penalty=["l1", "l1"])
@@ -164,7 +164,7 @@ def coder_with(cls, penalty, **options):
     rng = np.random.default_rng(0)
     dictionaries = [rng.normal(size=(3, 3, 3)), rng.normal(size=(4, 2, 2, 3))]
     dictionaries = [atoms / np.linalg.norm(atoms.reshape(len(atoms), -1), axis=1).max() for atoms in dictionaries]
-    settings = {"padding": "same", "image_shape": (8, 8), cls._strength: 0.1, "per_layer": True}
+    settings = {"padding": "same", "image_shape": (8, 8), cls._alpha_name: 0.1, "per_layer": True}
     return cls(dictionaries=dictionaries, penalty=penalty, **{**settings, **options})
 
 

@@ -184,7 +184,7 @@ def test_eps_may_differ_by_image():
     [
         ({"eps": -0.1}, "eps must be finite and not negative, got -0.1"),
         ({"eps": np.nan}, "eps must be finite"),
-        ({"eps": [0.1, 0.2]}, r"one entry a sample, 5; got shape \(2,\)"),
+        ({"eps": [0.1, 0.2]}, r"one entry per sample, 5; got shape \(2,\)"),
         ({"eps": 0.1, "norm": "l3"}, "norm must be one of 'linf', 'l2', 'l1', got 'l3'"),
         ({"eps": 0.1, "clip": (1, 0)}, r"clip must be None or .*got \(1, 0\)"),
         ({"eps": 0.1, "clip": (0, 0.5)}, r"X has values from 0 to 1, outside clip=\(0, 0.5\)"),
@@ -222,7 +222,7 @@ def test_verdicts():
     rng = np.random.default_rng(0)
     polar = (rng.random((200, 30)) < 0.5).astype(float)
     coder = PolarizingCoder(eps=0.2).fit(polar)
-    assert coder.ambiguous_share(polar, 0.2).verdict.startswith("Fits: linf perturbations of 0.2 can move 0.0%")
+    assert coder.ambiguous_share(polar, 0.2).verdict.startswith("Fits: linf perturbations of 0.2 can change 0.0%")
     grey = rng.random((200, 30))
     coder = PolarizingCoder(eps=0.2).fit(grey)
     told = [coder.ambiguous_share(grey, eps).verdict.split(":")[0] for eps in (0.03, 0.1, 0.2)]

@@ -162,7 +162,7 @@ def test_largest_patch_norm_by_brute_force(kernel, circular):
     [
         (lambda: mutual_coherence(np.ones(3)), "components must have shape"),
         (lambda: mutual_coherence(np.zeros((2, 3))), "Atom 0 of components is zero"),
-        (lambda: babel_function(np.ones((2, 3)), -1), "most must be"),
+        (lambda: babel_function(np.ones((2, 3)), -1), "max_k must be"),
         (lambda: restricted_isometry_bound(np.ones((2, 3)), 0), "k must be"),
         (lambda: welch_bound((3,)), "components_shape must be"),
         (lambda: stripe_sparsity(np.ones((1, 4, 4, 2)), (2, 2, 2)), "codes must have shape"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skrobust.operators.layered.kernels import extrapolate, half_squares_and_penalties, shrink_and_carry
+from skrobust.operators.layered.kernels import extrapolate, half_squares_and_penalties, shrink_and_extrapolate
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -23,7 +23,7 @@ def test_one_pass_is_numpy(shape, dtype):
             for momentum in (0.0, 0.7):
                 for n_jobs in (1, 2):
                     step = np.asarray(0.3, dtype=dtype)
-                    codes, carried = shrink_and_carry(
+                    codes, carried = shrink_and_extrapolate(
                         point, before, slopes, step, thresholds, momentum, positive, n_jobs
                     )
                     assert codes.dtype == carried.dtype == dtype
@@ -41,5 +41,5 @@ def test_one_pass_is_numpy(shape, dtype):
 
 def test_negative_thresholds_of_batch_normalisation():
     point = np.array([[-0.5, 0.2, -2.0]])
-    codes, _ = shrink_and_carry(point, point, point, 0.0, np.array([-1.0, 0.1, -1.0]), 0.0, True)
+    codes, _ = shrink_and_extrapolate(point, point, point, 0.0, np.array([-1.0, 0.1, -1.0]), 0.0, True)
     np.testing.assert_allclose(codes, [[0.5, 0.1, 0.0]])

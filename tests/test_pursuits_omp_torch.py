@@ -157,8 +157,6 @@ def test_errors():
         orthogonal_mp(X, torch.full_like(components, torch.inf))
     with pytest.raises(ValueError, match="12 features, but components has 11"):
         orthogonal_mp(X, components[:, 1:])
-    with pytest.raises(ValueError, match="12 features, but components has 11"):
-        lock_step(X, components[:, 1:])
     with pytest.raises(ValueError, match="mask must be boolean"):
         orthogonal_mp(X, components, mask=torch.ones(20, 12))
     with pytest.raises(ValueError, match="mask must be boolean"):

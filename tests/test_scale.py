@@ -291,6 +291,7 @@ def test_exponents():
 
 def test_what_is_not_a_number_never_becomes_an_index():
     from skrobust.estimators.polar.kernels import count
+    from skrobust.pursuits.greedy.omp.arrays import scaled
     from skrobust.pursuits.greedy.omp.atoms import UnitAtoms
     from skrobust.pursuits.greedy.omp.batches import Pursuit
 
@@ -310,7 +311,9 @@ def test_what_is_not_a_number_never_becomes_an_index():
                 50, 20, 8, X.dtype, n_nonzero_coefs=4, tol=1e-3, selection=selection, sparse_output=True,
                 return_result=False,
             )  # fmt: skip
-            for rows, _, _ in pursuit.codes("pursue_signals", (X,), (atoms.columns, atoms.gram(), atoms.inverse_norms)):
+            for rows, _, _ in pursuit.codes(
+                "pursue_signals", (X,), (atoms.columns, atoms.gram(), atoms.inv_norms), scaled
+            ):
                 assert ((rows.indices >= 0) & (rows.indices < 20)).all()
     wavelets = WaveletSparsifier("haar").fit(np.zeros((1, 16, 16)))
     wild = rng.choice(odd, size=(20, 16, 16, 1))

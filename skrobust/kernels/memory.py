@@ -1,16 +1,24 @@
-"""Buffers allocated inside the kernels. Numba would compile each kind of `np.zeros` as a function, in 0.1 s."""
+"""Buffers allocated inside the kernels. Numba needs 0.1 s to compile each variant of `np.zeros`."""
 
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import _empty_nd_impl
 
+from .compiler import inlined
+
 
 def _emit_zeros(context, builder, array, shape):
-    made = _empty_nd_impl(context, builder, array, shape)
-    n_bytes = builder.mul(made.nitems, made.itemsize)
-    cgutils.memset(builder, made.data, n_bytes, 0)
-    return made._getvalue()
+    new = _empty_nd_impl(context, builder, array, shape)
+    n_bytes = builder.mul(new.nitems, new.itemsize)
+    cgutils.memset(builder, new.data, n_bytes, 0)
+    return new._getvalue()
+
+
+@inlined
+def rounded_up(size, step):
+    """`size` rounded up to a multiple of `step`."""
+    return -(-size // step) * step
 
 
 @intrinsic

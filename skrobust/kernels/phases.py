@@ -20,7 +20,7 @@ LINE = 8
 COUNTERS = 2 * LINE
 """Counters per phase."""
 
-_PATIENCE = 4096
+_POLLS_PER_YIELD = 4096
 """Number of polls of a counter before the thread yields the processor."""
 
 _I64 = ir.IntType(64)
@@ -32,7 +32,7 @@ def _counter(context, builder, signature, args):
 
 
 @intrinsic
-def _raise(typingctx, counters, index):
+def _increment(typingctx, counters, index):
     """Increment a counter atomically and return its old value, with acquire-release semantics."""
 
     def codegen(context, builder, signature, args):
@@ -43,7 +43,7 @@ def _raise(typingctx, counters, index):
 
 
 @intrinsic
-def _look(typingctx, counters, index):
+def _read_counter(typingctx, counters, index):
     """Atomic load of a counter that other threads increment."""
 
     def codegen(context, builder, signature, args):
@@ -65,7 +65,7 @@ def _pause(typingctx):
 
 
 @intrinsic
-def _give_way(typingctx):
+def _yield_processor(typingctx):
     """Yield the processor to another thread."""
 
     def codegen(context, builder, signature, args):
@@ -77,10 +77,10 @@ def _give_way(typingctx):
 
 
 @inlined
-def pause(looks):
+def pause(n_polls):
     """Pause after the given number of polls of a counter; yields the processor from time to time."""
-    if looks % _PATIENCE == 0:
-        _give_way()
+    if n_polls % _POLLS_PER_YIELD == 0:
+        _yield_processor()
     else:
         _pause()
 
@@ -88,19 +88,19 @@ def pause(looks):
 @inlined
 def take_piece(counters, phase):
     """The number of the next piece of a phase."""
-    return _raise(counters, phase * COUNTERS)
+    return _increment(counters, phase * COUNTERS)
 
 
 @inlined
 def finish_piece(counters, phase):
     """Count a piece of the phase as done."""
-    _raise(counters, phase * COUNTERS + LINE)
+    _increment(counters, phase * COUNTERS + LINE)
 
 
 @inlined
 def wait_for_pieces(counters, phase, n_pieces):
     """Wait until this many pieces of the phase are done."""
-    looks = 0
-    while _look(counters, phase * COUNTERS + LINE) < n_pieces:
-        looks += 1
-        pause(looks)
+    n_polls = 0
+    while _read_counter(counters, phase * COUNTERS + LINE) < n_pieces:
+        n_polls += 1
+        pause(n_polls)

@@ -10,12 +10,12 @@ DEPTH = 96
 
 
 @inlined
-def _row(value, v0, v1, v2, v3, sums):
+def _add_products(value, v0, v1, v2, v3, sums):
     return fma(value, v0, sums[0]), fma(value, v1, sums[1]), fma(value, v2, sums[2]), fma(value, v3, sums[3])
 
 
 @inlined
-def _start(products, at, is_first):
+def _load_sums(products, at, is_first):
     step = lanes(products)
     if is_first:
         zero = zero_vector(products)
@@ -29,7 +29,7 @@ def _start(products, at, is_first):
 
 
 @inlined
-def _end(products, at, sums):
+def _store_sums(products, at, sums):
     step = lanes(products)
     store(products, at, sums[0])
     store(products, at + step, sums[1])
@@ -50,23 +50,23 @@ def inner_products(x, n_rows, d, columns, width, products):
             for row in range(0, n_rows, 4):
                 # The last row repeats if there are fewer than four.
                 i1, i2, i3 = min(row + 1, n_rows - 1), min(row + 2, n_rows - 1), min(row + 3, n_rows - 1)
-                sums0 = _start(products, row * width + j, first == 0)
-                sums1 = _start(products, i1 * width + j, first == 0)
-                sums2 = _start(products, i2 * width + j, first == 0)
-                sums3 = _start(products, i3 * width + j, first == 0)
+                sums0 = _load_sums(products, row * width + j, first == 0)
+                sums1 = _load_sums(products, i1 * width + j, first == 0)
+                sums2 = _load_sums(products, i2 * width + j, first == 0)
+                sums3 = _load_sums(products, i3 * width + j, first == 0)
                 at = first * width + j
                 for f in range(first, last):
                     v0, v1 = load(columns, at), load(columns, at + step)
                     v2, v3 = load(columns, at + 2 * step), load(columns, at + 3 * step)
-                    sums0 = _row(load_all(x, row * d + f), v0, v1, v2, v3, sums0)
-                    sums1 = _row(load_all(x, i1 * d + f), v0, v1, v2, v3, sums1)
-                    sums2 = _row(load_all(x, i2 * d + f), v0, v1, v2, v3, sums2)
-                    sums3 = _row(load_all(x, i3 * d + f), v0, v1, v2, v3, sums3)
+                    sums0 = _add_products(load_all(x, row * d + f), v0, v1, v2, v3, sums0)
+                    sums1 = _add_products(load_all(x, i1 * d + f), v0, v1, v2, v3, sums1)
+                    sums2 = _add_products(load_all(x, i2 * d + f), v0, v1, v2, v3, sums2)
+                    sums3 = _add_products(load_all(x, i3 * d + f), v0, v1, v2, v3, sums3)
                     at += width
-                _end(products, row * width + j, sums0)
-                _end(products, i1 * width + j, sums1)
-                _end(products, i2 * width + j, sums2)
-                _end(products, i3 * width + j, sums3)
+                _store_sums(products, row * width + j, sums0)
+                _store_sums(products, i1 * width + j, sums1)
+                _store_sums(products, i2 * width + j, sums2)
+                _store_sums(products, i3 * width + j, sums3)
 
 
 @kernel

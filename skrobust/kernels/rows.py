@@ -7,18 +7,18 @@ from .vectors import broadcast, fma, inlined, lanes, load, load_first, store, st
 def dot(a, i, b, j, size):
     """Inner product of ``a[i : i + size]`` and ``b[j : j + size]``, flat arrays of one dtype."""
     step = lanes(a)
-    left = size % step
-    whole = size - left
+    n_rest = size % step
+    n_whole = size - n_rest
     even, odd = broadcast(a.dtype.type(0)), broadcast(a.dtype.type(0))
     f = 0
-    while f + step < whole:
+    while f + step < n_whole:
         even = fma(load(a, i + f), load(b, j + f), even)
         odd = fma(load(a, i + f + step), load(b, j + f + step), odd)
         f += 2 * step
-    if f < whole:
+    if f < n_whole:
         even = fma(load(a, i + f), load(b, j + f), even)
-    if left > 0:
-        odd = fma(load_first(a, i + whole, left), load_first(b, j + whole, left), odd)
+    if n_rest > 0:
+        odd = fma(load_first(a, i + n_whole, n_rest), load_first(b, j + n_whole, n_rest), odd)
     return total(even) + total(odd)
 
 
@@ -26,11 +26,11 @@ def dot(a, i, b, j, size):
 def add_scaled(target, t, scale, source, s, size):
     """``target[t : t + size] += scale * source[s : s + size]``, flat arrays of one dtype."""
     step = lanes(target)
-    left = size % step
-    whole = size - left
+    n_rest = size % step
+    n_whole = size - n_rest
     factor = broadcast(scale)
-    for f in range(0, whole, step):
+    for f in range(0, n_whole, step):
         store(target, t + f, fma(factor, load(source, s + f), load(target, t + f)))
-    if left > 0:
-        sums = fma(factor, load_first(source, s + whole, left), load_first(target, t + whole, left))
-        store_first(target, t + whole, sums, left)
+    if n_rest > 0:
+        sums = fma(factor, load_first(source, s + n_whole, n_rest), load_first(target, t + n_whole, n_rest))
+        store_first(target, t + n_whole, sums, n_rest)

@@ -248,8 +248,8 @@ def count_at_least(typingctx, value, threshold):
     """How many lanes have a magnitude >= `threshold`."""
 
     def codegen(context, builder, signature, args):
-        kept = builder.fcmp_ordered(">=", emit_absolute(builder, value, args[0]), emit_splat(builder, value, args[1]))
-        return emit_count(builder, value, kept)
+        above = builder.fcmp_ordered(">=", emit_absolute(builder, value, args[0]), emit_splat(builder, value, args[1]))
+        return emit_count(builder, value, above)
 
     return types.int64(value, value.scalar), codegen
 
@@ -259,8 +259,8 @@ def keep_at_least(typingctx, value, threshold):
     """Lanes whose magnitude is >= `threshold`; zeros elsewhere."""
 
     def codegen(context, builder, signature, args):
-        kept = builder.fcmp_ordered(">=", emit_absolute(builder, value, args[0]), emit_splat(builder, value, args[1]))
-        return builder.select(kept, args[0], ir.Constant(args[0].type, None))
+        above = builder.fcmp_ordered(">=", emit_absolute(builder, value, args[0]), emit_splat(builder, value, args[1]))
+        return builder.select(above, args[0], ir.Constant(args[0].type, None))
 
     return value(value, value.scalar), codegen
 
@@ -274,17 +274,17 @@ def pack_at_least(typingctx, array, index, value, threshold):
 
     def codegen(context, builder, signature, args):
         magnitudes = emit_absolute(builder, value, args[2])
-        kept = builder.fcmp_ordered(">=", magnitudes, emit_splat(builder, value, args[3]))
+        above = builder.fcmp_ordered(">=", magnitudes, emit_splat(builder, value, args[3]))
         if value.lanes > 1:
             name = f"llvm.experimental.vector.compress.{vector_suffix(value)}"
             packed = emit_call(
-                builder, name, magnitudes.type, [magnitudes, kept, ir.Constant(magnitudes.type, ir.Undefined)]
+                builder, name, magnitudes.type, [magnitudes, above, ir.Constant(magnitudes.type, ir.Undefined)]
             )
         else:
             packed = magnitudes
         address = emit_address(context, builder, signature.args[0], args[0], args[1], packed.type)
         emit_store(builder, packed, address, value)
-        return builder.add(args[1], emit_count(builder, value, kept))
+        return builder.add(args[1], emit_count(builder, value, above))
 
     return types.int64(array, types.int64, value, value.scalar), codegen
 
@@ -410,10 +410,10 @@ def first_largest(typingctx, value, position):
             return context.make_tuple(builder, signature.return_type, [top, builder.fptosi(first, ir.IntType(64))])
         # Usually a single lane has the maximum: reading its position from memory is faster than a minimum over lanes.
         bits = builder.bitcast(at_top, ir.IntType(value.lanes))
-        places = cgutils.alloca_once_value(builder, args[1])
+        storage = cgutils.alloca_once_value(builder, args[1])
         lane = emit_call(builder, f"llvm.cttz.i{value.lanes}", bits.type, [bits, ir.Constant(ir.IntType(1), 0)])
         lane = builder.and_(lane, ir.Constant(bits.type, value.lanes - 1))
-        address = builder.gep(builder.bitcast(places, ir.PointerType(scalar)), [builder.zext(lane, ir.IntType(64))])
+        address = builder.gep(builder.bitcast(storage, ir.PointerType(scalar)), [builder.zext(lane, ir.IntType(64))])
         first = cgutils.alloca_once_value(builder, builder.load(address))
         others = builder.and_(bits, builder.sub(bits, ir.Constant(bits.type, 1)))
         with builder.if_then(builder.icmp_unsigned("!=", others, ir.Constant(bits.type, 0)), likely=False):

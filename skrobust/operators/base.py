@@ -1,4 +1,4 @@
-"""What every operator offers, whatever its dictionary."""
+"""Base class of the operators, and their composition."""
 
 import abc
 import math
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Operator(abc.ABC):
-    """A linear map from codes to signals, and its adjoint: the protocol that solvers are written against.
+    """A linear map from codes to signals, and its adjoint: the interface that solvers use.
 
     A subclass defines the abstract members; `tests/test_operators.py` then checks adjoint, norm and shapes. Arrays
     and tensors both work, and the result is of the kind and dtype of the input.
@@ -110,7 +110,7 @@ class ComposedOperator(Operator):
     def __init__(self, outer, inner):
         if tuple(outer.code_shape) != tuple(inner.signal_shape):
             raise ValueError(
-                f"The outer operator has codes of shape {tuple(outer.code_shape)}, but the inner one makes signals of "
+                f"The outer operator has codes of shape {tuple(outer.code_shape)}, but the inner one has signals of "
                 f"shape {tuple(inner.signal_shape)}."
             )
         self.outer, self.inner = outer, inner

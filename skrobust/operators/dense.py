@@ -93,13 +93,13 @@ class DenseOperator(Operator):
 
 
 def _squared_norm(matrix):
-    top = float(np.abs(matrix).max())
-    if top == 0:
+    largest = float(np.abs(matrix).max())
+    if largest == 0:
         return 0.0
-    unit = 2.0 ** math.frexp(top)[1]  # squares of squares do not overflow
-    scaled = matrix / unit if matrix.shape[0] <= matrix.shape[1] else matrix.T / unit
+    scale = 2.0 ** math.frexp(largest)[1]  # squares of squares do not overflow
+    scaled = matrix / scale if matrix.shape[0] <= matrix.shape[1] else matrix.T / scale
     if len(scaled) <= MOST_ROWS:
-        found = of_matrix(scaled @ scaled.T) * (1 + 1e-12)
+        squared_norm = of_matrix(scaled @ scaled.T) * (1 + 1e-12)
     else:
-        found = of_products(lambda v: scaled @ (v @ scaled), (len(scaled),), n_steps=N_STEPS, tol=TOL)
-    return found * unit * unit
+        squared_norm = of_products(lambda v: scaled @ (v @ scaled), (len(scaled),), n_steps=N_STEPS, tol=TOL)
+    return squared_norm * scale * scale

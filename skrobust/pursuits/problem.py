@@ -7,7 +7,7 @@ from skrobust.signals import is_tensor
 from skrobust.signals.arrays import as_array, by_sample, choose, row_index, sample_sums
 
 LOCAL_SCALING_FROM = 20
-"""Try per-pixel dual scaling once gap <= this multiple of the wanted gap: it costs one more analysis."""
+"""Try per-pixel dual scaling, which costs one more analysis, once the relative gap is <= this multiple of tol."""
 
 
 class Problem:
@@ -32,7 +32,7 @@ class Problem:
         self.mask, self.n_jobs = mask, n_jobs
 
     def rows(self, keep):
-        """The problem of some samples."""
+        """The problem of the selected samples."""
         mask = None if self.mask is None else self.mask[keep]
         alpha = self.alpha
         if np.ndim(alpha):  # an array, whatever X is
@@ -60,17 +60,17 @@ class Problem:
         """Objective of each sample, float64."""
         return as_array(sample_sums(residual * residual)) / 2 + self.alpha * as_array(self.penalty.value(codes))
 
-    def gap(self, codes, signals, bounds, tol, last):
+    def gap(self, codes, signals, dual_bounds, tol, is_last):
         """Duality gap and objective of each sample.
 
         Parameters
         ----------
         codes, signals : ndarray or Tensor
-        bounds : ndarray of shape (n_samples,)
-            Largest lower bound on the objective so far; raised.
+        dual_bounds : ndarray of shape (n_samples,)
+            Largest lower bound on the minimum so far; updated.
         tol : float
-            Wanted relative gap.
-        last : bool
+            Relative gap at which the caller stops.
+        is_last : bool
             Whether this is the last call: then the sharper, more expensive bound is always tried.
 
         Returns
@@ -84,20 +84,21 @@ class Problem:
         bound = self.dual_value(residual, correlations)
         if bound is None:
             return np.full(len(objective), np.nan), objective
-        np.maximum(bounds, bound, out=bounds)
-        gap = (objective - bounds).clip(0)
-        near = np.flatnonzero((gap > tol * objective) & ((gap <= LOCAL_SCALING_FROM * tol * objective) | last))
-        if len(near):
-            at = row_index(near, codes)
-            part = self.rows(at)
-            point = part.locally_scaled(residual[at], correlations[at])
+        np.maximum(dual_bounds, bound, out=dual_bounds)
+        gap = (objective - dual_bounds).clip(0)
+        uncertain = np.flatnonzero((gap > tol * objective) & ((gap <= LOCAL_SCALING_FROM * tol * objective) | is_last))
+        if len(uncertain):
+            selected = row_index(uncertain, codes)
+            selection = self.rows(selected)
+            point = selection.locally_scaled(residual[selected], correlations[selected])
             if point is not None:
-                bounds[near] = np.maximum(bounds[near], part.dual_value(point, part.analyze(point)))
-                gap = (objective - bounds).clip(0)
+                sharper = selection.dual_value(point, selection.analyze(point))
+                dual_bounds[uncertain] = np.maximum(dual_bounds[uncertain], sharper)
+                gap = (objective - dual_bounds).clip(0)
         return gap, objective
 
     def dual_value(self, points, correlations):
-        """Lower bound on each objective by a multiple of `points` that is feasible and, among these, best.
+        """Lower bound on the minimum of each sample: the largest dual value of the feasible multiples of `points`.
 
         The dual problem is ``max_u <u, x> - 1/2 ||u||^2 - (alpha g)*(D^T u)``. For a norm g the last term is 0 where
         the dual norm of ``D^T u`` is at most alpha, and infinite elsewhere.
@@ -107,12 +108,12 @@ class Problem:
         ndarray of shape (n_samples,), or None if the penalty has no known dual
         """
         squares, products = as_array(sample_sums(points * points)), as_array(sample_sums(points * self.X))
-        top = self.penalty.dual_norm(correlations)
-        if top is None:
+        dual_norms = self.penalty.dual_norm(correlations)
+        if dual_norms is None:
             conjugate = self.penalty.conjugate(correlations, self.alpha)
             return None if conjugate is None else products - squares / 2 - as_array(conjugate)
         with np.errstate(over="ignore"):  # infinity: no multiple of the point but 0 is feasible
-            relative = as_array(top) / self.alpha
+            relative = as_array(dual_norms) / self.alpha
         return best_scaled_dual(products, squares, relative)
 
     def locally_scaled(self, residual, correlations):
@@ -125,13 +126,13 @@ class Problem:
         return residual * least_over_cover(1 / relative.clip(1, None), geometry)[..., None]
 
 
-def best_scaled_dual(products, squares, top):
+def best_scaled_dual(products, squares, dual_norms):
     """Largest dual value over the feasible multiples of a point.
 
-    `products` are inner products of the point with the signal, `squares` its squared norms, `top` the dual norms of its
-    correlations relative to the penalty; a multiple s is feasible if ``s * top <= 1``.
+    `products` are inner products of the point with the signal, `squares` its squared norms, `dual_norms` the dual
+    norms of its correlations relative to the penalty; a multiple s is feasible if ``s * dual_norms <= 1``.
     """
     tiny = np.finfo(np.float64).tiny
-    unbounded, most = products / squares.clip(tiny), 1 / top.clip(tiny)
-    scale = choose(unbounded < most, unbounded, most).clip(0)
+    unbounded, limit = products / squares.clip(tiny), 1 / dual_norms.clip(tiny)
+    scale = choose(unbounded < limit, unbounded, limit).clip(0)
     return scale * products - scale * scale * squares / 2

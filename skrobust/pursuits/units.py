@@ -1,4 +1,4 @@
-"""Pursuits in units near the size of the data, so that no square over- or underflows."""
+"""Pursuits on scaled signals, so that squares neither overflow nor underflow."""
 
 import numpy as np
 
@@ -8,25 +8,25 @@ from .result import Result
 
 
 def in_units(solve, X):
-    """Solve in units of powers of two near the size of the signals, those of one size together.
+    """Solve for signals divided by powers of two near their size, in groups with the same power.
 
-    ``solve(X, exponent, rows)`` is the `Result` of the signals `rows`, given as ``X[rows] / 2**exponent``. All else
-    that is in units of the signals (penalties, starting points) is to be divided likewise. Returns a `Result` in the
-    units of X.
+    ``solve(X, exponent, rows)`` returns the `Result` of the signals `rows`, given as ``X[rows] / 2**exponent``, and has
+    to divide whatever has the unit of the signals (penalties, starting points) likewise. Returns a `Result` in the
+    unit of X.
     """
     parts, order = [], []
     for exponent, rows in groups_by_exponent(X):
-        found = solve(times_power(X[rows], -exponent), exponent, rows)
-        parts.append(found._replace(
-            codes=_times(found.codes, exponent),
-            objective=_times(found.objective, 2 * exponent),
-            gap=_times(found.gap, 2 * exponent),
+        result = solve(times_power(X[rows], -exponent), exponent, rows)
+        parts.append(result._replace(
+            codes=_times(result.codes, exponent),
+            objective=_times(result.objective, 2 * exponent),
+            gap=_times(result.gap, 2 * exponent),
         ))  # fmt: skip
         order.append(np.arange(len(X))[rows])
     if len(parts) == 1:
         return parts[0]
-    back = np.argsort(np.concatenate(order))
-    return Result(*(_together(values, back) for values in zip(*parts, strict=True)))
+    order = np.argsort(np.concatenate(order))
+    return Result(*(_in_order(values, order) for values in zip(*parts, strict=True)))
 
 
 def _times(values, exponent):
@@ -35,14 +35,14 @@ def _times(values, exponent):
     return values if values is None else times_power(values, exponent)
 
 
-def _together(values, back):
+def _in_order(values, order):
     """Values of all parts in the order of the samples."""
     if values[0] is None:
         return None
     if isinstance(values[0], list):
-        return [_together(value, back) for value in zip(*values, strict=True)]
+        return [_in_order(value, order) for value in zip(*values, strict=True)]
     if is_tensor(values[0]):
         import torch
 
-        return torch.cat(values)[torch.as_tensor(back, device=values[0].device)]
-    return np.concatenate(values)[back]
+        return torch.cat(values)[torch.as_tensor(order, device=values[0].device)]
+    return np.concatenate(values)[order]

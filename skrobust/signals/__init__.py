@@ -5,7 +5,7 @@ from .convergence import ConvergenceLog, convergence_warnings_ignored, warn_not_
 from .counts import count_of
 from .docstrings import documented_like
 from .files import write_atomically
-from .layout import SignalLayout, Signals
+from .layout import SignalLayout, Signals, per_axis
 from .parameters import parameter, parametrized
 from .resources import allowed_threads, batch_slices, kernel_threads, one_blas_thread
 from .scale import data_exponent, groups_by_exponent, scale_exponents, times_power
@@ -30,6 +30,7 @@ __all__ = [
     "one_blas_thread",
     "parameter",
     "parametrized",
+    "per_axis",
     "restored_on_error",
     "scale_exponents",
     "convergence_warnings_ignored",

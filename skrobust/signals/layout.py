@@ -152,3 +152,32 @@ def _checked_image_shape(image_shape):
             f"got {image_shape!r}."
         )
     return tuple(int(size) for size in sizes)
+
+
+def per_axis(name, value, n_axes):
+    """One integer >= 1 per axis of the grid, as a tuple; a single integer is repeated.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, for the error message.
+    value : int or sequence of int
+    n_axes : int
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    ValueError
+        If `value` is anything else.
+    """
+    sizes = (value,) * n_axes if isinstance(value, Integral) else value
+    if not isinstance(sizes, (tuple, list)) or len(sizes) != n_axes:
+        sizes = ()
+    if not sizes or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+        raise ValueError(
+            f"{name} must be an integer >= 1, or one for each of the {n_axes} axes of the samples, got {value!r}."
+        )
+    return tuple(int(size) for size in sizes)

@@ -44,12 +44,12 @@ def list_by_atom(codes, next_free, positions, values, next_signal):
             else:
                 bits, step = np.int64(flat[i] != 0), 1
             while bits != 0:
-                at = i + lowest_bit(bits)
+                index = i + lowest_bit(bits)
                 bits &= bits - 1
-                position = at // n_atoms
-                k = at - position * n_atoms
+                position = index // n_atoms
+                k = index - position * n_atoms
                 if values.size > 0:
-                    positions[free[k]], values[free[k]] = position, flat[at]
+                    positions[free[k]], values[free[k]] = position, flat[index]
                 free[k] += 1
             i += step
         n = take_number(next_signal)
@@ -95,10 +95,10 @@ def _add_neighbours(target, codes, y, x, value, shape, max_lag, wraps, n_atoms):
                 column %= width
             elif column >= width:
                 break
-            run = min(span - i, width - column)
-            to, source = (dy * span + i) * n_atoms, (row * width + column) * n_atoms
-            _add_multiple(target, to, codes, source, run * n_atoms, value)
-            i += run
+            length = min(span - i, width - column)
+            target_index, source = (dy * span + i) * n_atoms, (row * width + column) * n_atoms
+            _add_multiple(target, target_index, codes, source, length * n_atoms, value)
+            i += length
 
 
 @kernel
@@ -129,27 +129,27 @@ def add_lags(
     """
     n_samples, n_atoms = codes.shape[0], lags.shape[0]
     kernel_height = products.shape[1] // row
-    of_codes, of_signals = part(sums, 0), part(sums, 1)
+    lag_sums, product_sums = part(sums, 0), part(sums, 1)
     size = canvas.shape[1] * canvas.shape[2]
-    fill(of_codes, lags.shape[1], 0)
-    fill(of_signals, products.shape[1], 0)
+    fill(lag_sums, lags.shape[1], 0)
+    fill(product_sums, products.shape[1], 0)
     k = take_number(next_atom)
     while k < n_atoms:
-        waiting = 0
+        n_pending = 0
         for n in range(n_samples):
             flat, signal = pointer(codes, n * codes.shape[1]), pointer(canvas, n * size)
-            begin, end = starts[k * n_samples + n], starts[k * n_samples + n + 1]
-            for e in range(begin, end):
+            start, end = starts[k * n_samples + n], starts[k * n_samples + n + 1]
+            for e in range(start, end):
                 y, x = positions[e] // shape[1], positions[e] % shape[1]
-                _add_neighbours(of_codes, flat, y, x, values[e], shape, max_lag, wraps, n_atoms)
-                at = y * steps[0] * canvas.shape[2] + x * steps[1]
+                _add_neighbours(lag_sums, flat, y, x, values[e], shape, max_lag, wraps, n_atoms)
+                index = y * steps[0] * canvas.shape[2] + x * steps[1]
                 for u in range(kernel_height):
-                    _add_multiple(of_signals, u * row, signal, at + u * canvas.shape[2], row, values[e])
-            waiting += end - begin
-            if waiting >= FLUSH or n == n_samples - 1:
-                _flush(of_codes, pointer(lags, k * lags.shape[1]), lags.shape[1])
-                _flush(of_signals, pointer(products, k * products.shape[1]), products.shape[1])
-                waiting = 0
+                    _add_multiple(product_sums, u * row, signal, index + u * canvas.shape[2], row, values[e])
+            n_pending += end - start
+            if n_pending >= FLUSH or n == n_samples - 1:
+                _flush(lag_sums, pointer(lags, k * lags.shape[1]), lags.shape[1])
+                _flush(product_sums, pointer(products, k * products.shape[1]), products.shape[1])
+                n_pending = 0
         k = take_number(next_atom)
 
 
@@ -170,7 +170,7 @@ def add_tap_pairs(lags, kernel_size, stride, gram, next_atom):
     while k < n_atoms:
         for u in range(taps):
             uy, ux = u // kernel_size[1], u % kernel_size[1]
-            line = pointer(gram, (k * taps + u) * gram.shape[1])
+            gram_row = pointer(gram, (k * taps + u) * gram.shape[1])
             for v in range(taps):
                 dy, dx = uy - v // kernel_size[1], ux - v % kernel_size[1]
                 if dy % stride[0] or dx % stride[1]:
@@ -178,30 +178,30 @@ def add_tap_pairs(lags, kernel_size, stride, gram, next_atom):
                 dy, dx = dy // stride[0], dx // stride[1]
                 if dy >= 0:
                     for m in range(n_atoms):
-                        line[m * taps + v] += lags[k, dy, dx + max_lag, m]
+                        gram_row[m * taps + v] += lags[k, dy, dx + max_lag, m]
                 else:
                     for m in range(n_atoms):
-                        line[m * taps + v] += lags[m, -dy, max_lag - dx, k]
+                        gram_row[m * taps + v] += lags[m, -dy, max_lag - dx, k]
         k = take_number(next_atom)
 
 
 @kernel
-def write_design(maps, known, grid, kernel_size, stride, offset, wraps, next_free, values, taps, next_signal):
+def write_design(maps, valid, grid, kernel_size, stride, offset, wraps, next_free, values, taps, next_signal):
     """Write the entries of the design matrix at the free entries of their rows; with empty output, count them."""
     per_atom = kernel_size[0] * kernel_size[1]
     n = take_number(next_signal)
     while n < maps.shape[0]:
-        seen = known[n % known.shape[0]]
+        valid_pixels = valid[n % valid.shape[0]]
         for p in range(maps.shape[1]):
             for q in range(maps.shape[2]):
-                is_known = False  # any pixel covered by these atoms
+                is_covered = False  # any pixel covered by these atoms
                 for u in range(kernel_size[0]):
                     for v in range(kernel_size[1]):
                         y, x = p * stride[0] - offset[0] + u, q * stride[1] - offset[1] + v
                         if wraps:
                             y, x = y % grid[0], x % grid[1]
-                        is_known = is_known or (0 <= y < grid[0] and 0 <= x < grid[1] and seen[y, x])
-                if not is_known:
+                        is_covered = is_covered or (0 <= y < grid[0] and 0 <= x < grid[1] and valid_pixels[y, x])
+                if not is_covered:
                     continue
                 for k in range(maps.shape[3]):
                     coefficient = maps[n, p, q, k]
@@ -217,7 +217,7 @@ def write_design(maps, known, grid, kernel_size, stride, offset, wraps, next_fre
                             x = q * stride[1] - offset[1] + v
                             if wraps:
                                 x %= grid[1]
-                            if x < 0 or x >= grid[1] or not seen[y, x]:
+                            if x < 0 or x >= grid[1] or not valid_pixels[y, x]:
                                 continue
                             entry = next_free[n, y * grid[1] + x]
                             if values.size > 0:

@@ -9,15 +9,15 @@ from sklearn.utils import check_random_state, gen_batches
 from skrobust.operators import ConvolutionalOperator
 from skrobust.pursuits import convolutional_basis_pursuit
 from skrobust.pursuits.lasso.conv.pursuit import in_floats
-from skrobust.signals import batch_slices, convergence_warnings_ignored, data_exponent, times_power
+from skrobust.signals import batch_slices, convergence_warnings_ignored, data_exponent, per_axis, times_power
 
 from .statistics import ConvolutionalStatistics
 
-DEAD_SHARE = 1e-3
+UNUSED_SHARE = 1e-3
 """Atoms used less than this share of the mean usage are replaced."""
 
 FIRST_TOL = 0.1
-"""Relative gap of the first epoch's codes, as its atoms are poor; later the last relative decrease of the objective."""
+"""Relative gap of the codes of the first epoch, whose atoms are poor; later epochs use the last relative decrease."""
 
 
 def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", random_state=None):
@@ -56,7 +56,7 @@ def initial_convolutional_atoms(X, n_components, kernel_size, *, init="data", ra
     atoms = np.empty((n_components, *shape))
     for k in range(n_components):
         draws = [_patch(X, kernel_size, random_state) for _ in range(4)]
-        # Deviations from the mean, because all flat patches are alike.
+        # Deviations from the mean, because flat patches have no structure.
         atoms[k] = max(draws, key=lambda patch: float(((patch - patch.mean()) ** 2).sum()))
     return unit_atoms(atoms, random_state)
 
@@ -69,11 +69,10 @@ def _signals(X):
 
 
 def _checked_kernel(kernel_size, grid):
-    sizes = (kernel_size,) * len(grid) if isinstance(kernel_size, Integral) else kernel_size
-    fits = isinstance(sizes, tuple | list) and len(sizes) == len(grid)
-    if not fits or not all(isinstance(k, Integral) and 1 <= k <= n for k, n in zip(sizes, grid, strict=True)):
+    sizes = per_axis("kernel_size", kernel_size, len(grid))
+    if any(k > n for k, n in zip(sizes, grid, strict=True)):
         raise ValueError(f"kernel_size={kernel_size!r} does not fit signals on a grid of {tuple(grid)}.")
-    return tuple(int(k) for k in sizes)
+    return sizes
 
 
 def unit_atoms(atoms, random_state):
@@ -184,7 +183,7 @@ class ConvolutionalLearner:
         statistics = ConvolutionalStatistics(self.components.shape)
         operator = self._operator(X)
         code_shape = (-1, *operator.code_shape)
-        kept, total = [], 0.0
+        epoch_codes, total = [], 0.0
         self._worst = None
         n_values = int(np.prod(operator.code_shape))
         # Memory: codes three times, and the design matrix twice, for a twentieth of nonzero codes.
@@ -198,12 +197,12 @@ class ConvolutionalLearner:
             statistics.add(X[batch], result.codes, operator.geometry, n_jobs=self.n_jobs)
             self._remember_worst(X[batch], result.codes, operator)
             total += float(result.objective.sum())
-            kept.append(sparse.csr_array(result.codes.reshape(len(result.codes), -1)))
-        self._codes = kept
+            epoch_codes.append(sparse.csr_array(result.codes.reshape(len(result.codes), -1)))
+        self._codes = epoch_codes
         self.statistics, self.n_seen = statistics, len(X)
         if np.isfinite(self._cost) and self._cost > 0:
-            fallen = 1 - total / len(X) / self._cost
-            self._tol = min(self._tol, max(self.tol, fallen))
+            decrease = 1 - total / len(X) / self._cost
+            self._tol = min(self._tol, max(self.tol, decrease))
         self._cost = total / len(X)
         self._update(X.dtype)
         return self
@@ -224,10 +223,10 @@ class ConvolutionalLearner:
         X = self._in_units(X, max(self._exponent, exponent) if self.n_seen else exponent)
         operator = self._operator(X)
         self.n_seen += len(X)
-        # As scikit-learn's mini-batch learner: early batches, coded with poor atoms, are forgotten.
+        # As in MiniBatchDictionaryLearning: early batches, coded with poor atoms, lose weight.
         n_batches = self.n_seen / len(X)
         theta = self.n_seen if n_batches < len(X) else len(X) ** 2 + n_batches - len(X)
-        self.statistics.fade(max(0.0, (theta + 1 - len(X)) / (theta + 1)))
+        self.statistics.decay(max(0.0, (theta + 1 - len(X)) / (theta + 1)))
         total = 0.0
         self._worst = None
         n_values = int(np.prod(operator.code_shape))
@@ -296,12 +295,13 @@ class ConvolutionalLearner:
         """Store the worst represented patches, to replace unused atoms."""
         residual = X - operator.synthesize(codes, n_jobs=self.n_jobs)
         energies = (residual.astype(np.float64) ** 2).sum(axis=-1).reshape(len(X), -1)
-        at = energies.argmax(axis=1)
-        candidates = [(float(energies[n, at[n]]), n) for n in np.argsort(-energies.max(axis=1))[: len(self.components)]]
+        worst_pixels = energies.argmax(axis=1)
+        worst_samples = np.argsort(-energies.max(axis=1))[: len(self.components)]
+        candidates = [(float(energies[n, worst_pixels[n]]), n) for n in worst_samples]
         patches = self._worst or []
         grid, kernel = X.shape[1:-1], self.components.shape[1:-1]
         for energy, n in candidates:
-            centre = np.unravel_index(at[n], grid)
+            centre = np.unravel_index(worst_pixels[n], grid)
             corner = [min(max(c - k // 2, 0), g - k) for c, k, g in zip(centre, kernel, grid, strict=True)]
             window = tuple(slice(c, c + k) for c, k in zip(corner, kernel, strict=True))
             patches.append((energy, X[(n, *window)].astype(np.float64)))
@@ -310,8 +310,8 @@ class ConvolutionalLearner:
     def _update(self, dtype):
         improved = self.statistics.improve(self.components)
         usage = self.statistics.usage()
-        dead = np.flatnonzero(usage <= DEAD_SHARE * usage.mean()) if usage.any() else np.arange(0)
-        for atom, (energy, patch) in zip(dead, self._worst, strict=False):
+        unused = np.flatnonzero(usage <= UNUSED_SHARE * usage.mean()) if usage.any() else np.arange(0)
+        for atom, (energy, patch) in zip(unused, self._worst, strict=False):
             if energy > 0:
                 improved[atom] = patch
         self.components = unit_atoms(improved, self.random_state).astype(dtype)

@@ -1,4 +1,4 @@
-"""Sufficient statistics of codes and signals for a convolutional dictionary, of a size independent of the data."""
+"""Sufficient statistics of codes and signals for a convolutional dictionary; their size does not depend on the data."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from skrobust.kernels.workspace import workspace
 from skrobust.operators.conv.operator import flat_rows
 from skrobust.signals import kernel_threads
 
-MOST_TAPS = 12_000
+MAX_TAPS = 12_000
 """Maximum number of atoms times their pixels; beyond it the sums would take more than a gigabyte."""
 
 
@@ -60,10 +60,10 @@ class ConvolutionalStatistics:
     def __init__(self, components_shape):
         self.components_shape = tuple(components_shape)
         self.n_taps = int(np.prod(self.components_shape[:-1]))
-        if self.n_taps > MOST_TAPS:
+        if self.n_taps > MAX_TAPS:
             raise ValueError(
                 f"{self.components_shape[0]} atoms of {self.components_shape[1:-1]} have {self.n_taps} taps; learning "
-                f"keeps sums over pairs of them and takes at most {MOST_TAPS}. Use fewer or smaller atoms."
+                f"keeps sums over pairs of them and takes at most {MAX_TAPS}. Use fewer or smaller atoms."
             )
         self.gram = np.zeros((self.n_taps, self.n_taps))
         self.products = np.zeros((self.n_taps, self.components_shape[-1]))
@@ -78,39 +78,39 @@ class ConvolutionalStatistics:
         codes : ndarray of shape ``(n_samples, *code_grid, n_components)``
         geometry : ConvolutionGeometry
         mask : ndarray of shape ``(n_samples, *grid)`` or None, default=None
-            True where a pixel is known.
+            True where a pixel is valid.
         n_jobs : int or None, default=None
         """
         codes, X = np.asarray(codes), np.asarray(X)
-        known = None if mask is None else np.asarray(mask, dtype=bool).reshape(X.shape[:-1])
-        values = X if known is None else np.where(known[..., None], X, 0)
+        valid = None if mask is None else np.asarray(mask, dtype=bool).reshape(X.shape[:-1])
+        values = X if valid is None else np.where(valid[..., None], X, 0)
         with kernel_threads(n_jobs):
             if geometry.wraps and any(n % s for n, s in zip(geometry.grid, geometry.stride, strict=True)):
-                # Cells are not equidistant where such a circle closes.
-                design = design_matrix(codes, geometry, mask=known)
+                # On such a grid the last and the first position are closer than the stride.
+                design = design_matrix(codes, geometry, mask=valid)
                 self._add_design(design, 1)
                 self.products += design.T @ values.reshape(-1, X.shape[-1]).astype(np.float64)
             else:
                 self._add_lags(codes, values, geometry)
-                beyond = _beyond(geometry, known)
-                if beyond is not None:
-                    self._add_design(design_matrix(codes, *beyond), -1)
+                invalid = _invalid_pixels(geometry, valid)
+                if invalid is not None:
+                    self._add_design(design_matrix(codes, *invalid), -1)
         self.energy += float(np.sum(values * values, dtype=np.float64))
 
     def _add_lags(self, codes, values, geometry):
         """Add the sums for atoms on an unbounded plane, or with circular padding."""
         from .kernels import add_lags, add_tap_pairs, list_by_atom
 
-        shape, kernel_size, stride = (_two(v) for v in (geometry.code_grid, geometry.kernel_size, geometry.stride))
+        shape, kernel_size, stride = (_two_axes(v) for v in (geometry.code_grid, geometry.kernel_size, geometry.stride))
         n_samples, n_channels, n_atoms = len(codes), values.shape[-1], codes.shape[-1]
         flat = flat_rows(codes)
         n_entries = np.zeros((n_samples, n_atoms), dtype=np.int64)
-        empty, threading = (np.empty(0, np.int64), np.empty(0, flat.dtype)), {"n_pieces": n_samples, "work": flat.size}
-        on_threads(list_by_atom, flat, n_entries, *empty, **threading)
+        empty, options = (np.empty(0, np.int64), np.empty(0, flat.dtype)), {"n_pieces": n_samples, "work": flat.size}
+        on_threads(list_by_atom, flat, n_entries, *empty, **options)
         starts = np.concatenate([[0], np.cumsum(n_entries.T)])
         positions, coefficients = np.empty(starts[-1], np.int64), np.empty(starts[-1], flat.dtype)
         next_free = starts[:-1].reshape(n_atoms, n_samples).T.copy()
-        on_threads(list_by_atom, flat, next_free, positions, coefficients, **threading)
+        on_threads(list_by_atom, flat, next_free, positions, coefficients, **options)
         max_lag = tuple((k - 1) // s for k, s in zip(kernel_size, stride, strict=True))
         lags = np.zeros((n_atoms, (max_lag[0] + 1) * (2 * max_lag[1] + 1) * n_atoms))
         products = np.zeros((n_atoms, self.products.size // n_atoms))
@@ -133,14 +133,14 @@ class ConvolutionalStatistics:
         columns = design.tocsc()
         data = sign * columns.data
         rows = design.data, design.indices, design.indptr
-        threading = {"n_pieces": self.n_taps, "work": design.nnz**2 / max(1, design.shape[0])}
-        on_threads(add_gram, data, columns.indices, columns.indptr, *rows, self.gram, **threading)
+        options = {"n_pieces": self.n_taps, "work": design.nnz**2 / max(1, design.shape[0])}
+        on_threads(add_gram, data, columns.indices, columns.indptr, *rows, self.gram, **options)
 
-    def fade(self, share):
+    def decay(self, factor):
         """Multiply all previous sums."""
-        self.gram *= share
-        self.products *= share
-        self.energy *= share
+        self.gram *= factor
+        self.products *= factor
+        self.energy *= factor
 
     def squared_error(self, components):
         """Squared error of the added codes with these atoms."""
@@ -177,11 +177,11 @@ class ConvolutionalStatistics:
             for block, curvature in zip(blocks, curvatures, strict=True):
                 if curvature <= floor:
                     continue
-                own = self.gram[block, block]
-                target = self.products[block] - self.gram[block] @ d + own @ d[block]
+                block_gram = self.gram[block, block]
+                target = self.products[block] - self.gram[block] @ d + block_gram @ d[block]
                 atom = d[block]
                 for _ in range(n_steps):
-                    atom = atom - (own @ atom - target) / curvature
+                    atom = atom - (block_gram @ atom - target) / curvature
                     atom = atom / max(1.0, np.linalg.norm(atom))
                 d[block] = atom
         return d.reshape(self.components_shape)
@@ -196,51 +196,51 @@ def _norm_bounds(matrices, n_squarings=3):
     return scale * np.linalg.norm(powers, axis=(1, 2)) ** (0.5**n_squarings)
 
 
-def _two(sizes, missing=1):
+def _two_axes(sizes, missing=1):
     return tuple(sizes) if len(sizes) == 2 else (missing, *sizes)
 
 
 def _canvas(values, geometry):
     """Padded signals (n, height, width * channels) in which the atom at position p begins at pixel ``p * stride``."""
     n_samples, n_channels = len(values), values.shape[-1]
-    grid, offset, extent = _two(geometry.grid), _two(geometry.offset, 0), _two(geometry.extent)
+    grid, offset, extent = _two_axes(geometry.grid), _two_axes(geometry.offset, 0), _two_axes(geometry.extent)
     values = values.reshape(n_samples, *grid, n_channels)
     margins = [(o, max(0, r - o - n)) for n, o, r in zip(grid, offset, extent, strict=True)]
-    wide = np.pad(values, [(0, 0), *margins, (0, 0)], mode="wrap" if geometry.wraps else "constant")
-    return wide.reshape(n_samples, wide.shape[1], -1)
+    padded = np.pad(values, [(0, 0), *margins, (0, 0)], mode="wrap" if geometry.wraps else "constant")
+    return padded.reshape(n_samples, padded.shape[1], -1)
 
 
-def _beyond(geometry, known):
-    """Geometry and mask of covered pixels that are beyond the edges or masked; None if there are none."""
+def _invalid_pixels(geometry, valid):
+    """Geometry and mask of covered pixels that lie outside the signal or are masked; None if there are none."""
     if geometry.wraps:
-        return None if known is None else (geometry, ~known)
-    wide = replace(geometry, grid=geometry.extent, offset=(0,) * len(geometry.grid))
+        return None if valid is None else (geometry, ~valid)
+    padded = replace(geometry, grid=geometry.extent, offset=(0,) * len(geometry.grid))
     inside = tuple(slice(o, o + n) for o, n in zip(geometry.offset, geometry.grid, strict=True))
-    beyond = np.ones((1 if known is None else len(known), *wide.grid), dtype=bool)
-    reached = beyond[(slice(None), *inside)]
-    reached[...] = False if known is None else ~known[tuple(map(slice, reached.shape))]
-    return (wide, beyond) if beyond.any() else None
+    invalid = np.ones((1 if valid is None else len(valid), *padded.grid), dtype=bool)
+    inside_mask = invalid[(slice(None), *inside)]
+    inside_mask[...] = False if valid is None else ~valid[tuple(map(slice, inside_mask.shape))]
+    return (padded, invalid) if invalid.any() else None
 
 
 def design_matrix(codes, geometry, mask=None):
     """The design matrix: the coefficients with which taps contribute to pixels, one row for each pixel of each sample.
-    In rows of pixels that `mask` hides all are zero.
+    Rows of masked pixels are zero.
     """
     from .kernels import write_design
 
-    grid, kernel_size, stride = (_two(v) for v in (geometry.grid, geometry.kernel_size, geometry.stride))
-    offset = _two(geometry.offset, 0)
+    grid, kernel_size, stride = (_two_axes(v) for v in (geometry.grid, geometry.kernel_size, geometry.stride))
+    offset = _two_axes(geometry.offset, 0)
     n_samples, n_components = len(codes), codes.shape[-1]
-    maps = flat_rows(codes).reshape(n_samples, *_two(codes.shape[1:-1]), -1)
-    known = np.ones((1, *grid), dtype=bool) if mask is None else flat_rows(mask).reshape(-1, *grid)
+    maps = flat_rows(codes).reshape(n_samples, *_two_axes(codes.shape[1:-1]), -1)
+    valid = np.ones((1, *grid), dtype=bool) if mask is None else flat_rows(mask).reshape(-1, *grid)
     n_entries = np.zeros((n_samples, int(np.prod(grid))), dtype=np.int64)
     empty = np.empty(0), np.empty(0, dtype=np.int64)
-    shared = maps, known, grid, kernel_size, stride, offset, geometry.wraps
-    threading = {"n_pieces": n_samples, "work": codes.size * int(np.prod(kernel_size))}
-    on_threads(write_design, *shared, n_entries, *empty, **threading)
+    shared = maps, valid, grid, kernel_size, stride, offset, geometry.wraps
+    options = {"n_pieces": n_samples, "work": codes.size * int(np.prod(kernel_size))}
+    on_threads(write_design, *shared, n_entries, *empty, **options)
     starts = np.concatenate([[0], np.cumsum(n_entries)])
     values, taps = np.empty(starts[-1]), np.empty(starts[-1], dtype=np.int64)
     next_free = starts[:-1].reshape(n_entries.shape).copy()
-    on_threads(write_design, *shared, next_free, values, taps, **threading)
+    on_threads(write_design, *shared, next_free, values, taps, **options)
     shape = n_entries.size, n_components * int(np.prod(kernel_size))
     return sparse.csr_array((values, taps, starts), shape=shape)

@@ -1,4 +1,4 @@
-"""Coherence of a dictionary, local sparsity of a code, and the bounds that follow."""
+"""Coherence of a dictionary, local sparsity of a code, and bounds from them."""
 
 from numbers import Integral
 
@@ -12,7 +12,7 @@ def mutual_coherence(components):
     """Largest normalised inner product of two different atoms; of convolutional ones at all shifts.
 
     ``mu(D) = max |<d_i, d_j>| / (||d_i|| ||d_j||)`` over pairs of columns of D: for a convolutional dictionary every
-    atom at every position, so that an atom also meets its own shifts ([1]_).
+    atom at every position, so that an atom is also compared with its own shifts ([1]_).
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def mutual_coherence(components):
     return min(1.0, float(max((row.max(initial=0.0) for row in _rows_of_products(components)), default=0.0)))
 
 
-def babel_function(components, most=None):
+def babel_function(components, max_k=None):
     """The Babel function: largest sum of inner products of an atom with k others.
 
     ``mu_1(k) = max_i max_{|J| = k, i not in J} sum_{j in J} |<d_i, d_j>|`` for atoms of norm 1; at most ``k mu``.
@@ -56,12 +56,12 @@ def babel_function(components, most=None):
     ----------
     components : array-like of shape (n_atoms, n_features) or ``(n_atoms, *kernel_size, n_channels)``
         As for `mutual_coherence`.
-    most : int or None, default=None
+    max_k : int or None, default=None
         Largest k. None: as many as there are columns that overlap an atom.
 
     Returns
     -------
-    ndarray of shape (most + 1,)
+    ndarray of shape (max_k + 1,)
         Values of ``mu_1(0) = 0, mu_1(1) = mu``, and so on.
 
     References
@@ -74,12 +74,12 @@ def babel_function(components, most=None):
     >>> babel_function([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
     array([0. , 0.8, 1.4])
     """
-    if most is not None and not (isinstance(most, Integral) and most >= 0):
-        raise ValueError(f"most must be None or an integer >= 0, got {most!r}.")
-    highest = np.zeros(1 if most is None else most + 1)
+    if max_k is not None and not (isinstance(max_k, Integral) and max_k >= 0):
+        raise ValueError(f"max_k must be None or an integer >= 0, got {max_k!r}.")
+    highest = np.zeros(1 if max_k is None else max_k + 1)
     for row in _rows_of_products(components):
         sums = np.concatenate([[0.0], np.cumsum(np.sort(row)[::-1])])
-        if most is None and len(sums) > len(highest):
+        if max_k is None and len(sums) > len(highest):
             highest = np.pad(highest, (0, len(sums) - len(highest)), mode="edge")
         length = min(len(sums), len(highest))
         highest[:length] = np.maximum(highest[:length], sums[:length])
@@ -101,7 +101,7 @@ def restricted_isometry_bound(components, k):
     Returns
     -------
     float
-        Vacuous if it is 1 or more.
+        A bound of 1 or more says nothing.
 
     References
     ----------
@@ -158,7 +158,7 @@ def welch_bound(components_shape):
 
 
 def stripe_sparsity(codes, kernel_size, *, stride=1, circular=False, grid=None):
-    """The local norm l0,inf: the most atoms of a code that overlap the atoms at one position.
+    """The local norm l0,inf: the largest number of atoms of a code that overlap the atoms at one position.
 
     Parameters
     ----------
@@ -168,8 +168,8 @@ def stripe_sparsity(codes, kernel_size, *, stride=1, circular=False, grid=None):
     circular : bool, default=False
         Atoms wrap around the grid.
     grid : int, tuple of int or None, default=None
-        Pixels along each axis of a circle. With a stride, circles of several sizes have codes of this shape, and on
-        the smallest most atoms overlap; None: that one, so that what is returned is never too small.
+        Pixels along each axis, for ``circular=True``. With a stride, grids of several sizes have codes of this shape;
+        None: the smallest, on which most atoms overlap, so that the result is never too small.
 
     Returns
     -------
@@ -201,8 +201,8 @@ def stripe_sparsity(codes, kernel_size, *, stride=1, circular=False, grid=None):
                 f"grid={grid!r} does not fit codes of shape {codes.shape} with stride={stride!r}: along each axis it "
                 f"needs ceil(grid / stride) positions, as a grid of {smallest} has. Leave it None, or correct it."
             )
-    counts = (codes != 0).sum(axis=-1)
-    return stripe_counts(counts, kernel, strides, circle).max(axis=tuple(range(1, counts.ndim)))
+    n_atoms = (codes != 0).sum(axis=-1)
+    return stripe_counts(n_atoms, kernel, strides, circle).max(axis=tuple(range(1, n_atoms.ndim)))
 
 
 def largest_patch_norm(X, kernel_size, *, circular=False):
@@ -243,7 +243,7 @@ def largest_patch_norm(X, kernel_size, *, circular=False):
 
 
 def _sizes(name, sizes, n_axes):
-    """One size an axis."""
+    """One size per axis."""
     sizes = (sizes,) * n_axes if isinstance(sizes, Integral) else sizes
     if not (isinstance(sizes, (tuple, list)) and all(isinstance(size, Integral) and size >= 1 for size in sizes)):
         raise ValueError(f"{name} must be an integer >= 1, or one for each axis, got {sizes!r}.")
@@ -273,5 +273,5 @@ def _rows_of_products(components):
     for i in range(len(atoms)):
         cross = (transforms.conj() * transforms[i]).sum(axis=-1)
         row = np.abs(fft.irfftn(cross, s=sizes, axes=axes)).reshape(len(atoms), -1)
-        row[i, 0] = 0.0  # the atom itself, where it lies
+        row[i, 0] = 0.0  # the atom itself, unshifted
         yield np.concatenate([row[:i].ravel(), row[i, 1:], row[i + 1 :].ravel()])

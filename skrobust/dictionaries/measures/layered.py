@@ -69,17 +69,17 @@ def layered_coherence(layers, *, n_jobs=None):
         mu = max_{i != j} |G_ij| ,    F = sqrt((||G||_F^2 - tr G) / N) .
 
     Whether columns can overlap is decided by sizes of kernels, strides, edges and connections, not by the values of
-    atoms, so that N is the same for all atoms and orthogonal ones have F = 0. Columns are those of the matrix that
-    `LayeredDictionary.to_dense` returns, cut off where an atom crosses an edge: atoms of which one pixel is left
-    are alike, and mu is 1. Columns that are zero are left out.
+    atoms, so that N is the same for all atoms and orthogonal ones have F = 0. Columns are those of
+    `LayeredDictionary.to_dense`, cut off where an atom crosses an edge: atoms with one remaining pixel are equal up to
+    sign, and mu is 1. Zero columns are left out.
 
-    Welch bounds hold for all atoms whose columns have the norms that these have. For a dictionary of rank r at most
-    with K columns, ``||G||_F^2 >= K^2 / r``. For chains there is more to a bound (that of [1]_): each layer's own block
-    of the Gram matrix has such a rank, and between two layers stand the atoms themselves, whose norms are given. Skip
-    connections add to these blocks what may cancel them; such blocks then count as zero, and the bound is lower.
+    Welch bounds hold for all atoms with the same norms of the columns. A dictionary of K columns and rank at most r has
+    ``||G||_F^2 >= K^2 / r``. Chains have a sharper bound ([1]_): the block of each layer in the Gram matrix has such a
+    rank, and the blocks between consecutive layers consist of the atoms, whose norms are given. Skip connections may
+    cancel entries of these blocks; such blocks count as zero, and the bound is lower.
 
-    Columns are measured a few hundred at a time, many to a signal where no third column overlaps two of them, within
-    scikit-learn's ``working_memory``; only the counts of overlapping positions are kept as sparse matrices.
+    A few hundred columns are measured at a time, within scikit-learn's ``working_memory``. Columns share a signal if no
+    third column overlaps two of them. Only the numbers of overlapping positions are stored, as sparse matrices.
 
     Parameters
     ----------
@@ -115,15 +115,15 @@ def layered_coherence(layers, *, n_jobs=None):
     _check_finite(layers)
     single = [_measure(LayeredDictionary([operator]), n_jobs) for operator in layers.operators]
     largest, potential, bound, n_columns, n_pairs = _measure(layers, n_jobs) if layers.n_layers > 1 else single[0]
-    of_layers = [np.array([measures[i] for measures in single]) for i in range(3)]
-    return LayeredCoherence(largest, potential, bound, *of_layers, n_columns, n_pairs)
+    per_layer = [np.array([measures[i] for measures in single]) for i in range(3)]
+    return LayeredCoherence(largest, potential, bound, *per_layer, n_columns, n_pairs)
 
 
 def estimate_frame_potential(layers, n_probes=30, *, random_state=None, n_jobs=None):
     """The deep frame potential of a large network, estimated: ``||G - I||_F^2`` is the mean of ``||(G - I) z||^2``.
 
-    The probes z are random signs (Hutchinson's estimator). Each takes one synthesis and one analysis of the whole
-    network, however many columns there are.
+    The probes z are random signs (Hutchinson's estimator). Each costs one synthesis and one analysis of the whole
+    network, for any number of columns.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def estimate_frame_potential(layers, n_probes=30, *, random_state=None, n_jobs=N
     Returns
     -------
     FramePotentialEstimate
-        The squared value is unbiased; the standard error is carried over to the root.
+        The estimate of the squared potential is unbiased; its standard error is propagated to the root.
 
     See Also
     --------
@@ -162,7 +162,7 @@ def estimate_frame_potential(layers, n_probes=30, *, random_state=None, n_jobs=N
     random_state = check_random_state(random_state)
     structure = LayeredStructure(layers)
     inverses = [_inverse_norms(own, rest) for own, rest in _squared_norms(layers)]
-    fixed = _on_arrays(layers)
+    converted = _on_arrays(layers)
     ends = np.cumsum([math.prod(shape) for shape in layers.code_shapes])
     samples = []
     for batch in batch_slices(n_probes, 8 * 6 * int(ends[-1])):
@@ -173,14 +173,15 @@ def estimate_frame_potential(layers, n_probes=30, *, random_state=None, n_jobs=N
             part.reshape(n, *shape)
             for part, shape in zip(np.split(signs, ends[:-1], axis=1), layers.code_shapes, strict=True)
         ]
-        residuals = fixed.residuals(
+        residuals = converted.residuals(
             np.zeros((n, *layers.data_shape)),
             [z * inverse for z, inverse in zip(signs, inverses, strict=True)],
             n_jobs=n_jobs,
         )
         squares = np.zeros(n)
-        for back, z, inverse in zip(fixed.correlate(residuals, n_jobs=n_jobs), signs, inverses, strict=True):
-            off_diagonal = -back * inverse - z * (inverse > 0)
+        all_correlations = converted.correlate(residuals, n_jobs=n_jobs)
+        for correlations, z, inverse in zip(all_correlations, signs, inverses, strict=True):
+            off_diagonal = -correlations * inverse - z * (inverse > 0)
             squares += (off_diagonal**2).reshape(n, -1).sum(axis=1)
         samples.append(squares)
     samples = np.concatenate(samples)
@@ -199,13 +200,13 @@ def _measure(layers, n_jobs):
     inverses = [_inverse_norms(own, rest) for own, rest in norms]
     largest = squares = 0.0
     for k in range(layers.n_layers):
-        top, total = _blocks_of(layers, structure, k, inverses, n_jobs)
-        largest, squares = max(largest, top), squares + total
+        block_largest, total = _gram_blocks(layers, structure, k, inverses, n_jobs)
+        largest, squares = max(largest, block_largest), squares + total
     n_pairs = _n_pairs(structure)
     potential = math.sqrt(squares / n_pairs) if n_pairs else 0.0
     n_columns = sum(int((inverse > 0).sum()) for inverse in inverses)
-    least = _least_squares(layers, structure, norms, n_columns)
-    bound = math.sqrt(least / n_pairs) if n_pairs else 0.0
+    min_squares = _least_squares(layers, structure, norms, n_columns)
+    bound = math.sqrt(min_squares / n_pairs) if n_pairs else 0.0
     return largest, potential, bound, n_columns, n_pairs
 
 
@@ -217,7 +218,7 @@ def _n_pairs(structure):
     return total
 
 
-def _blocks_of(layers, structure, k, inverses, n_jobs):
+def _gram_blocks(layers, structure, k, inverses, n_jobs):
     """Largest entry, and sum of squares, of the Gram matrix between layer k and the layers up to it, off the diagonal.
 
     Blocks left of the diagonal count twice.
@@ -225,15 +226,15 @@ def _blocks_of(layers, structure, k, inverses, n_jobs):
     skips = {pair: skip.on_arrays() for pair, skip in layers.skips.items()}
     operator, shape = layers.operators[k], layers.code_shapes[k]
     sources = {j for j in range(k) if structure.common_rows(k, j)}
-    places = _places(structure.colors(k), shape)
+    positions = _positions_by_color(structure.colors(k), shape)
     n_atoms = shape[-1]
     largest = squares = 0.0
     size = math.prod(shape) + math.prod(operator.signal_shape) + sum(math.prod(layers.code_shapes[j]) for j in sources)
-    for batch in batch_slices(len(places) * n_atoms, 8 * 4 * size):
+    for batch in batch_slices(len(positions) * n_atoms, 8 * 4 * size):
         impulses = np.zeros((batch.stop - batch.start, math.prod(shape[:-1]), n_atoms))
         for row, number in enumerate(range(batch.start, batch.stop)):
             color, atom = divmod(number, n_atoms)
-            impulses[row, places[color], atom] = 1.0
+            impulses[row, positions[color], atom] = 1.0
         impulses = impulses.reshape(-1, *shape)
         codes = impulses * inverses[k]
         # Block rows of these columns.
@@ -255,18 +256,18 @@ def _blocks_of(layers, structure, k, inverses, n_jobs):
     return largest, squares
 
 
-def _places(colors, shape):
+def _positions_by_color(colors, shape):
     """Flat positions of each colour of the grid, those of all axes combined."""
     combined = np.zeros(shape[:-1], dtype=int)
-    for axis, of_axis in enumerate(colors):
-        combined = combined * (of_axis.max() + 1) + of_axis.reshape(-1, *[1] * (combined.ndim - axis - 1))
+    for axis, axis_colors in enumerate(colors):
+        combined = combined * (axis_colors.max() + 1) + axis_colors.reshape(-1, *[1] * (combined.ndim - axis - 1))
     flat = combined.ravel()
     order = np.argsort(flat, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(flat[order])) + 1)
 
 
 def _squared_norms(layers):
-    """For each layer, squared norms of its columns: what its own dictionary has, and what stands in later rows."""
+    """For each layer, squared norms of its columns: the part in its own block row, and that in later rows."""
     norms = []
     for k, operator in enumerate(layers.operators):
         squared = operator.with_components(_array(operator.components) ** 2)
@@ -276,39 +277,39 @@ def _squared_norms(layers):
             if source == k:
                 skip = skip.on_arrays()
                 matrix = None if skip.matrix is None else skip.matrix**2
-                of_skip = SkipConnection(skip.source_shape, skip.target_shape, matrix)
-                rest += of_skip.adjoint(np.ones((1, *skip.target_shape)))[0]
+                squared_skip = SkipConnection(skip.source_shape, skip.target_shape, matrix)
+                rest += squared_skip.adjoint(np.ones((1, *skip.target_shape)))[0]
         norms.append((np.where(own > ZERO * own.max(), own, 0.0), rest))
     return norms
 
 
 def _inverse_norms(own, rest):
     """One over the norms of columns; 0 for columns that are zero."""
-    whole = own + rest
-    return np.where(whole > 0, 1 / np.sqrt(np.where(whole > 0, whole, 1)), 0.0)
+    squared_norms = own + rest
+    return np.where(squared_norms > 0, 1 / np.sqrt(np.where(squared_norms > 0, squared_norms, 1)), 0.0)
 
 
 def _least_squares(layers, structure, norms, n_columns):
-    """Least sum of squares off the diagonal of the Gram matrix of any atoms whose columns have these norms."""
+    """Lower bound on the sum of squares off the diagonal of the Gram matrix, for all atoms with these norms."""
     heights = [math.prod(operator.signal_shape) for operator in layers.operators]
-    general = n_columns**2 / max(min(sum(heights), n_columns), 1) - n_columns
-    by_blocks = 0.0
+    rank_bound = n_columns**2 / max(min(sum(heights), n_columns), 1) - n_columns
+    block_bound = 0.0
     for k, (own, rest) in enumerate(norms):
-        whole = own + rest
-        shares = np.divide(own, whole, out=np.zeros_like(own), where=whole > 0).ravel()
+        squared_norms = own + rest
+        shares = np.divide(own, squared_norms, out=np.zeros_like(own), where=squared_norms > 0).ravel()
         connections = [to for to, source in layers.skips if source == k]
         if all(layers.skips[to, k].matrix is None for to in connections):
             rank = min(heights[k], int((shares > 0).sum()))
             if rank:
-                by_blocks += max(0.0, shares.sum() ** 2 / rank - (shares**2).sum())
+                block_bound += max(0.0, shares.sum() ** 2 / rank - (shares**2).sum())
         for j in range(k):
             if structure.common_rows(k, j) == [k] and _is_identity(layers, k, j):
-                by_blocks += 2 * shares.sum() / (norms[j][0] + norms[j][1]).max()
-    return max(general, by_blocks, 0.0)
+                block_bound += 2 * shares.sum() / (norms[j][0] + norms[j][1]).max()
+    return max(rank_bound, block_bound, 0.0)
 
 
 def _is_identity(layers, k, j):
-    """Whether layer k reads the codes of layer j as they are."""
+    """Whether the codes of layer j are the input of layer k without change."""
     if j == k - 1:
         return (k, j) not in layers.skips
     skip = layers.skips[k, j]
@@ -316,10 +317,10 @@ def _is_identity(layers, k, j):
 
 
 def _on_arrays(layers):
-    """The dictionary with matrices of connections as arrays; operators take arrays as they are."""
-    fixed = LayeredDictionary(layers.operators)
-    fixed.skips = {pair: skip.on_arrays() for pair, skip in layers.skips.items()}
-    return fixed
+    """The dictionary with the matrices of connections as arrays."""
+    converted = LayeredDictionary(layers.operators)
+    converted.skips = {pair: skip.on_arrays() for pair, skip in layers.skips.items()}
+    return converted
 
 
 def _check_finite(layers):

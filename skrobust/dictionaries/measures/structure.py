@@ -1,4 +1,4 @@
-"""Which columns of a structured dictionary can overlap: by the places of atoms and connections, not by their values."""
+"""Which columns of a structured dictionary can overlap, from positions of atoms and connections, not from values."""
 
 import numpy as np
 from scipy import sparse
@@ -9,8 +9,8 @@ from skrobust.operators.layered.skips import SkipConnection
 class LayeredStructure:
     """Supports of the columns of a `LayeredDictionary`, factored along the axes of the grid.
 
-    A column of layer k is an atom of its own dictionary in block row k, a one in row k + 1, and what connections bring
-    in later rows. In each row its support is a product of one set an axis and a set of channels.
+    A column of layer k has an atom of that layer in block row k, a 1 in row k + 1, and entries of skip connections in
+    later rows. In each row its support is a product of one set per axis and a set of channels.
     """
 
     def __init__(self, layers):
@@ -29,14 +29,14 @@ class LayeredStructure:
     def _add_layer(self, k):
         operator = self.layers.operators[k]
         n_atoms = operator.code_shape[-1]
-        self._axes[k, k] = _covered(operator.geometry)
+        self._axes[k, k] = _pixel_incidence(operator.geometry)
         self._channels[k, k] = np.ones((operator.signal_shape[-1], n_atoms), dtype=bool)
         if k + 1 < self.layers.n_layers:
             self._axes[k, k + 1] = [sparse.eye_array(n, format="csr") for n in operator.code_shape[:-1]]
             self._channels[k, k + 1] = np.eye(n_atoms, dtype=bool)
         for to in self._targets_of(k):
             skip = self.layers.skips[to, k].on_arrays()
-            self._axes[k, to] = _taken(skip)
+            self._axes[k, to] = _skip_incidence(skip)
             size = skip.target_shape[-1], skip.source_shape[-1]
             self._channels[k, to] = np.eye(*size, dtype=bool) if skip.matrix is None else skip.matrix != 0
 
@@ -45,46 +45,46 @@ class LayeredStructure:
         return [row for row in self.rows[k] if row in self.rows[j]]
 
     def n_pairs(self, k, j):
-        """Pairs of a column of layer k and one of layer j whose supports meet, (i, i) among them where k is j."""
+        """Number of pairs of columns of layers k and j with overlapping supports; for k = j including (i, i)."""
         rows = self.common_rows(k, j)
         if not rows:
             return 0
-        meet = np.stack([self._channels[k, row].T.astype(np.int64) @ self._channels[j, row] > 0 for row in rows])
-        patterns, counts = np.unique(meet.reshape(len(rows), -1), axis=1, return_counts=True)
+        overlapping = np.stack([self._channels[k, row].T.astype(np.int64) @ self._channels[j, row] > 0 for row in rows])
+        patterns, counts = np.unique(overlapping.reshape(len(rows), -1), axis=1, return_counts=True)
         total = 0
         for pattern, count in zip(patterns.T, counts, strict=True):
-            positions = [self._positions(k, j, row) for row, meets in zip(rows, pattern, strict=True) if meets]
+            positions = [self._positions(k, j, row) for row, overlap in zip(rows, pattern, strict=True) if overlap]
             if positions:
                 total += int(count) * sum(positions).nnz
         return total
 
     def _positions(self, k, j, row):
-        """Which positions of layer k meet which of layer j in a row: a sparse matrix over the whole grid."""
+        """Sparse matrix over the whole grid: which positions of layers k and j overlap in a block row."""
         axes = [(a.T @ b).tocsr() for a, b in zip(self._axes[k, row], self._axes[j, row], strict=True)]
-        whole = axes[0]
+        matrix = axes[0]
         for axis in axes[1:]:
-            whole = sparse.kron(whole, axis, format="csr")
-        return whole
+            matrix = sparse.kron(matrix, axis, format="csr")
+        return matrix
 
     def colors(self, k):
         """Colours of the positions along each axis: columns of one colour have no common neighbour.
 
-        Two columns of layer k at different positions, whose colours agree along every axis, overlap no third column
-        both, of any layer.
+        No column of any layer overlaps two columns of layer k whose positions differ but have the same colours along
+        all axes.
         """
-        found = []
+        axis_colors = []
         for axis in range(len(self.layers.code_shapes[k]) - 1):
             conflicts = 0
             for j in range(self.layers.n_layers):
                 rows = self.common_rows(k, j)
                 if rows:
-                    near = sum(self._axes[k, row][axis].T @ self._axes[j, row][axis] for row in rows)
-                    conflicts = conflicts + near @ near.T
-            found.append(_greedy_colors(conflicts.tocsr()))
-        return found
+                    overlaps = sum(self._axes[k, row][axis].T @ self._axes[j, row][axis] for row in rows)
+                    conflicts = conflicts + overlaps @ overlaps.T
+            axis_colors.append(_greedy_colors(conflicts.tocsr()))
+        return axis_colors
 
 
-def _covered(geometry):
+def _pixel_incidence(geometry):
     """Which pixels (rows) an atom at a position (columns) covers, along each axis."""
     axes = []
     for n, kernel, stride, offset, n_positions in zip(
@@ -99,16 +99,16 @@ def _covered(geometry):
     return axes
 
 
-def _taken(skip):
-    """Which places of the target (rows) take from which of the source (columns), along each axis."""
+def _skip_incidence(skip):
+    """Which positions of the target (rows) read which of the source (columns), along each axis."""
     source, target = skip.source_shape[:-1], skip.target_shape[:-1]
-    places = SkipConnection((*source, 1), (*target, 1))
+    grid_map = SkipConnection((*source, 1), (*target, 1))
     axes = []
     for axis, n in enumerate(source):
-        # Numbers from 1 on along the axis, carried over: zeros where nothing arrives.
+        # Apply the connection to the numbers 1, 2, ... along the axis: positions that read nothing get 0.
         numbers = np.broadcast_to(np.arange(1.0, n + 1).reshape(-1, *[1] * (len(source) - axis - 1)), source)
-        carried = places.apply(numbers[None, ..., None])[0, ..., 0]
-        line = np.moveaxis(carried, axis, 0).reshape(target[axis], -1)[:, 0].astype(int)
+        moved = grid_map.apply(numbers[None, ..., None])[0, ..., 0]
+        line = np.moveaxis(moved, axis, 0).reshape(target[axis], -1)[:, 0].astype(int)
         (to,) = np.nonzero(line)
         axes.append(_incidence(to, line[to] - 1, (target[axis], n)))
     return axes
@@ -123,6 +123,6 @@ def _greedy_colors(conflicts):
     colors = np.full(conflicts.shape[0], -1)
     for i in range(len(colors)):
         neighbours = conflicts.indices[conflicts.indptr[i] : conflicts.indptr[i + 1]]
-        taken = set(colors[neighbours].tolist())
-        colors[i] = next(c for c in range(len(taken) + 1) if c not in taken)
+        used = set(colors[neighbours].tolist())
+        colors[i] = next(c for c in range(len(used) + 1) if c not in used)
     return colors

@@ -1,4 +1,4 @@
-"""How well the codes of each layer reconstruct what the layer reads, iteration by iteration."""
+"""Reconstruction errors of the codes of each layer, iteration by iteration."""
 
 from numbers import Integral
 from typing import NamedTuple
@@ -16,10 +16,10 @@ class PursuitTrace(NamedTuple):
     ----------
     iterations : ndarray of int of shape (n_counts,)
     errors : ndarray of shape (n_counts, n_samples, n_layers)
-        ``||t_j - B_j w_j|| / ||t_j||`` of each layer, t_j being what the layer reads: the codes below it, and what skip
-        connections bring.
+        ``||t_j - B_j w_j|| / ||t_j||`` of each layer, with the target t_j of the layer: the codes below it plus those
+        of skip connections.
     signal_errors : ndarray of shape (n_counts, n_samples)
-        ``||x - B_1 ... B_l w_l|| / ||x||``: of what the deepest codes make of the signal.
+        ``||x - B_1 ... B_l w_l|| / ||x||``, for the deepest codes.
     """
 
     iterations: np.ndarray
@@ -39,7 +39,7 @@ def reconstruction_errors(X, layers, codes):
     Returns
     -------
     errors : ndarray of shape (n_samples, n_layers)
-        As in `PursuitTrace`. A layer that reads zeros has error 0 if it writes zeros, and otherwise infinity.
+        As in `PursuitTrace`. A layer with a zero target has error 0 if its synthesis is zero, else infinity.
     signal_errors : ndarray of shape (n_samples,)
 
     Examples
@@ -57,7 +57,7 @@ def reconstruction_errors(X, layers, codes):
         raise ValueError(f"codes has {len(codes)} entries for {layers.n_layers} layers.")
     residuals = layers.residuals(X, codes)
     targets = [layers.target(j, X, codes) for j in range(layers.n_layers)]
-    errors = np.stack([_ratio(left, target) for left, target in zip(residuals, targets, strict=True)], axis=1)
+    errors = np.stack([_ratio(residual, target) for residual, target in zip(residuals, targets, strict=True)], axis=1)
     return errors, _ratio(X - layers.reconstruct(list(codes)), X)
 
 
@@ -96,34 +96,34 @@ def pursuit_trace(pursuit, X, layers, alpha, *, iterations=range(11), **paramete
     >>> trace.errors.shape, trace.signal_errors[:, 0].round(6)
     ((2, 1, 1), array([0.1, 0.1]))
     """
-    counts = list(iterations)
-    if not counts or not all(isinstance(n, Integral) and n >= 0 for n in counts):
-        raise ValueError(f"iterations must be integers >= 0, at least one, got {counts!r}.")
+    n_iterations = list(iterations)
+    if not n_iterations or not all(isinstance(n, Integral) and n >= 0 for n in n_iterations):
+        raise ValueError(f"iterations must be integers >= 0, at least one, got {n_iterations!r}.")
 
     def codes_after(n):
         return pursuit(X, layers, alpha, max_iter=n, **parameters)
 
     if pursuit is layered_thresholding:
-        counts = [0]
+        n_iterations = [0]
 
         def codes_after(n):
             return pursuit(X, layers, alpha, **parameters)
 
-    return trace_of(codes_after, X, layers, counts)
+    return trace_of(codes_after, X, layers, n_iterations)
 
 
-def trace_of(codes_after, X, layers, counts):
+def trace_of(codes_after, X, layers, iterations):
     """Trace of the codes returned by a function of the number of iterations."""
-    found = [reconstruction_errors(X, layers, codes_after(n)) for n in counts]
-    errors, of_signals = (np.stack(parts) for parts in zip(*found, strict=True))
-    return PursuitTrace(np.array(counts), errors, of_signals)
+    pairs = [reconstruction_errors(X, layers, codes_after(n)) for n in iterations]
+    errors, signal_errors = (np.stack(parts) for parts in zip(*pairs, strict=True))
+    return PursuitTrace(np.array(iterations), errors, signal_errors)
 
 
 def _ratio(values, references):
     """Ratios of the norms of samples, in double precision; 0 / 0 is 0."""
-    above, below = (np.sqrt(_array(sample_sums(part * part))) for part in (values, references))
+    norms, reference_norms = (np.sqrt(_array(sample_sums(part * part))) for part in (values, references))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(above > 0, above / below, 0.0)
+        return np.where(norms > 0, norms / reference_norms, 0.0)
 
 
 def _array(values):

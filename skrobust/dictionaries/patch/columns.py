@@ -25,12 +25,12 @@ def _sort_by_atom(indices, indptr, ends, signals, entries):
 def _residuals(X, indptr, indices, values, components, residuals, energies, next_piece):
     n, d = X.shape
     atoms, target = components.reshape(-1), residuals.reshape(-1)
-    kept = target.size > 0
+    wants_residuals = target.size > 0
     row, at = np.zeros(d, X.dtype), 0
     first = take_number(next_piece) * _ROWS
     while first < n:
         for i in range(first, min(n, first + _ROWS)):
-            if kept:
+            if wants_residuals:
                 row, at = target, i * d
             for f in range(d):
                 row[at + f] = X[i, f]
@@ -81,9 +81,9 @@ class AtomColumns:
 
 def residuals(X, codes, components):
     """``X - codes @ components`` and its squared norms by rows."""
-    left, energies = np.empty_like(X), np.empty(len(X))
-    _by_rows(X, codes, components, left, energies)
-    return left, energies
+    differences, energies = np.empty_like(X), np.empty(len(X))
+    _by_rows(X, codes, components, differences, energies)
+    return differences, energies
 
 
 def residual_energies(X, codes, components):
@@ -93,8 +93,8 @@ def residual_energies(X, codes, components):
     return energies
 
 
-def _by_rows(X, codes, components, left, energies):
-    arrays = X, codes.indptr, codes.indices, codes.data, components, left, energies
+def _by_rows(X, codes, components, differences, energies):
+    arrays = X, codes.indptr, codes.indices, codes.data, components, differences, energies
     on_threads(_residuals, *arrays, n_pieces=-(-len(X) // _ROWS), work=(codes.nnz + len(X)) * X.shape[1])
 
 

@@ -1,4 +1,4 @@
-"""Dictionaries to begin with."""
+"""Initial dictionaries."""
 
 import itertools
 import math
@@ -48,9 +48,9 @@ def _given(init, n_components, X, layout, positive):
 def _from_data(n_components, X, random_state):
     """Signals drawn without replacement; random directions if there are too few nonzero signals."""
     nonzero = np.flatnonzero(X.any(axis=1))
-    chosen = random_state.permutation(nonzero)[:n_components]
-    rest = random_state.standard_normal((n_components - len(chosen), X.shape[1]))
-    return np.concatenate([X[chosen].astype(np.float64), rest])
+    drawn = random_state.permutation(nonzero)[:n_components]
+    rest = random_state.standard_normal((n_components - len(drawn), X.shape[1]))
+    return np.concatenate([X[drawn].astype(np.float64), rest])
 
 
 def cosine_atoms(n_components, layout):
@@ -64,11 +64,11 @@ def cosine_atoms(n_components, layout):
     .. [1] M. Elad and M. Aharon, "Image denoising via sparse and redundant representations over learned
        dictionaries", IEEE Trans. Image Processing 15(12), 2006.
     """
-    wanted = -(-n_components // layout.n_channels)
+    n_grid_atoms = -(-n_components // layout.n_channels)
     varied = [size for size in layout.grid if size > 1]
-    stretch = max(1.0, wanted / math.prod(varied)) ** (1 / max(1, len(varied)))
-    counts = [1 if size == 1 else math.ceil(size * stretch - 1e-9) for size in layout.grid]
-    axes = [_cosines(n, size) for n, size in zip(counts, layout.grid, strict=True)]
+    stretch = max(1.0, n_grid_atoms / math.prod(varied)) ** (1 / max(1, len(varied)))
+    n_frequencies = [1 if size == 1 else math.ceil(size * stretch - 1e-9) for size in layout.grid]
+    axes = [_cosines(n, size) for n, size in zip(n_frequencies, layout.grid, strict=True)]
     axes.append(_cosines(layout.n_channels, layout.n_channels))
     frequencies = [np.arange(len(axis)) / len(axis) for axis in axes]
     order = sorted(itertools.product(*(range(len(axis)) for axis in axes)), key=lambda at: _height(at, frequencies))

@@ -7,7 +7,7 @@ from skrobust.kernels.vectors import broadcast, fma, inlined, kernel, lanes, loa
 
 
 @inlined
-def _shrunk(value, alpha, positive):
+def _shrink(value, alpha, positive):
     """The coefficient that minimises ``(value - z)**2 / 2 + alpha * abs(z)``, or that among those >= 0."""
     if positive:
         return max(value - alpha, value * 0)
@@ -15,19 +15,19 @@ def _shrunk(value, alpha, positive):
 
 
 @inlined
-def _move(residuals, r, old, a, atoms, j, b, size):
+def _update_residual(residuals, r, old, a, atoms, j, b, size):
     """``residuals[r:] += a * old + b * atoms[j:]``, rows of `size` values."""
     step = lanes(residuals)
-    left = size % step
-    whole = size - left
+    n_rest = size % step
+    n_whole = size - n_rest
     first, second = broadcast(a), broadcast(b)
-    for f in range(0, whole, step):
-        moved = fma(first, load(old, f), load(residuals, r + f))
-        store(residuals, r + f, fma(second, load(atoms, j + f), moved))
-    if left > 0:
-        moved = fma(first, load_first(old, whole, left), load_first(residuals, r + whole, left))
-        moved = fma(second, load_first(atoms, j + whole, left), moved)
-        store_first(residuals, r + whole, moved, left)
+    for f in range(0, n_whole, step):
+        value = fma(first, load(old, f), load(residuals, r + f))
+        store(residuals, r + f, fma(second, load(atoms, j + f), value))
+    if n_rest > 0:
+        value = fma(first, load_first(old, n_whole, n_rest), load_first(residuals, r + n_whole, n_rest))
+        value = fma(second, load_first(atoms, j + n_whole, n_rest), value)
+        store_first(residuals, r + n_whole, value, n_rest)
 
 
 @kernel
@@ -36,7 +36,7 @@ def sweep(residuals, components, starts, signals, values, alpha, positive_codes,
 
     With E_i = r_i + z_i d, the residual of signal i without atom d, the atom and its coefficients become
 
-        d = sum_i z_i E_i / ||sum_i z_i E_i||,    z_i = shrunk(<E_i, d>).
+        d = sum_i z_i E_i / ||sum_i z_i E_i||,    z_i = shrink(<E_i, d>).
 
     Parameters
     ----------
@@ -58,12 +58,12 @@ def sweep(residuals, components, starts, signals, values, alpha, positive_codes,
     old, new = np.empty(d, components.dtype), np.empty(d, components.dtype)
     scalar = components.dtype.type
     for j in range(starts.size - 1):
-        power = scalar(0)
+        energy = scalar(0)
         new[:] = 0
         for at in range(starts[j], starts[j + 1]):
             add_scaled(new, 0, values[at], rows, np.int64(signals[at]) * d, d)
-            power += values[at] * values[at]
-        add_scaled(new, 0, power, atoms, j * d, d)
+            energy += values[at] * values[at]
+        add_scaled(new, 0, energy, atoms, j * d, d)
         if positive_atoms:
             for f in range(d):
                 new[f] = max(new[f], scalar(0))
@@ -76,5 +76,5 @@ def sweep(residuals, components, starts, signals, values, alpha, positive_codes,
         overlap = dot(old, 0, atoms, j * d, d)
         for at in range(starts[j], starts[j + 1]):
             r, z = np.int64(signals[at]) * d, values[at]
-            values[at] = _shrunk(dot(rows, r, atoms, j * d, d) + z * overlap, alpha, positive_codes)
-            _move(rows, r, old, z, atoms, j * d, -values[at], d)
+            values[at] = _shrink(dot(rows, r, atoms, j * d, d) + z * overlap, alpha, positive_codes)
+            _update_residual(rows, r, old, z, atoms, j * d, -values[at], d)

@@ -5,7 +5,7 @@ import numpy as np
 from .columns import AtomColumns, residuals
 from .ksvd_kernels import sweep
 
-_ALTERNATIONS, _STILL = 100, 1e-6
+_ALTERNATIONS, _ATOM_TOL = 100, 1e-6
 """Maximum number of rounds of an exact update with constraints, and change of the atom at which it stops."""
 
 
@@ -16,12 +16,12 @@ def approximate_update(X, codes, components, *, alpha, positive_code, positive_d
     of the new atoms and codes, one a signal.
     """
     columns = AtomColumns(codes)
-    left, _ = residuals(X, codes, components)
+    differences, _ = residuals(X, codes, components)
     values = codes.data[columns.entries]
     alpha = X.dtype.type(alpha)
-    sweep(left, components, columns.starts, columns.signals, values, alpha, positive_code, positive_dict)
+    sweep(differences, components, columns.starts, columns.signals, values, alpha, positive_code, positive_dict)
     codes.data[columns.entries] = values
-    return np.einsum("ij,ij->i", left, left).astype(np.float64)
+    return np.einsum("ij,ij->i", differences, differences).astype(np.float64)
 
 
 def exact_update(X, codes, components, *, alpha, positive_code, positive_dict):
@@ -30,7 +30,7 @@ def exact_update(X, codes, components, *, alpha, positive_code, positive_dict):
     Parameters and result are those of `approximate_update`.
     """
     columns = AtomColumns(codes)
-    left, _ = residuals(X, codes, components)
+    differences, _ = residuals(X, codes, components)
     constrained = alpha > 0 or positive_code or positive_dict
     for j in range(len(components)):
         users = slice(columns.starts[j], columns.starts[j + 1])
@@ -38,14 +38,14 @@ def exact_update(X, codes, components, *, alpha, positive_code, positive_dict):
             continue
         signals, entries = columns.signals[users], columns.entries[users]
         values = codes.data[entries]
-        errors = left[signals] + np.outer(values, components[j])
+        errors = differences[signals] + np.outer(values, components[j])
         if constrained:
             atom, values = _alternate(errors, values, components[j], alpha, positive_code, positive_dict)
         else:
             atom, values = _leading_pair(errors, components[j])
         components[j], codes.data[entries] = atom, values
-        left[signals] = errors - np.outer(values, atom)
-    return np.einsum("ij,ij->i", left, left).astype(np.float64)
+        differences[signals] = errors - np.outer(values, atom)
+    return np.einsum("ij,ij->i", differences, differences).astype(np.float64)
 
 
 def _leading_pair(errors, atom):
@@ -71,8 +71,8 @@ def _alternate(errors, values, atom, alpha, positive_code, positive_dict):
         fit = errors @ best
         shrunk = np.maximum(np.abs(fit) - alpha, 0)
         values = np.where(fit > 0, shrunk, 0 if positive_code else -shrunk).astype(errors.dtype)
-        moved = np.abs(best - atom).max()
+        change = np.abs(best - atom).max()
         atom = best
-        if moved < _STILL:
+        if change < _ATOM_TOL:
             break
     return atom, values

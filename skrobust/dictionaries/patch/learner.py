@@ -118,10 +118,10 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         progress = None
         try:
             X = self._read_rows(X, reset=True)
-            earlier = self._earlier(before)
-            exponent = self._unit(X, earlier)
+            previous = self._previous(before)
+            exponent = self._unit(X, previous)
             learner, X = self._in_units(exponent), times_power(X, -exponent)
-            progress = learner._start(X, earlier, exponent)
+            progress = learner._start(X, previous, exponent)
             with (
                 kernel_threads(self.n_jobs),
                 one_blas_thread(),
@@ -141,20 +141,20 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         self._publish(progress)
         return self
 
-    def _earlier(self, before):
+    def _previous(self, before):
         """The attributes of a previous fit to continue from, or None."""
         if not self.warm_start or "components_" not in before:
             return None
         components = before["components_"]
-        wanted = self.n_components if self.n_components is not None else len(components)
-        if components.shape != (wanted, self.n_features_in_):
+        n_atoms = self.n_components if self.n_components is not None else len(components)
+        if components.shape != (n_atoms, self.n_features_in_):
             raise ValueError(
                 f"warm_start=True cannot continue from {components.shape[0]} atoms of {components.shape[1]} features "
                 f"with n_components={self.n_components} and {self.n_features_in_} features. Set warm_start=False."
             )
         return before
 
-    def _unit(self, X, earlier):
+    def _unit(self, X, previous):
         """Exponent of the power of two by which signals are divided."""
         return data_exponent(X)
 
@@ -166,13 +166,13 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             learner.residual_tol = times_power(float(self.residual_tol), -exponent)
         return learner
 
-    def _start(self, X, earlier, exponent):
-        """State of a fit that starts, or continues from the attributes of an `earlier` one."""
+    def _start(self, X, previous, exponent):
+        """State of a fit that starts, or continues from the attributes of an `previous` one."""
         self._check_constraints()
-        if earlier is None:
+        if previous is None:
             return Progress(self._first_components(X, check_random_state(self.random_state)), exponent=exponent)
-        objective = times_power(earlier["objective_"], -2 * exponent)
-        return Progress(earlier["components_"].astype(X.dtype), list(objective), exponent)
+        objective = times_power(previous["objective_"], -2 * exponent)
+        return Progress(previous["components_"].astype(X.dtype), list(objective), exponent)
 
     def _check_constraints(self):
         if self.positive_code and self.coding in GREEDY:
@@ -210,8 +210,8 @@ class DictionaryLearner(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     def _objective(self, energies, codes):
         """Mean of ``||x - z D||**2 / 2 + alpha ||z||_1`` over the signals."""
         penalty = self._penalty
-        size = penalty * np.abs(codes.data).sum(dtype=np.float64) if penalty else 0.0
-        return float((0.5 * energies.sum() + size) / len(energies))
+        l1_term = penalty * np.abs(codes.data).sum(dtype=np.float64) if penalty else 0.0
+        return float((0.5 * energies.sum() + l1_term) / len(energies))
 
     def _read_rows(self, X, *, reset):
         values = self._read_signals(X, reset=reset).values
@@ -297,12 +297,12 @@ class AlternatingLearner(DictionaryLearner):
             codes = self._encode(X, components)
             components, energies = self._improve(X, codes, components)
             objective = self._objective(energies, codes)
-            known = progress.objective
-            # Without a tolerance rounding must not end it, either.
-            ends = self.tol > 0 and bool(known) and abs(known[-1] - objective) <= self.tol * known[-1]
+            objectives = progress.objective
+            # With tol=0 learning goes on even if the objective no longer changes.
+            ends = self.tol > 0 and bool(objectives) and abs(objectives[-1] - objective) <= self.tol * objectives[-1]
             if not ends and step + 1 < self.max_iter:
                 replace_idle_atoms(components, usage(codes), energies, X, self.positive_dict)
-            progress.components, progress.objective = components, [*known, objective]
+            progress.components, progress.objective = components, [*objectives, objective]
             yield objective
             if ends:
                 break

@@ -11,24 +11,25 @@ from .columns import AtomColumns, residual_energies
 from .descent import descend
 from .learner import AlternatingLearner
 
-_SWEEPS, _STILL = 200, 1e-6
-"""Most sweeps where the best atoms have no closed form; they stand still when they move by a smaller share."""
+_SWEEPS, _ATOM_TOL = 200, 1e-6
+"""Maximum number of sweeps where the best atoms have no closed form, and relative change at which they stop."""
 
 
 @parametrized
 class MOD(AlternatingLearner):
     """Dictionary learning by the method of optimal directions.
 
-    Minimises what `KSVD` does, by turns over the codes and over all atoms at once, the codes held fixed ([1]_)::
+    Minimises the objective of `KSVD`, alternately over the codes and, for fixed codes, over all atoms at once ([1]_)::
 
         D = (Z^T Z)^-1 Z^T X,    then atoms divided, and coefficients multiplied, by the norms of the atoms.
 
-    With ``coding="l1"`` or ``positive_dict=True`` there is no such formula: the atoms are those that block coordinate
-    descent ends with; for l1 under unit norm, so that the penalty means what it says.
+    With ``coding="l1"`` or ``positive_dict=True`` there is no such formula, and atoms are computed by block coordinate
+    descent. For l1 codes their norms are fixed to 1, because smaller coefficients of larger atoms would lower the
+    penalty.
 
     See Also
     --------
-    KSVD : Atom by atom, with the coefficients.
+    KSVD : Updates atom by atom, together with the coefficients.
 
     References
     ----------
@@ -57,15 +58,15 @@ class MOD(AlternatingLearner):
                 unit_norm=fixed_norm,
                 positive=self.positive_dict,
                 max_sweeps=_SWEEPS,
-                tol=_STILL,
+                tol=_ATOM_TOL,
             )
         else:
             used = gram.diagonal() > 0
             components[used] = _least_squares(gram[np.ix_(used, used)], products[used])
         norms = np.linalg.norm(components, axis=1)
-        scales = np.where(norms > 0, norms, 1).astype(X.dtype)
-        components /= scales[:, None]
-        codes.data *= scales[codes.indices]
+        nonzero_norms = np.where(norms > 0, norms, 1).astype(X.dtype)
+        components /= nonzero_norms[:, None]
+        codes.data *= nonzero_norms[codes.indices]
         # A zero atom is unused; any direction serves until it is replaced.
         components[norms == 0, 0] = 1
         return components, residual_energies(X, codes, components)

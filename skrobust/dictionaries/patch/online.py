@@ -73,7 +73,7 @@ class Stream(Progress):
         )
 
 
-def _memories(n_steps, forgetting):
+def _decays(n_steps, forgetting):
     """Weight of the past sums at each minibatch, given the number of previous minibatches."""
     return (n_steps / (n_steps + 1)) ** np.minimum(forgetting, _FIRST_FORGETTING + n_steps / _RAMP)
 
@@ -168,10 +168,10 @@ class OnlineDictionaryLearning(DictionaryLearner):
         try:
             first = "components_" not in before
             X = self._read_rows(X, reset=first)
-            earlier = None if first else before
-            exponent = self._unit(X, earlier)
+            previous = None if first else before
+            exponent = self._unit(X, previous)
             learner, X = self._in_units(exponent), times_power(X, -exponent)
-            stream = learner._start(X, earlier, exponent)
+            stream = learner._start(X, previous, exponent)
             with kernel_threads(self.n_jobs):
                 stream.position, stream.cost = 0, 0.0
                 learner._stream(X, np.arange(len(X)), stream)
@@ -182,19 +182,19 @@ class OnlineDictionaryLearning(DictionaryLearner):
             raise
         return self
 
-    def _unit(self, X, earlier):
-        if earlier is None:
+    def _unit(self, X, previous):
+        if previous is None:
             return data_exponent(X)
         # Neither the signals nor the past sums may be much larger than the unit.
-        stream = earlier["_progress"]
+        stream = previous["_progress"]
         sizes = np.sqrt(stream.gram.diagonal()).astype(X.dtype)
-        remembered = stream.exponent + data_exponent(sizes[None])
-        return max(data_exponent(X), remembered) if X.any() else remembered
+        sums_exponent = stream.exponent + data_exponent(sizes[None])
+        return max(data_exponent(X), sums_exponent) if X.any() else sums_exponent
 
-    def _start(self, X, earlier, exponent):
+    def _start(self, X, previous, exponent):
         self._check_constraints()
-        if earlier is not None:
-            stream = earlier["_progress"].in_units(exponent)
+        if previous is not None:
+            stream = previous["_progress"].in_units(exponent)
             stream.components = stream.components.astype(X.dtype)
             return stream
         random_state = check_random_state(self.random_state)
@@ -213,8 +213,8 @@ class OnlineDictionaryLearning(DictionaryLearner):
             order = np.random.RandomState([stream.seed, len(stream.objective)]).permutation(len(X))
             objective = self._stream(X, order, stream)
             yield objective
-            known = stream.objective
-            if self.tol > 0 and len(known) > 1 and abs(known[-2] - objective) <= self.tol * known[-2]:
+            objectives = stream.objective
+            if self.tol > 0 and len(objectives) > 1 and abs(objectives[-2] - objective) <= self.tol * objectives[-2]:
                 break
 
     def _stream(self, X, order, stream):
@@ -243,8 +243,8 @@ class OnlineDictionaryLearning(DictionaryLearner):
         """Learn from the next `count` minibatches; `stream` changes only when they are complete."""
         components, gram = stream.components.copy(), stream.gram.copy()
         products, uses = stream.products.copy(), stream.uses.copy()
-        memories = _memories(np.arange(stream.n_steps, stream.n_steps + count), self.forgetting)
-        cost = steps.learn(order, memories, components, gram, products, uses)
+        decays = _decays(np.arange(stream.n_steps, stream.n_steps + count), self.forgetting)
+        cost = steps.learn(order, decays, components, gram, products, uses)
         n_steps = stream.n_steps + count
         if n_steps % _INSPECTION == 0:
             last = order[(count - 1) * self.batch_size :]

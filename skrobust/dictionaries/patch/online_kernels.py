@@ -4,8 +4,8 @@ A minibatch of a thousand signals takes half a millisecond; calls from Python pe
 double it. The phases are those of `kernels.phases`; each thread runs the whole kernel. Sums over signals are formed
 atom by atom, in the order of the signals, so that they are identical for any number of threads.
 
-`atoms` below is the tuple (rows, columns, inner, padded, best): the atoms as rows; as columns padded to whole groups of
-vectors; their Gram matrix, flat; as flat padded rows; and a workspace for four atoms.
+`atoms` below is the tuple (rows, columns, inner, padded, optima): the atoms as rows; as columns padded to whole groups
+of vectors; their Gram matrix, flat; as flat padded rows; and a workspace for four atoms.
 """
 
 import numpy as np
@@ -43,8 +43,8 @@ MAX_STEPS = 8
 
 
 @kernel
-def _spread(rows, columns, padded):
-    """Update the other two layouts of the atoms."""
+def _copy_to_layouts(rows, columns, padded):
+    """Copy the atoms to their other two layouts."""
     m, d = rows.shape
     width = padded.size // m
     for first in range(0, m, 16):
@@ -57,15 +57,15 @@ def _spread(rows, columns, padded):
 
 
 @kernel
-def _renew(rows, columns, padded, best, weights, targets, positive):
+def _update_atoms(rows, columns, padded, optima, weights, targets, positive):
     """Replace each atom by its optimum for the sums."""
     m, d = rows.shape
     width = padded.size // m
-    descend_atoms(weights, targets, padded, best, m, True, positive, 1, 0.0)
+    descend_atoms(weights, targets, padded, optima, m, True, positive, 1, 0.0)
     for j in range(m):
         for f in range(d):
             rows[j, f] = padded[j * width + f]
-    _spread(rows, columns, padded)
+    _copy_to_layouts(rows, columns, padded)
 
 
 @kernel
@@ -77,7 +77,7 @@ def _gram_piece(rows, columns, inner, piece):
 
 
 @inlined
-def _gather(X, order, lo, hi, signals):
+def _gather_signals(X, order, lo, hi, signals):
     d = X.shape[1]
     for i in range(lo, hi):
         row, at = order[i], (i - lo) * d
@@ -86,17 +86,17 @@ def _gather(X, order, lo, hi, signals):
 
 
 @inlined
-def _energy(signals, at, d, rows, indices, values, row, count):
+def _energy(signals, start, d, rows, indices, values, row, count):
     """Squared norm of a signal minus its approximation; the signal is overwritten by the difference."""
     for p in range(count):
-        add_scaled(signals, at, -values[row, p], rows, np.int64(indices[row, p]) * d, d)
-    return np.float64(dot(signals, at, signals, at, d))
+        add_scaled(signals, start, -values[row, p], rows, np.int64(indices[row, p]) * d, d)
+    return np.float64(dot(signals, start, signals, start, d))
 
 
 @kernel
-def _sort_codes(indices, values, counts, energies, penalty, n, ends, signals, places):
-    """Counting sort of the codes of `n` signals by atom; `ends` holds the ends of the atoms. Returns their cost."""
-    most, cost = indices.shape[1], 0.0
+def _sort_codes(indices, values, counts, energies, penalty, n, ends, signals, entries):
+    """Counting sort of the codes of `n` signals by atom; `ends` holds the end of each atom. Returns the objective."""
+    max_atoms, cost = indices.shape[1], 0.0
     for j in range(ends.size):
         ends[j] = 0
     for i in range(n):
@@ -112,12 +112,12 @@ def _sort_codes(indices, values, counts, energies, penalty, n, ends, signals, pl
             at = ends[indices[i, p]]
             ends[indices[i, p]] = at + 1
             signals[at] = i
-            places[at] = i * most + p
+            entries[at] = i * max_atoms + p
     return cost
 
 
 @inlined
-def _sum_signals(X, order, coefficients, signals, places, begin, end, product):
+def _sum_signals(X, order, coefficients, signals, entries, begin, end, product):
     """Sum of the signals of one atom, weighted by its coefficients."""
     d, step = X.shape[1], lanes(X)
     flat, zero = X.reshape(-1), broadcast(X.dtype.type(0))
@@ -125,7 +125,7 @@ def _sum_signals(X, order, coefficients, signals, places, begin, end, product):
         n0, n1, n2, n3 = d - g, d - g - step, d - g - 2 * step, d - g - 3 * step
         s0, s1, s2, s3 = zero, zero, zero, zero
         for at in range(begin, end):
-            z = broadcast(read(coefficients, places[at]))
+            z = broadcast(read(coefficients, entries[at]))
             x = order[signals[at]] * d + g
             if n3 >= step:
                 s0, s1 = fma(z, load(flat, x), s0), fma(z, load(flat, x + step), s1)
@@ -143,42 +143,42 @@ def _sum_signals(X, order, coefficients, signals, places, begin, end, product):
 
 @kernel
 def _sum_piece(
-    X, order, indices, values, counts, ends, signals, places, gram, products, uses, memory, weights, targets, piece
+    X, order, indices, values, counts, ends, signals, entries, gram, products, uses, decay, weights, targets, piece
 ):
-    """Update the sums of some atoms: decayed past plus minibatch."""
-    d, m, most = X.shape[1], gram.shape[0], indices.shape[1]
+    """Update the sums of some atoms: multiply the past by `decay`, add the minibatch."""
+    d, m, max_atoms = X.shape[1], gram.shape[0], indices.shape[1]
     width = targets.size // m
     atoms, coefficients = indices.reshape(-1), values.reshape(-1)
     inner, product = zeros(m, X), zeros(width, X)
     for j in range(piece * _ATOMS, min(m, (piece + 1) * _ATOMS)):
         inner[:], used = 0, 0
         begin, end = ends[j - 1] if j > 0 else 0, ends[j]
-        _sum_signals(X, order, coefficients, signals, places, begin, end, product)
+        _sum_signals(X, order, coefficients, signals, entries, begin, end, product)
         for at in range(begin, end):
-            i, z = np.int64(signals[at]), read(coefficients, places[at])
-            for p in range(i * most, i * most + counts[i]):
+            i, z = np.int64(signals[at]), read(coefficients, entries[at])
+            for p in range(i * max_atoms, i * max_atoms + counts[i]):
                 k = np.int64(read(atoms, p))
                 write(inner, k, read(inner, k) + z * read(coefficients, p))
             used += z != 0
         own = weights[j * m : (j + 1) * m]
         past = gram[j]
         for k in range(m):
-            value = memory * past[k] + inner[k]
+            value = decay * past[k] + inner[k]
             past[k] = value
             own[k] = value
         for f in range(d):
-            products[j, f] = memory * products[j, f] + product[f]
+            products[j, f] = decay * products[j, f] + product[f]
             targets[j * width + f] = products[j, f]
-        uses[j] = memory * uses[j] + used
+        uses[j] = decay * uses[j] + used
 
 
 @kernel
 def _begin_slice(atoms, is_new, phase, counters):
-    """Inner products of the updated atoms."""
+    """Before a slice: the layouts of the atoms at first, and their inner products if they are new."""
     rows, columns, inner, padded, _ = atoms
     if phase == 1:
         if take_piece(counters, 0) == 0:
-            _spread(rows, columns, padded)
+            _copy_to_layouts(rows, columns, padded)
             finish_piece(counters, 0)
         wait_for_pieces(counters, 0, 1)
     if is_new:
@@ -192,15 +192,15 @@ def _begin_slice(atoms, is_new, phase, counters):
 
 
 @kernel
-def _end_slice(X, order, atoms, codes, energies, by_atom, sums, memory, is_last, penalty, positive, phase, counters):
-    """Sums of a coded slice, and new atoms after the last one of a minibatch. Returns the cost to one thread only."""
-    rows, columns, _, padded, best = atoms
+def _end_slice(X, order, atoms, codes, energies, by_atom, sums, decay, is_last, penalty, positive, phase, counters):
+    """Sums of a coded slice, and new atoms after the last one of a minibatch. Only one thread returns the objective."""
+    rows, columns, _, padded, optima = atoms
     indices, values, counts = codes
-    ends, signals, places = by_atom
+    ends, signals, entries = by_atom
     gram, products, uses, weights, targets = sums
     cost = 0.0
     if take_piece(counters, phase) == 0:
-        cost = _sort_codes(indices, values, counts, energies, penalty, order.size, ends, signals, places)
+        cost = _sort_codes(indices, values, counts, energies, penalty, order.size, ends, signals, entries)
         finish_piece(counters, phase)
     wait_for_pieces(counters, phase, 1)
     phase += 1
@@ -208,7 +208,7 @@ def _end_slice(X, order, atoms, codes, energies, by_atom, sums, memory, is_last,
     piece = take_piece(counters, phase)
     while piece < n_pieces:
         _sum_piece(
-            X, order, indices, values, counts, ends, signals, places, gram, products, uses, memory, weights, targets,
+            X, order, indices, values, counts, ends, signals, entries, gram, products, uses, decay, weights, targets,
             piece,
         )  # fmt: skip
         finish_piece(counters, phase)
@@ -217,7 +217,7 @@ def _end_slice(X, order, atoms, codes, energies, by_atom, sums, memory, is_last,
     phase += 1
     if is_last:
         if take_piece(counters, phase) == 0:
-            _renew(rows, columns, padded, best, weights, targets, positive)
+            _update_atoms(rows, columns, padded, optima, weights, targets, positive)
             finish_piece(counters, phase)
         wait_for_pieces(counters, phase, 1)
     return cost
@@ -260,49 +260,49 @@ def learn_greedy(
     counters : ndarray of int
         Counters of the phases.
     """
-    cuts, begins, memories, is_last = schedule
+    slice_ends, batch_starts, decays, is_last = schedule
     rows, columns, inner = atoms[0], atoms[1], atoms[2]
     indices, values, counts = codes
     d, wide = columns.shape
-    most = indices.shape[1]
-    work = workspace(columns, wide, most)
+    max_atoms = indices.shape[1]
+    buffers = workspace(columns, wide, max_atoms)
     correlations, signals = aligned_zeros(block * wide, columns), zeros(block * d, X)
-    nothing, no_mask, no_report = zeros(0, X), zeros_2d(0, 0, np.bool_), zeros_2d(0, 2, np.float64)
-    scales, squares, tally = zeros(rows.shape[0], X), zeros(block, np.float64), zeros(3, np.int64)
-    for j in range(scales.size):
-        scales[j] = 1
+    empty, no_mask, no_report = zeros(0, X), zeros_2d(0, 0, np.bool_), zeros_2d(0, 2, np.float64)
+    unit_norms, squares, tally = zeros(rows.shape[0], X), zeros(block, np.float64), zeros(3, np.int64)
+    for j in range(unit_norms.size):
+        unit_norms[j] = 1
     is_new, first = True, 0
-    for s in range(cuts.size):
-        phase, last = 1 + s * PHASES, cuts[s]
+    for s in range(slice_ends.size):
+        phase, last = 1 + s * PHASES, slice_ends[s]
         _begin_slice(atoms, is_new, phase, counters)
         n_pieces = -(-(last - first) // block)
         piece = take_piece(counters, phase + 1)
         while piece < n_pieces:
             lo = first + piece * block
             hi = min(last, lo + block)
-            here, there, n = lo - first, hi - first, hi - lo
-            _gather(X, order, lo, hi, signals)
+            first_row, last_row, n = lo - first, hi - first, hi - lo
+            _gather_signals(X, order, lo, hi, signals)
             inner_products(signals, n, d, columns.reshape(-1), wide, correlations)
             block_of_x = signals[: n * d].reshape(n, d)
             squared_norms(block_of_x, n, squares)
-            for i in range(here, there):
+            for i in range(first_row, last_row):
                 counts[i] = 0
             pursue_rows(
-                correlations, n, wide, squares, by_gain, block_of_x, no_mask, columns.reshape(-1),
-                nothing, inner, nothing, scales, squared_tol[:n],
-                indices[here:there].reshape(-1), values[here:there].reshape(-1), counts[here:there], no_report,
-                tally, work,
+                correlations, n, wide, squares, by_gain, 0.0, block_of_x, no_mask, columns.reshape(-1),
+                empty, inner, empty, unit_norms, squared_tol[:n],
+                indices[first_row:last_row].reshape(-1), values[first_row:last_row].reshape(-1),
+                counts[first_row:last_row], no_report, tally, buffers,
             )  # fmt: skip
             for i in range(n):
-                energies[lo - begins[s] + i] = _energy(
-                    signals, i * d, d, rows.reshape(-1), indices, values, here + i, counts[here + i]
+                energies[lo - batch_starts[s] + i] = _energy(
+                    signals, i * d, d, rows.reshape(-1), indices, values, first_row + i, counts[first_row + i]
                 )
             finish_piece(counters, phase + 1)
             piece = take_piece(counters, phase + 1)
         wait_for_pieces(counters, phase + 1, n_pieces)
         cost = _end_slice(
-            X, order[first:last], atoms, codes, energies[first - begins[s] :], by_atom, sums, memories[s], is_last[s],
-            0.0, positive, phase + 2, counters,
+            X, order[first:last], atoms, codes, energies[first - batch_starts[s] :], by_atom, sums, decays[s],
+            is_last[s], 0.0, positive, phase + 2, counters,
         )  # fmt: skip
         if cost != 0:
             costs[s] = cost
@@ -315,7 +315,7 @@ def learn_l1(
     alpha, positive_code, tol, counters,
 ):  # fmt: skip
     """The same with l1 codes, by `descend_greedily`."""
-    cuts, begins, memories, is_last = schedule
+    slice_ends, batch_starts, decays, is_last = schedule
     rows, columns, inner = atoms[0], atoms[1], atoms[2]
     indices, values, counts = codes
     d, wide = columns.shape
@@ -324,22 +324,22 @@ def learn_l1(
     z, touched, squares = aligned_zeros(wide, columns), zeros(wide, np.int64), zeros(block, np.float64)
     is_new, first = True, 0
     largest = np.finfo(np.float32).max if X.itemsize == 4 else np.finfo(np.float64).max
-    for s in range(cuts.size):
-        phase, last = 1 + s * PHASES, cuts[s]
+    for s in range(slice_ends.size):
+        phase, last = 1 + s * PHASES, slice_ends[s]
         _begin_slice(atoms, is_new, phase, counters)
         n_pieces = -(-(last - first) // block)
         piece = take_piece(counters, phase + 1)
         while piece < n_pieces:
             lo = first + piece * block
             hi = min(last, lo + block)
-            here, n = lo - first, hi - lo
-            _gather(X, order, lo, hi, signals)
+            first_row, n = lo - first, hi - lo
+            _gather_signals(X, order, lo, hi, signals)
             inner_products(signals, n, d, columns.reshape(-1), wide, correlations)
             squared_norms(signals[: n * d].reshape(n, d), n, squares)
             for i in range(n):
-                row, count = here + i, 0
+                row, count = first_row + i, 0
                 if not squares[i] < largest:  # the correlations would not be finite either
-                    counts[row], energies[lo - begins[s] + i] = 0, np.inf
+                    counts[row], energies[lo - batch_starts[s] + i] = 0, np.inf
                     continue
                 moved = descend_greedily(
                     correlations, i * wide, wide, inner, alpha, positive_code, tol, max_steps, z, touched
@@ -351,13 +351,15 @@ def learn_l1(
                         count += 1
                     z[j] = 0
                 counts[row] = count
-                energies[lo - begins[s] + i] = _energy(signals, i * d, d, rows.reshape(-1), indices, values, row, count)
+                energies[lo - batch_starts[s] + i] = _energy(
+                    signals, i * d, d, rows.reshape(-1), indices, values, row, count
+                )
             finish_piece(counters, phase + 1)
             piece = take_piece(counters, phase + 1)
         wait_for_pieces(counters, phase + 1, n_pieces)
         cost = _end_slice(
-            X, order[first:last], atoms, codes, energies[first - begins[s] :], by_atom, sums, memories[s], is_last[s],
-            alpha, positive, phase + 2, counters,
+            X, order[first:last], atoms, codes, energies[first - batch_starts[s] :], by_atom, sums, decays[s],
+            is_last[s], alpha, positive, phase + 2, counters,
         )  # fmt: skip
         if cost != 0:
             costs[s] = cost

@@ -6,7 +6,7 @@ from sklearn.utils import gen_batches
 from skrobust.kernels.phases import COUNTERS
 from skrobust.kernels.threads import on_threads
 from skrobust.pursuits.greedy.omp.atoms import aligned_zeros, padded_width
-from skrobust.pursuits.greedy.omp.batches import most_atoms
+from skrobust.pursuits.greedy.omp.batches import resolve_max_atoms
 
 from .coding import GREEDY
 from .descent import padded_features
@@ -34,9 +34,9 @@ class MinibatchSteps:
         self.X = X = np.ascontiguousarray(X)
         d, dtype = X.shape[1], X.dtype
         is_greedy = coding in GREEDY
-        most = most_atoms(n_nonzero_coefs, residual_tol, n_atoms, d) if is_greedy else n_atoms
+        max_atoms = resolve_max_atoms(n_nonzero_coefs, residual_tol, n_atoms, d) if is_greedy else n_atoms
         self.batch_size = min(batch_size, len(X))
-        self.slice_size = n = max(1, min(self.batch_size, _CODE_BYTES // (most * (4 + dtype.itemsize))))
+        self.slice_size = n = max(1, min(self.batch_size, _CODE_BYTES // (max_atoms * (4 + dtype.itemsize))))
         wide, tall = padded_width(n_atoms, dtype), padded_features(d, dtype)
         self.atoms = (
             aligned_zeros((d, wide), dtype),
@@ -45,8 +45,9 @@ class MinibatchSteps:
             aligned_zeros((4, tall), dtype).reshape(-1),
         )
         # Zeros, so that every index is valid even if a value is NaN.
-        self.codes = np.zeros((n, most), np.int32), np.empty((n, most), dtype), np.zeros(n, np.int32)
-        self.by_atom = np.zeros(n_atoms + 1, np.int64), np.empty(n * most, np.int32), np.empty(n * most, np.int64)
+        self.codes = np.zeros((n, max_atoms), np.int32), np.empty((n, max_atoms), dtype), np.zeros(n, np.int32)
+        n_entries = n * max_atoms
+        self.by_atom = np.zeros(n_atoms + 1, np.int64), np.empty(n_entries, np.int32), np.empty(n_entries, np.int64)
         self.sums = aligned_zeros((n_atoms, n_atoms), dtype).reshape(-1), np.zeros(n_atoms * tall, dtype)
         self.energies = np.zeros(self.batch_size)
         self.positive = positive_dict
@@ -58,8 +59,8 @@ class MinibatchSteps:
         else:
             self.kernel, self.settings = learn_l1, (float(alpha), positive_code, L1_TOL * alpha)
 
-    def learn(self, order, memories, components, gram, products, uses):
-        """Learn from the signals in `order`, minibatch by minibatch; `memories` are the weights of the past sums.
+    def learn(self, order, decays, components, gram, products, uses):
+        """Learn from the signals in `order`, minibatch by minibatch; `decays` are the weights of the past sums.
 
         The last four arguments are overwritten. Returns the sum of the objective over the signals.
 
@@ -68,19 +69,19 @@ class MinibatchSteps:
         ValueError
             For values whose squares overflow.
         """
-        cuts, begins, shares, is_last = [], [], [], []
-        for batch, memory in zip(gen_batches(len(order), self.batch_size), memories, strict=True):
-            for piece in gen_batches(batch.stop - batch.start, self.slice_size):
-                begins.append(batch.start)
-                cuts.append(batch.start + piece.stop)
-                shares.append(memory if piece.start == 0 else 1.0)
-                is_last.append(cuts[-1] == batch.stop)
-        schedule = np.array(cuts), np.array(begins), np.array(shares, np.float64), np.array(is_last)
-        costs = np.zeros(len(cuts))
+        slice_ends, batch_starts, slice_decays, is_last = [], [], [], []
+        for batch, decay in zip(gen_batches(len(order), self.batch_size), decays, strict=True):
+            for slice_ in gen_batches(batch.stop - batch.start, self.slice_size):
+                batch_starts.append(batch.start)
+                slice_ends.append(batch.start + slice_.stop)
+                slice_decays.append(decay if slice_.start == 0 else 1.0)
+                is_last.append(slice_ends[-1] == batch.stop)
+        schedule = np.array(slice_ends), np.array(batch_starts), np.array(slice_decays, np.float64), np.array(is_last)
+        costs = np.zeros(len(slice_ends))
         on_threads(
             self.kernel, self.X, order, schedule, (components, *self.atoms), self.codes, self.energies, self.by_atom,
             (gram, products, uses, *self.sums), self.positive, self.block, costs, *self.settings,
-            n_pieces=self.n_threads, n_counters=COUNTERS * (1 + PHASES * len(cuts)),
+            n_pieces=self.n_threads, n_counters=COUNTERS * (1 + PHASES * len(slice_ends)),
         )  # fmt: skip
         with np.errstate(invalid="ignore"):
             check = costs.sum() + gram.trace() + products.sum()

@@ -18,11 +18,11 @@ def idle_atoms(components, usage):
     idle = usage <= min(FEW, int(SHARE * usage.mean()))
     correlations = _correlations(components)
     np.fill_diagonal(correlations, 0)
-    twins = np.flatnonzero(np.maximum(correlations.max(axis=1), -correlations.min(axis=1)) > DUPLICATE)
-    busy = np.zeros(len(components), dtype=bool)
-    for j in twins[np.argsort(-usage[twins], kind="stable")]:
-        idle[j] |= bool(np.any(np.abs(correlations[j, busy]) > DUPLICATE))
-        busy[j] = not idle[j]
+    duplicates = np.flatnonzero(np.maximum(correlations.max(axis=1), -correlations.min(axis=1)) > DUPLICATE)
+    kept = np.zeros(len(components), dtype=bool)
+    for j in duplicates[np.argsort(-usage[duplicates], kind="stable")]:
+        idle[j] |= bool(np.any(np.abs(correlations[j, kept]) > DUPLICATE))
+        kept[j] = not idle[j]
     return idle
 
 
@@ -47,19 +47,19 @@ def replace_idle_atoms(components, usage, energies, X, positive):
     worst = np.argpartition(-energies, n_candidates - 1)[:n_candidates]
     worst = worst[np.argsort(-energies[worst], kind="stable")]
     signals = np.maximum(X[worst], 0) if positive else X[worst]
-    powers = np.square(signals, dtype=np.float64).sum(axis=1)
-    worth = energies[worst] > 100 * np.finfo(X.dtype).eps * powers
-    candidates = unit_rows(signals[worth & (powers > 0)])
-    kept = np.ones(len(components), dtype=bool)
-    kept[idle] = False
-    done = []
+    squared_norms = np.square(signals, dtype=np.float64).sum(axis=1)
+    poorly_coded = energies[worst] > 100 * np.finfo(X.dtype).eps * squared_norms
+    candidates = unit_rows(signals[poorly_coded & (squared_norms > 0)])
+    in_use = np.ones(len(components), dtype=bool)
+    in_use[idle] = False
+    replaced = []
     for candidate in candidates:
-        if len(done) == len(idle):
+        if len(replaced) == len(idle):
             break
-        if np.abs(components[kept] @ candidate).max(initial=0) > DUPLICATE:
+        if np.abs(components[in_use] @ candidate).max(initial=0) > DUPLICATE:
             continue
-        j = idle[len(done)]
+        j = idle[len(replaced)]
         components[j] = candidate
-        kept[j] = True
-        done.append(j)
-    return np.array(done, dtype=np.intp)
+        in_use[j] = True
+        replaced.append(j)
+    return np.array(replaced, dtype=np.intp)

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skrobust.bridge import register_module
 from skrobust.dictionaries import ConvolutionalLearner, initial_convolutional_atoms
-from skrobust.estimators.shared.conv_atoms import fitted_kernel, given_atoms
+from skrobust.estimators.shared.conv_atoms import LEARNING_SWEEPS, LEARNING_TOL, fitted_kernel, given_atoms
 from skrobust.estimators.shared.low_pass import LowPass
 from skrobust.operators import ConvolutionalOperator
 from skrobust.pursuits import Penalty
@@ -30,9 +30,6 @@ from skrobust.signals.tensors import to_numpy
 from .pooling import pool_codes, pooled_shape
 from .pursuits import check_device, has_positive_codes, pursue
 
-LEARNING_TOL, LEARNING_SWEEPS = 0.02, 200
-"""Relative duality gap and most sweeps of the codes from which atoms are learned."""
-
 
 @parametrized
 class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
@@ -40,64 +37,64 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     The code of an image x minimises ``1/2 ||x - D z||^2 + alpha ||z||_1``, or the same with another `penalty`, where
     the columns of D are the atoms of `components_` at all positions; or it is found greedily (``pursuit="omp"``), or
-    is one thresholded convolution (``pursuit="thresholding"``). Atoms are learned from images by alternating basis
+    by one thresholded convolution (``pursuit="thresholding"``). Atoms are learned from images by alternating basis
     pursuit and block descent on the atoms, within the unit ball.
 
     Parameters
     ----------
     n_components : int, default=32
-        Atoms.
+        Number of atoms.
     kernel_size : int or tuple of int, default=8
-        Height and width of the atoms; reduced where the signal is smaller.
+        Height and width of the atoms; reduced if the signal is smaller.
     alpha : float, default=0.1
-        Weight of the penalty, in learning, too; for "thresholding" the threshold.
+        Weight of the penalty, also in learning; for "thresholding" the threshold.
     penalty : {"l1", "elastic_net", "group_l1"} or Penalty, default="l1"
-        Penalty of the codes, for ``pursuit="bp"``: a name, or an object such as ``GroupL1([0, 0, 1])`` or one of your
-        own. `transform` and `score` use it; atoms are always learned with the l1 norm at the same alpha.
+        Penalty of the codes, for ``pursuit="bp"``: a name, or an object such as ``GroupL1([0, 0, 1])`` or a
+        custom one. `transform` and `score` use it; atoms are always learned with the l1 norm at the same alpha.
     pursuit : {"bp", "omp", "thresholding"}, default="bp"
         "bp": basis pursuit. "omp": orthogonal matching pursuit. "thresholding": soft thresholding of the correlations.
     n_nonzero_coefs : int, float or None, default=None
-        Of "omp": coefficients of a signal, or the fraction of its values. None: a tenth of them.
+        Number of coefficients of a signal, or fraction of its values, for "omp". None: a tenth of the values.
     padding : {"same", "full", "valid", "circular"}, default="same"
-        Where atoms may lie; see `skrobust.pursuits.ConvolutionalOperator`.
+        Positions of the atoms; see `skrobust.pursuits.ConvolutionalOperator`.
     stride : int, default=1
-        Pixels between positions.
+        Distance between positions in pixels.
     positive : bool, default=False
-        Codes >= 0, in learning, too. Not for "omp"; a penalty object has its own ``positive``.
+        Codes >= 0, also in learning. Not for "omp"; a penalty object has its own ``positive``.
     highpass : float or None, default=None
-        Take the smooth part l of each image away before coding, in learning, too; l minimises ``||x - l||^2 + highpass
-        ||grad l||^2``. Small atoms represent it badly. 5 is usual for photographs. None: code images as they are.
+        Subtract the smooth part l of each image before coding, also in learning; l minimises ``||x - l||^2 + highpass
+        ||grad l||^2``. Small atoms cannot represent it well. 5 is usual for photographs. None: code the images.
     output : {"code", "reconstruction"}, default="code"
-        "reconstruction": `transform` returns images, as a front end does: the synthesis, and the smooth part if
-        `highpass` took one away.
+        "reconstruction": `transform` returns images, as a front end does: the synthesis plus the smooth part that
+        `highpass` subtracted.
     clip : tuple of (float, float) or None, default=None
         Lowest and highest value of reconstructions. Codes and `inverse_transform` are not clipped.
     dictionary : array-like of shape ``(n_atoms, *kernel_size[, n_channels])`` or None, default=None
-        Atoms to use as they are; nothing is learned then.
+        Fixed atoms; nothing is learned then.
     init : {"data", "random"} or array-like, default="data"
-        Atoms to begin learning with: patches, noise, or given.
+        Initial atoms: patches, noise, or given.
     n_epochs : int, default=10
         Passes over X in `fit`.
     batch_size : int or None, default=None
-        Images to an update of the atoms. None: all, an update a pass.
+        Images per update of the atoms. None: all, one update per pass.
     pool : {None, "max", "sum"}, default=None
         Largest magnitude, or sum of magnitudes, of each atom over cells of `pool_size` positions in place of the code.
     pool_size : int or None, default=None
         Positions along each axis of a cell. None: one cell for all.
     sparse_output : bool, default=False
-        Return codes as a CSR array; a dense array of them is never made then.
+        Return codes as a CSR array, without a dense array in between.
     max_iter : int, default=1000
-        Most iterations of basis pursuit.
+        Maximum number of iterations of basis pursuit.
     tol : float, default=1e-3
-        Relative duality gap of basis pursuit: the objective is within it of its minimum. For a penalty without a known
+        Relative duality gap at which basis pursuit stops. For a penalty without a known
         dual: largest change of a coefficient by one step, relative to the largest coefficient.
     device : str, torch.device or None, default=None
-        Where basis pursuit and thresholding of `transform` run on torch, such as "cuda"; atoms are learned, and "omp"
-        runs, on the CPU. None: compiled kernels on the CPU, as basis pursuit has them for "cpu", too.
+        Torch device on which `transform` runs basis pursuit and thresholding, such as "cuda". Learning and "omp" use
+        the CPU. None: compiled kernels on the CPU; basis pursuit uses them for "cpu" as well.
     random_state : int, RandomState instance or None, default=None
-        For the first atoms, the order of batches and the replacement of dead atoms.
+        For the initial atoms, the order of batches and the replacement of unused atoms.
     verbose : int, default=0
-        1: a line an epoch.
+        1: print a line per epoch.
 
     Attributes
     ----------
@@ -106,7 +103,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     code_shape_ : tuple of int
         A code as maps: ``(*positions, n_components)``. `transform` flattens it in C order.
     objectives_ : list of float
-        Mean objective of each epoch, under the atoms that it began with (online: as they were).
+        Mean objective of each epoch, for the atoms at its start (online: at each batch).
     n_iter_ : int
         Epochs, or calls of `partial_fit`.
 
@@ -162,7 +159,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Learn the atoms, or take those of `dictionary`. If it is interrupted, the estimator is as it was before."""
+        """Learn the atoms, or use those of `dictionary`. An interrupted `fit` leaves the estimator as it was."""
         with restored_on_error(self):
             values = self._begin(X)
             self.objectives_ = []
@@ -178,15 +175,15 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
                     if self.verbose:
                         print(f"[ConvSparseCoder] epoch {self.n_iter_} of {self.n_epochs}: {self.objectives_[-1]:.6g}")
                 self._adopt(self._learner.components)
-                # Codes and sums of the training images have done their work.
+                # Codes and sums of the training images are no longer needed.
                 self._learner = None
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
-        """Learn from one more batch of images; older ones fade."""
+        """Learn from one more batch of images; earlier batches lose weight."""
         if hasattr(self, "components_"):
-            values = self._detailed(to_numpy(self._read_signals(X, reset=False).values))
+            values = self._highpassed(to_numpy(self._read_signals(X, reset=False).values))
             if self._learner is None and self.dictionary is None:  # after `fit`
                 self._learner = self._learner_from(self.components_, check_random_state(self.random_state))
         else:
@@ -200,7 +197,7 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         return self
 
     def _begin(self, X):
-        """Read X, and get ready to learn from it."""
+        """Read X and prepare learning from it."""
         signals = self._read_signals(X, reset=True)
         check_clip(self.clip)
         values = to_numpy(signals.values)
@@ -208,13 +205,13 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             raise ValueError("positive=True needs pursuit='bp' or 'thresholding', got pursuit='omp'.")
         if self.pursuit != "bp" and self.penalty != "l1":
             raise ValueError(f"penalty={self.penalty!r} needs pursuit='bp', got pursuit={self.pursuit!r}.")
-        resolve_penalty(self.penalty, positive=self.positive)  # refuses what does not fit
+        resolve_penalty(self.penalty, positive=self.positive)  # raises errors
         if self.device is not None:
             check_device(self.device)
         self._sample_shape = signals.sample_shape
         grid, n_channels = values.shape[1:-1], values.shape[-1]
         self._low_pass = None if self.highpass is None else LowPass(grid, self.highpass)
-        values = self._detailed(values)
+        values = self._highpassed(values)
         self._learner = None
         if self.dictionary is not None:
             self._adopt(given_atoms("dictionary", self.dictionary, grid, n_channels).astype(values.dtype))
@@ -254,12 +251,12 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     @warn_once_per_fit
     def transform(self, X):
-        """Codes of images, or what the codes stand for.
+        """Codes of images, or their reconstructions.
 
         Returns
         -------
         ndarray, csr_array or Tensor
-            ``output="code"``: shape (n_samples, n_codes), pooled where `pool` says so. ``output="reconstruction"``:
+            ``output="code"``: shape (n_samples, n_codes), pooled according to `pool`. ``output="reconstruction"``:
             the shape of X. float32 for float32, else float64. Tensors stay on their device and are differentiable.
         """
         signals = self._read_signals(X, reset=False)
@@ -270,19 +267,19 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             return transform_tensor(self, signals)
         if self.output == "reconstruction":
             result = np.empty_like(values)
-            for batch, details, codes in self._coded(values):
-                result[batch] = values[batch] - details + self._operator.synthesize(codes, n_jobs=self.n_jobs)
+            for batch, detail, codes in self._coded_batches(values):
+                result[batch] = values[batch] - detail + self._operator.synthesize(codes, n_jobs=self.n_jobs)
             return signals.restore(result if self.clip is None else result.clip(*self.clip))
         if self.sparse_output:
-            rows = [sparse.csr_array(self._features(codes)) for _, _, codes in self._coded(values)]
+            rows = [sparse.csr_array(self._features(codes)) for _, _, codes in self._coded_batches(values)]
             return sparse.vstack(rows, format="csr")
         result = np.empty((len(values), self._n_features_out), dtype=values.dtype)
-        for batch, _, codes in self._coded(values):
+        for batch, _, codes in self._coded_batches(values):
             result[batch] = self._features(codes)
         return result
 
     def inverse_transform(self, codes):
-        """Images of codes: the synthesis ``D z``. The smooth part that `highpass` took away is not in the codes.
+        """Images of codes: the synthesis ``D z``, without the smooth part that `highpass` subtracted.
 
         Parameters
         ----------
@@ -296,13 +293,13 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         Raises
         ------
         ValueError
-            If `pool` is set: pooled codes do not tell where atoms lie.
+            If `pool` is set: pooled codes do not contain the positions of atoms.
         """
         check_is_fitted(self)
         if self.pool is not None:
             raise ValueError(f"Codes pooled by pool={self.pool!r} cannot be inverted; use pool=None.")
         if sparse.issparse(codes):
-            codes = codes.tocsr()  # whose rows can be taken
+            codes = codes.tocsr()  # for slices of rows
         elif not is_tensor(codes):
             codes = np.asarray(codes)
         n_codes = math.prod(self.code_shape_)
@@ -329,9 +326,9 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         """
         values = to_numpy(self._read_signals(X, reset=False).values)
         penalty, total = resolve_penalty(self.penalty, positive=self.positive), 0.0
-        for _, details, codes in self._coded(values):
-            left = (details - self._operator.synthesize(codes, n_jobs=self.n_jobs)).astype(np.float64)
-            total += 0.5 * float((left * left).sum())
+        for _, detail, codes in self._coded_batches(values):
+            residual = (detail - self._operator.synthesize(codes, n_jobs=self.n_jobs)).astype(np.float64)
+            total += 0.5 * float((residual * residual).sum())
             if self.pursuit != "omp":
                 total += self.alpha * float(penalty.value(codes).sum())
         return -total / len(values)
@@ -342,10 +339,10 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         if self.output == "reconstruction":
             return OneToOneFeatureMixin.get_feature_names_out(self, input_features)
         shape = self._output_shape
-        places = np.indices(shape).reshape(len(shape), -1)
+        positions = np.indices(shape).reshape(len(shape), -1)
         if len(shape) == 2:
-            return np.array([f"atom{k}_x{x}" for x, k in places.T], dtype=object)
-        return np.array([f"atom{k}_y{y}_x{x}" for y, x, k in places.T], dtype=object)
+            return np.array([f"atom{k}_x{x}" for x, k in positions.T], dtype=object)
+        return np.array([f"atom{k}_y{y}_x{x}" for y, x, k in positions.T], dtype=object)
 
     @property
     def _output_shape(self):
@@ -359,15 +356,15 @@ class ConvSparseCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         pooled = codes if self.pool is None else pool_codes(codes, self.pool, self.pool_size)
         return pooled.reshape(len(codes), -1)
 
-    def _detailed(self, values):
-        """What of signals on their grid is coded."""
+    def _highpassed(self, values):
+        """Signals on their grid, minus their smooth part if `highpass` is set."""
         return values if self._low_pass is None else values - self._low_pass(values)
 
-    def _coded(self, values):
-        """Batches of signals, what of them is coded, and the codes."""
+    def _coded_batches(self, values):
+        """Batches of signals, their parts that are coded, and the codes."""
         for batch in batch_slices(len(values), 4 * math.prod(self.code_shape_) * values.itemsize):
-            details = self._detailed(values[batch])
-            yield batch, details, self._pursue(details)
+            detail = self._highpassed(values[batch])
+            yield batch, detail, self._pursue(detail)
 
     def _pursue(self, values):
         """Codes (n_samples, *code_shape_) of signals on their grid."""

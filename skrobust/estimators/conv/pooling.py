@@ -1,4 +1,4 @@
-"""Pooling of convolutional codes: a few magnitudes an atom instead of one a position."""
+"""Pooling of convolutional codes: a few magnitudes per atom instead of one per position."""
 
 import math
 
@@ -24,16 +24,16 @@ def pool_codes(codes, kind, size):
     margins = [c * s - n for c, s, n in zip(cells, sizes, code_shape[:-1], strict=True)]
     magnitudes = abs(codes)
     if any(margins):
-        magnitudes = _extended(magnitudes, margins)
+        magnitudes = _padded(magnitudes, margins)
     split = [length for pair in zip(cells, sizes, strict=True) for length in pair]
-    apart = magnitudes.reshape(codes.shape[0], *split, code_shape[-1])
+    by_cell = magnitudes.reshape(codes.shape[0], *split, code_shape[-1])
     axes = tuple(range(2, 2 + 2 * len(cells), 2))
     if kind == "sum":
-        return apart.sum(axes)
-    return apart.amax(axes) if is_tensor(apart) else apart.max(axis=axes)
+        return by_cell.sum(axes)
+    return by_cell.amax(axes) if is_tensor(by_cell) else by_cell.max(axis=axes)
 
 
-def _extended(values, margins):
+def _padded(values, margins):
     if not is_tensor(values):
         return np.pad(values, [(0, 0), *((0, m) for m in margins), (0, 0)])
     from torch.nn.functional import pad

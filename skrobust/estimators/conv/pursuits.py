@@ -1,4 +1,4 @@
-"""The pursuit that a `ConvSparseCoder` is told to use."""
+"""The pursuits of a `ConvSparseCoder`."""
 
 from contextlib import nullcontext
 
@@ -7,35 +7,35 @@ from skrobust.signals import convergence_warnings_ignored, count_of, is_tensor
 
 
 def check_device(device):
-    """Refuse devices that torch does not know, or does not have here."""
+    """A ValueError for devices that torch does not know or that are not available."""
     import torch
 
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
-        raise ValueError(f"device must be None or a device of torch that is there, got {device!r}: {error}") from error
+        raise ValueError(f"device must be None or an available torch device, got {device!r}: {error}") from error
 
 
-def n_atoms_wanted(coder):
-    """Atoms of each image, for matching pursuit."""
+def n_atoms_per_image(coder):
+    """Number of atoms of each image, for matching pursuit."""
     return count_of(0.1 if coder.n_nonzero_coefs is None else coder.n_nonzero_coefs, coder.n_features_in_)
 
 
 def has_positive_codes(coder):
-    """Whether the coder, or its penalty, asks for codes >= 0."""
+    """Whether codes are >= 0, by the coder or by its penalty."""
     return coder.positive or getattr(coder.penalty, "positive", False)
 
 
 def pursue(coder, values):
     """Codes of arrays or tensors on the grid of a fitted coder, without a gradient."""
-    operator, shared = coder._operator, {"n_jobs": coder.n_jobs}
+    operator, options = coder._operator, {"n_jobs": coder.n_jobs}
     if coder.pursuit == "thresholding":
-        return convolutional_thresholding(values, operator, coder.alpha, positive=coder.positive, **shared)
+        return convolutional_thresholding(values, operator, coder.alpha, positive=coder.positive, **options)
     if coder.pursuit == "omp":
-        return convolutional_omp(values, operator, n_nonzero_coefs=n_atoms_wanted(coder), **shared)
-    # A gap below its rounding is not asked of float32.
-    beyond = values.element_size() if is_tensor(values) else values.itemsize
-    with convergence_warnings_ignored() if beyond == 4 and coder.tol < 1e-5 else nullcontext():
+        return convolutional_omp(values, operator, n_nonzero_coefs=n_atoms_per_image(coder), **options)
+    # float32 may not reach a small gap because of rounding: no warning then.
+    value_bytes = values.element_size() if is_tensor(values) else values.itemsize
+    with convergence_warnings_ignored() if value_bytes == 4 and coder.tol < 1e-5 else nullcontext():
         return convolutional_basis_pursuit(
             values,
             operator,
@@ -44,5 +44,5 @@ def pursue(coder, values):
             positive=coder.positive,
             tol=coder.tol,
             max_iter=coder.max_iter,
-            **shared,
+            **options,
         ).codes

@@ -12,18 +12,18 @@ from skrobust.pursuits.proximal.smooth import smooth_shrink, smooth_steps
 from skrobust.signals.tensors import is_exporting
 
 from .pooling import pool_codes
-from .pursuits import has_positive_codes, n_atoms_wanted, pursue
+from .pursuits import has_positive_codes, n_atoms_per_image, pursue
 
 
 class ConvSparseCoderModule(FrontEndModule):
     """The coder of a fitted `ConvSparseCoder`.
 
-    Gradient modes. "exact": the derivative of the solution (of the least squares on the chosen atoms, for matching
-    pursuit). "projection": that of least squares on the support at the input; the same for basis pursuit up to the
-    penalty, whose derivative is zero under the l1 norm. "identity": of the correlations in place of codes, of the image
-    in place of reconstructions. "smooth": of a short pursuit whose shrinkage is smooth, so that atoms outside the
-    support have a gradient; under the l1 norm, whatever the penalty. "skip": correlations in place of codes, forward
-    and backward; images in place of reconstructions.
+    Gradient modes. "exact": the derivative of the solution (for matching pursuit, of least squares on the selected
+    atoms). "projection": that of least squares on the support at the input; for basis pursuit under the l1 norm the
+    same as "exact". "identity": that of the correlations in place of codes, or of the image in place of
+    reconstructions. "smooth": that of a short pursuit with smooth shrinkage, so that atoms outside the support have a
+    gradient; uses the l1 norm for any penalty. "skip": correlations in place of codes, forward and backward; images in
+    place of reconstructions.
     """
 
     def __init__(self, estimator, tensor, gradient):
@@ -56,16 +56,16 @@ class ConvSparseCoderModule(FrontEndModule):
         return with_support_gradient(seen, self._operator(), codes)
 
     def relaxed(self, seen, codes):
-        """A few proximal steps from the codes, whose shrinkage is smooth; one, from zero, for thresholding."""
+        """A few proximal steps with smooth shrinkage from the codes; for thresholding, one from zero."""
         estimator, operator = self.estimator, self._operator()
         if estimator.pursuit == "thresholding":
             return smooth_shrink(operator.analyze(seen), estimator.alpha, estimator.positive)
-        operator.lipschitz = estimator._operator.lipschitz  # found once, not at each pass
+        operator.lipschitz = estimator._operator.lipschitz  # computed once, not at each pass
         alpha = estimator.alpha
-        if estimator.pursuit == "omp":  # the penalty at which about as many atoms would be chosen
+        if estimator.pursuit == "omp":  # a penalty at which about as many atoms are selected
             correlations = operator.analyze(seen).detach().abs().flatten(1)
-            kept = (codes != 0).flatten(1).sum(1).clamp(1, correlations.shape[1])
-            alpha = correlations.sort(1, descending=True).values.gather(1, (kept - 1)[:, None])
+            n_selected = (codes != 0).flatten(1).sum(1).clamp(1, correlations.shape[1])
+            alpha = correlations.sort(1, descending=True).values.gather(1, (n_selected - 1)[:, None])
             alpha = alpha.reshape(-1, *[1] * (codes.ndim - 1)).clamp(min=torch.finfo(seen.dtype).tiny)
         return smooth_steps(seen, operator, codes, alpha, has_positive_codes(estimator))
 
@@ -85,7 +85,7 @@ class ConvSparseCoderModule(FrontEndModule):
         operator = ConvolutionalOperator(
             self.components, fitted.signal_shape, padding=fitted.padding, stride=fitted.stride
         )
-        if is_exporting():  # the norm is found on arrays
+        if is_exporting():  # the norm is computed on arrays
             operator.lipschitz = fitted.lipschitz
         return operator
 
@@ -114,13 +114,13 @@ class ConvSparseCoderModule(FrontEndModule):
         shape = operator.code_shape
         n_codes = math.prod(shape)
         atoms = operator.synthesize(torch.eye(n_codes, dtype=values.dtype, device=values.device).reshape(-1, *shape))
-        most = min(n_atoms_wanted(self.estimator), n_codes)
-        codes = greedy_approximations(values.flatten(1), atoms.flatten(1), most=most)[1]
+        max_atoms = min(n_atoms_per_image(self.estimator), n_codes)
+        codes = greedy_approximations(values.flatten(1), atoms.flatten(1), max_atoms=max_atoms)[1]
         return codes.reshape(-1, *shape)
 
 
 def transform_tensor(estimator, signals):
-    """What `estimator` makes of tensors, differentiable."""
+    """Output of `estimator` for tensors, differentiable."""
     values = signals.values
 
     def tensor(array):

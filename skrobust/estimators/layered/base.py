@@ -1,4 +1,4 @@
-"""What all layered coders share: reading layers, learning them, codes in batches, and the way back to images."""
+"""Base class of the layered coders: layers and their learning, codes in batches, and reconstruction."""
 
 import math
 from numbers import Integral
@@ -26,12 +26,12 @@ from skrobust.signals import (
 from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, POSITIVE, parameter, parametrized
 
 from .learning import learn_layer_by_layer, learn_with_labels
-from .plan import given_operators, one_a_layer, plan_layers, strengths_of_layers
+from .plan import alphas_per_layer, given_operators, one_per_layer, plan_layers
 
 
 @parametrized
 class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
-    """Base of the layered coders. A subclass has `_pursuit`, `_strength` and `_pursue`.
+    """Base of the layered coders. A subclass defines `_pursuit`, `_alpha_name` and `_pursue`.
 
     Parameters
     ----------
@@ -39,22 +39,22 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         Number of atoms per layer; its length sets the number of layers.
     kernel_size : int, None or sequence, default=5
         Kernel size of all layers, or one per layer: an int, a tuple of height and width, or None for atoms that cover
-        the whole grid (a dense layer). Reduced where the layer's signal is smaller.
+        the whole grid (a dense layer). Reduced if the signal of the layer is smaller.
     stride : int or sequence of int, default=1
         Positions between atoms: one value for all layers, or one per layer.
     padding : {"valid", "same", "full", "circular"}, default="valid"
-        Where atoms may lie; see `skrobust.operators.ConvolutionalOperator`.
+        Positions of the atoms; see `skrobust.operators.ConvolutionalOperator`.
     penalty : {"l1", "elastic_net", "group_l1"} or Penalty, or list with one per layer, default="l1"
-        What takes the place of the l1 norm; see `skrobust.pursuits.Penalty`. `DeepPursuit` alone takes
+        Penalty of the codes; see `skrobust.pursuits.Penalty`. Only `DeepPursuit` accepts
         ``GroupL1(over="layers")``. Dictionaries are learned under the l1 norm; supervised learning needs "l1".
     positive : bool, default=True
-        Whether codes are >= 0. A penalty object has its own ``positive``, which this one must not contradict.
+        Whether codes are >= 0. If True, a penalty object must have ``positive=True`` itself.
     learning : {"unsupervised", "supervised"}, default="unsupervised"
         "unsupervised": layer by layer, each from the codes below it, by convolutional dictionary learning.
         "supervised": end to end, by back-propagation through the pursuit under a linear head; `fit` then needs y, and
         penalties are learned for each atom.
     dictionaries : list of array-like or None, default=None
-        Atoms of each layer, ``(n_components, *kernel_size, n_channels)``, used as they are: nothing is learned.
+        Fixed atoms of each layer, ``(n_components, *kernel_size, n_channels)``; nothing is learned then.
     output : {"code", "reconstruction"}, default="code"
         "reconstruction": `transform` returns images, as a front end does.
     clip : tuple of (float, float) or None, default=None
@@ -95,9 +95,9 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     """
 
     _pursuit = None
-    """Its name in `skrobust.nn.LayeredPursuit`."""
-    _strength = "alpha"
-    """The parameter that holds the weights of the penalties, or thresholds."""
+    """Name of the pursuit in `skrobust.nn.LayeredPursuit`."""
+    _alpha_name = "alpha"
+    """Name of the parameter with the weights of the penalties, or the thresholds."""
 
     n_components: tuple | int = parameter((16, 32), AT_LEAST_1, "array-like", positional=True)
     kernel_size: object = parameter(5, AT_LEAST_1, "array-like", None)
@@ -119,12 +119,12 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Learn the dictionaries, or take those given. If it is interrupted, the estimator is as it was before.
+        """Learn the dictionaries, or use given ones. An interrupted `fit` leaves the estimator as it was.
 
         Parameters
         ----------
         y : array-like of shape (n_samples,) or None, default=None
-            Labels, for ``learning="supervised"`` alone.
+            Labels, for ``learning="supervised"`` only.
 
         Raises
         ------
@@ -146,42 +146,42 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         if self.dictionaries is not None:
             operators = given_operators(self.dictionaries, shape, self.padding, self.stride)
             operators = [_in_dtype(operator, values.dtype) for operator in operators]
-            strengths = strengths_of_layers(self._strength, getattr(self, self._strength), len(operators))
+            alphas = alphas_per_layer(self._alpha_name, getattr(self, self._alpha_name), len(operators))
             layers = LayeredDictionary(operators, skip)
         else:
             plan = plan_layers(self.n_components, self.kernel_size, self.stride)
-            strengths = strengths_of_layers(self._strength, getattr(self, self._strength), len(plan))
-            one_a_layer("penalty", self.penalty, len(plan))
+            alphas = alphas_per_layer(self._alpha_name, getattr(self, self._alpha_name), len(plan))
+            one_per_layer("penalty", self.penalty, len(plan))
             random_state = check_random_state(self.random_state)
             if self.learning == "supervised":
-                layers, strengths, steps = self._learn_with_labels(values, y, plan, strengths, random_state)
+                layers, alphas, steps = self._learn_with_labels(values, y, plan, alphas, random_state)
             else:
-                layers = self._learn_from_images(values, plan, strengths, random_state)
+                layers = self._learn_from_images(values, plan, alphas, random_state)
         self._sample_shape = signals.sample_shape
-        self.layers_, self._strengths, self._steps = layers, strengths, steps
-        self._penalties()  # refuses what does not fit
+        self.layers_, self._alphas, self._steps = layers, alphas, steps
+        self._penalties()  # raises errors
         self.components_ = [operator.components for operator in layers.operators]
         self.code_shapes_ = layers.code_shapes
         self.n_iter_ = 0 if self.dictionaries is not None else self.n_epochs
-        setattr(self, f"{self._strength}s_", strengths)
+        setattr(self, f"{self._alpha_name}s_", alphas)
 
     def _penalties(self):
         """A penalty for each layer, or one for all together."""
-        strengths = [np.asarray(strength) for strength in self._strengths]
-        couples = self._pursuit == "deep"
-        return penalties_per_layer(self.penalty, self.positive, self.layers_, strengths, couples=couples)
+        alphas = [np.asarray(strength) for strength in self._alphas]
+        is_joint = self._pursuit == "deep"
+        return penalties_per_layer(self.penalty, self.positive, self.layers_, alphas, is_joint=is_joint)
 
     def _penalty_below(self, n_layers):
-        """The penalty of the first layers, for the codes from which the next one learns."""
+        """The penalty of the first layers, for the codes from which the next layer is learned."""
         if isinstance(self.penalty, (list, tuple)):
             return self.penalty[:n_layers]
         return "l1" if getattr(self.penalty, "over", None) == "layers" else self.penalty
 
     @warn_once_per_fit
-    def _learn_from_images(self, values, plan, strengths, random_state):
+    def _learn_from_images(self, values, plan, alphas, random_state):
         def pursue(X, layers):
             n_layers = layers.n_layers
-            return self._pursue(X, layers, strengths[:n_layers], self._penalty_below(n_layers), None)
+            return self._pursue(X, layers, alphas[:n_layers], self._penalty_below(n_layers), None)
 
         def progress(layer, epoch, objective):
             if self.verbose:
@@ -191,7 +191,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         operators, self.objectives_ = learn_layer_by_layer(
             values,
             plan,
-            strengths,
+            alphas,
             pursue,
             padding=self.padding,
             skip=getattr(self, "skip", None),
@@ -204,7 +204,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         )
         return LayeredDictionary(operators, getattr(self, "skip", None))
 
-    def _learn_with_labels(self, values, y, plan, strengths, random_state):
+    def _learn_with_labels(self, values, y, plan, alphas, random_state):
         if self.penalty != "l1":
             raise ValueError(
                 f"learning='supervised' needs penalty='l1', got {self.penalty!r}; use learning='unsupervised'."
@@ -218,7 +218,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             values,
             labels,
             plan,
-            strengths,
+            alphas,
             padding=self.padding,
             skip=getattr(self, "skip", None),
             positive=self.positive,
@@ -232,12 +232,12 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             verbose=self.verbose,
             training_params=self.training_params,
         )
-        layers, strengths, steps = trained.pursuit.as_arrays(values.dtype)
+        layers, alphas, steps = trained.pursuit.as_arrays(values.dtype)
         self.history_ = trained.history
         self.head_classes_ = classes
         self.head_coef_ = trained.head.weight.detach().numpy().astype(values.dtype)
         self.head_intercept_ = trained.head.bias.detach().numpy().astype(values.dtype)
-        return layers, strengths, steps
+        return layers, alphas, steps
 
     @warn_once_per_fit
     def encode(self, X):
@@ -251,14 +251,14 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         if is_tensor(values):
             return self._tensor_module().codes(values)
         codes = [np.empty((len(values), *shape), dtype=values.dtype) for shape in self.code_shapes_]
-        for batch, found in self._coded(values):
-            for whole, part in zip(codes, found, strict=True):
-                whole[batch] = part
+        for batch, layer_codes in self._coded(values):
+            for all_codes, part in zip(codes, layer_codes, strict=True):
+                all_codes[batch] = part
         return codes
 
     @warn_once_per_fit
     def transform(self, X):
-        """Codes of images, or what the codes stand for.
+        """Codes of images, or their reconstructions.
 
         Returns
         -------
@@ -305,9 +305,9 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         check_is_fitted(self)
         codes = codes if is_tensor(codes) else np.asarray(codes)
         sizes = [math.prod(shape) for shape in self.code_shapes_]
-        wanted = sum(sizes) if self.per_layer else sizes[-1]
-        if codes.ndim != 2 or codes.shape[1] != wanted:
-            raise ValueError(f"codes must have shape (n_samples, {wanted}), got {tuple(codes.shape)}.")
+        expected = sum(sizes) if self.per_layer else sizes[-1]
+        if codes.ndim != 2 or codes.shape[1] != expected:
+            raise ValueError(f"codes must have shape (n_samples, {expected}), got {tuple(codes.shape)}.")
         if not self.layers_.is_chain and not self.per_layer:
             raise ValueError("With skip connections, codes of all layers are needed: set per_layer=True.")
         if not is_tensor(codes) and codes.dtype not in (np.float32, np.float64):
@@ -337,8 +337,8 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         values = signals.values.detach().cpu().numpy() if is_tensor(signals.values) else signals.values
         penalties, total = self._penalties(), 0.0
         for batch, codes in self._coded(values):
-            left = self.layers_.residuals(values[batch], codes, n_jobs=self.n_jobs)
-            total += float(layered_objective(left, codes, self._strengths, penalties).sum())
+            layer_residuals = self.layers_.residuals(values[batch], codes, n_jobs=self.n_jobs)
+            total += float(layered_objective(layer_residuals, codes, self._alphas, penalties).sum())
         return -total / len(values)
 
     def get_feature_names_out(self, input_features=None):
@@ -368,13 +368,13 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         for batch in batch_slices(len(values), bytes_per_sample):
             part = values[batch]
             if self.device is None:
-                yield batch, self._pursue(part, self.layers_, self._strengths, self.penalty, self._steps)
+                yield batch, self._pursue(part, self.layers_, self._alphas, self.penalty, self._steps)
                 continue
             import torch
 
             with torch.no_grad():
                 tensors = torch.as_tensor(part, device=self.device)
-                codes = self._pursue(tensors, self.layers_, self._strengths, self.penalty, self._steps)
+                codes = self._pursue(tensors, self.layers_, self._alphas, self.penalty, self._steps)
             yield batch, [w.cpu().numpy() for w in codes]
 
     def _tensor_module(self):
@@ -382,7 +382,7 @@ class LayeredCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
         return LayeredCoderModule(self, "exact")
 
-    def _pursue(self, values, layers, strengths, penalty, steps):
+    def _pursue(self, values, layers, alphas, penalty, steps):
         """Codes of all layers of signals on their grid, arrays or tensors."""
         raise NotImplementedError
 

@@ -45,11 +45,11 @@ class LayeredBasisPursuit(IterativeLayeredCoder):
 
     _pursuit = "basis"
 
-    def _pursue(self, values, layers, strengths, penalty, steps):
+    def _pursue(self, values, layers, alphas, penalty, steps):
         return layered_basis_pursuit(
             values,
             layers,
-            strengths,
+            alphas,
             penalty=penalty,
             positive=self.positive,
             max_iter=self.max_iter,

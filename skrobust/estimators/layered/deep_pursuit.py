@@ -49,11 +49,11 @@ class DeepPursuit(IterativeLayeredCoder):
 
     _pursuit = "deep"
 
-    def _pursue(self, values, layers, strengths, penalty, steps):
+    def _pursue(self, values, layers, alphas, penalty, steps):
         return deep_pursuit(
             values,
             layers,
-            strengths,
+            alphas,
             penalty=penalty,
             positive=self.positive,
             max_iter=self.max_iter,

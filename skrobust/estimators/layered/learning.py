@@ -1,4 +1,4 @@
-"""How layered coders come by their dictionaries: layer by layer from images alone, or end to end with labels."""
+"""Learning of layered coders: layer by layer from images only, or end to end with labels."""
 
 import math
 
@@ -6,10 +6,8 @@ import numpy as np
 from sklearn import get_config
 
 from skrobust.dictionaries import ConvolutionalLearner, initial_convolutional_atoms
+from skrobust.estimators.shared.conv_atoms import LEARNING_SWEEPS, LEARNING_TOL
 from skrobust.operators import ConvolutionalOperator, LayeredDictionary
-
-LEARNING_TOL, LEARNING_SWEEPS = 0.02, 200
-"""Relative duality gap and most sweeps of the codes from which atoms are learned."""
 
 
 def learn_layer_by_layer(
@@ -18,17 +16,17 @@ def learn_layer_by_layer(
     """Each layer's atoms from the codes of the layers below it: operators, and the mean objective of each layer and
     epoch.
 
-    ``pursue(X, layers)`` returns the codes of all layers so far. With ``batch_size=None`` there is an update a pass.
-    ``progress(layer, epoch, objective)`` is called after each epoch.
+    ``pursue(X, layers)`` returns the codes of all layers so far. With ``batch_size=None`` atoms are updated once per
+    pass. ``progress(layer, epoch, objective)`` is called after each epoch.
     """
     operators, objectives, shape = [], [], X.shape[1:]
     for j, layer in enumerate(plan):
         kernel = layer.kernel_on(shape[:-1])
         if j:
             layers = LayeredDictionary(operators, skip)
-            drawn = _drawn(X, layers, random_state)
-            # The target of a layer yet to come: what the connections to it bring is known without its atoms.
-            targets = _target(drawn, layers, pursue(drawn, layers), skip, kernel, padding, layer.stride)
+            samples = _random_samples(X, layers, random_state)
+            # The target of the next layer depends on its shapes and connections, but not on its atoms.
+            targets = _target(samples, layers, pursue(samples, layers), skip, kernel, padding, layer.stride)
         else:
             targets = X
         atoms = initial_convolutional_atoms(targets, layer.n_components, kernel, random_state=random_state)
@@ -56,11 +54,11 @@ def learn_layer_by_layer(
     return operators, objectives
 
 
-def _drawn(X, layers, random_state):
-    """As many signals as have codes within scikit-learn's working memory."""
+def _random_samples(X, layers, random_state):
+    """Random signals, as many as have codes within scikit-learn's working memory."""
     bytes_per_sample = 4 * X.itemsize * sum(math.prod(shape) for shape in layers.code_shapes)
-    most = max(1, int(get_config()["working_memory"] * 2**20 // bytes_per_sample))
-    return X if len(X) <= most else X[np.sort(random_state.choice(len(X), most, replace=False))]
+    max_samples = max(1, int(get_config()["working_memory"] * 2**20 // bytes_per_sample))
+    return X if len(X) <= max_samples else X[np.sort(random_state.choice(len(X), max_samples, replace=False))]
 
 
 def _target(X, layers, codes, skip, kernel, padding, stride):
@@ -96,11 +94,11 @@ def learn_with_labels(
     from skrobust.nn import LayeredPursuit, train_layered
 
     options = dict(training_params or {})
-    of_module = {name: options.pop(name) for name in ("batch_norm", "learn_steps", "unit_norm") if name in options}
+    module_params = {name: options.pop(name) for name in ("batch_norm", "learn_steps", "unit_norm") if name in options}
     components, shape = [], X.shape[1:]
     for layer in plan:
         kernel = layer.kernel_on(shape[:-1])
-        # He's scale: rectified linear units keep the variance of what they read.
+        # He's initialisation: rectified linear units preserve the variance of their input.
         scale = math.sqrt(2 / (math.prod(kernel) * shape[-1]))
         atoms = scale * random_state.normal(size=(layer.n_components, *kernel, shape[-1]))
         components.append(atoms)
@@ -116,7 +114,7 @@ def learn_with_labels(
         positive=positive,
         max_iter=max_iter,
         momentum=momentum,
-        **of_module,
+        **module_params,
     )
     settings = {"n_epochs": n_epochs, "random_state": random_state.randint(2**31 - 1), "device": device}
     if batch_size is not None:

@@ -52,11 +52,11 @@ class MultilayerPursuit(IterativeLayeredCoder):
     skip: ClassVar[None] = None
     tol: ClassVar[None] = None
 
-    def _pursue(self, values, layers, strengths, penalty, steps):
+    def _pursue(self, values, layers, alphas, penalty, steps):
         return multilayer_pursuit(
             values,
             layers,
-            strengths,
+            alphas,
             penalty=penalty,
             positive=self.positive,
             max_iter=self.max_iter,

@@ -1,4 +1,4 @@
-"""What the user says of layers, checked against the signals: atoms, kernels, strides, one entry a layer."""
+"""Checks of the parameters of layers: atoms, kernel sizes and strides, one per layer."""
 
 from numbers import Integral
 from typing import NamedTuple
@@ -10,46 +10,45 @@ from skrobust.operators import ConvolutionalOperator
 
 
 class LayerPlan(NamedTuple):
-    """One layer: how many atoms of which size, and how far apart."""
+    """Number, size and distance of the atoms of one layer."""
 
     n_components: int
     kernel_size: object
     stride: int
 
     def kernel_on(self, grid):
-        """Kernel sizes on this grid, no larger than it; all of it for None."""
+        """Kernel size along each axis, at most that of the grid; the whole grid for None."""
         return tuple(grid) if self.kernel_size is None else fitted_kernel(self.kernel_size, grid)
 
 
 def plan_layers(n_components, kernel_size, stride):
-    """One `LayerPlan` a layer; a ValueError if the three do not have as many entries, or one is no number of atoms or
-    stride.
+    """One `LayerPlan` per layer; a ValueError if the numbers of entries differ or a value is invalid.
     """
-    counts = [n_components] if isinstance(n_components, Integral) else list(n_components)
-    if not counts or not all(isinstance(n, Integral) and n >= 1 for n in counts):
+    n_atoms = [n_components] if isinstance(n_components, Integral) else list(n_components)
+    if not n_atoms or not all(isinstance(n, Integral) and n >= 1 for n in n_atoms):
         raise ValueError(f"n_components must be an integer >= 1 or one for each layer, got {n_components!r}.")
-    kernels = one_a_layer("kernel_size", kernel_size, len(counts))
-    strides = one_a_layer("stride", stride, len(counts))
+    kernels = one_per_layer("kernel_size", kernel_size, len(n_atoms))
+    strides = one_per_layer("stride", stride, len(n_atoms))
     if not all(isinstance(s, Integral) and s >= 1 for s in strides):
         raise ValueError(f"stride must be an integer >= 1 or one for each layer, got {stride!r}.")
-    return [LayerPlan(int(n), k, int(s)) for n, k, s in zip(counts, kernels, strides, strict=True)]
+    return [LayerPlan(int(n), k, int(s)) for n, k, s in zip(n_atoms, kernels, strides, strict=True)]
 
 
-def one_a_layer(name, value, n_layers):
-    """A list of `n_layers` entries: those given, or one for all."""
+def one_per_layer(name, value, n_layers):
+    """A list with one entry per layer; a single value is repeated."""
     if not isinstance(value, (list, tuple, np.ndarray)):
         return [value] * n_layers
     if len(value) != n_layers:
         raise ValueError(
-            f"{name} has {len(value)} entries for the {n_layers} layers of n_components: give one for all, or one a "
-            "layer."
+            f"{name} has {len(value)} entries for the {n_layers} layers of n_components: give one for all, or one "
+            "per layer."
         )
     return list(value)
 
 
-def strengths_of_layers(name, value, n_layers):
-    """Numbers >= 0, one a layer."""
-    values = one_a_layer(name, value, n_layers)
+def alphas_per_layer(name, value, n_layers):
+    """Numbers >= 0, one per layer."""
+    values = one_per_layer(name, value, n_layers)
     try:
         values = [float(v) for v in values]
         good = all(np.isfinite(v) and v >= 0 for v in values)
@@ -61,11 +60,11 @@ def strengths_of_layers(name, value, n_layers):
 
 
 def given_operators(dictionaries, signal_shape, padding, stride):
-    """The user's atoms as operators, each on the codes of the one before."""
+    """Given atoms as operators, each on the codes of the previous one."""
     dictionaries = list(dictionaries)
     if not dictionaries:
         raise ValueError("dictionaries is empty: give an array of atoms for each layer.")
-    strides = one_a_layer("stride", stride, len(dictionaries))
+    strides = one_per_layer("stride", stride, len(dictionaries))
     operators, shape = [], signal_shape
     for j, (atoms, s) in enumerate(zip(dictionaries, strides, strict=True)):
         atoms = given_atoms(f"dictionaries[{j}]", atoms, shape[:-1], shape[-1])

@@ -51,11 +51,11 @@ class LayeredThresholding(LayeredCoder):
     """
 
     _pursuit = "thresholding"
-    _strength = "threshold"
+    _alpha_name = "threshold"
 
     threshold: ArrayLike = parameter(0.1, NON_NEGATIVE, "array-like")
     skip: str | None = parameter(None, {"residual", "dense"})
 
-    def _pursue(self, values, layers, strengths, penalty, steps):
+    def _pursue(self, values, layers, alphas, penalty, steps):
         options = {"penalty": penalty, "positive": self.positive, "n_jobs": self.n_jobs}
-        return layered_thresholding(values, layers, strengths, **options)
+        return layered_thresholding(values, layers, alphas, **options)

@@ -10,16 +10,16 @@ from skrobust.pursuits.penalties.layers import OverLayers
 from skrobust.pursuits.proximal.smooth import smooth_shrink, smooth_steps
 from skrobust.signals.tensors import is_exporting
 
-from .plan import one_a_layer
+from .plan import one_per_layer
 
 
 class LayeredCoderModule(FrontEndModule):
     """The codes of a fitted layered coder.
 
     Gradient modes. "exact": through all iterations, or with `tol` the derivative of the solution. "projection": layer
-    by layer that of least squares on the support found. "identity": of the cascade of correlations without any
-    threshold, of the image in place of reconstructions. "smooth": of a cascade of smooth pursuits, so that atoms
-    outside the support have a gradient; under the l1 norm, whatever the penalty. "skip": correlations in place of
+    by layer, that of least squares on the support. "identity": that of the cascade of correlations without
+    thresholds, or of the image in place of reconstructions. "smooth": that of a cascade of smooth pursuits, so that
+    atoms outside the support have a gradient; uses the l1 norm for any penalty. "skip": correlations in place of
     codes, forward and backward; images in place of reconstructions.
     """
 
@@ -32,7 +32,7 @@ class LayeredCoderModule(FrontEndModule):
             one_node=getattr(estimator, "tol", None) is not None,
         )
         self.estimator = estimator
-        # Operators make tensors of their atoms for each dtype and device that they meet, and keep them.
+        # Operators cache their atoms as tensors for each dtype and device.
         self.layers = estimator.layers_
 
     def exact(self, seen):
@@ -40,11 +40,11 @@ class LayeredCoderModule(FrontEndModule):
         if getattr(estimator, "tol", None) is None:
             return self.encode(seen)
         with estimator._convergence_log.warning_once(type(estimator).__name__):
-            return self._to_gap(seen, self.layers, self._strengths(seen))
+            return self._to_gap(seen, self.layers, self._alphas(seen))
 
     def encode(self, seen):
         estimator = self.estimator
-        return estimator._pursue(seen, self.layers, self._strengths(seen), estimator.penalty, estimator._steps)
+        return estimator._pursue(seen, self.layers, self._alphas(seen), estimator.penalty, estimator._steps)
 
     def undefended(self, seen):
         correlations = []
@@ -53,18 +53,18 @@ class LayeredCoderModule(FrontEndModule):
         return correlations
 
     def projected(self, seen, codes):
-        def project(operator, target, found, strength, positive):
+        def project(operator, target, layer_codes, alpha, positive):
             if self.estimator._pursuit == "thresholding":
-                return operator.analyze(target) * (found != 0)
-            return with_support_gradient(target, operator, found)
+                return operator.analyze(target) * (layer_codes != 0)
+            return with_support_gradient(target, operator, layer_codes)
 
         return self._cascade(seen, codes, project)
 
     def relaxed(self, seen, codes):
-        def relax(operator, target, found, strength, positive):
+        def relax(operator, target, layer_codes, alpha, positive):
             if self.estimator._pursuit == "thresholding":
-                return smooth_shrink(operator.analyze(target), strength, positive)
-            return smooth_steps(target, operator, found, strength, positive)
+                return smooth_shrink(operator.analyze(target), alpha, positive)
+            return smooth_steps(target, operator, layer_codes, alpha, positive)
 
         return self._cascade(seen, codes, relax)
 
@@ -75,34 +75,34 @@ class LayeredCoderModule(FrontEndModule):
     def rebuild(self, codes, values):
         return self.layers.reconstruct(codes)
 
-    def _strengths(self, seen):
-        return per_layer(self.estimator._strength, self.estimator._strengths, self.layers, seen)
+    def _alphas(self, seen):
+        return per_layer(self.estimator._alpha_name, self.estimator._alphas, self.layers, seen)
 
     def _positive(self):
         """Whether the codes of each layer are >= 0, by the coder or by its penalties."""
         penalties, n_layers = self.estimator._penalties(), self.layers.n_layers
-        each = [penalties.penalty] * n_layers if isinstance(penalties, OverLayers) else penalties
-        return [getattr(penalty, "positive", False) for penalty in each]
+        per_layer_penalties = [penalties.penalty] * n_layers if isinstance(penalties, OverLayers) else penalties
+        return [getattr(penalty, "positive", False) for penalty in per_layer_penalties]
 
     def _cascade(self, seen, codes, surrogate):
-        """The codes of all layers, each with the derivative of its surrogate, which sees those below it."""
-        followed, strengths, positive = [], self._strengths(seen), self._positive()
+        """The codes of all layers, each with the derivative of its surrogate, which depends on the codes below."""
+        results, alphas, positive = [], self._alphas(seen), self._positive()
         for j, operator in enumerate(self.layers.operators):
-            target = self.layers.target(j, seen, followed)
-            followed.append(with_backward(codes[j], surrogate(operator, target, codes[j], strengths[j], positive[j])))
-        return followed
+            target = self.layers.target(j, seen, results)
+            results.append(with_backward(codes[j], surrogate(operator, target, codes[j], alphas[j], positive[j])))
+        return results
 
-    def _to_gap(self, values, layers, strengths):
+    def _to_gap(self, values, layers, alphas):
         estimator = self.estimator
         options = {"positive": estimator.positive, "tol": estimator.tol, "max_iter": estimator.max_iter}
         if estimator._pursuit == "deep":
-            return implicit_deep_pursuit(values, layers, strengths, penalty=estimator.penalty, **options)
-        codes, penalties = [], one_a_layer("penalty", estimator.penalty, layers.n_layers)
-        for operator, strength, penalty in zip(layers.operators, strengths, penalties, strict=True):
+            return implicit_deep_pursuit(values, layers, alphas, penalty=estimator.penalty, **options)
+        codes, penalties = [], one_per_layer("penalty", estimator.penalty, layers.n_layers)
+        for operator, alpha, penalty in zip(layers.operators, alphas, penalties, strict=True):
             weights = None
             if not is_exporting():
-                weights = strength / strength.mean() if strength.ndim else None
-                strength = float(strength.mean())
+                weights = alpha / alpha.mean() if alpha.ndim else None
+                alpha = float(alpha.mean())
             target = layers.target(len(codes), values, codes)
-            codes.append(implicit_pursuit(target, operator, strength, penalty=penalty, weights=weights, **options))
+            codes.append(implicit_pursuit(target, operator, alpha, penalty=penalty, weights=weights, **options))
         return codes

@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
 
 from skrobust.bridge import register_module
-from skrobust.pursuits.greedy.omp.batches import most_atoms
+from skrobust.pursuits.greedy.omp.batches import resolve_max_atoms
 from skrobust.signals import SignalTransformer, batch_slices, check_clip, clip_values, is_tensor
 from skrobust.signals.parameters import AT_LEAST_1, FRACTION, NON_NEGATIVE, POSITIVE, parameter, parametrized
 from skrobust.signals.tensors import to_numpy
@@ -58,7 +58,7 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         ``(n_components, height, width[, n_channels])``.
     learner : estimator or None, default=None
         Learns the dictionary: any estimator with `fit` and `components_`, such as `skrobust.dictionaries.KSVD`; it
-        is cloned, and its `n_components`, `random_state` and `n_jobs` follow those given here. None: online
+        is cloned, and its `n_components`, `random_state` and `n_jobs` are set to those given here. None: online
         learning; for ``dictionary="image"`` ten iterations of K-SVD from the cosine transform, as in [1]_. Both code
         patches by the rule of the denoiser.
     max_patches : int, default=50000
@@ -138,7 +138,7 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         """
         values = self._read_grid(X)
         if self._learns_in("fit"):
-            self.learner_ = self._new_learner().fit(self._drawn_patches(values, self._random_state))
+            self.learner_ = self._new_learner().fit(self._random_patches(values, self._random_state))
             self.components_ = self.learner_.components_
         else:
             self._fix_components(values.dtype)
@@ -166,7 +166,7 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
                 f"learner={self.learner!r} has no partial_fit: use skrobust.dictionaries.OnlineDictionaryLearning, "
                 "or fit on all images at once."
             )
-        self.learner_ = learner.partial_fit(self._drawn_patches(values, self._random_state))
+        self.learner_ = learner.partial_fit(self._random_patches(values, self._random_state))
         self.components_ = self.learner_.components_
         return self
 
@@ -176,8 +176,8 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         Returns
         -------
         ndarray or Tensor of the shape of X
-            float32 for float32, else float64. Tensors stay on their device and are differentiable, the atoms of each
-            patch held fixed.
+            float32 for float32, else float64. Tensors stay on their device and are differentiable, for fixed
+            atoms of each patch.
         """
         signals = self._read_signals(X, reset=False)
         values = signals.values
@@ -188,11 +188,11 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         sums = np.empty_like(values)
         for part, pursuit in self._pursuits(values):
             sums[part] = pursuit.sums(values[part])
-        cleaned = self._average(sums, values)
-        return signals.restore(cleaned if self.clip is None else clip_values(cleaned, *self.clip))
+        denoised = self._average(sums, values)
+        return signals.restore(denoised if self.clip is None else clip_values(denoised, *self.clip))
 
     def atom_usage(self, X):
-        """How many patches of X use each atom.
+        """Number of patches of X that use each atom.
 
         Returns
         -------
@@ -203,9 +203,9 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
             raise ValueError("atom_usage needs one dictionary for all images; dictionary='image' has one for each.")
         usage = np.zeros(len(self.components_), dtype=np.int64)
         ((_, pursuit),) = self._pursuits(values)
-        for batch in batch_slices(len(values), 4 * self.n_patches_ * (pursuit.most + 1)):
+        for batch in batch_slices(len(values), 4 * self.n_patches_ * (pursuit.max_atoms + 1)):
             _, supports, sizes = pursuit.sums(values[batch], return_supports=True)
-            used = supports[np.arange(pursuit.most) < sizes[:, None]]
+            used = supports[np.arange(pursuit.max_atoms) < sizes[:, None]]
             usage += np.bincount(used, minlength=len(usage))
         return usage
 
@@ -218,7 +218,7 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         return isinstance(self.dictionary, str) and self.dictionary == word
 
     def _read_grid(self, X):
-        """Values of the images of the first fit, whose layout is learned; what was known before is forgotten."""
+        """Values of the images of the first fit, whose layout is learned; forgets earlier fits."""
         values = to_numpy(self._read_signals(X, reset=True).values)
         check_clip(self.clip)
         for name in ("learner_", "components_"):
@@ -243,18 +243,18 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         if not self._learns_in("transform"):
             self.components_ = fixed_atoms(self.dictionary, self.n_components, self._grid, dtype)
             n_atoms = len(self.components_)
-        most_atoms(self.n_nonzero_coefs, self._tol, n_atoms, self._grid.n_features)
+        resolve_max_atoms(self.n_nonzero_coefs, self._tol, n_atoms, self._grid.n_features)
 
     def _new_learner(self):
         from .dictionary import new_learner
 
         seed = self._random_state.randint(np.iinfo(np.int32).max)
-        return new_learner(self, self._grid, of_one_image=False, random_state=seed)
+        return new_learner(self, self._grid, from_one_image=False, random_state=seed)
 
-    def _drawn_patches(self, values, random_state):
-        from .dictionary import drawn_patches
+    def _random_patches(self, values, random_state):
+        from .dictionary import random_patches
 
-        return drawn_patches(
+        return random_patches(
             values,
             self._grid,
             max_patches=self.max_patches,
@@ -263,16 +263,16 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
         )
 
     def _image_components(self, image):
-        """Atoms learned from one image; the same for the same image and seed."""
+        """Atoms learned from one image; they depend on the image and the seed only."""
         from .dictionary import new_learner
 
         random_state = check_random_state(self.random_state)
-        patches = self._drawn_patches(image, random_state)
+        patches = self._random_patches(image, random_state)
         seed = random_state.randint(np.iinfo(np.int32).max)
-        return new_learner(self, self._grid, of_one_image=True, random_state=seed).fit(patches).components_
+        return new_learner(self, self._grid, from_one_image=True, random_state=seed).fit(patches).components_
 
     def _pursuits(self, values):
-        """Slices of the images and what denoises each: all at once, or image by image."""
+        """Slices of the images and the `PatchPursuit` of each: one for all, or one per image."""
         from .pursuit import PatchPursuit
 
         pieces = [(slice(None), None)]
@@ -292,7 +292,7 @@ class PatchDictionaryDenoiser(OneToOneFeatureMixin, SignalTransformer):
             yield part, pursuit
 
     def _average(self, sums, values):
-        """What the sums of patches and the images make together, not clipped; arrays or tensors."""
+        """Weighted mean of patches and image at each pixel, not clipped; for arrays or tensors."""
         coverage = self._grid.coverage.reshape(1, *values.shape[1:-1], 1).astype(np.float64) + self.image_weight
         coverage = values.new_tensor(coverage) if is_tensor(values) else coverage.astype(values.dtype)
         return (sums + self.image_weight * values) / coverage if self.image_weight else sums / coverage

@@ -1,4 +1,4 @@
-"""Where the atoms of patch denoising come from."""
+"""Atoms of patch denoising: given, fixed or to be learned."""
 
 import numpy as np
 from sklearn.base import clone
@@ -11,7 +11,7 @@ from skrobust.signals import SignalLayout
 
 
 def fixed_atoms(dictionary, n_components, grid, dtype):
-    """The atoms of ``dictionary="dct"``, or those given, as rows, after checking that they fit the patches and
+    """The atoms of ``dictionary="dct"``, or the given ones, as rows; a ValueError if they do not fit the patches or
     `n_components`.
     """
     if isinstance(dictionary, str):
@@ -35,10 +35,10 @@ def default_n_atoms(grid):
     return 4 * grid.size[0] * grid.size[1]
 
 
-def new_learner(denoiser, grid, *, of_one_image, random_state):
-    """An unfitted learner: the one that `denoiser` was given, or the default one with its rule of coding.
+def new_learner(denoiser, grid, *, from_one_image, random_state):
+    """An unfitted learner: a clone of ``denoiser.learner``, or the default one, which codes as the denoiser does.
 
-    `of_one_image`: it will learn from the image to be denoised alone.
+    `from_one_image`: it will learn from the denoised image only.
     """
     shape = None if len(grid.sample_size) == 1 and grid.n_channels == 1 else _layout(grid).canonical_shape
     settings = {"image_shape": shape, "random_state": random_state, "n_jobs": denoiser.n_jobs}
@@ -46,8 +46,8 @@ def new_learner(denoiser, grid, *, of_one_image, random_state):
         learner = clone(denoiser.learner)
         if denoiser.n_components is not None:
             settings["n_components"] = denoiser.n_components
-        known = learner.get_params(deep=False)
-        return learner.set_params(**{name: value for name, value in settings.items() if name in known})
+        parameters = learner.get_params(deep=False)
+        return learner.set_params(**{name: value for name, value in settings.items() if name in parameters})
     settings |= {
         "n_components": denoiser.n_components or default_n_atoms(grid),
         "coding": denoiser.selection,
@@ -55,24 +55,24 @@ def new_learner(denoiser, grid, *, of_one_image, random_state):
         "residual_tol": denoiser._tol,
         "verbose": denoiser.verbose,
     }
-    return KSVD(init="dct", max_iter=10, tol=0, **settings) if of_one_image else OnlineDictionaryLearning(**settings)
+    return KSVD(init="dct", max_iter=10, tol=0, **settings) if from_one_image else OnlineDictionaryLearning(**settings)
 
 
-def drawn_patches(values, grid, *, max_patches, remove_mean, random_state):
-    """Patches to learn from, as rows, drawn without replacement, their means removed.
+def random_patches(values, grid, *, max_patches, remove_mean, random_state):
+    """Patches to learn from, as rows, drawn without replacement, without their means.
 
-    Patches that are zero then tell nothing and are left out, unless all are.
+    Zero patches are left out, unless all are zero.
     """
     total = len(values) * grid.n_patches
     if total <= max_patches:
-        chosen = np.arange(total)
+        patch_indices = np.arange(total)
     else:
-        chosen = np.sort(sample_without_replacement(total, max_patches, random_state=random_state))
-    patches = grid.extract(values, chosen)
+        patch_indices = np.sort(sample_without_replacement(total, max_patches, random_state=random_state))
+    patches = grid.extract(values, patch_indices)
     if remove_mean:
         patches = grid.remove_means(patches)
-    telling = patches.any(axis=1)
-    return patches[telling] if telling.any() else patches
+    is_nonzero = patches.any(axis=1)
+    return patches[is_nonzero] if is_nonzero.any() else patches
 
 
 def _layout(grid):

@@ -1,6 +1,6 @@
 """Patch denoising on the CPU: patches are read from the image, coded and added to the result within one kernel.
 
-The work is cut into bands of patch rows. Each band has sums of its own, which are then added in order, so that the
+The work is divided into bands of patch rows. Each band has its own sums, which are then added in order, so that the
 result does not depend on the number of threads. Images have their channels first; all patches and atoms are flat.
 """
 
@@ -29,28 +29,28 @@ from skrobust.pursuits.greedy.omp.kernels import pursue_rows, workspace
 
 
 @inlined(optimized=True)
-def read_patch(pixels, start, plane, width, patch_size, means, m, centred, patch, at):
-    """Copy the patch at `start` to ``patch[at:]``, less the means of its channels; return its squared norm then."""
+def read_patch(pixels, start, plane, width, patch_size, means, m, subtracts_means, patch, at):
+    """Copy the patch at `start` minus its channel means to ``patch[at:]``, and return the squared norm of the copy."""
     step, scalar = lanes(pixels), pixels.dtype.type
     ph, pw = patch_size
     size = ph * pw
     zero = broadcast(scalar(0))
     squares = zero
     for c in range(means.shape[1]):
-        source, to, sums = start + c * plane, at + c * size, zero
+        source, target_start, sums = start + c * plane, at + c * size, zero
         for _ in range(ph):
             for x in range(0, pw, step):
                 part = load_first(pixels, source + x, pw - x)
-                store_first(patch, to + x, part, pw - x)
+                store_first(patch, target_start + x, part, pw - x)
                 sums = add(sums, part)
             source += width
-            to += pw
-        mean = total(sums) / scalar(size) if centred else scalar(0)
+            target_start += pw
+        mean = total(sums) / scalar(size) if subtracts_means else scalar(0)
         means[m, c] = mean
-        to, less = at + c * size, broadcast(-mean)
+        target_start, minus_mean = at + c * size, broadcast(-mean)
         for f in range(0, size, step):
-            part = blend_first(add(load_first(patch, to + f, size - f), less), zero, size - f)
-            store_first(patch, to + f, part, size - f)
+            part = blend_first(add(load_first(patch, target_start + f, size - f), minus_mean), zero, size - f)
+            store_first(patch, target_start + f, part, size - f)
             squares = fma(part, part, squares)
     return np.float64(total(squares))
 
@@ -61,26 +61,26 @@ def add_patch(sums, start, plane, width, patch_size, means, m, patch, at):
     step = lanes(sums)
     ph, pw = patch_size
     for c in range(means.shape[1]):
-        to, mean = start + c * plane, broadcast(means[m, c])
+        target_start, mean = start + c * plane, broadcast(means[m, c])
         for _ in range(ph):
             for x in range(0, pw, step):
                 value = add(load_first(patch, at + x, pw - x), mean)
-                store_first(sums, to + x, add(load_first(sums, to + x, pw - x), value), pw - x)
-            to += width
+                store_first(sums, target_start + x, add(load_first(sums, target_start + x, pw - x), value), pw - x)
+            target_start += width
             at += pw
 
 
 @inlined(optimized=True)
 def _add_mean(sums, start, plane, width, patch_size, means, m):
-    """Add a patch that is its means."""
+    """Add a patch that equals its channel means."""
     step = lanes(sums)
     ph, pw = patch_size
     for c in range(means.shape[1]):
-        to, mean = start + c * plane, broadcast(means[m, c])
+        target_start, mean = start + c * plane, broadcast(means[m, c])
         for _ in range(ph):
             for x in range(0, pw, step):
-                store_first(sums, to + x, add(load_first(sums, to + x, pw - x), mean), pw - x)
-            to += width
+                store_first(sums, target_start + x, add(load_first(sums, target_start + x, pw - x), mean), pw - x)
+            target_start += width
 
 
 @inlined(optimized=True)
@@ -96,35 +96,35 @@ def combine(components, d, indices, values, first, count, patch, at):
 
 @kernel(optimized=True)
 def _denoise_block(
-    patches, means, corners, places, n_rows, energies, patch_size, plane, width,
-    atoms, gram, row, column, components, scales, by_gain, tols, most, products, indices, values, counts,
-    sums, supports, sizes, tally, work,
+    patches, means, offsets, patch_indices, n_rows, energies, patch_size, plane, width,
+    atoms, gram, row, column, components, inv_norms, by_gain, squared_tols, max_atoms, products, indices, values,
+    counts, sums, supports, sizes, tally, buffers,
 ):  # fmt: skip
-    """Code the patches of a block and add their approximations to `sums` at their `corners`."""
+    """Code the patches of a block and add their approximations to `sums` at their `offsets`."""
     d, width_of_atoms = patches.shape[1], atoms.shape[1]
     flat, columns = patches.reshape(-1), atoms.reshape(-1)
-    nothing, no_mask = zeros(0, atoms), zeros_2d(0, 0, np.bool_)
+    empty, no_mask = zeros(0, atoms), zeros_2d(0, 0, np.bool_)
     inner_products(flat, n_rows, d, columns, width_of_atoms, products)
     pursue_rows(
-        products, n_rows, width_of_atoms, energies, by_gain, patches, no_mask, columns, nothing,
-        gram if gram.size > 0 else row, column, scales, tols, indices[: n_rows * most], values[: n_rows * most],
-        counts, zeros_2d(0, 2, np.float64), tally, work,
+        products, n_rows, width_of_atoms, energies, by_gain, 0.0, patches, no_mask, columns, empty,
+        gram if gram.size > 0 else row, column, inv_norms, squared_tols,
+        indices[: n_rows * max_atoms], values[: n_rows * max_atoms], counts, zeros_2d(0, 2, np.float64), tally, buffers,
     )  # fmt: skip
     for p in range(n_rows):
-        combine(components, d, indices, values, p * most, counts[p], flat, p * d)
-        add_patch(sums, corners[p], plane, width, patch_size, means, p, flat, p * d)
+        combine(components, d, indices, values, p * max_atoms, counts[p], flat, p * d)
+        add_patch(sums, offsets[p], plane, width, patch_size, means, p, flat, p * d)
         if sizes.size > 0:
-            sizes[places[p]] = counts[p]
+            sizes[patch_indices[p]] = counts[p]
             for k in range(counts[p]):
-                supports[places[p], k] = indices[p * most + k]
+                supports[patch_indices[p], k] = indices[p * max_atoms + k]
 
 
 @kernel
 def denoise_bands(
-    images, tops, lefts, patch_size, band, centred, atoms, gram, components, scales, by_gain, squared_tol, most,
-    sums, supports, sizes, tally, block, next_unit,
+    images, tops, lefts, patch_size, band, subtracts_means, atoms, gram, components, inv_norms, by_gain, squared_tol,
+    max_atoms, sums, supports, sizes, tally, block, next_unit,
 ):  # fmt: skip
-    """Add to `sums` the approximations of all patches, band after band.
+    """Add the approximations of all patches to `sums`, band by band.
 
     Each thread calls this with the same arguments.
 
@@ -132,69 +132,71 @@ def denoise_bands(
     ----------
     images : (n_images, n_channels, height, width)
     tops, lefts, patch_size, centred
-        Where patches begin, their height and width, whether the means of their channels are set apart.
+        Start positions of the patches, their height and width, and whether their channel means are subtracted.
     band : int
-        Rows of patches that make a band.
+        Number of rows of patches in a band.
     atoms, gram, scales : as in `pursue_signals`
     components : (n_atoms, n_features)
-        Atoms, not normalised, their features padded to whole vectors.
+        Atoms, not normalised, with features padded to whole vectors.
     squared_tol : array of one value or none
-    most : int
-        Atoms that a patch may have.
+    max_atoms : int
+        Maximum number of atoms of a patch.
     sums : (n_images * n_bands, n_channels, rows of a band, width)
         Zeros.
-    supports, sizes : (n_images * n_patches, most) and (n_images * n_patches,), or empty
+    supports, sizes : (n_images * n_patches, max_atoms) and (n_images * n_patches,), or empty
         Atoms of each patch and their number.
     tally : (n_images * n_bands, 3)
         As in `pursue_signals`.
     block : int
-        Patches that are coded at a time.
+        Number of patches coded at a time.
     next_unit : array of one number
-        The band to be done next, counted over all images.
+        Number of the next band, counted over all images.
     """
     n_images, n_channels, height, width = images.shape
     n_columns, n_bands = lefts.size, -(-tops.size // band)
     rows = sums.shape[2]
     pixels, d = images.reshape(-1), n_channels * patch_size[0] * patch_size[1]
     has_tol = squared_tol.size > 0
-    work = workspace(atoms, atoms.shape[1], most)
+    buffers = workspace(atoms, atoms.shape[1], max_atoms)
     products = aligned_zeros(block * atoms.shape[1], atoms)
     patches = aligned_zeros(block * d, atoms).reshape(block, d)
     flat = patches.reshape(-1)
     means = zeros_2d(block, n_channels, atoms)
-    corners, places, energies = zeros(block, np.int64), zeros(block, np.int64), zeros(block, np.float64)
-    indices, values = zeros(block * most, np.int32), zeros(block * most, atoms)
+    offsets, patch_indices, energies = zeros(block, np.int64), zeros(block, np.int64), zeros(block, np.float64)
+    indices, values = zeros(block * max_atoms, np.int32), zeros(block * max_atoms, atoms)
     counts = zeros(block, np.int32)
     column = zeros(d if gram.size == 0 else 0, atoms)
     row = aligned_zeros(atoms.shape[1], atoms)
-    tols = zeros(block if has_tol else 0, np.float64)
-    for p in range(tols.size):
-        tols[p] = squared_tol[0]
+    squared_tols = zeros(block if has_tol else 0, np.float64)
+    for p in range(squared_tols.size):
+        squared_tols[p] = squared_tol[0]
     unit = take_number(next_unit)
     while unit < n_images * n_bands:
         image = unit // n_bands
         first = (unit - image * n_bands) * band
         target = sums[unit].reshape(-1)
-        n_places = (min(tops.size, first + band) - first) * n_columns
+        n_patches = (min(tops.size, first + band) - first) * n_columns
         n = 0
-        for place in range(n_places + 1):
-            if n == block or (place == n_places and n > 0):
+        for place in range(n_patches + 1):
+            if n == block or (place == n_patches and n > 0):
                 _denoise_block(
-                    patches, means, corners, places, n, energies, patch_size, rows * width, width,
-                    atoms, gram, row, column, components, scales, by_gain, tols, most, products, indices,
-                    values, counts, target, supports, sizes, tally[unit], work,
+                    patches, means, offsets, patch_indices, n, energies, patch_size, rows * width, width,
+                    atoms, gram, row, column, components, inv_norms, by_gain, squared_tols, max_atoms, products,
+                    indices, values, counts, target, supports, sizes, tally[unit], buffers,
                 )  # fmt: skip
                 n = 0
-            if place == n_places:
+            if place == n_patches:
                 break
             r, c = first + place // n_columns, place % n_columns
             start = (image * n_channels * height + tops[r]) * width + lefts[c]
-            energy = read_patch(pixels, start, height * width, width, patch_size, means, n, centred, flat, n * d)
-            corners[n] = (tops[r] - tops[first]) * width + lefts[c]
+            energy = read_patch(
+                pixels, start, height * width, width, patch_size, means, n, subtracts_means, flat, n * d
+            )
+            offsets[n] = (tops[r] - tops[first]) * width + lefts[c]
             if energy == 0 or (has_tol and energy <= squared_tol[0]):
-                _add_mean(target, corners[n], rows * width, width, patch_size, means, n)
+                _add_mean(target, offsets[n], rows * width, width, patch_size, means, n)
                 continue
-            energies[n], places[n] = energy, (image * tops.size + r) * n_columns + c
+            energies[n], patch_indices[n] = energy, (image * tops.size + r) * n_columns + c
             n += 1
         unit = take_number(next_unit)
 

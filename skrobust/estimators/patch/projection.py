@@ -1,4 +1,4 @@
-"""The derivative of patch denoising with the atoms of each patch held fixed: their projections, transposed."""
+"""The derivative of patch denoising for fixed atoms of each patch: transposed projections."""
 
 import numpy as np
 
@@ -39,17 +39,17 @@ def _coefficients(components, support, patch, factor, solution):
 
 
 @kernel
-def project_bands(images, tops, lefts, patch_size, band, centred, components, supports, sizes, sums, next_unit):
+def project_bands(images, tops, lefts, patch_size, band, subtracts_means, components, supports, sizes, sums, next_unit):
     """Add to `sums` the transposed projections of all patches; arguments as in `denoise_bands`.
 
-    With M the mean of each channel and P the projection on the atoms of a patch, the patch became M x + P (x - M x);
-    the transpose takes it to M x + P x - M P x.
+    With M the mean of each channel and P the projection on the atoms of a patch, denoising maps a patch x to
+    M x + P (x - M x). The transpose maps x to M x + P x - M P x.
     """
     n_images, n_channels, height, width = images.shape
     n_columns, n_bands = lefts.size, -(-tops.size // band)
     rows, area = sums.shape[2], patch_size[0] * patch_size[1]
     pixels, d = images.reshape(-1), n_channels * area
-    patch, rebuilt = aligned_zeros(components.shape[1], images), aligned_zeros(components.shape[1], images)
+    patch, approximation = aligned_zeros(components.shape[1], images), aligned_zeros(components.shape[1], images)
     means = zeros_2d(1, n_channels, images)
     factor = zeros_2d(supports.shape[1], supports.shape[1], np.float64)
     solution, values = zeros(supports.shape[1], np.float64), zeros(supports.shape[1], images)
@@ -60,20 +60,20 @@ def project_bands(images, tops, lefts, patch_size, band, centred, components, su
         target = sums[unit].reshape(-1)
         for r in range(first, min(tops.size, first + band)):
             for c in range(n_columns):
-                place = (image * tops.size + r) * n_columns + c
+                patch_index = (image * tops.size + r) * n_columns + c
                 start = (image * n_channels * height + tops[r]) * width + lefts[c]
                 read_patch(pixels, start, height * width, width, patch_size, means, 0, False, patch, 0)
-                k = np.int64(sizes[place])
-                _coefficients(components, supports[place, :k], patch, factor, solution)
+                k = np.int64(sizes[patch_index])
+                _coefficients(components, supports[patch_index, :k], patch, factor, solution)
                 for p in range(k):
                     values[p] = solution[p]
-                combine(components, d, supports[place], values, 0, k, rebuilt, 0)
-                if centred:
+                combine(components, d, supports[patch_index], values, 0, k, approximation, 0)
+                if subtracts_means:
                     for channel in range(n_channels):
                         mean = 0.0
                         for f in range(channel * area, (channel + 1) * area):
-                            mean += np.float64(patch[f]) - np.float64(rebuilt[f])
+                            mean += np.float64(patch[f]) - np.float64(approximation[f])
                         means[0, channel] = mean / area
-                corner = (tops[r] - tops[first]) * width + lefts[c]
-                add_patch(target, corner, rows * width, width, patch_size, means, 0, rebuilt, 0)
+                offset = (tops[r] - tops[first]) * width + lefts[c]
+                add_patch(target, offset, rows * width, width, patch_size, means, 0, approximation, 0)
         unit = take_number(next_unit)

@@ -1,10 +1,11 @@
-"""How much of a code an attacker can move, and whether that is little."""
+"""The share of a code that an attacker can change, and a verdict on it."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-_MOST_PAIRED = 4096
+_MAX_SAMPLES = 4096
+"""Maximum number of samples whose codes are compared."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,21 @@ class AmbiguousShare:
 
     @property
     def ratio(self):
-        """`overall` over `difference`: at 1/2, what an attacker can make of two images meets, on average."""
+        """`overall` / `difference`: at 1/2 an attacker can, on average, give two images the same code."""
         return self.overall / self.difference if self.difference > 0 else np.inf
 
     @property
     def verdict(self):
-        """One plain sentence."""
-        moved = f"{self.norm} perturbations of {self.eps:g} can move {self.overall:.1%} of the code"
+        """The verdict in one or two sentences."""
+        sentence = f"{self.norm} perturbations of {self.eps:g} can change {self.overall:.1%} of the code"
         if self.difference == 0:
-            return f"Useless: all images have the same code. ({moved[0].upper()}{moved[1:]}.)"
-        told = f"{moved}, and two images differ in {self.difference:.1%} of it"
+            return f"Useless: all images have the same code. ({sentence[0].upper()}{sentence[1:]}.)"
+        details = f"{sentence}, and two images differ in {self.difference:.1%} of it"
         if self.ratio < 0.25:
-            return f"Fits: {told}. Most of what tells images apart cannot be touched."
+            return f"Fits: {details}. Most of what distinguishes images cannot be changed."
         if self.ratio < 0.5:
-            return f"Fits partly: {told}. A good part of what tells images apart can be changed."
-        return f"Does not fit: {told}. An attacker can take two images half of the way, to the same code."
+            return f"Fits partly: {details}. A good part of what distinguishes images can be changed."
+        return f"Does not fit: {details}. An attacker can give two images the same code."
 
     def __str__(self):
         return self.verdict
@@ -56,21 +57,21 @@ class AmbiguousShare:
 
 def ambiguous_share(codes, bounds, code_shape, eps, norm):
     """`AmbiguousShare` from codes of shape (n_samples, n_codes) and their `CodeBounds`."""
-    moved = bounds.ambiguous
+    changeable = bounds.ambiguous
     return AmbiguousShare(
         eps=float(eps),
         norm=norm,
-        overall=float(moved.mean()),
-        per_atom=moved.mean(axis=0).reshape(code_shape),
-        per_image=moved.mean(axis=1),
+        overall=float(changeable.mean()),
+        per_atom=changeable.mean(axis=0).reshape(code_shape),
+        per_image=changeable.mean(axis=1),
         difference=_mean_difference(codes),
     )
 
 
 def _mean_difference(codes):
     """Mean share of entries in which two different samples differ."""
-    if len(codes) > _MOST_PAIRED:
-        codes = codes[np.linspace(0, len(codes) - 1, _MOST_PAIRED).round().astype(int)]
+    if len(codes) > _MAX_SAMPLES:
+        codes = codes[np.linspace(0, len(codes) - 1, _MAX_SAMPLES).round().astype(int)]
     n = len(codes)
     if n < 2:
         return 0.0

@@ -1,13 +1,14 @@
-"""What a `PolarizingCoder` compares with its thresholds: single values, or responses of filters.
+"""The atoms of a `PolarizingCoder`: single values, or filters.
 
-Each kind of atoms has
+Their responses are compared with thresholds. Each kind of atoms has
 
 - ``positions``, ``n_filters``: a code has the shape ``(*positions, n_filters * n_thresholds)``; ``n_atoms``;
 - ``groups``: the filter (channel, band) of each atom; atoms of one group may share thresholds;
-- ``scale``: how many response units a response of 1 to the atom of l1 norm 1 is;
-- ``responses(values)``, ``encode(values, ...)``, and ``spread(radii)`` = sum_i |d_i| radii_i;
-- ``dual_norms(norm)``: how far a perturbation of norm 1 moves a response, at most; ``mass(norm)``: how far one moves
-  all responses together; ``rounding(dtype)``: the error of a computed response, by unit of the largest value;
+- ``scale``: the response of each atom divided by that of the same atom with l1 norm 1;
+- ``responses(values)``, ``encode(values, ...)``, and ``spread(radii)`` = sum_i |d_i| radii_i,
+  the largest change of a response if value i changes by at most radii_i;
+- ``dual_norms(norm)``: largest change of each response by a perturbation of norm 1; ``mass(norm)``: largest change of
+  all responses together; ``rounding(dtype)``: error of a computed response, relative to the largest value;
 - ``synthesis()``: the sparse matrix from responses to signals.
 """
 
@@ -22,20 +23,20 @@ from skrobust.kernels.threads import on_threads
 from skrobust.signals import batch_slices, kernel_threads
 
 _BLOCK_BYTES = 1 << 16
-"""Values that a thread takes at a time."""
+"""Bytes of values that a thread processes at a time."""
 
-_FAINT = 0.1
-"""Patterns to which filters respond so much less than to the strongest are not rebuilt: levels are too coarse."""
+_MIN_SINGULAR_VALUE = 0.1
+"""Relative cutoff of the pseudo-inverse: coded responses are too coarse for patterns with a smaller response."""
 
 DUAL_ORDERS = {"linf": 1, "l2": 2, "l1": np.inf}
-"""The norm's dual: how far a perturbation moves an inner product."""
+"""Order of the dual norm, the largest change of an inner product by a perturbation of norm 1."""
 
 
 class Atoms:
-    """What all kinds share."""
+    """Base class of all kinds of atoms."""
 
     is_exact = False
-    """Whether responses carry no rounding error."""
+    """Whether responses have no rounding error."""
 
     @property
     def n_atoms(self):
@@ -46,15 +47,16 @@ class Atoms:
         return int(self.groups.max()) + 1
 
     def encode(self, values, thresholds, n_thresholds, ternary, *, n_jobs=None):
-        """Codes of shape (n_samples, n_atoms * n_thresholds); `thresholds` has one entry a code."""
+        """Codes of shape (n_samples, n_atoms * n_thresholds); `thresholds` has one entry per code entry."""
         from .kernels import encode
 
         codes = np.empty((len(values), len(thresholds)), dtype=values.dtype)
         for batch in batch_slices(len(values), self._response_bytes(values)):
             responses = self.responses(values[batch], n_jobs=n_jobs)
-            how = thresholds, n_thresholds, ternary, codes[batch], _block(responses)
+            settings = thresholds, n_thresholds, ternary, codes[batch], _block(responses)
             with kernel_threads(n_jobs):
-                on_threads(encode, responses, *how, n_pieces=-(-len(responses) // how[-1]), work=2 * codes[batch].size)
+                n_pieces = -(-len(responses) // settings[-1])
+                on_threads(encode, responses, *settings, n_pieces=n_pieces, work=2 * codes[batch].size)
         return codes
 
     def _response_bytes(self, values):
@@ -96,9 +98,9 @@ class PixelAtoms(Atoms):
 
 
 class FilterAtoms(Atoms):
-    """Filters slid over the signal, at positions inside it; filters of its size are plain atoms.
+    """Filters at all positions inside the signal; filters of the size of the signal have one position.
 
-    `filters` are of shape ``(n_filters, *kernel_size, n_channels)`` and are divided by their l1 norms here.
+    `filters` have shape ``(n_filters, *kernel_size, n_channels)`` and are divided by their l1 norms.
     """
 
     def __init__(self, filters, layout, stride=1):
@@ -106,8 +108,8 @@ class FilterAtoms(Atoms):
         norms = np.abs(filters).reshape(len(filters), -1).sum(axis=1)
         self.filters = filters / norms.reshape(-1, *[1] * (filters.ndim - 1))
         self.layout, self.stride = layout, stride
-        self.n_filters, kernel = len(filters), filters.shape[1:-1]
-        self.positions = tuple((size - taps) // stride + 1 for size, taps in zip(layout.grid, kernel, strict=True))
+        self.n_filters, kernel_size = len(filters), filters.shape[1:-1]
+        self.positions = tuple((size - taps) // stride + 1 for size, taps in zip(layout.grid, kernel_size, strict=True))
         self.groups = np.tile(np.arange(self.n_filters), math.prod(self.positions))
         self.scale = np.ones(self.n_atoms)
         self.is_nonnegative = bool((self.filters >= 0).all())
@@ -120,8 +122,8 @@ class FilterAtoms(Atoms):
 
         values = np.ascontiguousarray(values)
         result = np.empty((len(values), self.n_atoms), dtype=values.dtype)
-        how = self._geometry, self._weights(values.dtype), self.n_filters, result
-        self._on_signals(filter_responses, values, how, n_jobs)
+        settings = self._geometry, self._weights(values.dtype), self.n_filters, result
+        self._on_signals(filter_responses, values, settings, n_jobs)
         return result
 
     def encode(self, values, thresholds, n_thresholds, ternary, *, n_jobs=None):
@@ -131,8 +133,8 @@ class FilterAtoms(Atoms):
 
         values = np.ascontiguousarray(values)
         codes = np.empty((len(values), len(thresholds)), dtype=values.dtype)
-        how = self._geometry, self._weights(values.dtype), self.n_filters, self.n_atoms
-        self._on_signals(encode_filters, values, (*how, thresholds, n_thresholds, ternary, codes), n_jobs)
+        settings = self._geometry, self._weights(values.dtype), self.n_filters, self.n_atoms
+        self._on_signals(encode_filters, values, (*settings, thresholds, n_thresholds, ternary, codes), n_jobs)
         return codes
 
     def _on_signals(self, kernel, values, args, n_jobs):
@@ -154,21 +156,22 @@ class FilterAtoms(Atoms):
         """l1: of sum_j |<d_j, e>| / |e|_1; l2: of sum_j <d_j, e>^2 / |e|_2^2, by Schur's test."""
         cover = np.zeros(self.layout.canonical_shape)
         for tap, weight in np.ndenumerate(np.abs(self.filters).sum(axis=0)):
-            cover[self._places(tap)] += weight
-        by_value = cover.max() * (1 + gamma(self.filters.size + 2, np.float64))
-        return by_value if norm == "l1" else round_up(by_value * self.dual_norms("linf").max())
+            cover[self._tap_index(tap)] += weight
+        per_value = cover.max() * (1 + gamma(self.filters.size + 2, np.float64))
+        return per_value if norm == "l1" else round_up(per_value * self.dual_norms("linf").max())
 
     def rounding(self, dtype):
         return self.dual_norms("linf") * gamma(self._flat.shape[1] + 2, dtype)
 
     def synthesis(self):
-        """Each patch is rebuilt from its responses by the pseudo-inverse of the filters, patches are averaged."""
-        rebuild = np.linalg.pinv(self._flat, rcond=_FAINT)
+        """Patches from their responses by the pseudo-inverse of the filters, averaged where they overlap."""
+        pseudo_inverse = np.linalg.pinv(self._flat, rcond=_MIN_SINGULAR_VALUE)
         pixels = np.arange(self.layout.n_features).reshape(self.layout.canonical_shape)
-        patches = np.stack([pixels[self._places(tap)].ravel() for tap in np.ndindex(*self.filters.shape[1:])], axis=1)
+        taps = np.ndindex(*self.filters.shape[1:])
+        patches = np.stack([pixels[self._tap_index(tap)].ravel() for tap in taps], axis=1)
         cover = np.bincount(patches.ravel(), minlength=self.layout.n_features)
         atoms = np.arange(self.n_atoms).reshape(len(patches), self.n_filters)
-        weights = rebuild[None] / cover[patches][:, :, None]
+        weights = pseudo_inverse[None] / cover[patches][:, :, None]
         rows = np.broadcast_to(patches[:, :, None], weights.shape)
         columns = np.broadcast_to(atoms[:, None, :], weights.shape)
         shape = (self.layout.n_features, self.n_atoms)
@@ -182,19 +185,19 @@ class FilterAtoms(Atoms):
     def _flat(self):
         return self.filters.reshape(self.n_filters, -1)
 
-    def _places(self, tap):
-        """Index of the values that a tap, (*offsets, channel), meets at all positions."""
+    def _tap_index(self, tap):
+        """Index of the values under a tap, (*offsets, channel), at all positions."""
         *offsets, channel = tap
         spans = zip(offsets, self.positions, strict=True)
         return (*(slice(o, o + (n - 1) * self.stride + 1, self.stride) for o, n in spans), channel)
 
     @property
     def _geometry(self):
-        grid, kernel, positions = self.layout.grid, self.filters.shape[1:-1], self.positions
+        grid, kernel_size, positions = self.layout.grid, self.filters.shape[1:-1], self.positions
         if len(grid) == 1:
-            grid, kernel, positions = (1, *grid), (1, *kernel), (1, *positions)
+            grid, kernel_size, positions = (1, *grid), (1, *kernel_size), (1, *positions)
         channels = self.layout.n_channels
-        sizes = grid[0], grid[1] * channels, kernel[0], kernel[1] * channels, *positions
+        sizes = grid[0], grid[1] * channels, kernel_size[0], kernel_size[1] * channels, *positions
         return tuple(int(n) for n in (*sizes, self.stride, self.stride * channels))
 
     def _weights(self, dtype):

@@ -128,7 +128,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Learn atoms (if asked to), thresholds and levels."""
+        """Learn atoms (for "learned"), thresholds and levels."""
         signals = self._read_signals(X, reset=True)
         check_clip(self.clip)
         values = to_numpy(signals.values)
@@ -144,7 +144,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             random_state=check_random_state(self.random_state),
         )
         ternary = self.levels == "ternary"
-        thresholds, groups = self._given_thresholds(atoms)
+        thresholds, groups = self._threshold_table(atoms)
         histograms = Histograms(atoms, values, groups, ternary, n_jobs=self.n_jobs)
         if thresholds is None:
             thresholds = choose_thresholds(histograms, self.eps, self.n_thresholds, self.min_share)
@@ -159,30 +159,30 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             vars(self).pop("components_", None)  # of an earlier fit with another dictionary
         self._groups = groups
         self._sample_shape = signals.sample_shape
-        in_units = (thresholds[groups] * atoms.scale[:, None]).ravel()
-        self._switches = Switches(atoms, in_units, thresholds.shape[1], ternary)
+        scaled_thresholds = (thresholds[groups] * atoms.scale[:, None]).ravel()
+        self._switches = Switches(atoms, scaled_thresholds, thresholds.shape[1], ternary)
         return self
 
-    def _given_thresholds(self, atoms):
-        """Thresholds of the user, or None; and the row of them that belongs to each atom."""
-        each = np.arange(atoms.n_atoms)
+    def _threshold_table(self, atoms):
+        """Given thresholds, or None, and the row of the thresholds of each atom."""
+        per_atom = np.arange(atoms.n_atoms)
         if isinstance(self.threshold, str):
             if self.threshold != "auto":
                 raise ValueError(f"threshold must be 'auto', a number or an array, got {self.threshold!r}.")
-            return None, atoms.groups if self.share_thresholds else each
-        given = np.asarray(self.threshold, dtype=np.float64)
-        if not np.isfinite(given).all():
+            return None, atoms.groups if self.share_thresholds else per_atom
+        thresholds = np.asarray(self.threshold, dtype=np.float64)
+        if not np.isfinite(thresholds).all():
             raise ValueError("threshold contains NaN or infinity.")
-        if given.ndim == 0:
-            return np.full((atoms.n_groups, 1), float(given)), atoms.groups
-        table = np.sort(given[:, None] if given.ndim == 1 else given, axis=-1)
+        if thresholds.ndim == 0:
+            return np.full((atoms.n_groups, 1), float(thresholds)), atoms.groups
+        table = np.sort(thresholds[:, None] if thresholds.ndim == 1 else thresholds, axis=-1)
         if table.ndim != 2 or table.shape[0] not in (atoms.n_groups, atoms.n_atoms) or table.shape[1] == 0:
             raise ValueError(
-                f"threshold of shape {given.shape} fits neither the {atoms.n_groups} groups of atoms (channels, "
+                f"threshold of shape {thresholds.shape} fits neither the {atoms.n_groups} groups of atoms (channels, "
                 f"filters or bands) nor the {atoms.n_atoms} atoms: give one number, one per group or atom, or as many "
                 "rows."
             )
-        return table, atoms.groups if table.shape[0] == atoms.n_groups else each
+        return table, atoms.groups if table.shape[0] == atoms.n_groups else per_atom
 
     def transform(self, X):
         """Codes of images, or their reconstructions.
@@ -201,7 +201,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             result = encode_tensor(self, values)
             return result if self.output == "code" else signals.restore(result)
         if self.output == "reconstruction":
-            return signals.restore(self._rebuild(values))
+            return signals.restore(self._reconstruct(values))
         if not self.sparse_output:
             return self._switches.encode(values, n_jobs=self.n_jobs)
         rows = []
@@ -294,7 +294,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     def _read_arrays(self, X):
         return to_numpy(self._read_signals(X, reset=False).values)
 
-    def _rebuild(self, values):
+    def _reconstruct(self, values):
         result = np.empty_like(values)
         for batch in batch_slices(len(values), 2 * math.prod(self.code_shape_) * values.itemsize):
             codes = self._switches.encode(values[batch], n_jobs=self.n_jobs)

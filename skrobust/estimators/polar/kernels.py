@@ -1,9 +1,9 @@
 """Fused kernels: responses of filters, and the switches that turn responses into codes.
 
-Filters lie in the vector lanes, a few positions in registers; a signal's responses stay in a core's own cache until
-they are switched. `weights` is flat: for each tap (row, column, channel) the filters, padded to whole vectors.
-`geometry` holds image height, width times channels, kernel height, kernel width times channels, output height and
-width, the step between rows, and that between columns times channels.
+Vector lanes hold filters, registers hold a few positions; the responses of a signal stay in the cache of a core until
+they are compared with thresholds. `weights` is flat: for each tap (row, column, channel) the filters, padded to whole
+vectors. `geometry` holds image height, width times channels, kernel height, kernel width times channels, output height
+and width, the step between rows, and that between columns times channels.
 """
 
 import numpy as np
@@ -14,25 +14,25 @@ from skrobust.kernels.vectors import broadcast, fma, kernel, lanes, load, load_a
 @kernel
 def _correlate(pixels, start, geometry, weights, n_filters, responses, target):
     """Responses of one signal that begins at `start`, written from `target` on: position after position."""
-    height, width, taps_high, run, rows, columns, row_step, column_step = geometry
+    height, width, kernel_height, taps_per_row, rows, columns, row_step, column_step = geometry
     step = lanes(weights)
-    padded = weights.size // (taps_high * run)
+    padded = weights.size // (kernel_height * taps_per_row)
     zero = broadcast(weights.dtype.type(0))
     for r in range(rows):
         origin = start + r * row_step * width
-        place = target + r * columns * n_filters
+        position = target + r * columns * n_filters
         for g in range(0, n_filters, step):
-            left = min(step, n_filters - g)
+            n_lanes = min(step, n_filters - g)
             c = 0
             while c < columns:
                 at = origin + c * column_step
-                to = place + c * n_filters + g
+                target_position = position + c * n_filters + g
                 if c + 4 <= columns:
                     a0, a1, a2, a3 = zero, zero, zero, zero
-                    for i in range(taps_high):
+                    for i in range(kernel_height):
                         x = at + i * width
-                        w = i * run * padded + g
-                        for _ in range(run):
+                        w = i * taps_per_row * padded + g
+                        for _ in range(taps_per_row):
                             tap = load(weights, w)
                             a0 = fma(load_all(pixels, x), tap, a0)
                             a1 = fma(load_all(pixels, x + column_step), tap, a1)
@@ -40,21 +40,21 @@ def _correlate(pixels, start, geometry, weights, n_filters, responses, target):
                             a3 = fma(load_all(pixels, x + 3 * column_step), tap, a3)
                             x += 1
                             w += padded
-                    store_first(responses, to, a0, left)
-                    store_first(responses, to + n_filters, a1, left)
-                    store_first(responses, to + 2 * n_filters, a2, left)
-                    store_first(responses, to + 3 * n_filters, a3, left)
+                    store_first(responses, target_position, a0, n_lanes)
+                    store_first(responses, target_position + n_filters, a1, n_lanes)
+                    store_first(responses, target_position + 2 * n_filters, a2, n_lanes)
+                    store_first(responses, target_position + 3 * n_filters, a3, n_lanes)
                     c += 4
                 else:
                     a0 = zero
-                    for i in range(taps_high):
+                    for i in range(kernel_height):
                         x = at + i * width
-                        w = i * run * padded + g
-                        for _ in range(run):
+                        w = i * taps_per_row * padded + g
+                        for _ in range(taps_per_row):
                             a0 = fma(load_all(pixels, x), load(weights, w), a0)
                             x += 1
                             w += padded
-                    store_first(responses, to, a0, left)
+                    store_first(responses, target_position, a0, n_lanes)
                     c += 1
 
 
@@ -127,15 +127,15 @@ def count(responses, scale, groups, lowest, bins_per_unit, magnitudes, counts):
             value = responses[i, a] / scale[a]
             if magnitudes:
                 value = abs(value)
-            place = (value - lowest) * bins_per_unit
-            # Compared as floats: what an integer cannot hold, NaN too, must not become an index.
-            bin_number = 0 if not place > 0 else last if place >= last else int(place)
+            position = (value - lowest) * bins_per_unit
+            # Compared as floats: NaN and values too large for an integer must not become an index.
+            bin_number = 0 if not position > 0 else last if position >= last else int(position)
             counts[groups[a], bin_number] += 1
 
 
 @kernel
 def bound_pixels(signals, eps, thresholds, n_thresholds, ternary, lowest, highest, lower, upper, next_signal):
-    """Least and greatest codes of single values over [x - eps, x + eps] cut by [lowest, highest], exactly."""
+    """Exact bounds of codes of single values over [x - eps, x + eps] intersected with [lowest, highest]."""
     n_codes = thresholds.size
     i = take_number(next_signal)
     while i < signals.shape[0]:
@@ -143,13 +143,13 @@ def bound_pixels(signals, eps, thresholds, n_thresholds, ternary, lowest, highes
             x, t = np.float64(signals[i, j // n_thresholds]), thresholds[j]
             low = lowest > t or _exceeds(x, -eps[i], t)
             high = highest > t and _exceeds(x, eps[i], t)
-            least, most = np.int8(low), np.int8(high)
+            least, greatest = np.int8(low), np.int8(high)
             if ternary:
                 least_down = -highest > t or _exceeds(-x, -eps[i], t)
-                most_down = -lowest > t and _exceeds(-x, eps[i], t)
-                least -= np.int8(most_down)
-                most -= np.int8(least_down)
-            lower[i, j], upper[i, j] = least, most
+                greatest_down = -lowest > t and _exceeds(-x, eps[i], t)
+                least -= np.int8(greatest_down)
+                greatest -= np.int8(least_down)
+            lower[i, j], upper[i, j] = least, greatest
         i = take_number(next_signal)
 
 

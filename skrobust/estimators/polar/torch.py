@@ -11,21 +11,21 @@ from skrobust.signals.tensors import is_exporting
 from .atoms import FilterAtoms, PixelAtoms
 
 TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.5)
-"""Widths of the logistic steps whose mean stands for a threshold in the smooth backward pass."""
+"""Widths of the logistic steps whose mean replaces a threshold in the smooth backward pass."""
 
 
 class PolarizingModule(FrontEndModule):
     """The coder of a fitted `PolarizingCoder`.
 
-    Gradient modes. "exact": zero, which is the derivative almost everywhere. "identity": that of the responses, as if
-    there were no thresholds; of the image itself for reconstructions. "projection": that of the responses where the
-    code is not zero at the input. "smooth": each threshold is a logistic step; their widths are `temperature`. "skip":
-    responses in place of codes, forward and backward; images in place of reconstructions.
+    Gradient modes. "exact": zero, the derivative almost everywhere. "identity": that of the responses, as without
+    thresholds; for reconstructions, that of the image itself. "projection": that of the responses where the code is
+    not zero at the input. "smooth": each threshold is a logistic step of width `temperature`. "skip": responses in
+    place of codes, forward and backward; images in place of reconstructions.
 
     Attributes
     ----------
     temperature : float or sequence of float
-        Width of the logistic step in units of the response; the mean of the steps where several are given.
+        Width of the logistic step in units of the response; for several widths, the mean of their steps is used.
     """
 
     def __init__(self, estimator, tensor, gradient):
@@ -47,9 +47,9 @@ class PolarizingModule(FrontEndModule):
             self.register_buffer("decoder_values", tensor(matrix.data))
             self.register_buffer("offset", tensor(offset))
 
-    def anneal(self, share):
-        """One width, from the widest of `temperature` at 0 to the narrowest at 1; None: the mean of all again."""
-        self.annealed = share
+    def anneal(self, progress):
+        """Use one width, from the largest `temperature` at progress 0 to the smallest at 1; None: the mean of all."""
+        self.annealed = progress
 
     def observe(self, values):
         return self.respond(values).repeat_interleave(self.n_thresholds, dim=1)
@@ -83,7 +83,7 @@ class PolarizingModule(FrontEndModule):
         return (self._decode(codes) + self.offset).reshape(values.shape)
 
     def _decode(self, codes):
-        """Product with the decoder, which is dense in a graph that is exported: exporters know no sparse tensors."""
+        """Product with the decoder; dense in exported graphs, because exporters do not support sparse tensors."""
         if is_exporting():
             zeros = self.decoder_values.new_zeros(self.decoder_shape)
             return codes @ zeros.index_put(tuple(self.decoder_indices.unbind()), self.decoder_values).T
@@ -94,7 +94,7 @@ class PolarizingModule(FrontEndModule):
 
 
 def encode_tensor(estimator, values):
-    """What `estimator` makes of a tensor on its grid, with the derivative that codes have almost everywhere: zero."""
+    """Output of `estimator` for a tensor on its grid; its derivative is zero, as that of codes almost everywhere."""
 
     def tensor(array):
         return torch.as_tensor(np.ascontiguousarray(array), dtype=values.dtype, device=values.device)

@@ -13,7 +13,7 @@ from .atoms import Atoms
 
 
 class WaveletAtoms(Atoms):
-    """The analysis atoms of a periodized orthogonal wavelet transform, each channel by itself.
+    """The analysis atoms of a periodized orthogonal wavelet transform, for each channel separately.
 
     Responses are the coefficients; `scale` holds the atoms' l1 norms.
     """
@@ -27,7 +27,7 @@ class WaveletAtoms(Atoms):
         bands = _bands(self.basis.plan)
         self.groups = (bands.ravel()[:, None] * self.n_filters + np.arange(self.n_filters)).ravel()
         norms = np.asarray(abs(self.analysis()).sum(axis=1)).ravel()
-        # Where the last sample of an odd size is repeated, some atoms vanish.
+        # Atoms over the repeated last sample of an odd size may be zero.
         self.scale = np.repeat(np.where(norms > 1e-9, norms, 1.0), self.n_filters)
 
     def responses(self, values, *, n_jobs=None):
@@ -48,13 +48,13 @@ class WaveletAtoms(Atoms):
             norms = np.sqrt(np.asarray(matrix.power(2).sum(axis=1)).ravel())
         else:
             norms = np.asarray(abs(matrix).sum(axis=1)).ravel()
-        # The matrix has rounding errors of its own, bounded as those of the transform.
+        # The matrix itself has rounding errors, with the same bound as those of the transform.
         error = self._gain() * gamma(self._n_operations, np.float64)
         return np.repeat(round_up(norms + error), self.n_filters)
 
     def mass(self, norm):
         if norm == "l2" and self.basis.is_orthonormal:
-            return 1 + 1e-6  # filters count as orthonormal when they are so to 1e-9
+            return 1 + 1e-6  # filters count as orthonormal if they are to within 1e-9
         matrix = abs(self.analysis())
         by_value = matrix.sum(axis=0).max() + self._gain().sum() * gamma(self._n_operations, np.float64)
         return float(by_value if norm == "l1" else round_up(by_value * self.dual_norms("linf").max()))
@@ -76,11 +76,11 @@ class WaveletAtoms(Atoms):
         return sparse.csr_array(sparse.kron(matrix, sparse.eye_array(self.n_filters)))
 
     def analysis(self, absolute=False):
-        """The transform of one channel as a sparse matrix; `absolute`: of its filters' magnitudes."""
+        """The transform of one channel as a sparse matrix; `absolute`: that of the magnitudes of its filters."""
         plan = self.basis.plan
-        whole = sparse.csr_array((self.basis.size, math.prod(self.layout.grid)))
+        result = sparse.csr_array((self.basis.size, math.prod(self.layout.grid)))
         corner = sparse.eye_array(math.prod(self.layout.grid), format="csr")
-        places = np.arange(self.basis.size).reshape(self.basis.shape)
+        numbers = np.arange(self.basis.size).reshape(self.basis.shape)
         if plan.n_levels == 0:
             return corner
         for level in range(plan.n_levels):
@@ -88,19 +88,20 @@ class WaveletAtoms(Atoms):
             steps = [sparse.csr_array(np.abs(step) if absolute else step) for step in steps]
             block = sparse.csr_array(steps[0] if len(steps) == 1 else sparse.kron(*steps)) @ corner
             shape = tuple(step.shape[0] for step in steps)
-            rows = places[tuple(slice(n) for n in shape)].ravel()
-            mine = np.ones(shape, dtype=bool)
+            rows = numbers[tuple(slice(n) for n in shape)].ravel()
+            is_final = np.ones(shape, dtype=bool)
             if level + 1 < plan.n_levels:
-                mine[tuple(slice(starts[level]) for starts in plan.starts)] = False
-            keep = np.flatnonzero(mine.ravel())
-            put = sparse.csr_array((np.ones(len(keep)), (rows[keep], keep)), shape=(self.basis.size, block.shape[0]))
-            whole = whole + put @ block
+                is_final[tuple(slice(starts[level]) for starts in plan.starts)] = False
+            kept = np.flatnonzero(is_final.ravel())
+            ones, size = np.ones(len(kept)), (self.basis.size, block.shape[0])
+            placement = sparse.csr_array((ones, (rows[kept], kept)), shape=size)
+            result = result + placement @ block
             inner = np.arange(block.shape[0]).reshape(shape)
             corner = block[inner[tuple(slice(sizes[level + 1]) for sizes in plan.sizes)].ravel()]
-        return sparse.csr_array(whole)
+        return sparse.csr_array(result)
 
     def _gain(self):
-        """Row sums of the magnitudes that pass through the steps of the transform: what its rounding is relative to."""
+        """Row sums of the transform by magnitudes of the filters, to which its rounding errors are relative."""
         return np.asarray(self.analysis(absolute=True).sum(axis=1)).ravel()
 
     @property

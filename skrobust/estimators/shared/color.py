@@ -15,7 +15,7 @@ _YCBCR = np.array(
 
 
 def color_matrices(color_space, dtype):
-    """Matrices M and M^-1 such that ``pixels @ M`` is in `color_space`; None where there is none.
+    """Matrices M and M^-1 such that ``pixels @ M`` is in `color_space`; None without a colour space.
 
     Examples
     --------

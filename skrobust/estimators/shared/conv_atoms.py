@@ -1,23 +1,21 @@
-"""What the user says of convolutional atoms, checked against the signals."""
-
-from numbers import Integral
+"""Checks of kernel sizes and given convolutional atoms against the signals."""
 
 import numpy as np
 
+from skrobust.signals import per_axis
+
+LEARNING_TOL, LEARNING_SWEEPS = 0.02, 200
+"""Relative duality gap and maximum number of sweeps of the codes in learning."""
+
 
 def fitted_kernel(kernel_size, grid):
-    """Kernel sizes, no larger than the grid."""
-    sizes = (kernel_size,) * len(grid) if isinstance(kernel_size, Integral) else tuple(kernel_size)
-    if len(sizes) != len(grid) or not all(isinstance(size, Integral) and size >= 1 for size in sizes):
-        raise ValueError(
-            f"kernel_size must be an integer >= 1 or {len(grid)} of them for signals on the grid {tuple(grid)}, "
-            f"got {kernel_size!r}."
-        )
-    return tuple(min(int(size), length) for size, length in zip(sizes, grid, strict=True))
+    """Kernel size along each axis, at most the size of the grid."""
+    sizes = per_axis("kernel_size", kernel_size, len(grid))
+    return tuple(min(size, length) for size, length in zip(sizes, grid, strict=True))
 
 
 def given_atoms(name, atoms, grid, n_channels):
-    """The user's atoms, (n_atoms, *kernel_size, n_channels)."""
+    """Given atoms as an array (n_atoms, *kernel_size, n_channels)."""
     atoms = np.asarray(atoms, dtype=np.float64)
     if atoms.ndim == len(grid) + 1 and n_channels == 1:
         atoms = atoms[..., None]

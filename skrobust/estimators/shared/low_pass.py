@@ -1,4 +1,4 @@
-"""The smooth part of images, which small atoms represent badly."""
+"""The smooth part of images, which small atoms cannot represent well."""
 
 import numpy as np
 
@@ -8,14 +8,14 @@ from skrobust.signals import is_tensor
 class LowPass:
     """Tikhonov's low-pass filter.
 
-    The smooth part l of a signal x minimises ``||x - l||^2 + weight * ||grad l||^2``, each channel by itself, the
-    gradient being zero across the edge: a division in the basis of cosines. It is linear and its own adjoint.
+    The smooth part l of a signal x minimises ``||x - l||^2 + weight * ||grad l||^2``, for each channel separately and
+    with zero gradient across the edges: a division in the cosine basis. It is linear and self-adjoint.
 
     Parameters
     ----------
     grid : tuple of int
     weight : float
-        > 0. What is smooth over about ``sqrt(weight)`` pixels counts as low.
+        > 0. Structures larger than about ``sqrt(weight)`` pixels are kept.
 
     Examples
     --------
@@ -52,9 +52,9 @@ class LowPass:
 
 
 def _cosines(length):
-    """Orthonormal cosines that are even about the edges, a row each."""
-    places, frequencies = np.arange(length) + 0.5, np.arange(length)[:, None]
-    basis = np.cos(np.pi * frequencies * places / length) * np.sqrt(2 / length)
+    """Orthonormal cosines, symmetric about the edges, one per row."""
+    positions, frequencies = np.arange(length) + 0.5, np.arange(length)[:, None]
+    basis = np.cos(np.pi * frequencies * positions / length) * np.sqrt(2 / length)
     basis[0] /= np.sqrt(2)
     return basis
 

@@ -103,7 +103,7 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
             )
         check_clip(self.clip)
         basis = WaveletBasis(self.wavelet, grid, self.level, n_channels)
-        self.n_nonzero_coefs_ = _counts(self.n_nonzero_coefs, basis.n_coefficients, n_channels)
+        self.n_nonzero_coefs_ = _k_per_channel(self.n_nonzero_coefs, basis.n_coefficients, n_channels)
         self.basis_ = basis
         self.level_ = basis.level
         self.is_orthonormal_ = basis.is_orthonormal
@@ -174,7 +174,7 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
         return kept.astype(bool)
 
     def _sparsify(self, values):
-        cleaned = self.basis_.sparsify(
+        sparsified = self.basis_.sparsify(
             self._to_color_space(values),
             self.n_nonzero_coefs_,
             # Clipping in another colour space would differ from clipping pixels.
@@ -182,8 +182,8 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
             n_jobs=self.n_jobs,
         )
         if self.color_space is None:
-            return cleaned
-        pixels = self._from_color_space(cleaned)
+            return sparsified
+        pixels = self._from_color_space(sparsified)
         return pixels if self.clip is None else clip_values(pixels, *self.clip)
 
     def _to_color_space(self, values):
@@ -200,7 +200,7 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
         return values @ color_matrices(self.color_space, values.dtype)[direction]
 
 
-def _counts(n_nonzero_coefs, n_coefficients, n_channels):
+def _k_per_channel(n_nonzero_coefs, n_coefficients, n_channels):
     """K of each channel."""
     if isinstance(n_nonzero_coefs, (tuple, list)):
         if len(n_nonzero_coefs) != n_channels:
@@ -210,20 +210,20 @@ def _counts(n_nonzero_coefs, n_coefficients, n_channels):
         per_channel = n_nonzero_coefs
     else:
         per_channel = (n_nonzero_coefs,) * n_channels
-    return tuple(_count(share, n_coefficients) for share in per_channel)
+    return tuple(_checked_k(k, n_coefficients) for k in per_channel)
 
 
-def _count(share, n_coefficients):
-    if isinstance(share, Integral) and not isinstance(share, bool) and share >= 1:
-        if share > n_coefficients:
+def _checked_k(k, n_coefficients):
+    if isinstance(k, Integral) and not isinstance(k, bool) and k >= 1:
+        if k > n_coefficients:
             raise ValueError(
-                f"n_nonzero_coefs={share} is more than the {n_coefficients} coefficients of a channel. Give at most "
+                f"n_nonzero_coefs={k} is more than the {n_coefficients} coefficients of a channel. Give at most "
                 f"{n_coefficients}, or a fraction in (0, 1]."
             )
-        return int(share)
-    if isinstance(share, Real) and not isinstance(share, Integral) and 0 < share <= 1:
-        return count_of(share, n_coefficients)
-    raise ValueError(f"n_nonzero_coefs must hold integers >= 1 or fractions in (0, 1], got {share!r}.")
+        return int(k)
+    if isinstance(k, Real) and not isinstance(k, Integral) and 0 < k <= 1:
+        return count_of(k, n_coefficients)
+    raise ValueError(f"n_nonzero_coefs must hold integers >= 1 or fractions in (0, 1], got {k!r}.")
 
 
 @register_module(WaveletSparsifier)

@@ -13,8 +13,9 @@ SMOOTH_TEMPERATURE = 0.1
 class WaveletModule(FrontEndModule):
     """The front end of a fitted `WaveletSparsifier`.
 
-    Gradient modes: "exact" differentiates through the kept coefficients and the clip, "projection" through the kept
-    coefficients alone, "smooth" through a logistic selection, "identity" not at all; "skip" leaves the front end out.
+    Gradient modes. "exact": that of the kept coefficients and the clip. "projection": that of the kept coefficients
+    only. "smooth": that of a logistic selection. "identity": as if the front end were the identity. "skip": no front
+    end, forward and backward.
     """
 
     def __init__(self, estimator, conversion):

@@ -21,8 +21,8 @@ class LayeredDictionary(Operator):
     where the C_jk are skip connections. All layers together are one sparse coding problem with the structured
     dictionary of [1]_ (eq. 16 there, whose B_jk^T is C_jk here): its block row j is ``B_j`` on the diagonal and
     ``-C_jk`` (``-I`` for k = j - 1) left of it, and its signal is (x, C_20 x, ..., C_l0 x), which is zero after
-    x if no connection begins at the data. As an operator it is this dictionary, from the codes of all layers in one row
-    (`stack` and `split`) to the signals of all layers in one row (`stacked_signals` gives that of the data).
+    x if no connection begins at the data. As an operator it is this dictionary: it maps the codes of all layers in
+    one row (`stack` and `split`) to the signals of all layers in one row (`stacked_signals` for given data).
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class LayeredDictionary(Operator):
 
     @property
     def n_layers(self):
-        """Layers."""
+        """Number of layers."""
         return len(self.operators)
 
     @property
@@ -157,7 +157,7 @@ class LayeredDictionary(Operator):
         return total
 
     def along_data(self, X, residuals):
-        """Inner product of the structured problem's signal (X and its skip connections) with residuals."""
+        """Inner product of the signal of the structured problem (X and its skip connections) with residuals."""
         rest = sum(sample_sums(residuals[j] * connection.apply(X)) for j, connection in self.inputs.items())
         return sample_sums(residuals[0] * X) + rest
 
@@ -180,8 +180,8 @@ class LayeredDictionary(Operator):
 
         ``||B_j||^2 + 1 + sum_m ||C_mj||^2``, without the 1 for the last layer.
         """
-        known = self.operators[j].lipschitz + (j + 1 < self.n_layers)
-        return known + sum(skip.norm**2 for (_, source), skip in self.skips.items() if source == j)
+        squared_norm = self.operators[j].lipschitz + (j + 1 < self.n_layers)
+        return squared_norm + sum(skip.norm**2 for (_, source), skip in self.skips.items() if source == j)
 
     def residuals(self, X, codes, *, n_jobs=None):
         """``t_j - B_j w_j`` of each layer."""
@@ -194,17 +194,17 @@ class LayeredDictionary(Operator):
         """The adjoint of the structured dictionary: residuals of all layers to codes of all layers."""
         correlations = []
         for j, operator in enumerate(self.operators):
-            inner = analyze(operator, residuals[j], n_jobs)
-            back = self.feedback(j, residuals)
-            correlations.append(inner if back is None else inner - back)
+            own = analyze(operator, residuals[j], n_jobs)
+            feedback = self.feedback(j, residuals)
+            correlations.append(own if feedback is None else own - feedback)
         return correlations
 
     def synthesize(self, codes, *, n_jobs=None):
         """Signals of all layers, in one row, of the codes of all layers in one row."""
         self._check_shape(codes, self.code_shape, "codes")
         parts = self.split(codes)
-        nothing = zeros(codes, (codes.shape[0], *self.data_shape))
-        return -stack(self.residuals(nothing, parts, n_jobs=n_jobs))
+        no_data = zeros(codes, (codes.shape[0], *self.data_shape))
+        return -stack(self.residuals(no_data, parts, n_jobs=n_jobs))
 
     def analyze(self, X, *, n_jobs=None):
         """The adjoint of `synthesize`."""
@@ -212,20 +212,20 @@ class LayeredDictionary(Operator):
         return stack(self.correlate(split_rows(X, [op.signal_shape for op in self.operators]), n_jobs=n_jobs))
 
     def stacked_signals(self, X):
-        """The signal of the structured problem, in one row: the data, and what skip connections read of them."""
+        """The signal of the structured problem, in one row: the data, and its images under skip connections."""
         parts = [X, *(zeros(X, (X.shape[0], *operator.signal_shape)) for operator in self.operators[1:])]
         for j, connection in self.inputs.items():
             parts[j] = connection.apply(X)
         return stack(parts)
 
     def split(self, codes):
-        """Codes of each layer, ``(n_samples, *code_shape)``, of rows of all layers' codes; `stack` reverses it."""
+        """Codes of each layer, ``(n_samples, *code_shape)``, from rows of the codes of all layers; reverses `stack`."""
         return split_rows(codes, self.code_shapes)
 
     def reconstruct(self, codes, *, n_jobs=None):
-        """Data of the codes of the last layer, through all dictionaries below it.
+        """Data of the codes of the last layer, by the dictionaries of all layers.
 
-        With skip connections the codes of the layers in between are needed as well.
+        With skip connections, needs the codes of all layers.
 
         Parameters
         ----------
@@ -293,7 +293,7 @@ def analyze(operator, signals, n_jobs):
 
 
 def split_rows(rows, shapes):
-    """Arrays or tensors of these shapes from rows that `stack` made."""
+    """Arrays or tensors of these shapes; reverses `stack`."""
     sizes = [math.prod(shape) for shape in shapes]
     parts = rows.split(sizes, dim=1) if is_tensor(rows) else np.split(rows, np.cumsum(sizes)[:-1], axis=1)
     return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -23,12 +23,12 @@ class SkipConnection:
             if tuple(matrix.shape) != wanted:
                 raise ValueError(f"The matrix of a skip connection must have shape {wanted}, got {matrix.shape}.")
         self.matrix = matrix
-        self._taken = [
+        self._positions = [
             np.arange(n) * m // n if m >= n else np.arange(m)
             for m, n in zip(self.source_shape[:-1], self.target_shape[:-1], strict=True)
         ]
         self._is_plain = self.source_shape[:-1] == self.target_shape[:-1]
-        self._places = (slice(None), *np.ix_(*self._taken))
+        self._index = (slice(None), *np.ix_(*self._positions))
 
     @property
     def norm(self):
@@ -40,29 +40,29 @@ class SkipConnection:
 
     def apply(self, codes):
         """``C w`` of codes of shape ``(n_samples, *source_shape)``."""
-        taken = codes if self._is_plain else codes[self._places]
+        taken = codes if self._is_plain else codes[self._index]
         if self.matrix is None:
-            mixed = _resized(taken, self.target_shape[-1])
+            result = _cut_or_pad(taken, self.target_shape[-1])
         else:
-            mixed = taken @ self._like(codes).T
-        if mixed.shape[1:] == self.target_shape:
-            return mixed
-        whole = zeros(mixed, (mixed.shape[0], *self.target_shape))
-        whole[(slice(None), *(slice(n) for n in mixed.shape[1:-1]))] = mixed
-        return whole
+            result = taken @ self._like(codes).T
+        if result.shape[1:] == self.target_shape:
+            return result
+        padded = zeros(result, (result.shape[0], *self.target_shape))
+        padded[(slice(None), *(slice(n) for n in result.shape[1:-1]))] = result
+        return padded
 
     def adjoint(self, targets):
         """``C^T t`` of targets of shape ``(n_samples, *target_shape)``."""
-        inner = targets[(slice(None), *(slice(len(taken)) for taken in self._taken))]
+        inner = targets[(slice(None), *(slice(len(taken)) for taken in self._positions))]
         if self.matrix is None:
-            mixed = _resized(inner, self.source_shape[-1])
+            result = _cut_or_pad(inner, self.source_shape[-1])
         else:
-            mixed = inner @ self._like(targets)
+            result = inner @ self._like(targets)
         if self._is_plain:
-            return mixed
-        whole = zeros(mixed, (mixed.shape[0], *self.source_shape))
-        whole[self._places] = mixed
-        return whole
+            return result
+        padded = zeros(result, (result.shape[0], *self.source_shape))
+        padded[self._index] = result
+        return padded
 
     def on_arrays(self):
         """The connection with its matrix as an array."""
@@ -75,10 +75,10 @@ class SkipConnection:
         return self.matrix.astype(values.dtype, copy=False)
 
 
-def _resized(values, n_channels):
+def _cut_or_pad(values, n_channels):
     """The first channels, or all of them padded with zeros."""
     if values.shape[-1] >= n_channels:
         return values[..., :n_channels]
-    whole = zeros(values, (*values.shape[:-1], n_channels))
-    whole[..., : values.shape[-1]] = values
-    return whole
+    padded = zeros(values, (*values.shape[:-1], n_channels))
+    padded[..., : values.shape[-1]] = values
+    return padded

@@ -16,7 +16,7 @@ def adjoint_of_synthesis(plan, X):
         if coarse.ndim == 4:
             block = like(plan.synthesis_matrix(0, level).T, X) @ block
         result[_corner(block.shape[2:])] = block
-        # What is coarser takes the place of the low bands; nothing lies in the gaps that odd sizes leave.
+        # The coarser levels replace the low bands; the gaps that odd sizes leave are zero.
         result[_corner(starts[level] for starts in plan.starts)] = 0
         coarse = block[_corner(sizes[level + 1] for sizes in plan.sizes)]
     result[_corner(coarse.shape[2:])] = coarse

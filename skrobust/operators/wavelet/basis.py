@@ -11,7 +11,7 @@ from skrobust.operators.base import Operator
 from skrobust.signals import check_clip, clip_values, is_tensor, kernel_threads
 from skrobust.signals.tensors import kept_tensor
 
-from .plan import exact_levels, has_orthonormal_filters, most_levels, plan_wavelet
+from .plan import exact_levels, has_orthonormal_filters, max_levels, plan_wavelet
 
 _BLOCK_BYTES = 1 << 16
 """Maximum number of pixels that a thread processes at a time."""
@@ -36,7 +36,7 @@ class WaveletBasis(Operator):
         Number of levels, reduced to what the smallest axis allows. None: the largest number at which every size halves
         exactly, at least 1.
     n_channels : int, default=1
-        Channels of the signals of `signal_shape`. Each is transformed by itself, so that methods take any number.
+        Channels of the signals of `signal_shape`. Each is transformed separately, so that methods accept any number.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class WaveletBasis(Operator):
             level = exact_levels(self.grid)
         elif not isinstance(level, Integral) or level < 0:
             raise ValueError(f"level must be None or an integer >= 0, got {level!r}.")
-        self.level = min(int(level), most_levels(self.grid))
+        self.level = min(int(level), max_levels(self.grid))
         self.plan = plan_wavelet(wavelet, self.grid, self.level)
         self.shape = self.plan.shape
         self.is_orthonormal = self.plan.is_orthonormal
@@ -95,7 +95,7 @@ class WaveletBasis(Operator):
     @property
     def lipschitz(self):
         """Squared norm of the synthesis, or an upper bound of it."""
-        if has_orthonormal_filters(self.plan.taps):  # cropping odd sizes adds nothing
+        if has_orthonormal_filters(self.plan.taps):  # cropping odd sizes does not increase the norm
             return 1.0
         axes, levels = range(len(self.grid)), range(self.level)
         norms = [np.linalg.norm(self.plan.synthesis_matrix(axis, level), 2) for axis in axes for level in levels]
@@ -153,7 +153,7 @@ class WaveletBasis(Operator):
             If `X` has another shape, or `ks` is not a valid number of coefficients.
         """
         X = self._checked(X, "X", "n_samples", *self.grid, "n_channels")
-        ks = None if ks is None else self._counts(ks, X.shape[-1])
+        ks = None if ks is None else self._checked_ks(ks, X.shape[-1])
         if is_tensor(X):
             from .torch import largest_mask
 
@@ -164,11 +164,11 @@ class WaveletBasis(Operator):
             return result
         ks = np.zeros(X.shape[-1], dtype=np.int64) if ks is None else ks
         module, levels = self._kernels()
-        rest = levels, self._taps(X.dtype), ks, self._groups(ks)
+        options = levels, self._taps(X.dtype), ks, self._groups(ks)
         if len(self.grid) == 1:
-            self._run(module.analyze_signals, X, (np.ascontiguousarray(X), result, *rest), n_jobs)
+            self._run(module.analyze_signals, X, (np.ascontiguousarray(X), result, *options), n_jobs)
         else:
-            self._run(module.analyze_images, X, (X.ravel(), result.ravel(), X.shape, self.shape, *rest), n_jobs)
+            self._run(module.analyze_images, X, (X.ravel(), result.ravel(), X.shape, self.shape, *options), n_jobs)
         return result
 
     def synthesize(self, coefficients, *, n_jobs=None):
@@ -196,12 +196,12 @@ class WaveletBasis(Operator):
         if not len(C):
             return result
         module, levels = self._kernels()
-        rest = levels, self._taps(C.dtype), *_limits(None, C.dtype)
+        options = levels, self._taps(C.dtype), *_limits(None, C.dtype)
         if len(self.grid) == 1:
-            self._run(module.synthesize_signals, result, (C, result, *rest), n_jobs)
+            self._run(module.synthesize_signals, result, (C, result, *options), n_jobs)
         else:
-            rest = result.shape, self.shape, *rest
-            self._run(module.synthesize_images, result, (C.ravel(), result.ravel(), *rest), n_jobs)
+            options = result.shape, self.shape, *options
+            self._run(module.synthesize_images, result, (C.ravel(), result.ravel(), *options), n_jobs)
         return result
 
     def sparsify(self, X, ks, *, clip=None, n_jobs=None):
@@ -228,20 +228,20 @@ class WaveletBasis(Operator):
         """
         check_clip(clip)
         X = self._checked(X, "X", "n_samples", *self.grid, "n_channels")
-        ks = self._counts(ks, X.shape[-1])
+        ks = self._checked_ks(ks, X.shape[-1])
         if is_tensor(X):
-            cleaned = self.synthesize(self.transform(X, ks))
-            return cleaned if clip is None else clip_values(cleaned, *clip)
+            sparsified = self.synthesize(self.transform(X, ks))
+            return sparsified if clip is None else clip_values(sparsified, *clip)
         X = np.ascontiguousarray(X)
         result = np.empty_like(X)
         if not len(X):
             return result
         module, levels = self._kernels()
-        rest = levels, self._taps(X.dtype), ks, self._groups(ks), *_limits(clip, X.dtype)
+        options = levels, self._taps(X.dtype), ks, self._groups(ks), *_limits(clip, X.dtype)
         if len(self.grid) == 1:
-            self._run(module.sparsify_signals, X, (X, result, self.size, *rest), n_jobs)
+            self._run(module.sparsify_signals, X, (X, result, self.size, *options), n_jobs)
         else:
-            self._run(module.sparsify_images, X, (X.ravel(), result.ravel(), X.shape, self.shape, *rest), n_jobs)
+            self._run(module.sparsify_images, X, (X.ravel(), result.ravel(), X.shape, self.shape, *options), n_jobs)
         return result
 
     def on_tensors(self, like):
@@ -266,19 +266,19 @@ class WaveletBasis(Operator):
                     values, dtype=np.float64, allow_nd=True, ensure_2d=False, ensure_min_samples=0, input_name=name
                 )
         fits = zip(values.shape, shape, strict=False)
-        if len(values.shape) != len(shape) or any(isinstance(n, int) and found != n for found, n in fits):
-            wanted = ", ".join(map(str, shape))
-            raise ValueError(f"{name} must have shape ({wanted}), got {tuple(values.shape)}.")
+        if len(values.shape) != len(shape) or any(isinstance(n, int) and actual != n for actual, n in fits):
+            expected = ", ".join(map(str, shape))
+            raise ValueError(f"{name} must have shape ({expected}), got {tuple(values.shape)}.")
         return values
 
-    def _counts(self, ks, n_channels):
+    def _checked_ks(self, ks, n_channels):
         """Coefficients to keep of each channel, as int64."""
-        counts = np.asarray(ks)
-        if counts.dtype.kind not in "iu" or counts.shape not in ((), (n_channels,)):
+        k_per_channel = np.asarray(ks)
+        if k_per_channel.dtype.kind not in "iu" or k_per_channel.shape not in ((), (n_channels,)):
             raise ValueError(f"ks must be an integer or {n_channels} integers, one per channel, got {ks!r}.")
-        if counts.min() < 1 or counts.max() > self.size:
+        if k_per_channel.min() < 1 or k_per_channel.max() > self.size:
             raise ValueError(f"ks must be from 1 to the {self.size} coefficients of a channel, got {ks!r}.")
-        return np.array(np.broadcast_to(counts, (n_channels,)), dtype=np.int64)
+        return np.array(np.broadcast_to(k_per_channel, (n_channels,)), dtype=np.int64)
 
     def _kernels(self):
         if len(self.grid) == 1:
@@ -309,8 +309,8 @@ class WaveletBasis(Operator):
                 on_threads(kernel, *args, n_pieces=n_pieces, work=work)
                 return
             n = len(signals)
-            most = max(1, _BLOCK_BYTES // max(1, signals[0].nbytes))
-            block = max(1, min(most, n // (_BLOCKS * threads_for(n, work))))
+            max_block = max(1, _BLOCK_BYTES // max(1, signals[0].nbytes))
+            block = max(1, min(max_block, n // (_BLOCKS * threads_for(n, work))))
             on_threads(kernel, *args, block, n_pieces=-(-n // block), work=work)
 
 

@@ -1,4 +1,4 @@
-"""Fused wavelet kernels: transform, select, invert, one image at a time in a core's own cache.
+"""Fused wavelet kernels: transform, select and invert one image at a time, in the cache of a core.
 
 Vectors lie along rows, and filtering runs down the columns of a buffer; for the other axis the buffer is transposed
 block by block. All buffers are flat, with rows padded to whole vectors. `levels` is a `level_table`; `taps` holds the
@@ -7,7 +7,7 @@ low-pass and then the high-pass filter of a `WaveletPlan`.
 
 import numpy as np
 
-from skrobust.kernels.memory import zeros
+from skrobust.kernels.memory import rounded_up, zeros
 from skrobust.kernels.vectors import (
     add,
     blend_first,
@@ -43,18 +43,13 @@ def level_table(plan):
 
 
 @inlined
-def _round_up(size, width):
-    return -(-size // width) * width
-
-
-@inlined
-def _store_within(target, index, value, left):
-    """Store the first `left` lanes of a vector, or all, in a buffer of this thread.
+def _store_within(target, index, value, n_lanes):
+    """Store the first `n_lanes` lanes of a vector, or all, in a buffer of this thread.
 
     The vector is blended with the old values, because a masked store delays the loads that follow it.
     """
-    if left < lanes(target):
-        value = blend_first(value, load(target, index), left)
+    if n_lanes < lanes(target):
+        value = blend_first(value, load(target, index), n_lanes)
     store(target, index, value)
 
 
@@ -224,50 +219,51 @@ def _analyze_image(pixels, start, height, width, n_channels, coefficients, strid
     """Coefficients of one channel of an image that starts at `start` among the pixels."""
     step = lanes(coefficients)
     # Blocks are whole vectors; they read in place if everything they read beyond the image still belongs to `pixels`.
-    end = start + (_round_up(height, step) + 1) * width + step
+    end = start + (rounded_up(height, step) + 1) * width + step
     in_place = n_channels == 1 and levels.shape[0] > 0 and end <= pixels.size
     if not in_place:
         read_image(pixels, start, height, width, n_channels, coefficients, stride)
     for j in range(levels.shape[0]):
         height, width, half_height, half_width = levels[j, 0], levels[j, 1], levels[j, 2], levels[j, 3]
         row_start, column_start = levels[j, 4], levels[j, 5]
-        tall = _round_up(height, step)
+        padded_height = rounded_up(height, step)
         total = column_start + half_width
-        wide = _round_up(total, step)
+        padded_width = rounded_up(total, step)
         # Along the rows: transposed, the columns of the image are the rows of the buffer.
         if j == 0 and in_place:
-            _transpose(pixels, start, width, height, width, first, tall)
+            _transpose(pixels, start, width, height, width, first, padded_height)
         else:
-            _transpose(coefficients, 0, stride, height, width, first, tall)
-        analyze_rows(first, tall, width, tall, taps, second, tall, column_start)
-        clear(second, half_width * tall, column_start * tall)
-        clear(second, total * tall, wide * tall)
-        _transpose(second, 0, tall, total, height, first, wide)
+            _transpose(coefficients, 0, stride, height, width, first, padded_height)
+        analyze_rows(first, padded_height, width, padded_height, taps, second, padded_height, column_start)
+        clear(second, half_width * padded_height, column_start * padded_height)
+        clear(second, total * padded_height, padded_width * padded_height)
+        _transpose(second, 0, padded_height, total, height, first, padded_width)
         # At the finest level only zeros lie next to the coefficients, and may be overwritten.
-        analyze_rows(first, wide, height, wide if j == 0 else total, taps, coefficients, stride, row_start)
+        used = padded_width if j == 0 else total
+        analyze_rows(first, padded_width, height, used, taps, coefficients, stride, row_start)
         for r in range(half_height, row_start):
             for v in range(r * stride, r * stride + total):
                 coefficients[v] = 0
 
 
 @kernel
-def _synthesize_image(coefficients, stride, levels, taps, first, image, wide):
-    """Invert `_analyze_image` into `image`, with rows `wide` apart. Overwrites the coefficients."""
+def _synthesize_image(coefficients, stride, levels, taps, first, image, padded_width):
+    """Invert `_analyze_image` into `image`, with rows `padded_width` apart. Overwrites the coefficients."""
     step = lanes(coefficients)
     if levels.shape[0] == 0:
         copy(coefficients, image, coefficients.size)
     for j in range(levels.shape[0] - 1, -1, -1):
         height, width, half_width = levels[j, 0], levels[j, 1], levels[j, 3]
         row_start, column_start = levels[j, 4], levels[j, 5]
-        tall = _round_up(height, step)
+        padded_height = rounded_up(height, step)
         total = column_start + half_width
-        broad = _round_up(total, step)
-        synthesize_rows(coefficients, stride, row_start, height, total, taps, first, broad)
-        _transpose(first, 0, broad, height, total, image, tall)
-        synthesize_rows(image, tall, column_start, width, height, taps, first, tall)
-        _transpose(first, 0, tall, width, height, image, _round_up(width, step))
+        padded_total = rounded_up(total, step)
+        synthesize_rows(coefficients, stride, row_start, height, total, taps, first, padded_total)
+        _transpose(first, 0, padded_total, height, total, image, padded_height)
+        synthesize_rows(image, padded_height, column_start, width, height, taps, first, padded_height)
+        _transpose(first, 0, padded_height, width, height, image, rounded_up(width, step))
         if j > 0:
-            _copy_corner(image, _round_up(width, step), height, width, coefficients, stride)
+            _copy_corner(image, rounded_up(width, step), height, width, coefficients, stride)
 
 
 @inlined
@@ -289,22 +285,22 @@ def write_clipped(source, stride, pixels, start, height, width, n_channels, lowe
 def _workspace(shape, taps):
     """Row stride of the coefficients, and the zeroed buffers of one thread: the coefficients, and two for passes."""
     step = lanes(taps)
-    tall, wide = _round_up(shape[0], step), _round_up(shape[1], step)
-    coefficients = zeros((tall + 1) * wide, taps)
+    padded_height, padded_width = rounded_up(shape[0], step), rounded_up(shape[1], step)
+    coefficients = zeros((padded_height + 1) * padded_width, taps)
     # Either orientation of the coefficients, and one more row for odd sizes.
-    size = max((tall + 1) * wide, (wide + 1) * tall) + step
-    return wide, coefficients, zeros(size, taps), zeros(size, taps)
+    size = max((padded_height + 1) * padded_width, (padded_width + 1) * padded_height) + step
+    return padded_width, coefficients, zeros(size, taps), zeros(size, taps)
 
 
 @kernel
-def sparsify_images(pixels, cleaned, sizes, shape, levels, taps, ks, n_groups, lowest, highest, block, next_block):
+def sparsify_images(pixels, sparsified, sizes, shape, levels, taps, ks, n_groups, lowest, highest, block, next_block):
     """Keep the ``ks[c]`` largest coefficients of channel c of each image, invert, clip to [lowest, highest].
 
-    `pixels` and `cleaned` are flat; `sizes` is (n_samples, height, width, n_channels).
+    `pixels` and `sparsified` are flat; `sizes` is (n_samples, height, width, n_channels).
     """
     n, height, width, n_channels = sizes
     stride, coefficients, first, second = _workspace(shape, taps)
-    wide = _round_up(width, lanes(taps))
+    padded_width = rounded_up(width, lanes(taps))
     maxima = zeros(n_groups, taps)
     b = take_number(next_block)
     while b * block < n:
@@ -315,8 +311,8 @@ def sparsify_images(pixels, cleaned, sizes, shape, levels, taps, ks, n_groups, l
                     pixels, start, height, width, n_channels, coefficients, stride, levels, taps, first, second
                 )
                 keep_largest(coefficients, shape[0] * stride, ks[channel], maxima, first)
-                _synthesize_image(coefficients, stride, levels, taps, first, second, wide)
-                write_clipped(second, wide, cleaned, start, height, width, n_channels, lowest, highest)
+                _synthesize_image(coefficients, stride, levels, taps, first, second, padded_width)
+                write_clipped(second, padded_width, sparsified, start, height, width, n_channels, lowest, highest)
         b = take_number(next_block)
 
 
@@ -346,14 +342,14 @@ def synthesize_images(values, pixels, sizes, shape, levels, taps, lowest, highes
     """Images of coefficients (n_samples, n_channels, *shape)."""
     n, height, width, n_channels = sizes
     stride, coefficients, first, second = _workspace(shape, taps)
-    wide = _round_up(width, lanes(taps))
+    padded_width = rounded_up(width, lanes(taps))
     b = take_number(next_block)
     while b * block < n:
         for i in range(b * block, min(n, (b + 1) * block)):
             for channel in range(n_channels):
                 start = (i * n_channels + channel) * shape[0] * shape[1]
                 _copy_padded(values, start, shape[1], shape[0], shape[1], coefficients, stride)
-                _synthesize_image(coefficients, stride, levels, taps, first, second, wide)
+                _synthesize_image(coefficients, stride, levels, taps, first, second, padded_width)
                 to = i * height * width * n_channels + channel
-                write_clipped(second, wide, pixels, to, height, width, n_channels, lowest, highest)
+                write_clipped(second, padded_width, pixels, to, height, width, n_channels, lowest, highest)
         b = take_number(next_block)

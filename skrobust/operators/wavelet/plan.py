@@ -42,13 +42,13 @@ class WaveletPlan:
         return coarse[-1] + sum((2 ** len(self.sizes) - 1) * size for size in coarse[1:])
 
     def analysis_matrix(self, axis, level):
-        """Matrix from the samples before a level (0-based) to its coefficients, at their places; zeros between."""
-        return self._at_their_places(axis, level, self._orthonormal(axis, level, repeat_last=True))
+        """Matrix from the samples before a level (0-based) to its coefficients in array order; gaps are zero."""
+        return self._with_gaps(axis, level, self._orthonormal(axis, level, repeat_last=True))
 
     def synthesis_matrix(self, axis, level):
-        """Matrix that takes the coefficients of a level (0-based) back to the samples before it."""
+        """Matrix from the coefficients of a level (0-based) to the samples before it."""
         n = self.sizes[axis][level]
-        return self._at_their_places(axis, level, self._orthonormal(axis, level)[:, :n]).T
+        return self._with_gaps(axis, level, self._orthonormal(axis, level)[:, :n]).T
 
     def _orthonormal(self, axis, level, repeat_last=False):
         """One level on an even number of samples; `repeat_last` adds the column of a repeated last sample."""
@@ -64,14 +64,14 @@ class WaveletPlan:
             matrix = matrix[:, :n]
         return matrix
 
-    def _at_their_places(self, axis, level, matrix):
+    def _with_gaps(self, axis, level, matrix):
         half, start = self.sizes[axis][level + 1], self.starts[axis][level]
-        placed = np.zeros((start + half, matrix.shape[1]))
-        placed[:half], placed[start:] = matrix[:half], matrix[half:]
-        return placed
+        padded = np.zeros((start + half, matrix.shape[1]))
+        padded[:half], padded[start:] = matrix[:half], matrix[half:]
+        return padded
 
 
-def most_levels(grid):
+def max_levels(grid):
     """Levels after which the smallest axis has one sample left.
 
     Examples
@@ -94,28 +94,28 @@ def exact_levels(grid):
 
 
 def plan_wavelet(wavelet, grid, level):
-    """Plan the transform of signals on `grid`; a ValueError that names the orthogonal families if `wavelet` is none."""
+    """Plan the transform of signals on `grid`; a ValueError that names the orthogonal families for other wavelets."""
     filters = orthogonal_wavelet(wavelet)
     taps = np.array([filters.dec_lo[::-1], filters.dec_hi[::-1]])
     sizes, starts, shape = [], [], []
     for size in grid:
-        before = [size]
+        axis_sizes = [size]
         for _ in range(level):
-            before.append(-(-before[-1] // 2))
-        # From the coarsest level up, each high band follows all that is coarser.
-        start, begins = before[-1], []
-        for half in reversed(before[1:]):
-            begins.append(start)
+            axis_sizes.append(-(-axis_sizes[-1] // 2))
+        # In array order, the high band of a level follows all coarser levels.
+        start, axis_starts = axis_sizes[-1], []
+        for half in reversed(axis_sizes[1:]):
+            axis_starts.append(start)
             start += half
-        sizes.append(tuple(before))
-        starts.append(tuple(reversed(begins)))
+        sizes.append(tuple(axis_sizes))
+        starts.append(tuple(reversed(axis_starts)))
         shape.append(start)
     exact = all(size % 2 == 0 for axis in sizes for size in axis[:-1])
     return WaveletPlan(taps, tuple(sizes), tuple(starts), tuple(shape), exact and has_orthonormal_filters(taps))
 
 
 def has_orthonormal_filters(taps):
-    """Whether the filters are orthonormal to rounding: "dmey", a truncated filter, is so to 1e-3 only."""
+    """Whether the filters are orthonormal to rounding: "dmey", a truncated filter, is orthonormal to 1e-3 only."""
     n = taps.shape[1]
     for shift in range(0, n, 2):
         gram = taps[:, shift:] @ taps[:, : n - shift].T

@@ -17,7 +17,7 @@ from skrobust.kernels.vectors import (
 )
 
 TIE_ROUNDINGS = 16
-"""Magnitudes closer than this many roundings of the largest are equal: then the position decides, on every machine."""
+"""Magnitudes closer than this many rounding errors of the largest count as equal; the first positions are kept."""
 
 
 def group_count(k):
@@ -37,31 +37,31 @@ def _count(values, size, threshold):
 def _group_maxima(values, size, maxima):
     width = lanes(values)
     for g in range(0, maxima.size, width):
-        top = absolute(load(values, g))
+        maximum_value = absolute(load(values, g))
         for v in range(g + maxima.size, size, maxima.size):
-            top = maximum(top, absolute(load(values, v)))
-        store(maxima, g, top)
+            maximum_value = maximum(maximum_value, absolute(load(values, v)))
+        store(maxima, g, maximum_value)
 
 
 @kernel
 def _overall_maximum(values, size):
-    top = absolute(load(values, 0))
+    maximum_value = absolute(load(values, 0))
     for v in range(lanes(values), size, lanes(values)):
-        top = maximum(top, absolute(load(values, v)))
-    return largest(top)
+        maximum_value = maximum(maximum_value, absolute(load(values, v)))
+    return largest(maximum_value)
 
 
 @kernel
-def _lower_bound(maxima, k, top, octave):
-    """Bits of a value that at least `k` of the group maxima reach, and few more than `k`."""
-    high = to_bits(top) + 1
+def _lower_bound(maxima, k, maximum_value, bits_per_octave):
+    """Bits of a value that at least `k`, and not many more, of the group maxima reach."""
+    high = to_bits(maximum_value) + 1
     low = 0
-    step = octave
-    while True:  # gallop down from the largest, then bisect
+    step = bits_per_octave
+    while True:  # double the step down from the largest, then bisect
         middle = high - step if low == 0 else low + ((high - low) >> 1)
         if middle <= 0 or high - low <= 1:
             return low
-        count = _count(maxima, maxima.size, from_bits(middle, top))
+        count = _count(maxima, maxima.size, from_bits(middle, maximum_value))
         if count >= k:
             low = middle
             if count <= k + (k >> 3):
@@ -72,43 +72,43 @@ def _lower_bound(maxima, k, top, octave):
 
 
 @kernel
-def _kth_largest(packed, size, k, low, top, octave):
+def _kth_largest(packed, size, k, low, maximum_value, bits_per_octave):
     """K-th largest of the magnitudes `packed`, of which at least `k` reach the value with the bits `low`."""
-    high = to_bits(top) + 1
-    step = octave >> 4
-    galloping = True
+    high = to_bits(maximum_value) + 1
+    step = bits_per_octave >> 4
+    is_galloping = True
     while high - low > 1:
-        middle = min(low + step, high - 1) if galloping else low + ((high - low) >> 1)
-        count = _count(packed, size, from_bits(middle, top))
+        middle = min(low + step, high - 1) if is_galloping else low + ((high - low) >> 1)
+        count = _count(packed, size, from_bits(middle, maximum_value))
         if count >= k:
             low = middle
             step <<= 1
             if count == k:
-                threshold = from_bits(low, top)
-                kth = top
+                threshold = from_bits(low, maximum_value)
+                kth_largest = maximum_value
                 for i in range(size):
-                    if threshold <= packed[i] < kth:
-                        kth = packed[i]
-                return kth
+                    if threshold <= packed[i] < kth_largest:
+                        kth_largest = packed[i]
+                return kth_largest
         else:
             high = middle
-            galloping = False
-    return from_bits(low, top)
+            is_galloping = False
+    return from_bits(low, maximum_value)
 
 
 @kernel
-def _settle_ties(values, size, k, kth, tie):
-    """Among the magnitudes within `tie` of the k-th largest keep the first, so that `k` remain in all."""
-    above = 0
+def _resolve_ties(values, size, k, kth_largest, tolerance):
+    """Of the magnitudes within `tolerance` of the k-th largest, keep the first ones, so that `k` remain in total."""
+    n_above = 0
     for i in range(size):
-        if abs(values[i]) > kth + tie:
-            above += 1
-    room = k - above
+        if abs(values[i]) > kth_largest + tolerance:
+            n_above += 1
+    n_ties_left = k - n_above
     for i in range(size):
         magnitude = abs(values[i])
-        if magnitude != 0 and magnitude <= kth + tie:
-            if room > 0:
-                room -= 1
+        if magnitude != 0 and magnitude <= kth_largest + tolerance:
+            if n_ties_left > 0:
+                n_ties_left -= 1
             else:
                 values[i] = 0
 
@@ -125,26 +125,26 @@ def keep_largest(values, size, k, maxima, packed):
     has_groups = 2 * maxima.size <= size
     if has_groups:
         _group_maxima(values, size, maxima)
-    top = _overall_maximum(maxima, maxima.size) if has_groups else _overall_maximum(values, size)
-    if top == 0:
+    maximum_value = _overall_maximum(maxima, maxima.size) if has_groups else _overall_maximum(values, size)
+    if maximum_value == 0:
         return
-    octave = 1 << (23 if values.itemsize == 4 else 52)
-    low = _lower_bound(maxima, k, top, octave) if has_groups else 0
-    threshold = from_bits(low, top)
+    bits_per_octave = 1 << (23 if values.itemsize == 4 else 52)
+    low = _lower_bound(maxima, k, maximum_value, bits_per_octave) if has_groups else 0
+    threshold = from_bits(low, maximum_value)
     n_packed = 0
     for v in range(0, size, width):
         n_packed = pack_at_least(packed, n_packed, load(values, v), threshold)
-    # Only whole vectors are counted: what an earlier signal left behind the last value must not be.
+    # Whole vectors are counted: clear what an earlier signal left after the last value.
     padded = -(-n_packed // width) * width
     for i in range(n_packed, padded):
         packed[i] = 0
-    kth = _kth_largest(packed, padded, k, low, top, octave)
-    tie = top * values.dtype.type(TIE_ROUNDINGS * resolution(values))
-    kept = 0
-    lowest = kth - tie
+    kth_largest = _kth_largest(packed, padded, k, low, maximum_value, bits_per_octave)
+    tolerance = maximum_value * values.dtype.type(TIE_ROUNDINGS * resolution(values))
+    n_kept = 0
+    lowest = kth_largest - tolerance
     for v in range(0, size, width):
         vector = load(values, v)
-        kept += count_at_least(vector, lowest)
+        n_kept += count_at_least(vector, lowest)
         store(values, v, keep_at_least(vector, lowest))
-    if kept > k:
-        _settle_ties(values, size, k, kth, tie)
+    if n_kept > k:
+        _resolve_ties(values, size, k, kth_largest, tolerance)

@@ -1,4 +1,4 @@
-"""The wavelet transform on tensors: one small matrix an axis and level, differentiable, on any device."""
+"""The wavelet transform on tensors: one small matrix per axis and level, differentiable, on any device."""
 
 import torch
 from torch import nn
@@ -60,7 +60,7 @@ class TorchWavelets:
 class WaveletMatrices(nn.Module):
     """The matrices of a `WaveletPlan` as buffers, and the transform by them.
 
-    `tensor` turns an ndarray into a tensor of the dtype and on the device wanted; `kinds` are "analysis", "synthesis"
+    `tensor` converts an ndarray to a tensor of the right dtype and device; `kinds` are "analysis", "synthesis"
     or both.
     """
 
@@ -75,7 +75,7 @@ class WaveletMatrices(nn.Module):
 
     @property
     def transform(self):
-        """The transform by these buffers; made anew, so that a copied module uses its own."""
+        """The transform by these buffers; created at each access, so that a copied module uses its own buffers."""
         return TorchWavelets(self.plan, lambda kind, axis, level: getattr(self, f"{kind}_{axis}_{level}"))
 
 
@@ -85,12 +85,12 @@ def largest_mask(coefficients, ks):
     masks = []
     for channel, k in enumerate(ks):
         values = magnitudes[:, channel]
-        tie = TIE_ROUNDINGS * torch.finfo(values.dtype).eps * values.amax(-1, keepdim=True)
-        kth = values.topk(k, dim=-1).values[:, -1:]
-        above = values > kth + tie
-        equal = (values >= kth - tie) & ~above
-        room = k - above.sum(-1, keepdim=True)
-        masks.append(above | (equal & (equal.cumsum(-1) <= room)))
+        tolerance = TIE_ROUNDINGS * torch.finfo(values.dtype).eps * values.amax(-1, keepdim=True)
+        kth_largest = values.topk(k, dim=-1).values[:, -1:]
+        above = values > kth_largest + tolerance
+        equal = (values >= kth_largest - tolerance) & ~above
+        n_ties_left = k - above.sum(-1, keepdim=True)
+        masks.append(above | (equal & (equal.cumsum(-1) <= n_ties_left)))
     return torch.stack(masks, dim=1).reshape(coefficients.shape)
 
 
@@ -102,8 +102,8 @@ def soften_mask(coefficients, ks, temperature):
     masks = []
     for channel, k in enumerate(ks):
         values = magnitudes[:, channel]
-        top = values.detach().topk(min(k + 1, values.shape[-1]), dim=-1).values
-        threshold = (top[:, k - 1 : k] + top[:, -1:]) / 2
+        largest = values.detach().topk(min(k + 1, values.shape[-1]), dim=-1).values
+        threshold = (largest[:, k - 1 : k] + largest[:, -1:]) / 2
         width = temperature * threshold.clamp_min(torch.finfo(values.dtype).tiny ** 0.5)
         masks.append(torch.sigmoid((values - threshold) / width))
     return torch.stack(masks, dim=1).reshape(coefficients.shape)

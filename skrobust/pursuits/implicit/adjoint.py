@@ -95,9 +95,7 @@ def _solve_signals(codes, rights, solutions, masks, tables, plan, max_iter, rtol
 
 
 def solve_on_supports(operator, codes, right, *, max_iter, rtol, mask=None, n_jobs=None):
-    """Codes u with ``D_S^T M D_S u_S = right_S`` on the support S of each of `codes`, zero elsewhere.
-
-    M is the mask.
+    """Codes u with ``D_S^T M D_S u_S = right_S`` on the support S of each of `codes`, zero elsewhere; M is the mask.
 
     Parameters
     ----------

@@ -11,8 +11,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skrobust.pursuits.lasso.conv.pursuit import checked_mask, checked_signals, convolutional_basis_pursuit
 from skrobust.pursuits.penalties import L1, resolve_penalty
-from skrobust.pursuits.proximal.fused import shrink_with_momentum
+from skrobust.pursuits.penalties.l1 import is_plain_l1
 from skrobust.pursuits.proximal.momentum import next_momentum
+from skrobust.pursuits.proximal.steps import proximal_step
 from skrobust.signals.tensors import is_exporting
 
 from .adjoint import solve_on_supports
@@ -77,49 +78,31 @@ def unrolled_pursuit(
     _check_tensor("unrolled_pursuit", X, operator)
     if not (isinstance(n_iter, Integral) and n_iter >= 0):
         raise ValueError(f"n_iter must be an integer >= 0, got {n_iter!r}.")
-    known = checked_mask(mask, X)
-    if known is not None:
-        X = X.where(known != 0, X.new_zeros(()))
+    valid = checked_mask(mask, X)
+    if valid is not None:
+        X = X.where(valid != 0, X.new_zeros(()))
     convolution = operator.on_tensors(X)
     step = operator.step if step is None else step
     z = X.new_zeros((len(X), *operator.code_shape)) if init is None else init
     precision = contextlib.nullcontext
     if convolution_dtype is not None:
         precision = functools.partial(torch.autocast, X.device.type, dtype=convolution_dtype)
-    advance = _l1_step(alpha, weights, step, positive) if _is_l1(penalty) else _step_of(penalty, positive, alpha, step)
+    threshold = alpha * step if weights is None else alpha * weights * step
+    penalty = resolve_penalty(penalty, positive=positive)
+    if weights is not None and not is_plain_l1(penalty):
+        raise ValueError(f"weights belong to penalty='l1', not to {penalty!r}.")
     y, t = z, 1.0
     for iteration in range(n_iter):
         with precision():
             at_zero = init is None and iteration == 0
-            slopes = convolution.analyze(X if at_zero else _masked(X - convolution.synthesize(y), known))
+            slopes = convolution.analyze(X if at_zero else _masked(X - convolution.synthesize(y), valid))
         t, weight = next_momentum(t)
-        z, y = advance(y, slopes, z if momentum and weight > 0 else None, weight)
+        z, y = proximal_step(y, z, slopes, step, threshold, penalty, weight if momentum else 0.0)
     return z
 
 
 def _is_l1(penalty):
     return isinstance(penalty, str) and penalty == "l1"
-
-
-def _l1_step(alpha, weights, step, positive):
-    """One fused proximal gradient step under the l1 norm."""
-    thresholds = alpha * step if weights is None else alpha * weights * step
-
-    def advance(y, slopes, before, momentum):
-        return shrink_with_momentum(y, before, thresholds, momentum, positive, slopes=slopes, step=step)
-
-    return advance
-
-
-def _step_of(penalty, positive, alpha, step):
-    """One proximal gradient step under any penalty."""
-    penalty = resolve_penalty(penalty, positive=positive)
-
-    def advance(y, slopes, before, momentum):
-        z = penalty.prox(y + step * slopes, step * alpha)
-        return z, z if before is None else z + momentum * (z - before)
-
-    return advance
 
 
 def implicit_pursuit(
@@ -166,8 +149,8 @@ def implicit_pursuit(
     _check_tensor("implicit_pursuit", X, operator)
     if is_exporting():
         return _exported(X, operator, alpha, penalty, weights, mask, positive=positive, tol=tol, max_iter=max_iter)
-    X, known = checked_signals(X, operator, mask)
-    with warnings.catch_warnings():  # the caller chose max_iter; an estimator still counts what falls short
+    X, valid = checked_signals(X, operator, mask)
+    with warnings.catch_warnings():  # the caller chose max_iter; estimators count unconverged signals themselves
         warnings.simplefilter("ignore", ConvergenceWarning)
         codes = convolutional_basis_pursuit(
             X,
@@ -176,7 +159,7 @@ def implicit_pursuit(
             penalty=penalty,
             positive=positive,
             weights=None if weights is None else _detached(torch.as_tensor(weights)).cpu().double().numpy(),
-            mask=known,
+            mask=valid,
             tol=tol,
             max_iter=max_iter,
         ).codes
@@ -188,15 +171,15 @@ def implicit_pursuit(
     else:
         penalty = resolve_penalty(penalty, positive=positive)
     on_tensors = operator.on_tensors(X)
-    slopes = on_tensors.analyze(_masked(X - on_tensors.synthesize(codes), known)) - alpha * penalty.gradient(codes)
+    slopes = on_tensors.analyze(_masked(X - on_tensors.synthesize(codes), valid)) - alpha * penalty.gradient(codes)
     hessian = None
     if not isinstance(penalty, L1):
-        strength = float(_detached(alpha))
+        alpha_value = float(_detached(alpha))
 
         def hessian(v):
-            return strength * penalty.hessian_product(codes, v)
+            return alpha_value * penalty.hessian_product(codes, v)
 
-    return at_solution(slopes, codes, support_solver(operator, codes, known, hessian))
+    return at_solution(slopes, codes, support_solver(operator, codes, valid, hessian))
 
 
 def with_support_gradient(X, operator, codes):
@@ -215,9 +198,9 @@ def support_solver(operator, codes, mask=None, hessian=None):
         if hessian is None and right.device.type == "cpu" and right.dtype in (torch.float32, torch.float64):
             on_arrays = operator.with_components(np.asarray(operator.components))
             rtol = max(CG_TOL, 8 * torch.finfo(right.dtype).eps)
-            known = None if mask is None else mask.numpy()
+            valid = None if mask is None else mask.numpy()
             return torch.as_tensor(
-                solve_on_supports(on_arrays, codes.numpy(), right.numpy(), max_iter=MAX_CG_STEPS, rtol=rtol, mask=known)
+                solve_on_supports(on_arrays, codes.numpy(), right.numpy(), max_iter=MAX_CG_STEPS, rtol=rtol, mask=valid)
             )
         support, on_tensors = (codes != 0).to(right), operator.on_tensors(right)
 

@@ -19,7 +19,7 @@ def implicit_deep_pursuit(X, layers, alpha, *, penalty="l1", positive=True, tol=
 
     On the support S of the solution ``B_S^T (b - B_S w_S) = alpha_S g'(w_S)``, with B the structured dictionary of
     all layers, b = (x, 0, ..., 0), and ``g' = sign`` for the l1 norm. The backward pass solves the
-    adjoint of that system by conjugate gradients, and its memory does not grow with the sweeps of the forward pass.
+    adjoint of this system by conjugate gradients. Its memory does not depend on the number of forward sweeps.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def implicit_deep_pursuit(X, layers, alpha, *, penalty="l1", positive=True, tol=
     ([0.7, 0.0], [1.0, 0.0])
     """
     alphas = per_layer("alpha", alpha, layers, X)
-    penalties = penalties_per_layer(penalty, positive, layers, alphas, couples=True)
+    penalties = penalties_per_layer(penalty, positive, layers, alphas, is_joint=True)
     signals = layers.stacked_signals(X)
     if is_exporting():
         return _exported(signals, layers, alphas, penalties, tol=tol, max_iter=max_iter)
@@ -73,16 +73,19 @@ def implicit_deep_pursuit(X, layers, alpha, *, penalty="l1", positive=True, tol=
     else:
         split = layers.split
     terms = list(zip(alphas, penalties, parts, strict=True))
-    gradient = stack([strength * of_layer.gradient(w) for strength, of_layer, w in terms])
+    gradient = stack([layer_alpha * layer_penalty.gradient(w) for layer_alpha, layer_penalty, w in terms])
     support = (codes != 0).to(X)
 
-    def normal(values):
-        bent = zip(terms, split(values), strict=True)
-        curvature = stack([strength * of_layer.hessian_product(w, v) for (strength, of_layer, w), v in bent])
+    def hessian(values):
+        curvatures = [
+            layer_alpha * layer_penalty.hessian_product(w, v)
+            for (layer_alpha, layer_penalty, w), v in zip(terms, split(values), strict=True)
+        ]
+        curvature = stack(curvatures)
         return support * (layers.analyze(layers.synthesize(values)) + curvature)
 
     slopes = layers.analyze(signals - layers.synthesize(codes)) - gradient
-    return layers.split(at_solution(slopes, codes, lambda right: conjugate_gradients(normal, right)))
+    return layers.split(at_solution(slopes, codes, lambda right: conjugate_gradients(hessian, right)))
 
 
 def _exported(signals, layers, alphas, penalties, **options):
@@ -90,9 +93,10 @@ def _exported(signals, layers, alphas, penalties, **options):
 
     if isinstance(penalties, OverLayers) or not all(map(is_plain_l1, penalties)):
         raise ValueError("implicit_deep_pursuit can be exported under penalty='l1' only.")
-    # Atoms as tensors before the loop, which would make them at each step.
-    fixed = layers.with_components([torch.as_tensor(atoms).to(signals) for atoms in layers.components])
-    strengths = zip(alphas, layers.code_shapes, strict=True)
-    weights = stack([alpha + signals.new_zeros(1, *shape) for alpha, shape in strengths])
+    # Convert atoms to tensors before the loop, which would record the conversion at each step.
+    detached = layers.with_components([torch.as_tensor(atoms).to(signals) for atoms in layers.components])
+    alphas_and_shapes = zip(alphas, layers.code_shapes, strict=True)
+    weights = stack([alpha + signals.new_zeros(1, *shape) for alpha, shape in alphas_and_shapes])
     options = {"positive": penalties[0].positive, **options}
-    return layers.split(solve_lasso(signals, fixed.analyze, fixed.synthesize, weights, layers.lipschitz, **options))
+    codes = solve_lasso(signals, detached.analyze, detached.synthesize, weights, layers.lipschitz, **options)
+    return layers.split(codes)

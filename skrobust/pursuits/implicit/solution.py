@@ -45,17 +45,17 @@ def conjugate_gradients(apply, right, *, tol=CG_TOL, max_iter=MAX_CG_STEPS):
 
     solution, residual = torch.zeros_like(right), right
     direction, squares = right, inner(right, right)
-    goal = squares * tol**2
+    squared_tol = squares * tol**2
     for _ in range(max_iter):
-        if bool((squares <= goal).all()):
+        if bool((squares <= squared_tol).all()):
             break
         image = apply(direction)
         curvature = inner(direction, image)
-        going = (squares > goal) & (curvature > 0)
-        length = torch.where(going, squares / torch.where(going, curvature, 1), 0)
-        solution = solution + length * direction
-        residual = residual - length * image
-        later = inner(residual, residual)
-        direction = residual + torch.where(going, later / torch.where(going, squares, 1), 0) * direction
-        squares = torch.where(going, later, squares * 0)
+        active = (squares > squared_tol) & (curvature > 0)
+        step = torch.where(active, squares / torch.where(active, curvature, 1), 0)
+        solution = solution + step * direction
+        residual = residual - step * image
+        new_squares = inner(residual, residual)
+        direction = residual + torch.where(active, new_squares / torch.where(active, squares, 1), 0) * direction
+        squares = torch.where(active, new_squares, squares * 0)
     return solution

@@ -1,9 +1,10 @@
 """The lasso of NumPy arrays, by kernels."""
 
 import numpy as np
-from sklearn.utils import assert_all_finite, check_array
+from sklearn.utils import assert_all_finite
 
 from skrobust.kernels.threads import on_threads, threads_for
+from skrobust.pursuits.greedy.omp.arrays import checked_gram, checked_signals
 from skrobust.pursuits.greedy.omp.atoms import aligned_zeros, gram_of, padded_gram, padded_width
 from skrobust.pursuits.greedy.omp.codes import CodeRows, compressed_rows
 from skrobust.pursuits.result import Result
@@ -11,15 +12,13 @@ from skrobust.signals import batch_slices, kernel_threads, scale_exponents, time
 
 from .kernels import GAP, OBJECTIVE, SWEEPS, pursue_l1
 
-_DTYPES = (np.float64, np.float32)
 _BATCH_BYTES = 1 << 26
+"""Codes, at full capacity, that are computed between two compressions."""
 
 
-def basis_pursuit_of_arrays(
-    X, components, *, alpha, positive, tol, max_iter, gram, sparse_output, n_jobs
-):
+def basis_pursuit_of_arrays(X, components, *, alpha, positive, tol, max_iter, gram, sparse_output, n_jobs):
     """The `Result` of `basis_pursuit` for an array `X`."""
-    X, components = checked_arrays(X, components)
+    X, components = checked_signals(X, components)
     alphas = one_alpha_per_signal(alpha, len(X))
     exponents = scale_exponents(X)
     with kernel_threads(n_jobs):
@@ -43,18 +42,6 @@ def one_alpha_per_signal(alpha, n_signals):
     return np.broadcast_to(alphas, (n_signals,))
 
 
-def checked_arrays(X, components):
-    """Check both arrays; the kernel checks whether X is finite."""
-    X = check_array(X, dtype=_DTYPES, order="C", ensure_all_finite=False, input_name="X")
-    components = check_array(components, dtype=X.dtype, input_name="components")
-    if components.shape[1] != X.shape[1]:
-        raise ValueError(
-            f"X has {X.shape[1]} features, but components has {components.shape[1]}: its rows must be atoms of "
-            f"{X.shape[1]} features."
-        )
-    return X, components
-
-
 def _pursue(X, components, alphas, positive, tol, max_iter, gram):
     """Codes (csr), and a row of the kernel's report for each signal."""
     n_atoms, n_features = components.shape
@@ -63,12 +50,7 @@ def _pursue(X, components, alphas, positive, tol, max_iter, gram):
     if gram is None:
         rows = gram_of(columns, n_atoms)
     else:
-        gram = check_array(gram, dtype=X.dtype, input_name="gram")
-        if gram.shape != (n_atoms, n_atoms):
-            raise ValueError(
-                f"gram has shape {gram.shape}; the inner products of {n_atoms} atoms have {(n_atoms, n_atoms)}."
-            )
-        rows = padded_gram(gram, np.ones(n_atoms, X.dtype))
+        rows = padded_gram(checked_gram(gram, n_atoms, X.dtype), np.ones(n_atoms, X.dtype))
     squares = np.maximum(rows.reshape(n_atoms, -1).diagonal(), 0)
     inverses = np.divide(1, squares, out=np.zeros(n_atoms, X.dtype), where=squares > 0)
     batches, report = [], np.zeros((len(X), 3))

@@ -59,21 +59,21 @@ def basis_pursuit(
     components : array-like or torch.Tensor of shape (n_atoms, n_features)
         Atoms. If norms differ, the penalty favours atoms of large norm.
     alpha : float or array-like of shape (n_signals,)
-        Weight of the penalty, > 0; that of scikit-learn's ``Lasso`` times `n_features`. From `alpha_max` on the
+        Weight of the penalty, > 0; that of scikit-learn's ``Lasso`` times `n_features`. At `alpha_max` and above the
         code is zero.
     penalty : {"l1", "elastic_net", "group_l1"} or Penalty, default="l1"
-        See `skrobust.pursuits.Penalty`, also for one of your own.
+        See `skrobust.pursuits.Penalty`, also for how to define one.
     positive : bool, default=False
         Whether codes are >= 0.
     tol : float, default=1e-4
-        Relative duality gap at which a signal is done: ``gap <= tol * objective``, so that the objective is certified
-        to lie within that of its minimum. float32 attains about 1e-6. For a penalty that defines neither `dual_norm`
-        nor `conjugate`: largest change of a coefficient by one step, relative to the largest coefficient.
+        Relative duality gap at which a signal is done: ``gap <= tol * objective``, so that the objective certainly
+        exceeds its minimum by no more than that. float32 attains about 1e-6. For a penalty that defines neither
+        `dual_norm` nor `conjugate`: largest change of a coefficient by one step, relative to the largest coefficient.
     max_iter : int, default=1000
         Maximum number of sweeps over the working set of a signal (or of gradient steps).
     gram : array-like of shape (n_atoms, n_atoms), default=None
-        ``components @ components.T``, if at hand. It is made otherwise: memory is quadratic in `n_atoms`. Proximal
-        gradient does not use it.
+        ``components @ components.T``, if already computed. Computed otherwise: memory is quadratic in `n_atoms`.
+        Proximal gradient does not use it.
     sparse_output : bool, default=True
         Whether codes are sparse. Dense codes take ``n_signals * n_atoms`` numbers.
     return_result : bool, default=False
@@ -85,9 +85,9 @@ def basis_pursuit(
     Returns
     -------
     codes : scipy.sparse.csr_array, ndarray or torch.Tensor of shape (n_signals, n_atoms)
-        In the dtype of `X`. Of tensors: a tensor on the device of `X`, sparse in coordinate format if `sparse_output`;
-        its values are differentiable (once) with respect to `X` and `components`, the atoms in use and the signs of
-        their coefficients held fixed. This needs a penalty that defines `gradient`.
+        In the dtype of `X`. For tensors: a tensor on the device of `X`, in COO format if `sparse_output`. Its values
+        are differentiable (once) with respect to `X` and `components`, for fixed supports and signs.
+        This needs a penalty that defines `gradient`.
         With `return_result` a `Result` with these codes, and arrays of shape (n_signals,).
 
     Raises
@@ -173,13 +173,13 @@ def alpha_max(X, components, *, penalty="l1", positive=False):
     """
     penalty = resolve_penalty(penalty, positive=positive)
     if is_tensor(X):
-        from .torch import checked_tensors
+        from skrobust.pursuits.greedy.omp.torch import checked_tensors
 
-        X, components = checked_tensors(X, components)
+        X, components = checked_tensors(X, components, "basis_pursuit")
         return penalty.alpha_max(X @ components.T)
-    from .arrays import checked_arrays
+    from skrobust.pursuits.greedy.omp.arrays import checked_signals
 
-    X, components = checked_arrays(X, components)
+    X, components = checked_signals(X, components)
     assert_all_finite(X, input_name="X")
     bytes_per_signal = len(components) * X.itemsize
     tops = [penalty.alpha_max(X[b] @ components.T) for b in batch_slices(len(X), bytes_per_signal)]

@@ -23,7 +23,7 @@ from skrobust.kernels.vectors import (
     store,
     write,
 )
-from skrobust.pursuits.greedy.omp.steps import _best_of_four, _challenge, _places
+from skrobust.pursuits.greedy.omp.steps import four_offsets, keep_larger, largest_of_four
 
 
 @inlined
@@ -36,13 +36,16 @@ def _distance(q, z, upper, lower, one):
 
 
 @inlined
-def _pass(correlations, start, width, gram, g, change, z, upper, lower):
-    """Correlations minus `change` times a row of the Gram matrix; returns the largest change per lane, and its atom."""
+def _update_correlations(correlations, start, width, gram, g, change, z, upper, lower):
+    """Subtract `change` times the Gram row at `g` from the correlations.
+
+    Returns, lane by lane, the largest change that another step would make, and its atom.
+    """
     step, scalar = lanes(correlations), correlations.dtype.type
-    places, group = _places(correlations)
+    offsets, group_size = four_offsets(correlations)
     change, upper, lower, one = broadcast(change), broadcast(upper), broadcast(lower), broadcast(scalar(1))
-    number = lane_numbers(correlations)
-    best, at = broadcast(scalar(-1)), places[0]
+    position = lane_numbers(correlations)
+    best, best_position = broadcast(scalar(-1)), offsets[0]
     for i in range(0, width, 4 * step):
         q0 = fnma(change, load(gram, g + i), load(correlations, start + i))
         q1 = fnma(change, load(gram, g + i + step), load(correlations, start + i + step))
@@ -52,16 +55,16 @@ def _pass(correlations, start, width, gram, g, change, z, upper, lower):
         store(correlations, start + i + step, q1)
         store(correlations, start + i + 2 * step, q2)
         store(correlations, start + i + 3 * step, q3)
-        top, place = _best_of_four(
+        top, top_position = largest_of_four(
             _distance(q0, load(z, i), upper, lower, one),
             _distance(q1, load(z, i + step), upper, lower, one),
             _distance(q2, load(z, i + 2 * step), upper, lower, one),
             _distance(q3, load(z, i + 3 * step), upper, lower, one),
-            places,
+            offsets,
         )
-        best, at = _challenge(best, at, top, add(number, place))
-        number = add(number, group)
-    return best, at
+        best, best_position = keep_larger(best, best_position, top, add(position, top_position))
+        position = add(position, group_size)
+    return best, best_position
 
 
 @inlined
@@ -70,24 +73,24 @@ def descend_greedily(correlations, start, width, gram, alpha, positive, tol, max
 
     `correlations` is flat: `width` from `start` on, with atoms of unit norm or zero; so is `gram`, in rows of `width`.
     `alpha` and `positive` are as in `basis_pursuit`. Descent stops when no coefficient would change by more than `tol`.
-    `z`, zero before, is overwritten by the code, and `touched` by the atoms whose coefficients were changed. Returns
-    their number; some of these coefficients may be zero again.
+    `z`, zeros at first, is overwritten by the code, and `touched` by the atoms whose coefficients were changed. Returns
+    the number of these atoms; some of their coefficients may be zero again.
     """
     scalar = correlations.dtype.type
     upper = scalar(alpha)
     lower = scalar(-np.inf) if positive else scalar(-alpha)
     count, j, change = 0, 0, scalar(0)
     for _ in range(max_steps):
-        best, at = _pass(correlations, start, width, gram, j * width, change, z, upper, lower)
-        top, j = first_largest(best, at)
+        best, best_position = _update_correlations(correlations, start, width, gram, j * width, change, z, upper, lower)
+        top, j = first_largest(best, best_position)
         if not top > tol:
             break
         q, old = read(correlations, start + j), read(z, j)
         change = q - max(min(old + q, upper), lower)
-        known = False
+        is_known = False
         for i in range(count):
-            known |= touched[i] == j
-        if not known:
+            is_known |= touched[i] == j
+        if not is_known:
             touched[count] = j
             count += 1
         write(z, j, old + change)

@@ -4,14 +4,12 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skrobust.operators.layered.dictionary import analyze, synthesize
-from skrobust.operators.layered.kernels import shrink_and_carry
+from skrobust.operators.layered.dictionary import analyze
 from skrobust.pursuits.lasso.conv.pursuit import checked_signals, convolutional_basis_pursuit
 from skrobust.pursuits.penalties import L1, resolve_penalty
 from skrobust.pursuits.penalties.l1 import is_plain_l1
 from skrobust.pursuits.penalties.layers import OverLayers
-from skrobust.pursuits.proximal.momentum import next_momentum
-from skrobust.pursuits.proximal.segments import in_segments
+from skrobust.pursuits.proximal.steps import proximal_steps
 from skrobust.pursuits.result import Result, warn_if_not_converged
 from skrobust.signals import convergence_warnings_ignored, documented_like, is_tensor
 from skrobust.signals.arrays import as_array, sample_sums
@@ -81,9 +79,8 @@ def layered_basis_pursuit(
     """Codes of all layers by a cascade of basis pursuits, each applied to the codes of the previous layer.
 
     Layer j minimises ``1/2 ||t_j - B_j w||^2 + alpha_j ||w||_1`` ([1]_, Algorithm 2), or the same with another
-    `penalty` in place of the l1 norm, either by `max_iter` accelerated
-    proximal gradient steps from the thresholded analysis, or to a relative duality gap. With ``max_iter=0`` it is
-    `layered_thresholding`.
+    `penalty` in place of the l1 norm: either by `max_iter` accelerated proximal gradient steps from the thresholded
+    analysis, or to a relative duality gap. With ``max_iter=0`` it is `layered_thresholding`.
 
     Parameters
     ----------
@@ -99,7 +96,7 @@ def layered_basis_pursuit(
     step : float, sequence with one per layer, or None, default=None
         None: the inverse of the squared norm of the layer's dictionary. Not used with `tol`.
     return_result : bool, default=False
-        Whether to return a `Result`, whose figures have shape (n_samples, n_layers).
+        Whether to return a `Result`, whose arrays have shape (n_samples, n_layers).
 
     Returns
     -------
@@ -125,72 +122,38 @@ def layered_basis_pursuit(
     penalties = penalties_per_layer(penalty, positive, layers, alphas)
     if step is not None:
         step = per_layer("step", step, layers, X, of_components=False)
-    codes, figures = [], []
+    codes, statistics = [], []
     for j, operator in enumerate(layers.operators):
         target = layers.target(j, X, codes)
         if tol is None:
-            begin = penalties[j].prox(analyze(operator, target, n_jobs), alphas[j])
-            length = operator.step if step is None else step[j]
-            w = proximal_steps(target, operator, alphas[j], penalties[j], begin, length, max_iter, momentum, n_jobs)
+            start = penalties[j].prox(analyze(operator, target, n_jobs), alphas[j])
+            layer_step = operator.step if step is None else step[j]
+            w = proximal_steps(target, operator, alphas[j], penalties[j], start, layer_step, max_iter, momentum, n_jobs)
             codes.append(w)
             continue
-        strength, penalty_of_layer = strength_and_penalty(alphas[j], penalties[j])
+        mean_alpha, penalty_of_layer = split_alpha(alphas[j], penalties[j])
         with convergence_warnings_ignored():
-            found = convolutional_basis_pursuit(
+            layer_result = convolutional_basis_pursuit(
                 target,
                 operator,
-                strength,
+                mean_alpha,
                 penalty=penalty_of_layer,
                 tol=tol,
                 max_iter=max_iter,
                 n_jobs=n_jobs,
             )
-        codes.append(found.codes)
-        figures.append(found[1:])
+        codes.append(layer_result.codes)
+        statistics.append(layer_result[1:])
     if tol is not None:
-        result = Result(codes, *(np.stack(values, axis=1) for values in zip(*figures, strict=True)))
+        result = Result(codes, *(np.stack(values, axis=1) for values in zip(*statistics, strict=True)))
         warn_if_not_converged(result, tol, max_iter)
     elif return_result:
         result = Result(codes, None, None, np.full((len(X), layers.n_layers), max_iter), None)
     return result if return_result else codes
 
 
-def proximal_steps(X, operator, alpha, penalty, z, step, n_iter, momentum, n_jobs=None):
-    """`n_iter` (accelerated) proximal gradient steps from codes z, on arrays or tensors."""
-    threshold = alpha * step
-
-    def advance(begin, n_steps, state):
-        z, ahead, t = state
-        for _ in range(n_steps):
-            slopes = analyze(operator, X - synthesize(operator, ahead, n_jobs), n_jobs)
-            t, weight = next_momentum(t)
-            weight = weight if momentum else 0.0
-            z, ahead = proximal_step(ahead, z, slopes, step, threshold, penalty, weight, n_jobs)
-        return z, ahead, t
-
-    return in_segments(advance, (z, z, 1.0), n_iter, X, operator.components, threshold)[0]
-
-
-def proximal_step(ahead, before, slopes, step, threshold, penalty, momentum, n_jobs=None):
-    """Codes ``S(ahead + step slopes)``, and their extrapolation from the codes `before`.
-
-    S is the proximal operator of `threshold` times the penalty; of the l1 norm in one pass.
-    """
-    if not is_plain_l1(penalty):
-        codes = penalty.prox(ahead + step * slopes, threshold)
-        carries = is_tensor(momentum) or momentum
-        return codes, codes + momentum * (codes - before) if carries else codes
-    positive = penalty.positive
-    if is_tensor(ahead):
-        from skrobust.pursuits.proximal.fused import shrink_with_momentum
-
-        previous = before if is_tensor(momentum) or momentum else None
-        return shrink_with_momentum(ahead, previous, threshold, momentum, positive, slopes=slopes, step=step)
-    return shrink_and_carry(ahead, before, slopes, step, threshold, momentum, positive, n_jobs)
-
-
 def checked_input(X, layers, max_iter=0, tol=None):
-    """X as floats; tensors unchanged, so that tracing meets no control flow on their values."""
+    """X as floats; tensors are returned unchanged, because tracing allows no control flow on their values."""
     if not (isinstance(max_iter, Integral) and max_iter >= 0):
         raise ValueError(f"max_iter must be an integer >= 0, got {max_iter!r}.")
     if tol is not None and not (isinstance(tol, Real) and tol >= 0):
@@ -204,14 +167,14 @@ def per_layer(name, value, layers, X, *, of_components=True):
         value = [value] * layers.n_layers
     if isinstance(value, str) or not hasattr(value, "__len__"):
         raise ValueError(f"{name} must be a number or a list with one entry per layer, got {value!r}.")
-    given = list(value)
-    if len(given) != layers.n_layers:
+    entries = list(value)
+    if len(entries) != layers.n_layers:
         raise ValueError(
-            f"{name} has {len(given)} entries for {layers.n_layers} layers; give one number for all, or one entry per "
-            "layer."
+            f"{name} has {len(entries)} entries for {layers.n_layers} layers; give one number for all, or one entry "
+            "per layer."
         )
     checked = []
-    for j, entry in enumerate(given):
+    for j, entry in enumerate(entries):
         if not is_tensor(entry):
             entry = np.asarray(entry, dtype=np.float64)
             if not np.isfinite(entry).all():
@@ -230,24 +193,24 @@ def per_layer(name, value, layers, X, *, of_components=True):
     return checked
 
 
-def penalties_per_layer(penalty, positive, layers, alphas, *, couples=False):
-    """A `Penalty` for each layer; one `OverLayers` for a penalty whose groups hold atoms of several layers.
+def penalties_per_layer(penalty, positive, layers, alphas, *, is_joint=False):
+    """A `Penalty` for each layer; one `OverLayers` for a penalty whose groups contain atoms of several layers.
 
-    `alphas` has one entry per layer; with `couples` the pursuit codes all layers together. A ValueError if a penalty
-    does not go with a layer, its alpha or the pursuit.
+    `alphas` has one entry per layer; `is_joint`: the pursuit codes all layers together. Raises a ValueError if a
+    penalty does not fit a layer, its alpha or the pursuit.
     """
-    given = list(penalty) if isinstance(penalty, (list, tuple)) else [penalty] * layers.n_layers
-    if len(given) != layers.n_layers:
+    entries = list(penalty) if isinstance(penalty, (list, tuple)) else [penalty] * layers.n_layers
+    if len(entries) != layers.n_layers:
         raise ValueError(
-            f"penalty has {len(given)} entries for {layers.n_layers} layers; give one for all or one each."
+            f"penalty has {len(entries)} entries for {layers.n_layers} layers; give one for all or one each."
         )
-    penalties = [resolve_penalty(one, positive=positive) for one in given]
+    penalties = [resolve_penalty(one, positive=positive) for one in entries]
     for j, (one, alpha) in enumerate(zip(penalties, alphas, strict=True)):
         if alpha.ndim and not is_plain_l1(one):
             raise ValueError(f"alpha of layer {j + 1} has a value per atom, which needs penalty='l1', got {one!r}.")
     if not any(getattr(one, "over", None) == "layers" for one in penalties):
         return penalties
-    if not couples:
+    if not is_joint:
         raise ValueError("over='layers' needs a pursuit that codes all layers together: deep_pursuit or DeepPursuit.")
     if isinstance(penalty, (list, tuple)) or len({float(alpha) for alpha in alphas}) > 1:
         raise ValueError("over='layers' needs one penalty and one alpha for all layers.")
@@ -255,16 +218,16 @@ def penalties_per_layer(penalty, positive, layers, alphas, *, couples=False):
 
 
 def penalty_value(codes, alpha, penalty):
-    """``alpha g(codes)`` of each sample, with an alpha that may have a value per atom under l1."""
+    """``alpha g(codes)`` of each sample, with an alpha that may have a value per atom for l1."""
     return sample_sums(abs(codes) * alpha) if is_plain_l1(penalty) else alpha * penalty.value(codes)
 
 
-def strength_and_penalty(alpha, penalty):
-    """alpha > 0 as a number, and a penalty with the weights of the atoms."""
+def split_alpha(alpha, penalty):
+    """The mean of alpha, which must be > 0, and a penalty with the weights of the atoms relative to it."""
     values = as_array(alpha)
     if (values <= 0).any():
         raise ValueError(f"alpha must be > 0 to reach a duality gap, got {values!r}. Use tol=None for fixed steps.")
     if values.ndim == 0:
         return float(values), penalty
-    strength = float(values.mean())
-    return strength, L1(values / strength, penalty.positive)
+    mean_alpha = float(values.mean())
+    return mean_alpha, L1(values / mean_alpha, penalty.positive)

@@ -7,6 +7,7 @@ import numpy as np
 from skrobust.operators.layered.dictionary import analyze, synthesize
 from skrobust.pursuits.proximal.momentum import next_momentum
 from skrobust.pursuits.proximal.segments import in_segments
+from skrobust.pursuits.proximal.steps import proximal_step
 from skrobust.pursuits.result import Result
 from skrobust.pursuits.units import in_units
 from skrobust.signals import documented_like, is_tensor, times_power
@@ -19,7 +20,6 @@ from .cascade import (
     penalties_per_layer,
     penalty_value,
     per_layer,
-    proximal_step,
 )
 
 
@@ -112,34 +112,34 @@ def multilayer_pursuit(
             return codes
 
         def advance(begin, n_iter, state):
-            deepest, ahead, t = state
+            deepest, extrapolated, t = state
             for _ in range(n_iter):
-                codes, below = all_layers(ahead), X
+                codes, below = all_layers(extrapolated), X
                 t, weight = next_momentum(t)
                 for j, operator in enumerate(layers.operators):
                     slope = analyze(operator, below - codes[j], n_jobs)
                     carry = weight if momentum and j + 1 == layers.n_layers else 0.0
-                    below, ahead = proximal_step(
+                    below, extrapolated = proximal_step(
                         codes[j + 1], deepest, slope, steps[j], thresholds[j], penalties[j], carry, n_jobs
                     )
                 deepest = below
-            return deepest, ahead, t
+            return deepest, extrapolated, t
 
         atoms = [operator.components for operator in layers.operators]
         codes = all_layers(in_segments(advance, (deepest, deepest, 1.0), max_iter, X, atoms, thresholds)[0])
         if not return_result:
             return Result(codes[1:], None, None, None, None)
-        left = X - codes[0]
+        residual = X - codes[0]
         values = zip(codes[1:], alphas, penalties, strict=True)
-        objective = sample_sums(left * left) / 2 + sum(penalty_value(*of_layer) for of_layer in values)
+        objective = sample_sums(residual * residual) / 2 + sum(penalty_value(*of_layer) for of_layer in values)
         return Result(codes[1:], as_array(objective), None, np.full(len(X), max_iter), None)
 
     if is_tensor(X):  # no control flow may depend on values during tracing
-        found = solve(X, alphas)
-        return found if return_result else found.codes
+        solution = solve(X, alphas)
+        return solution if return_result else solution.codes
 
     def solve_rows(values, exponent, rows):
         return solve(values, [times_power(alpha, -exponent) for alpha in alphas])
 
-    found = in_units(solve_rows, X) if all(one.is_norm for one in penalties) else solve(X, alphas)
-    return found if return_result else found.codes
+    solution = in_units(solve_rows, X) if all(one.is_norm for one in penalties) else solve(X, alphas)
+    return solution if return_result else solution.codes

@@ -1,4 +1,4 @@
-"""Penalties of pursuits, one a file: what a solver needs to know of ``alpha * g(z)``."""
+"""Penalties of pursuits, one per file, with the methods that solvers need."""
 
 from .base import Penalty
 from .elastic_net import ElasticNet

@@ -1,4 +1,4 @@
-"""What every penalty offers to the solvers."""
+"""Base class of the penalties: the methods that solvers need."""
 
 import abc
 
@@ -9,11 +9,11 @@ class Penalty(BaseEstimator, metaclass=abc.ABCMeta):
     """A convex function g of codes; solvers minimise ``1/2 ||x - D z||^2 + alpha g(z)``.
 
     A subclass defines `value` and `prox`. With `dual_norm` (a norm, its dual) or `conjugate` (any other function)
-    solvers stop at a duality gap; without either they stop where a proximal step hardly moves the codes, and the gap
-    of the result is NaN. Codes are arrays or tensors of shape ``(n_samples, ..., n_components)``; the operators and
-    methods that both have in common (``abs``, ``clip``, ``reshape``, ``sum``) are enough for most penalties. Its
-    parameters are those of its constructor, as in every scikit-learn estimator, so that a grid search can set
-    ``penalty__l1_ratio``.
+    solvers stop at a duality gap; without either they stop when a proximal step hardly changes the codes, and the
+    gap of the result is NaN. Codes are arrays or tensors of shape ``(n_samples, ..., n_components)``; the operations
+    that both have in common (``abs``, ``clip``, ``reshape``, ``sum``) are enough for most penalties. The
+    parameters of a penalty are those of its constructor, as in every scikit-learn estimator, so that a grid search
+    can set ``penalty__l1_ratio``.
 
     Examples
     --------
@@ -53,16 +53,16 @@ class Penalty(BaseEstimator, metaclass=abc.ABCMeta):
         Returns
         -------
         ndarray or Tensor of shape (n_samples,), or None
-            None: not known.
+            None if not known.
         """
         return None
 
     def conjugate(self, correlations, alpha):
-        """For a g that is no norm: the conjugate of ``alpha g`` at correlations, in double precision; or None."""
+        """For a g that is not a norm: the conjugate of ``alpha g`` at correlations, in double precision; or None."""
         return None
 
     def local_dual_norm(self, correlations):
-        """As `dual_norm`, of each position by itself, or None: sharpens the gap of convolutional problems.
+        """As `dual_norm`, at each position, or None: makes the gap of convolutional problems smaller.
 
         Returns
         -------
@@ -78,11 +78,11 @@ class Penalty(BaseEstimator, metaclass=abc.ABCMeta):
         return top
 
     def support(self, codes):
-        """Boolean mask of the coefficients in use."""
+        """Boolean mask of the nonzero coefficients."""
         return codes != 0
 
     def gradient(self, codes):
-        """Gradient of g on the support, 0 off it: needed for implicit derivatives."""
+        """Gradient of g on the support, 0 elsewhere: needed for implicit derivatives."""
         raise NotImplementedError(f"{type(self).__name__} defines no gradient: use unrolled iterations.")
 
     def hessian_product(self, codes, direction):

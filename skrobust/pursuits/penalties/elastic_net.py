@@ -11,7 +11,7 @@ from .l1 import L1, shrink
 class ElasticNet(Penalty):
     """``l1_ratio ||z||_1 + (1 - l1_ratio) / 2 ||z||_2^2``.
 
-    Correlated atoms share a coefficient instead of one taking it whole, and the minimiser is unique.
+    Correlated atoms get similar coefficients, where the l1 norm selects one of them; the minimiser is unique.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class ElasticNet(Penalty):
         return L1(positive=self.positive)
 
     def value(self, codes):
-        """Both terms."""
+        """Sum of both terms."""
         return self.l1_ratio * self._l1.value(codes) + (1 - self.l1_ratio) / 2 * sample_sums(codes * codes)
 
     def prox(self, values, step):
@@ -48,12 +48,12 @@ class ElasticNet(Penalty):
 
     def conjugate(self, correlations, alpha):
         """``||S(c, alpha l1_ratio)||^2 / (2 alpha (1 - l1_ratio))`` with soft thresholding S."""
-        above = shrink(correlations, by_sample(alpha, correlations) * self.l1_ratio, self.positive)
-        squares = sample_sums(above * above)
+        shrunk = shrink(correlations, by_sample(alpha, correlations) * self.l1_ratio, self.positive)
+        squares = sample_sums(shrunk * shrunk)
         return squares / (2 * (1 - self.l1_ratio) * by_sample(alpha, squares))
 
     def alpha_max(self, correlations):
-        """That of the l1 term."""
+        """The `alpha_max` of the l1 term."""
         return self._l1.dual_norm(correlations) / self.l1_ratio
 
     def gradient(self, codes):

@@ -1,4 +1,4 @@
-"""The group l1 norm: groups of atoms, of one or of several layers, are used together or not at all."""
+"""The group l1 norm: the coefficients of a group of atoms are nonzero together, or all zero."""
 
 import numpy as np
 
@@ -14,17 +14,17 @@ class GroupL1(Penalty):
     Parameters
     ----------
     groups : array-like of int of shape (n_components,) or None, default=None
-        Group of each atom; None: all atoms at a position are one group. To let the channels of an image share their
-        supports, give each channel atoms of its own and the copies of an atom one number. With ``over="layers"`` the
-        groups of the atoms of all layers, one layer after the other.
+        Group of each atom; None: all atoms at a position are one group. For channels with a shared
+        support, give each channel its own copy of each atom, and all copies of an atom the same group. With
+        ``over="layers"``: the groups of the atoms of all layers, one layer after the other.
     weights : array-like of shape (n_groups,) or None, default=None
-        Of the groups in the order of their numbers, > 0; None: the square root of the size of each group, so that
-        large groups are not favoured.
+        Weights > 0 of the groups, in the order of their numbers; None: the square root of the size of each group, so
+        that large groups are not favoured.
     positive : bool, default=False
         Whether codes are >= 0.
     over : {"atoms", "layers"}, default="atoms"
-        "layers": groups hold atoms of all layers at a position, whose supports are then shared by the layers. For
-        `deep_pursuit`, which codes all layers together, and layers with one grid of positions.
+        "layers": groups contain atoms of all layers at a position, so that layers share supports. For `deep_pursuit`,
+        which codes all layers together, and for layers with the same grid of positions.
 
     Examples
     --------
@@ -48,8 +48,8 @@ class GroupL1(Penalty):
         return sample_sums(self._norms(codes) * self._weights(codes))
 
     def prox(self, values, step):
-        """Shrinks the norm of each group, and keeps its direction; with `positive`, that of its positive part."""
-        values = self._allowed(values)
+        """Shrinks the norm of each group and keeps its direction; with `positive`, after taking the positive part."""
+        values = self._positive_part(values)
         norms = self._norms(values)
         tiny = np.finfo(np.float32).tiny
         return values * self._spread((1 - step * self._weights(values) / norms.clip(tiny)).clip(0), values)
@@ -60,19 +60,19 @@ class GroupL1(Penalty):
 
     def local_dual_norm(self, correlations):
         """Largest over the groups at each position."""
-        return last_axis_largest(self._norms(self._allowed(correlations)) / self._weights(correlations))
+        return last_axis_largest(self._norms(self._positive_part(correlations)) / self._weights(correlations))
 
     def gradient(self, codes):
         """``w_g z / ||z_g||``."""
         return codes * self._spread(self._inverse_norms(codes) * self._weights(codes), codes)
 
     def hessian_product(self, codes, direction):
-        """``w_g (v - z <z, v> / ||z_g||^2) / ||z_g||`` on the groups in use."""
+        """``w_g (v - z <z, v> / ||z_g||^2) / ||z_g||`` on the nonzero groups."""
         inverse = self._inverse_norms(codes)
-        along = self._spread(self._sums(codes * direction) * inverse * inverse, codes)
-        return (direction - codes * along) * self._spread(inverse * self._weights(codes), codes)
+        projection = self._spread(self._sums(codes * direction) * inverse * inverse, codes)
+        return (direction - codes * projection) * self._spread(inverse * self._weights(codes), codes)
 
-    def _allowed(self, values):
+    def _positive_part(self, values):
         return values.clip(0) if self.positive else values
 
     def _members(self, codes):
@@ -108,6 +108,6 @@ class GroupL1(Penalty):
         norms = self._norms(codes)
         return (norms > 0) / (norms + (norms == 0))
 
-    def _spread(self, of_groups, codes):
-        """Gives each atom the value of its group."""
-        return of_groups[..., self._members(codes)[1]]
+    def _spread(self, group_values, codes):
+        """The value of its group for each atom."""
+        return group_values[..., self._members(codes)[1]]

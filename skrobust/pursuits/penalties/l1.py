@@ -1,4 +1,4 @@
-"""The l1 norm, weighted or not, of codes of either sign or of codes >= 0."""
+"""The l1 norm, optionally weighted, and for codes of either sign or >= 0."""
 
 import numpy as np
 
@@ -14,8 +14,8 @@ class L1(Penalty):
     Parameters
     ----------
     weights : array-like or Tensor or None, default=None
-        Relative penalties, > 0, that broadcast over codes: of shape (n_components,) for one an atom, or of the code's
-        shape for one a position and atom. None: 1.
+        Relative penalties, > 0, that broadcast to codes: of shape (n_components,) for one per atom, or of the shape of
+        a code for one per position and atom. None: 1.
     positive : bool, default=False
         Whether codes are >= 0.
 

@@ -9,48 +9,48 @@ from .base import Penalty
 
 
 class OverLayers(Penalty):
-    """A penalty of the atoms of all layers at each position, for the codes of a `LayeredDictionary` in one row.
+    """A penalty on the atoms of all layers at each position, for codes of a `LayeredDictionary` stacked in one row.
 
-    The inner penalty is one of codes ``(n_samples, *positions, n_components of all layers)``. A ValueError if layers,
-    of the shapes `code_shapes`, have different positions.
+    The inner penalty takes codes of shape ``(n_samples, *positions, n_components of all layers)``. Raises a ValueError
+    if the layers, of shapes `code_shapes`, have different grids of positions.
     """
 
     def __init__(self, penalty, code_shapes):
         grids = [tuple(shape[:-1]) for shape in code_shapes]
         if len(set(grids)) > 1:
             raise ValueError(
-                f"{type(penalty).__name__}(over='layers') needs layers with one grid of positions, got "
+                f"{type(penalty).__name__}(over='layers') needs layers with the same grid of positions, got "
                 f"{', '.join(map(str, grids))}: use padding='same' and stride=1."
             )
         self.penalty, self.code_shapes = penalty, code_shapes
 
     @property
     def is_norm(self):
-        """That of the penalty."""
+        """The same of the inner penalty."""
         return self.penalty.is_norm
 
     def value(self, codes):
-        """That of the penalty."""
-        return self.penalty.value(self._side_by_side(codes))
+        """The same of the inner penalty."""
+        return self.penalty.value(self._concatenated(codes))
 
     def prox(self, values, step):
-        """That of the penalty, for a step that is a number."""
-        return self._in_rows(self.penalty.prox(self._side_by_side(values), step))
+        """The same of the inner penalty; `step` must be a number."""
+        return self._stacked(self.penalty.prox(self._concatenated(values), step))
 
     def dual_norm(self, correlations):
-        """That of the penalty."""
-        return self.penalty.dual_norm(self._side_by_side(correlations))
+        """The same of the inner penalty."""
+        return self.penalty.dual_norm(self._concatenated(correlations))
 
     def gradient(self, codes):
-        """That of the penalty."""
-        return self._in_rows(self.penalty.gradient(self._side_by_side(codes)))
+        """The same of the inner penalty."""
+        return self._stacked(self.penalty.gradient(self._concatenated(codes)))
 
     def hessian_product(self, codes, direction):
-        """That of the penalty."""
-        maps = self._side_by_side(codes), self._side_by_side(direction)
-        return self._in_rows(self.penalty.hessian_product(*maps))
+        """The same of the inner penalty."""
+        maps = self._concatenated(codes), self._concatenated(direction)
+        return self._stacked(self.penalty.hessian_product(*maps))
 
-    def _side_by_side(self, rows):
+    def _concatenated(self, rows):
         """Codes with the atoms of all layers on the last axis."""
         parts = split_rows(rows, self.code_shapes)
         if not is_tensor(rows):
@@ -59,6 +59,6 @@ class OverLayers(Penalty):
 
         return torch.cat(parts, dim=-1)
 
-    def _in_rows(self, maps):
+    def _stacked(self, maps):
         ends = np.cumsum([0, *(shape[-1] for shape in self.code_shapes)])
         return stack([maps[..., first:last] for first, last in zip(ends[:-1], ends[1:], strict=True)])

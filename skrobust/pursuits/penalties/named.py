@@ -1,4 +1,4 @@
-"""Penalties by name, as estimators and functions take them."""
+"""Penalties by name."""
 
 from .base import Penalty
 from .elastic_net import ElasticNet
@@ -10,7 +10,7 @@ PENALTIES = {"l1": L1, "elastic_net": ElasticNet, "group_l1": GroupL1}
 
 
 def resolve_penalty(penalty="l1", *, positive=False, weights=None):
-    """The penalty that a name, with the shorthands for l1, or an object stands for.
+    """The penalty for a name, with shorthands for l1, or for an object.
 
     Parameters
     ----------

@@ -36,44 +36,45 @@ def fista(problem, codes, *, tol, max_iter):
     """
     n_samples = len(codes)
     step = problem.operator.step
-    solved = codes * 1
+    solution = codes * 1
     gaps, objectives = np.empty(n_samples), np.empty(n_samples)
-    counts, converged = np.zeros(n_samples, dtype=np.int64), np.zeros(n_samples, dtype=bool)
-    left, bounds, moved = np.arange(n_samples), np.zeros(n_samples), np.full(n_samples, np.inf)
+    n_iter, converged = np.zeros(n_samples, dtype=np.int64), np.zeros(n_samples, dtype=bool)
+    active, dual_bounds, relative_change = np.arange(n_samples), np.zeros(n_samples), np.full(n_samples, np.inf)
     z, signals = codes, problem.synthesize(codes)
-    y, ahead = z, signals
+    y, extrapolated = z, signals
     t = ones_like_samples(codes)
     for iteration in range(max_iter + 1):
-        last = iteration == max_iter
-        if iteration % CHECK_EVERY == 0 or last:
-            gap, objective = problem.gap(z, signals, bounds, tol, last)
-            done = (gap <= tol * objective) | (np.isnan(gap) & (moved <= tol))
-            done &= (tol > 0) | last
-            gaps[left], objectives[left], counts[left], converged[left] = gap, objective, iteration, done
-            leaving = done | last
-            if leaving.any():
-                solved[row_index(left[leaving], codes)] = z[row_index(leaving, codes)]
-                if leaving.all():
+        is_last = iteration == max_iter
+        if iteration % CHECK_EVERY == 0 or is_last:
+            gap, objective = problem.gap(z, signals, dual_bounds, tol, is_last)
+            done = (gap <= tol * objective) | (np.isnan(gap) & (relative_change <= tol))
+            done &= (tol > 0) | is_last
+            gaps[active], objectives[active], n_iter[active], converged[active] = gap, objective, iteration, done
+            finished = done | is_last
+            if finished.any():
+                solution[row_index(active[finished], codes)] = z[row_index(finished, codes)]
+                if finished.all():
                     break
-                keep = row_index(~leaving, codes)
+                keep = row_index(~finished, codes)
                 problem = problem.rows(keep)
-                left, bounds, moved = left[~leaving], bounds[~leaving], moved[~leaving]
-                z, y, signals, ahead, t = z[keep], y[keep], signals[keep], ahead[keep], t[keep]
-        forward = problem.prox(y + problem.analyze(problem.residual(ahead)) * step, step)
-        if (iteration + 1) % CHECK_EVERY == 0 and np.isnan(gaps[left]).any():
-            moved = _relative_move(y, forward)
-        move = forward - z
-        uphill = ((y - forward) * move).reshape(len(z), -1).sum(1) > 0
+                active, dual_bounds = active[~finished], dual_bounds[~finished]
+                relative_change = relative_change[~finished]
+                z, y, signals, extrapolated, t = z[keep], y[keep], signals[keep], extrapolated[keep], t[keep]
+        new_codes = problem.prox(y + problem.analyze(problem.residual(extrapolated)) * step, step)
+        if (iteration + 1) % CHECK_EVERY == 0 and np.isnan(gaps[active]).any():
+            relative_change = _relative_change(y, new_codes)
+        move = new_codes - z
+        uphill = ((y - new_codes) * move).reshape(len(z), -1).sum(1) > 0
         t = choose(uphill, ones_like_samples(z), t)
         t, momentum = next_momentum(t)
-        reached = problem.synthesize(forward)
-        y = forward + by_sample(momentum, z) * move
-        ahead = reached + by_sample(momentum, signals) * (reached - signals)
-        z, signals = forward, reached
-    return Result(solved, objectives, gaps, counts, converged)
+        new_signals = problem.synthesize(new_codes)
+        y = new_codes + by_sample(momentum, z) * move
+        extrapolated = new_signals + by_sample(momentum, signals) * (new_signals - signals)
+        z, signals = new_codes, new_signals
+    return Result(solution, objectives, gaps, n_iter, converged)
 
 
-def _relative_move(before, after):
+def _relative_change(before, after):
     """Largest change of a coefficient relative to the largest coefficient, of each sample."""
     change, size = sample_largest(abs(after - before)), sample_largest(abs(after))
     relative = change / (size + (size == 0))

@@ -50,14 +50,14 @@ def shrink_with_momentum(forward_point, previous, thresholds, momentum, positive
     >>> point.grad.tolist()
     [2.5, 0.0, 2.5]
     """
-    keep = torch.is_grad_enabled()
+    store_signs = torch.is_grad_enabled()
     if previous is None:
         momentum = 0.0
     if torch.jit.is_tracing():  # a saved trace cannot contain an autograd.Function
         codes, extrapolated = _in_plain_torch(forward_point, slopes, previous, thresholds, momentum, step, positive)
         return codes, codes if previous is None else extrapolated
     codes, extrapolated, _ = _Shrink.apply(
-        forward_point, slopes, previous, thresholds, momentum, step, bool(positive), keep
+        forward_point, slopes, previous, thresholds, momentum, step, bool(positive), store_signs
     )
     return codes, codes if previous is None else extrapolated
 
@@ -66,12 +66,12 @@ class _Shrink(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(point, slopes, previous, thresholds, momentum, step, positive, keep):
+    def forward(point, slopes, previous, thresholds, momentum, step, positive, store_signs):
         kernels = _kernels(point)
         if kernels is not None and kernels.takes(point, thresholds, momentum, step):
-            return kernels.forward(point, slopes, previous, thresholds, momentum, step, positive, keep)
+            return kernels.forward(point, slopes, previous, thresholds, momentum, step, positive, store_signs)
         codes, extrapolated = _in_plain_torch(point, slopes, previous, thresholds, momentum, step, positive)
-        signs = torch.sign(codes).to(torch.int8) if keep else codes.new_empty(0, dtype=torch.int8)
+        signs = torch.sign(codes).to(torch.int8) if store_signs else codes.new_empty(0, dtype=torch.int8)
         return codes, extrapolated, signs
 
     @staticmethod
@@ -140,8 +140,8 @@ def _backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes):
     of_previous = None
     total = of_codes
     if of_extrapolated is not None:
-        ahead = (1 + momentum) * of_extrapolated
-        total = ahead if of_codes is None else of_codes + ahead
+        from_extrapolated = (1 + momentum) * of_extrapolated
+        total = from_extrapolated if of_codes is None else of_codes + from_extrapolated
         of_previous = -momentum * of_extrapolated
     of_point = total * (signs != 0)
     return of_point, step * of_point if has_slopes else None, of_previous

@@ -47,17 +47,17 @@ def _backward_kernel(
     if HAS_CODES:
         total += tl.load(of_codes + at, mask=inside).to(total.dtype)
     if HAS_EXTRAPOLATED:
-        ahead = tl.load(of_extrapolated + at, mask=inside).to(total.dtype)
+        from_extrapolated = tl.load(of_extrapolated + at, mask=inside).to(total.dtype)
         share = tl.load(momentum).to(total.dtype)
-        total += (1.0 + share) * ahead
-        tl.store(of_previous + at, -share * ahead, mask=inside)
+        total += (1.0 + share) * from_extrapolated
+        tl.store(of_previous + at, -share * from_extrapolated, mask=inside)
     total = tl.where(tl.load(signs + at, mask=inside) != 0, total, 0.0)
     tl.store(of_points + at, total, mask=inside)
     if HAS_SLOPES:
         tl.store(of_slopes + at, tl.load(step).to(total.dtype) * total, mask=inside)
 
 
-def forward(points, slopes, previous, thresholds, momentum, step, positive, keep):
+def forward(points, slopes, previous, thresholds, momentum, step, positive, store_signs):
     """Codes, extrapolated codes and signs; the last two are empty if not requested."""
     dtype = points.dtype
     for other in (slopes, previous):
@@ -66,7 +66,7 @@ def forward(points, slopes, previous, thresholds, momentum, step, positive, keep
     slopes, previous = _laid_out_as(points, slopes), _laid_out_as(points, previous)
     codes = torch.empty_like(points, dtype=dtype)
     extrapolated = torch.empty_like(codes) if previous is not None else codes.new_empty(0)
-    signs = torch.empty_like(codes, dtype=torch.int8) if keep else codes.new_empty(0, dtype=torch.int8)
+    signs = torch.empty_like(codes, dtype=torch.int8) if store_signs else codes.new_empty(0, dtype=torch.int8)
     thresholds, inner = _along_one_axis(_as_tensor(thresholds, codes), codes)
     with torch.cuda.device_of(codes):
         _forward_kernel[(triton.cdiv(codes.numel(), BLOCK),)](
@@ -85,7 +85,7 @@ def forward(points, slopes, previous, thresholds, momentum, step, positive, keep
             HAS_SLOPES=slopes is not None,
             HAS_MOMENTUM=previous is not None,
             POSITIVE=positive,
-            KEEP=keep,
+            KEEP=store_signs,
             BLOCK=BLOCK,
         )
     return codes, extrapolated, signs
@@ -93,9 +93,9 @@ def forward(points, slopes, previous, thresholds, momentum, step, positive, keep
 
 def backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes):
     """Gradients of points, slopes and previous, in the dtype of the codes; the last two may be None."""
-    given = of_codes if of_codes is not None else of_extrapolated
+    example = of_codes if of_codes is not None else of_extrapolated
     of_codes, of_extrapolated = _laid_out_as(signs, of_codes), _laid_out_as(signs, of_extrapolated)
-    of_points = torch.empty_like(signs, dtype=given.dtype)
+    of_points = torch.empty_like(signs, dtype=example.dtype)
     of_slopes = torch.empty_like(of_points) if has_slopes else None
     of_previous = torch.empty_like(of_points) if of_extrapolated is not None else None
     with torch.cuda.device_of(signs):

@@ -26,26 +26,27 @@ from skrobust.pursuits.lasso.conv.working_set import (
 )
 
 LEAST_SQUARES_STEPS = 60
+"""Maximum number of conjugate gradient steps after each selection."""
 
 
 @kernel
-def _best_of_row(residual, columns, plan, inv_norms, full, out, y):
+def _best_of_row(residual, columns, plan, inv_norms, closed, correlations, y):
     """Magnitude, position and atom of the largest normalised correlation at the open positions of a row."""
     width = lanes(residual)
     best = scalar_like(0, residual)
     best_position, best_atom = -1, -1
-    correlate_row(residual, y, columns, plan, out)
+    correlate_row(residual, y, columns, plan, correlations)
     position = y * plan.code_width
     for x in range(plan.code_width):
-        if not full[position]:
+        if not closed[position]:
             for k in range(0, plan.padded_atoms, width):
                 o = x * plan.padded_atoms + k
-                values = absolute(multiply(load(out, o), load(inv_norms, position * plan.padded_atoms + k)))
+                values = absolute(multiply(load(correlations, o), load(inv_norms, position * plan.padded_atoms + k)))
                 bits = bits_above(values, broadcast(best))
                 while bits != 0:
                     lane = lowest_bit(bits)
                     bits &= bits - 1
-                    value = abs(out[o + lane] * inv_norms[position * plan.padded_atoms + k + lane])
+                    value = abs(correlations[o + lane] * inv_norms[position * plan.padded_atoms + k + lane])
                     if value > best:
                         best, best_position, best_atom = value, position, k + lane
         position += 1
@@ -53,26 +54,28 @@ def _best_of_row(residual, columns, plan, inv_norms, full, out, y):
 
 
 @kernel
-def _best_atom(residual, columns, plan, inv_norms, full, out, stale, bests, positions, atoms):
+def _best_atom(residual, columns, plan, inv_norms, closed, correlations, is_stale, row_bests, positions, atoms):
     """Position, atom and magnitude of the largest correlation; recomputes stale rows only."""
-    top = 0
+    best_row = 0
     for y in range(plan.code_height):
-        if stale[y]:
-            bests[y], positions[y], atoms[y] = _best_of_row(residual, columns, plan, inv_norms, full, out, y)
-            stale[y] = 0
-        if bests[y] > bests[top]:
-            top = y
-    return positions[top], atoms[top], bests[top]
+        if is_stale[y]:
+            row_bests[y], positions[y], atoms[y] = _best_of_row(
+                residual, columns, plan, inv_norms, closed, correlations, y
+            )
+            is_stale[y] = 0
+        if row_bests[y] > row_bests[best_row]:
+            best_row = y
+    return positions[best_row], atoms[best_row], row_bests[best_row]
 
 
 @kernel
-def _mark(stale, n_rows, y, distance, wraps):
-    """Mark the rows at most `distance` from y as stale."""
+def _mark(is_stale, n_rows, y, distance, wraps):
+    """Mark the rows within `distance` of y as stale."""
     for other in range(y - distance, y + distance + 1):
         if wraps:
-            stale[other % n_rows] = 1
+            is_stale[other % n_rows] = 1
         elif 0 <= other < n_rows:
-            stale[other] = 1
+            is_stale[other] = 1
 
 
 @inlined
@@ -83,15 +86,15 @@ def _overlap(a, b, overlap):
 
 
 @kernel
-def _take_cluster(working_set, n, plan, overlap, taken, cluster, origin):
+def _copy_cluster(working_set, n, plan, overlap, in_cluster, cluster, origin):
     """Copy the atoms connected to the last one by overlaps; return their number.
 
     All other atoms are orthogonal to these, so their coefficients do not change.
     """
     indices, offsets, atoms, border_class, _, _, values = working_set
-    own_indices, own_offsets, own_atoms, own_border_class, _, _, own_values = cluster
-    fill(taken, n, 0)
-    taken[n - 1] = 1
+    cluster_indices, cluster_offsets, cluster_atoms, cluster_border_class, _, _, cluster_values = cluster
+    fill(in_cluster, n, 0)
+    in_cluster[n - 1] = 1
     origin[0] = n - 1
     size = 1
     i = 0
@@ -99,25 +102,20 @@ def _take_cluster(working_set, n, plan, overlap, taken, cluster, origin):
         position = indices[origin[i]] // plan.padded_atoms
         y, x = position // plan.code_width, position % plan.code_width
         for j in range(n):
-            if taken[j]:
+            if in_cluster[j]:
                 continue
             other = indices[j] // plan.padded_atoms
             if not _overlap(y, other // plan.code_width, overlap[0]):
                 continue
             if _overlap(x, other % plan.code_width, overlap[1]):
-                taken[j] = 1
+                in_cluster[j] = 1
                 origin[size] = j
                 size += 1
         i += 1
     for i in range(size):
         j = origin[i]
-        own_indices[i], own_offsets[i], own_atoms[i], own_border_class[i] = (
-            indices[j],
-            offsets[j],
-            atoms[j],
-            border_class[j],
-        )
-        own_values[i] = values[j]
+        cluster_indices[i], cluster_offsets[i] = indices[j], offsets[j]
+        cluster_atoms[i], cluster_border_class[i], cluster_values[i] = atoms[j], border_class[j], values[j]
     return size
 
 
@@ -136,8 +134,8 @@ def _next_overlapping(start, at, size, overlap):
 
 
 @kernel
-def _fill_stripes(stripe_counts, full, plan, y, x, overlap, max_per_stripe):
-    """Count an atom at (y, x) in its stripes, and close positions at which an atom would exceed a limit."""
+def _fill_stripes(stripe_counts, closed, plan, y, x, overlap, max_per_stripe):
+    """Count an atom at (y, x) in its stripes, and close the positions where another atom would exceed a limit."""
     height, width = plan.code_height, plan.code_width
     cy = _next_overlapping(0, y, height, overlap[0])
     while cy < height:
@@ -145,20 +143,20 @@ def _fill_stripes(stripe_counts, full, plan, y, x, overlap, max_per_stripe):
         while cx < width:
             stripe_counts[cy * width + cx] += 1
             if stripe_counts[cy * width + cx] == max_per_stripe:
-                _close(full, plan, cy, cx, overlap)
+                _close(closed, plan, cy, cx, overlap)
             cx = _next_overlapping(cx + 1, x, width, overlap[1])
         cy = _next_overlapping(cy + 1, y, height, overlap[0])
 
 
 @kernel
-def _close(full, plan, y, x, overlap):
-    """Close the positions of a stripe."""
+def _close(closed, plan, y, x, overlap):
+    """Close the positions of a stripe: no atom may be added there."""
     height, width = plan.code_height, plan.code_width
     fy = _next_overlapping(0, y, height, overlap[0])
     while fy < height:
         fx = _next_overlapping(0, x, width, overlap[1])
         while fx < width:
-            full[fy * width + fx] = 1
+            closed[fy * width + fx] = 1
             fx = _next_overlapping(fx + 1, x, width, overlap[1])
         fy = _next_overlapping(fy + 1, y, height, overlap[0])
 
@@ -183,53 +181,51 @@ def matching_workspaces(plan, max_atoms, dtype):
 def _match(codes, tables, plan, inv_norms, max_atoms, max_per_stripe, overlap, tol, eps, has_mask, floats, integers):
     """Code of the signal in the buffer; returns its squared residual and number of atoms."""
     vectors, columns = tables[0], tables[1]
-    valid, residual, out, free, bests = (
-        part(floats, 0),
-        part(floats, 1),
-        part(floats, 3),
-        part(floats, 4),
-        part(floats, 5),
-    )
+    valid, residual, correlations = part(floats, 0), part(floats, 1), part(floats, 3)
+    no_penalties, row_bests = part(floats, 4), part(floats, 5)
     cg_arrays = part(floats, 6), part(floats, 7), part(floats, 8), part(floats, 2)
-    stripe_counts, full, stale = part(integers, 0), part(integers, 1), part(integers, 2)
-    positions, best_atoms, taken, origin = part(integers, 3), part(integers, 4), part(integers, 5), part(integers, 6)
+    stripe_counts, closed, is_stale = part(integers, 0), part(integers, 1), part(integers, 2)
+    positions, best_atoms = part(integers, 3), part(integers, 4)
+    in_cluster, origin = part(integers, 5), part(integers, 6)
     working_set, cluster = working_set_of(integers, 7, floats, 9), working_set_of(integers, 11, floats, 12)
     indices, offsets, atoms, border_class, _, _, values = working_set
     n_positions = plan.code_height * plan.code_width
     fill(stripe_counts, n_positions, 0)
-    fill(full, n_positions, 0)
-    fill(stale, plan.code_height, 1)
-    fill(bests, plan.code_height, 0)
-    first = scalar_like(0, vectors)
+    fill(closed, n_positions, 0)
+    fill(is_stale, plan.code_height, 1)
+    fill(row_bests, plan.code_height, 0)
+    first_best = scalar_like(0, vectors)
     n = 0
     squared = inner_product_inside(residual, residual, plan)
     while n < max_atoms and squared > tol * tol:
         position, atom, best = _best_atom(
-            residual, columns, plan, inv_norms, full, out, stale, bests, positions, best_atoms
+            residual, columns, plan, inv_norms, closed, correlations, is_stale, row_bests, positions, best_atoms
         )
         if n == 0:
-            first = best
-        if position < 0 or not best > 16 * eps * first:
+            first_best = best
+        if position < 0 or not best > 16 * eps * first_best:
             break
         index = position * plan.padded_atoms + atom
-        repeated = False
+        is_repeated = False
         for i in range(n):
-            repeated = repeated or indices[i] == index
-        if repeated:  # the rest is rounding error
+            is_repeated = is_repeated or indices[i] == index
+        if is_repeated:  # the rest is rounding error
             break
         y, x_position = position // plan.code_width, position % plan.code_width
         indices[n], atoms[n], border_class[n] = index, atom, border_class_at(y, x_position, plan, has_mask)
         offsets[n], values[n] = buffer_offset(y, x_position, plan), 0
         n += 1
         if max_per_stripe > 0:
-            _fill_stripes(stripe_counts, full, plan, y, x_position, overlap, max_per_stripe)
-            _mark(stale, plan.code_height, y, 2 * (overlap[0][0] + 1), plan.wraps)
-        size = _take_cluster(working_set, n, plan, overlap, taken, cluster, origin)
-        solve_on_support(residual, valid, vectors, plan, free, cluster, size, cg_arrays, LEAST_SQUARES_STEPS, 64 * eps)
+            _fill_stripes(stripe_counts, closed, plan, y, x_position, overlap, max_per_stripe)
+            _mark(is_stale, plan.code_height, y, 2 * (overlap[0][0] + 1), plan.wraps)
+        size = _copy_cluster(working_set, n, plan, overlap, in_cluster, cluster, origin)
+        solve_on_support(
+            residual, valid, vectors, plan, no_penalties, cluster, size, cg_arrays, LEAST_SQUARES_STEPS, 64 * eps
+        )
         for i in range(size):
             values[origin[i]] = cluster[6][i]
             _mark(
-                stale,
+                is_stale,
                 plan.code_height,
                 cluster[0][i] // plan.padded_atoms // plan.code_width,
                 overlap[0][0] + 1,

@@ -58,7 +58,7 @@ def convolutional_thresholding(X, operator, threshold, *, positive=False, stripe
     >>> convolutional_thresholding(np.array([[[3.0], [-3.0], [1.0]]]), operator, 2.0).ravel()
     array([ 1., -1.,  0.])
     """
-    _check_count("stripe_sparsity", stripe_sparsity)
+    _check_at_least_one("stripe_sparsity", stripe_sparsity)
     if not is_tensor(threshold):
         threshold = np.asarray(threshold, dtype=np.float64)
         if threshold.shape not in ((), operator.code_shape[-1:]) or not (threshold >= 0).all():
@@ -75,12 +75,12 @@ def convolutional_thresholding(X, operator, threshold, *, positive=False, stripe
     if stripe_sparsity is None or len(X) == 0:
         return shrink(correlations, threshold, positive)
     excess = (correlations if positive else abs(correlations)) - threshold
-    left_out = _excess_left_out(excess, stripe_sparsity, operator.geometry)
-    codes = shrink(correlations, threshold + left_out, positive)
-    return codes * (excess > left_out)  # the sum's rounding may have left tiny values
+    excess_of_next = _excess_of_next(excess, stripe_sparsity, operator.geometry)
+    codes = shrink(correlations, threshold + excess_of_next, positive)
+    return codes * (excess > excess_of_next)  # rounding of the sum may leave tiny values
 
 
-def _excess_left_out(excess, stripe_sparsity, geometry):
+def _excess_of_next(excess, stripe_sparsity, geometry):
     """Excess of the first correlation that would exceed the limit of a stripe; 0 if there is none."""
     array = (excess.detach().cpu().numpy() if is_tensor(excess) else excess).reshape(len(excess), -1)
     order = np.argsort(-array, axis=1, kind="stable")
@@ -89,18 +89,18 @@ def _excess_left_out(excess, stripe_sparsity, geometry):
     # Bisection for the number of correlations that can be kept; the next one cannot.
     low, high = np.zeros(len(order), dtype=np.int64), (array > 0).sum(axis=1)
     while (low < high).any():
-        taken = (low + high + 1) // 2
-        n_atoms = (ranks < taken[:, None]).reshape(excess.shape).sum(axis=-1)
+        n_kept = (low + high + 1) // 2
+        n_atoms = (ranks < n_kept[:, None]).reshape(excess.shape).sum(axis=-1)
         fits = stripe_counts(n_atoms, geometry.kernel_size, geometry.stride, geometry.circle)
         fits = fits.reshape(len(n_atoms), -1).max(axis=1, initial=0) <= stripe_sparsity
-        low, high = np.where(fits, taken, low), np.where(fits, high, taken - 1)
-    rows, next_one = np.arange(len(order)), np.minimum(low, order.shape[1] - 1)
-    first = excess.reshape(array.shape)[rows, order[rows, next_one]].clip(0)
-    first[low > next_one] = 0  # all are kept
-    return first.reshape(-1, *[1] * (excess.ndim - 1))
+        low, high = np.where(fits, n_kept, low), np.where(fits, high, n_kept - 1)
+    rows, next_rank = np.arange(len(order)), np.minimum(low, order.shape[1] - 1)
+    next_excess = excess.reshape(array.shape)[rows, order[rows, next_rank]].clip(0)
+    next_excess[low > next_rank] = 0  # all are kept
+    return next_excess.reshape(-1, *[1] * (excess.ndim - 1))
 
 
-def _check_count(name, value):
+def _check_at_least_one(name, value):
     if value is not None and not (isinstance(value, Integral) and value >= 1):
         raise ValueError(f"{name} must be None or an integer >= 1, got {value!r}.")
 
@@ -172,14 +172,14 @@ def convolutional_omp(
     if is_tensor(X):
         raise TypeError("convolutional_omp takes arrays; pass X.detach().cpu().numpy().")
     X, valid = checked_signals(X, operator, mask)
-    _check_count("n_nonzero_coefs", n_nonzero_coefs)
-    _check_count("stripe_sparsity", stripe_sparsity)
+    _check_at_least_one("n_nonzero_coefs", n_nonzero_coefs)
+    _check_at_least_one("stripe_sparsity", stripe_sparsity)
     if tol is not None and not (isinstance(tol, Real) and tol >= 0):
         raise ValueError(f"tol must be None or a number >= 0, got {tol!r}.")
     n_values, n_codes = int(np.prod(operator.signal_shape)), int(np.prod(operator.code_shape))
     if n_nonzero_coefs is None:
-        bounded = stripe_sparsity is not None or tol is not None
-        n_nonzero_coefs = n_values if bounded else max(1, n_values // 10)
+        has_limit = stripe_sparsity is not None or tol is not None
+        n_nonzero_coefs = n_values if has_limit else max(1, n_values // 10)
     codes = np.zeros((len(X), *operator.code_shape), dtype=X.dtype)
     residuals, n_atoms = np.empty(len(X)), np.empty(len(X), dtype=np.int64)
     for batch in batch_slices(len(X), 6 * n_codes * X.itemsize):
@@ -230,7 +230,7 @@ def _match_batch(X, operator, max_atoms, max_per_stripe, tol, mask, codes, repor
         for p, k, s, n in zip(g.code_grid, g.kernel_size, g.stride, g.grid, strict=True)
     ]
     overlap = tuple(overlap if len(overlap) == 2 else [(0, 1), *overlap])
-    inv_norms = _inverse_norms(operator, np.ones((1, *operator.signal_shape)) if mask is None else mask)
+    inv_norms = _masked_inv_norms(operator, np.ones((1, *operator.signal_shape)) if mask is None else mask)
     padded = np.zeros((len(inv_norms), operator.geometry.n_positions, plan.padded_atoms), dtype=X.dtype)
     padded[:, :, : plan.atoms] = inv_norms.reshape(len(inv_norms), -1, plan.atoms)
     max_atoms, eps = int(max_atoms), float(np.finfo(X.dtype).eps)
@@ -244,7 +244,7 @@ def _match_batch(X, operator, max_atoms, max_per_stripe, tol, mask, codes, repor
         on_threads(match, n_pieces=n_samples, work=operator.products(codes))
 
 
-def _inverse_norms(operator, mask):
+def _masked_inv_norms(operator, mask):
     """Inverse norm of the unmasked part of each shifted atom; zero where almost nothing is unmasked."""
     squared = ConvolutionalOperator(
         np.asarray(operator.components, dtype=np.float64) ** 2,
@@ -254,5 +254,5 @@ def _inverse_norms(operator, mask):
         evaluation="spatial",
     )
     squares = squared.analyze(np.asarray(mask, dtype=np.float64))
-    kept = squares > 1e-12 * squares.max()
-    return np.where(kept, 1 / np.sqrt(np.where(kept, squares, 1)), 0)
+    is_visible = squares > 1e-12 * squares.max()
+    return np.where(is_visible, 1 / np.sqrt(np.where(is_visible, squares, 1)), 0)

@@ -10,40 +10,46 @@ from .batches import Pursuit
 
 DTYPES = (np.float64, np.float32)
 
+GRAM_WITH_MASK = "gram cannot be used with mask: with missing samples each signal has its own Gram matrix."
+
 
 def orthogonal_mp_of_arrays(X, components, *, gram, mask, n_jobs, **settings):
     """`orthogonal_mp` of an array `X`."""
     X, components, gram, mask = _checked(X, components, gram, mask)
 
+
     def refuse():
         assert_all_finite(X if mask is None else np.where(mask, X, 0), input_name="X")
         raise ValueError(f"Values of X are too large for inner products in {X.dtype}: scale X down.")
 
-    exponents = scale_exponents(X if mask is None else np.where(mask, X, 0))
-    pursuit = Pursuit(len(X), *components.shape, X.dtype, exponents=exponents, **settings)
-    X = times_power(X, -exponents)
+    pursuit = Pursuit(len(X), *components.shape, X.dtype, **settings)
     with kernel_threads(n_jobs):
         atoms = UnitAtoms(components)
         if mask is not None:
-            shared = (atoms.columns, np.square(atoms.columns), atoms.inverse_norms)
-            return pursuit.run("pursue_masked", (X, mask), shared, refuse)
-        uses_gram = gram is not None or atoms.affords_gram(len(X) * pursuit.most)
+            shared = (atoms.columns, np.square(atoms.columns), atoms.inv_norms)
+            return pursuit.run("pursue_masked", (X, mask), shared, _scaled_masked, refuse)
+        uses_gram = gram is not None or atoms.affords_gram(len(X) * pursuit.max_atoms)
         products = atoms.gram(gram) if uses_gram else np.zeros(0, X.dtype)
-        return pursuit.run("pursue_signals", (X,), (atoms.columns, products, atoms.inverse_norms), refuse)
+        return pursuit.run("pursue_signals", (X,), (atoms.columns, products, atoms.inv_norms), scaled, refuse)
+
+
+def scaled(X):
+    """Exponents of powers of two near the size of the signals, and the signals divided by these powers."""
+    exponents = scale_exponents(X)
+    return exponents, (times_power(X, -exponents),)
+
+
+def _scaled_masked(X, mask):
+    exponents, (X,) = scaled(np.where(mask, X, 0))
+    return exponents, (X, mask)
 
 
 def _checked(X, components, gram, mask):
     """Check the arrays of `orthogonal_mp`; the kernels check whether X is finite."""
-    X = check_array(X, dtype=DTYPES, order="C", ensure_all_finite=False, input_name="X")
-    components = check_array(components, dtype=X.dtype, input_name="components")
-    if components.shape[1] != X.shape[1]:
-        raise ValueError(
-            f"X has {X.shape[1]} features, but components has {components.shape[1]}: its rows must be atoms of "
-            f"{X.shape[1]} features."
-        )
+    X, components = checked_signals(X, components)
     if gram is not None:
         if mask is not None:
-            raise ValueError("gram cannot be used with mask: with missing samples each signal has its own Gram matrix.")
+            raise ValueError(GRAM_WITH_MASK)
         gram = checked_gram(gram, len(components), X.dtype)
     if mask is None:
         return X, components, gram, None
@@ -59,6 +65,18 @@ def _checked(X, components, gram, mask):
     if not mask.any():
         raise ValueError("mask hides all features.")
     return np.ascontiguousarray(X[:, mask]), components[:, mask], gram, None
+
+
+def checked_signals(X, components):
+    """Check both arrays; the kernels check whether X is finite."""
+    X = check_array(X, dtype=DTYPES, order="C", ensure_all_finite=False, input_name="X")
+    components = check_array(components, dtype=X.dtype, input_name="components")
+    if components.shape[1] != X.shape[1]:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but components has {components.shape[1]}: its rows must be atoms of "
+            f"{X.shape[1]} features."
+        )
+    return X, components
 
 
 def checked_gram(gram, n_atoms, dtype):

@@ -38,14 +38,14 @@ class UnitAtoms:
 
     def __init__(self, components):
         self.n_atoms, self.n_features = components.shape
-        self.inverse_norms = inverse_norms(components)
+        self.inv_norms = inv_norms(components)
         self.columns = aligned_zeros((self.n_features, padded_width(self.n_atoms, components.dtype)), components.dtype)
-        np.multiply(components.T, self.inverse_norms, out=self.columns[:, : self.n_atoms])
+        np.multiply(components.T, self.inv_norms, out=self.columns[:, : self.n_atoms])
 
     def gram(self, given=None):
         """Gram matrix of the atoms, flat, with padded rows; computed unless that of the components is given."""
         if given is not None:
-            return padded_gram(given, self.inverse_norms)
+            return padded_gram(given, self.inv_norms)
         return gram_of(self.columns, self.n_atoms)
 
     def affords_gram(self, n_selections):
@@ -54,7 +54,7 @@ class UnitAtoms:
         return n_selections >= self.n_atoms and size <= get_config()["working_memory"] * 2**20
 
 
-def inverse_norms(components):
+def inv_norms(components):
     """1 / norm of each row, 0 for zero rows; also correct where squared norms over- or underflow."""
     largest = np.abs(components).max(axis=1, initial=0)
     unit = np.where(largest > 0, largest, 1).astype(components.dtype)

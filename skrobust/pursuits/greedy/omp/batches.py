@@ -19,78 +19,84 @@ _BLOCK_BYTES = 1 << 19
 class Pursuit:
     """A greedy pursuit of `n_signals` signals; parameters as of `orthogonal_mp`.
 
-    `exponents` are those of the powers of two by which signals are divided for the kernel. `most` is the maximum number
-    of atoms of a code.
+    `max_atoms` is the maximum number of atoms of a code.
     """
 
     def __init__(
-        self,
-        n_signals,
-        n_atoms,
-        n_features,
-        dtype,
-        *,
-        n_nonzero_coefs,
-        tol,
-        selection,
-        sparse_output,
-        return_result,
-        exponents=None,
+        self, n_signals, n_atoms, n_features, dtype, *, n_nonzero_coefs, tol, selection, sparse_output, return_result
     ):
         self.n_signals, self.n_atoms, self.n_features, self.dtype = n_signals, n_atoms, n_features, dtype
-        self.most = most_atoms(n_nonzero_coefs, tol, n_atoms, n_features)
-        self.exponents = np.zeros(n_signals, dtype=np.int64) if exponents is None else exponents
-        self.tol = None
-        if tol is not None:
-            self.tol = times_power(one_per_signal(tol, n_signals, "tol"), -self.exponents)
+        self.max_atoms = resolve_max_atoms(n_nonzero_coefs, tol, n_atoms, n_features)
+        self.tol = None if tol is None else one_per_signal(tol, n_signals, "tol")
         self.warns_of_tol = n_nonzero_coefs is None
         self.by_gain = selection == "ols"
         self.sparse_output, self.return_result = sparse_output, return_result
 
-    def codes(self, name, per_signal, shared):
-        """Yield codes, the report of each signal (or none), and counts of the reasons for stopping, batch by batch.
+    def codes(self, name, per_signal, shared, scaled):
+        """Yield codes, the report of each signal (or none), and the tally of reasons for stopping, batch by batch.
 
         `name` is the name of the kernel, whose first arguments are `per_signal`, arrays with a row for each signal, and
-        `shared`.
+        `shared`. ``scaled(*per_signal)`` returns exponents of powers of two near the size of the signals, and the
+        arrays of the signals divided by these powers.
         """
         kernel = getattr(kernels, name)
-        squared_tol = np.zeros(0) if self.tol is None else np.square(self.tol)
-        bytes_per_row = padded_width(self.n_atoms, self.dtype) * self.dtype.itemsize
         # Without a tolerance codes use their whole capacity; with one they are packed batch by batch.
-        room = 0 if self.tol is None else self.most * (4 + self.dtype.itemsize)
-        for batch in batch_slices(self.n_signals, room):
-            n = batch.stop - batch.start
-            work = n * padded_width(self.n_atoms, self.dtype) * self.n_features
-            block = max(1, min(_BLOCK_BYTES // bytes_per_row, -(-n // threads_for(n, work))))
-            rows = CodeRows(n, self.most, self.dtype)
-            report = np.zeros((n if self.return_result else 0, 2))
-            tally = np.zeros((-(-n // block), 3), dtype=np.int64)
-            on_threads(
-                kernel, *(array[batch] if len(array) else array for array in per_signal), *shared, self.by_gain,
-                squared_tol[batch], rows.indices, rows.values, rows.counts, report, tally, block,
-                n_pieces=len(tally), work=work,
-            )  # fmt: skip
-            yield rows, report, tally.sum(axis=0)
+        code_bytes = 0 if self.tol is None else self.max_atoms * (4 + self.dtype.itemsize)
+        for batch in batch_slices(self.n_signals, code_bytes):
+            arrays = [array[batch] if len(array) else array for array in per_signal]
+            tol = None if self.tol is None else self.tol[batch]
+            rows, report, tally = self._code(kernel, arrays, shared, tol, batch.stop - batch.start, kernels.SMALL)
+            if tally[kernels.NOT_CODED]:
+                self._code_scaled(kernel, arrays, shared, tol, scaled, rows, report, tally)
+            yield rows, report, tally
 
-    def run(self, name, per_signal, shared, refuse):
+    def _code(self, kernel, arrays, shared, tol, n, smallest):
+        """Code the `n` signals of `arrays`; not those whose largest correlation is below `smallest` or above 1 / it."""
+        squared_tol = np.zeros(0) if tol is None else np.square(tol)
+        width = padded_width(self.n_atoms, self.dtype)
+        work = n * width * self.n_features
+        block = max(1, min(_BLOCK_BYTES // (width * self.dtype.itemsize), -(-n // threads_for(n, work))))
+        rows = CodeRows(n, self.max_atoms, self.dtype)
+        report = np.zeros((n if self.return_result else 0, 2))
+        tally = np.zeros((-(-n // block), 3), dtype=np.int64)
+        on_threads(
+            kernel, *arrays, *shared, self.by_gain, smallest, squared_tol, rows.indices, rows.values, rows.counts,
+            report, tally, block, n_pieces=len(tally), work=work,
+        )  # fmt: skip
+        return rows, report, tally.sum(axis=0)
+
+    def _code_scaled(self, kernel, arrays, shared, tol, scaled, rows, report, tally):
+        """Code the signals without a code again, divided by powers of two near their size; updates the last three."""
+        empty = np.flatnonzero(rows.counts == 0)
+        exponents, arrays = scaled(*(array[empty] if len(array) else array for array in arrays))
+        tol = None if tol is None else times_power(tol[empty], -exponents)
+        new_rows, new_report, new_tally = self._code(kernel, arrays, shared, tol, len(empty), 0.0)
+        rows.indices[empty], rows.counts[empty] = new_rows.indices, new_rows.counts
+        rows.values[empty] = times_power(new_rows.values, exponents)
+        if len(report):
+            new_report[:, kernels.OBJECTIVE] = times_power(new_report[:, kernels.OBJECTIVE], 2 * exponents)
+            report[empty] = new_report
+        tally[kernels.NOT_CODED] = 0
+        tally += new_tally
+
+    def run(self, name, per_signal, shared, scaled, refuse):
         """Return value of `orthogonal_mp`; `refuse` raises the error for signals that are not finite."""
         batches, reports, tally = [], [], np.zeros(3, dtype=np.int64)
-        for rows, report, ends in self.codes(name, per_signal, shared):
-            if ends[kernels.NOT_FINITE]:
+        for rows, report, batch_tally in self.codes(name, per_signal, shared, scaled):
+            if batch_tally[kernels.NOT_CODED]:
                 refuse()
-            tally += ends
+            tally += batch_tally
             batches.append(rows.packed())
             reports.append(report)
         self.warn(tally)
         codes = compressed_rows(batches, self.n_atoms)
-        codes.data = times_power(codes.data, np.repeat(self.exponents, np.diff(codes.indptr)))
-        n_iter = np.diff(codes.indptr).astype(np.int64)
-        codes = codes if self.sparse_output else codes.toarray()
         if not self.return_result:
-            return codes
+            return codes if self.sparse_output else codes.toarray()
+        n_iter = np.diff(codes.indptr).astype(np.int64)
         report = np.concatenate(reports)
-        objective = times_power(report[:, kernels.OBJECTIVE], 2 * self.exponents)
-        return Result(codes, objective, None, n_iter, None if self.tol is None else report[:, kernels.IS_SHORT] == 0)
+        converged = None if self.tol is None else report[:, kernels.IS_SHORT] == 0
+        codes = codes if self.sparse_output else codes.toarray()
+        return Result(codes, report[:, kernels.OBJECTIVE], None, n_iter, converged)
 
     def warn(self, tally):
         """Warn about signals that missed `tol` or met dependent atoms."""
@@ -98,13 +104,13 @@ class Pursuit:
         if self.warns_of_tol and tally[kernels.UNMET]:
             n_short = tally[kernels.UNMET]
             reason = (
-                f"did not reach tol with {self.most} atoms or all that correlate with their residual. Raise tol or "
-                "give n_nonzero_coefs."
+                f"did not reach tol with {self.max_atoms} atoms or all that correlate with their residual. Raise tol "
+                "or give n_nonzero_coefs."
             )
         warn_not_converged(int(n_short), self.n_signals, reason, stacklevel=4)
 
 
-def most_atoms(n_nonzero_coefs, tol, n_atoms, n_features):
+def resolve_max_atoms(n_nonzero_coefs, tol, n_atoms, n_features):
     """Maximum number of atoms of each signal; a ValueError if it exceeds the number of atoms or features."""
     if n_nonzero_coefs is None:
         return min(n_atoms, n_features) if tol is not None else min(n_atoms, max(1, n_features // 10))

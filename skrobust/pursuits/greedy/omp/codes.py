@@ -27,10 +27,10 @@ class CodeRows:
     says how many are used.
     """
 
-    def __init__(self, n_signals, most, dtype):
+    def __init__(self, n_signals, max_atoms, dtype):
         # Zeros, so that every index is valid even if a value is NaN.
-        self.indices = np.zeros((n_signals, most), dtype=np.int32)
-        self.values = np.empty((n_signals, most), dtype=dtype)
+        self.indices = np.zeros((n_signals, max_atoms), dtype=np.int32)
+        self.values = np.empty((n_signals, max_atoms), dtype=dtype)
         self.counts = np.zeros(n_signals, dtype=np.int32)
 
     def packed(self):
@@ -39,8 +39,8 @@ class CodeRows:
         if len(ends) == 0 or ends[-1] == self.indices.size:
             return self.indices.reshape(-1), self.values.reshape(-1), self.counts
         indices, values = np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1], dtype=self.values.dtype)
-        how = {"n_pieces": -(-len(ends) // _ROWS), "work": 4 * len(indices)}
-        on_threads(_gather, self.indices, self.values, self.counts, ends - self.counts, indices, values, **how)
+        options = {"n_pieces": -(-len(ends) // _ROWS), "work": 4 * len(indices)}
+        on_threads(_gather, self.indices, self.values, self.counts, ends - self.counts, indices, values, **options)
         return indices, values, self.counts
 
 

@@ -204,8 +204,10 @@ def orthogonal_mp_gram(
     C = check_array(correlations, dtype=DTYPES, order="C", input_name="correlations")
     gram = checked_gram(gram, C.shape[1], C.dtype)
     norms = np.zeros(0) if squared_norms is None else one_per_signal(squared_norms, len(C), "squared_norms")
-    exponents = scale_exponents(C)
-    C, norms = times_power(C, -exponents), norms if squared_norms is None else times_power(norms, -2 * exponents)
+
+    def scaled(C, norms):
+        exponents = scale_exponents(C)
+        return exponents, (times_power(C, -exponents), times_power(norms, -2 * exponents) if len(norms) else norms)
 
     def refuse():
         raise ValueError("squared_norms has values that are not finite.")
@@ -219,11 +221,10 @@ def orthogonal_mp_gram(
         selection=selection,
         sparse_output=sparse_output,
         return_result=return_result,
-        exponents=exponents,
     )
     diagonal = np.maximum(gram.diagonal(), 0)
     scales = np.divide(1, np.sqrt(diagonal), out=np.zeros_like(diagonal), where=diagonal > 0)
     with kernel_threads(n_jobs):
         shared = (padded_width(len(gram), C.dtype), padded_gram(gram, scales), scales)
-        found = pursuit.run("pursue_correlations", (C, norms), shared, refuse)
-    return found._replace(objective=None) if return_result and squared_norms is None else found
+        result = pursuit.run("pursue_correlations", (C, norms), shared, scaled, refuse)
+    return result._replace(objective=None) if return_result and squared_norms is None else result

@@ -8,7 +8,7 @@ from skrobust.pursuits.result import Result
 from skrobust.signals import batch_slices, is_tensor
 from skrobust.signals.tensors import check_tensor
 
-from .arrays import orthogonal_mp_of_arrays
+from .arrays import GRAM_WITH_MASK, orthogonal_mp_of_arrays
 from .batches import Pursuit
 from .kernels import DEPENDENT, ROUNDINGS, SLACK, UNMET
 
@@ -19,20 +19,31 @@ def orthogonal_mp_of_tensors(X, components, *, gram, mask, n_jobs, sparse_output
         mask = torch.as_tensor(mask, device=X.device)
         if mask.dtype == torch.bool and mask.shape in (X.shape, X.shape[1:]):
             X = torch.where(mask, X, 0)  # missing samples may be NaN
-    X = check_tensor(X, name="orthogonal_mp")
-    components = check_tensor(torch.as_tensor(components, device=X.device), name="components").to(X.dtype)
+    X, components = checked_tensors(X, components, "orthogonal_mp")
     if is_tensor(settings["tol"]):
         settings["tol"] = as_array(settings["tol"])
     with torch.no_grad():
-        choose = _by_kernels if X.device.type == "cpu" else by_lock_step
-        atoms, values, *figures = choose(X, components, gram, mask, n_jobs, settings)
+        pursue = _by_kernels if X.device.type == "cpu" else by_lock_step
+        atoms, values, *statistics = pursue(X, components, gram, mask, n_jobs, settings)
     values = FixedSupport.apply(X, components, atoms, values, mask)
-    codes = assembled(atoms, values, len(components), sparse_output)
-    return Result(codes, *figures) if return_result else codes
+    codes = assemble_codes(atoms, values, len(components), sparse_output)
+    return Result(codes, *statistics) if return_result else codes
+
+
+def checked_tensors(X, components, name):
+    """Both as tensors of the dtype and device of `X`, finite and of matching shapes; `name` is that of the pursuit."""
+    X = check_tensor(X, name=name)
+    components = check_tensor(torch.as_tensor(components, device=X.device), name="components").to(X.dtype)
+    if X.shape[1] != components.shape[1]:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but components has {components.shape[1]}: its rows must be atoms of "
+            f"{X.shape[1]} features."
+        )
+    return X, components
 
 
 def _by_kernels(X, components, gram, mask, n_jobs, settings):
-    codes, *figures = orthogonal_mp_of_arrays(
+    codes, *statistics = orthogonal_mp_of_arrays(
         *(None if array is None else np.asarray(array) for array in (X.detach(), components.detach())),
         gram=None if gram is None else as_array(gram),
         mask=None if mask is None else mask.numpy(),
@@ -41,34 +52,33 @@ def _by_kernels(X, components, gram, mask, n_jobs, settings):
         n_jobs=n_jobs,
         **settings,
     )
-    return *padded_codes(codes), *figures
+    return *padded_codes(codes), *statistics
 
 
 def padded_codes(codes):
-    """Atoms (in order, ``n_atoms`` behind the last) and values of a csr_array, a row each, of one length."""
-    counts = np.diff(codes.indptr)
-    filled = torch.from_numpy(np.arange(max(1, counts.max())) < counts[:, None])
+    """Atoms and values of a csr_array, one row per signal; atoms in order, then ``n_atoms`` and values 0."""
+    n_nonzero = np.diff(codes.indptr)
+    filled = torch.from_numpy(np.arange(max(1, n_nonzero.max())) < n_nonzero[:, None])
     atoms = torch.full(filled.shape, codes.shape[1])
     atoms[filled] = torch.from_numpy(codes.indices.astype(np.int64))
-    kept = torch.from_numpy(codes.data)
-    values = torch.zeros(filled.shape, dtype=kept.dtype)
-    values[filled] = kept
+    nonzero_values = torch.from_numpy(codes.data)
+    values = torch.zeros(filled.shape, dtype=nonzero_values.dtype)
+    values[filled] = nonzero_values
     return atoms, values
 
 
 def as_array(array):
-    """A tensor, or what NumPy takes for an array, as an ndarray."""
+    """A tensor or array-like as an ndarray."""
     return array.detach().cpu().numpy() if is_tensor(array) else np.asarray(array)
 
 
 def by_lock_step(X, components, gram, mask, n_jobs, settings):
-    """Atoms and values of all codes, chunk by chunk, each chunk one atom a step, and the figures of a `Result` or None.
+    """Atoms and values of all codes, and the other fields of a `Result`.
 
-    Both are of shape (n_signals, most), atoms in order, with ``n_atoms`` behind the last.
+    In each chunk of signals, all signals select one atom per step. Atoms and values have shape (n_signals, max_atoms):
+    atoms in order, then ``n_atoms`` and values 0.
     """
     n_atoms, n_features = components.shape
-    if X.shape[1] != n_features:
-        raise ValueError(f"X has {X.shape[1]} features, but components has {n_features}.")
     pursuit = Pursuit(
         len(X), n_atoms, n_features, np.dtype(str(X.dtype)[6:]), sparse_output=True, return_result=True, **settings
     )
@@ -80,8 +90,8 @@ def by_lock_step(X, components, gram, mask, n_jobs, settings):
         tol = None if pursuit.tol is None else torch.from_numpy(pursuit.tol[batch].copy()).to(X.device)
         chunks.append(steps.run(X[batch], None if mask is None else mask[batch], tol))
     pursuit.warn(steps.tally)
-    atoms, values, objective, short = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-    n_iter, converged = (atoms < n_atoms).sum(1), None if pursuit.tol is None else ~as_array(short)
+    atoms, values, objective, is_short = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+    n_iter, converged = (atoms < n_atoms).sum(1), None if pursuit.tol is None else ~as_array(is_short)
     return atoms, values, as_array(objective), None, as_array(n_iter), converged
 
 
@@ -96,59 +106,60 @@ def _checked_mask(mask, X):
 
 
 class _LockStep:
-    """The steps of `_omp_steps` on a chunk of signals at once, with an orthonormal basis.
+    """The steps of `steps.py` for a chunk of signals at once, with an orthonormal basis.
 
-    Signals that have ended stay in the chunk and select nothing more.
+    Signals that are done stay in the chunk and select no more atoms.
     """
 
     def __init__(self, pursuit, components, gram, has_mask):
         self.pursuit, self.components, self.has_mask = pursuit, components, has_mask
         self.noise = ROUNDINGS * torch.finfo(components.dtype).eps
         self.tally = np.zeros(3, dtype=np.int64)
-        scales = inverse_norms(components)
-        self.units = components * scales[:, None]
+        scales = inv_norms(components)
+        self.unit_atoms = components * scales[:, None]
         m, d = components.shape
         size = components.element_size()
-        self.bytes_per_signal = size * (m * (pursuit.most + 6) + 8 * d) + 24 * pursuit.most * (d + pursuit.most)
+        k = pursuit.max_atoms
+        self.bytes_per_signal = size * (m * (k + 6) + 8 * d) + 24 * k * (d + k)
         self.gram = None
         if gram is not None:
             if has_mask:
-                raise ValueError("gram cannot be used with mask: with missing samples each signal has its own.")
+                raise ValueError(GRAM_WITH_MASK)
             gram = torch.as_tensor(gram, dtype=components.dtype, device=components.device)
             if gram.shape != (m, m):
                 raise ValueError(f"gram has shape {tuple(gram.shape)}; the inner products of {m} atoms have {(m, m)}.")
             self.gram = gram * scales * scales[:, None]
         elif not has_mask and m * m * size <= get_config()["working_memory"] * 2**20:
-            self.gram = self.units @ self.units.T
+            self.gram = self.unit_atoms @ self.unit_atoms.T
 
     def run(self, X, mask, tol):
         pursuit, m = self.pursuit, len(self.components)
-        # Signals in units of a power of two near their largest sample: squares stay in range, digits stay the same.
-        unit = torch.exp2(torch.frexp(X.abs().amax(1))[1].to(X.dtype) - 1).clamp_min(torch.finfo(X.dtype).tiny)
-        X = X / unit[:, None]
-        limit = None if tol is None else torch.square(tol / unit.to(torch.float64))
-        correlations = X @ self.units.T
-        visible = None
+        # Signals are divided by a power of two near their largest sample: squares stay in range, digits do not change.
+        scale = torch.exp2(torch.frexp(X.abs().amax(1))[1].to(X.dtype) - 1).clamp_min(torch.finfo(X.dtype).tiny)
+        X = X / scale[:, None]
+        squared_tol = None if tol is None else torch.square(tol / scale.to(torch.float64))
+        correlations = X @ self.unit_atoms.T
+        masked_inv_norms = None
         if mask is not None:
-            visible = mask.to(X.dtype) @ torch.square(self.units).T
-            visible = torch.where(visible > 0, visible.rsqrt(), 0)
-            correlations *= visible
+            masked_inv_norms = mask.to(X.dtype) @ torch.square(self.unit_atoms).T
+            masked_inv_norms = torch.where(masked_inv_norms > 0, masked_inv_norms.rsqrt(), 0)
+            correlations *= masked_inv_norms
         initial = torch.square(X.to(torch.float64)).sum(1)
         energy = initial.clone()
         floor = self.noise * correlations.abs().amax(1)
-        basis = X.new_zeros(len(X), pursuit.most, m)
-        left = torch.ones_like(correlations) if pursuit.by_gain else None
-        atoms = torch.full((len(X), pursuit.most), m, device=X.device)
+        basis = X.new_zeros(len(X), pursuit.max_atoms, m)
+        atom_residuals = torch.ones_like(correlations) if pursuit.by_gain else None
+        atoms = torch.full((len(X), pursuit.max_atoms), m, device=X.device)
         active = torch.ones(len(X), dtype=torch.bool, device=X.device)
-        for k in range(pursuit.most):
-            if limit is not None:
-                self._look_again(energy, initial, limit, active, X, mask, atoms[:, :k])
-                active &= energy > limit
-            j = self._next(correlations, left, k)
+        for k in range(pursuit.max_atoms):
+            if squared_tol is not None:
+                self._recompute_energy(energy, initial, squared_tol, active, X, mask, atoms[:, :k])
+                active &= energy > squared_tol
+            j = self._next(correlations, atom_residuals, k)
             c = correlations.gather(1, j)[:, 0]
             active &= c.abs() > floor
-            shares = basis[:, :k].gather(2, j[:, None].expand(-1, k, 1))[:, :, 0]
-            pivot = 1 - torch.square(shares).sum(1)
+            components_in_basis = basis[:, :k].gather(2, j[:, None].expand(-1, k, 1))[:, :, 0]
+            pivot = 1 - torch.square(components_in_basis).sum(1)
             dependent = active & ~(pivot > self.noise)
             self.tally[DEPENDENT] += int(dependent.sum())
             active &= ~dependent
@@ -156,45 +167,47 @@ class _LockStep:
                 break
             atoms[active, k] = j[active, 0]
             inverse = torch.where(active, pivot.clamp_min(self.noise).rsqrt(), 0)
-            row = self._gram_row(j[:, 0], mask, visible)
-            row -= torch.bmm(shares[:, None], basis[:, :k])[:, 0]
+            row = self._gram_row(j[:, 0], mask, masked_inv_norms)
+            row -= torch.bmm(components_in_basis[:, None], basis[:, :k])[:, 0]
             row *= inverse[:, None]
             basis[:, k] = row
             c = c * inverse
             correlations.addcmul_(row, c[:, None], value=-1)
             energy -= torch.square(c.to(torch.float64))
-            if left is not None:
-                left.addcmul_(row, row, value=-1)
+            if atom_residuals is not None:
+                atom_residuals.addcmul_(row, row, value=-1)
         atoms = atoms.sort(1).values
         values, residual = _least_squares(X, self.components, atoms, mask)
         squares = torch.square(residual.to(torch.float64))
-        short = squares > (torch.inf if limit is None else limit + self.noise**2 * initial)
-        self.tally[UNMET] += int(short.sum())
-        return atoms, values * unit[:, None], squares / 2 * torch.square(unit.to(torch.float64)), short
+        is_short = squares > (torch.inf if squared_tol is None else squared_tol + self.noise**2 * initial)
+        self.tally[UNMET] += int(is_short.sum())
+        return atoms, values * scale[:, None], squares / 2 * torch.square(scale.to(torch.float64)), is_short
 
-    def _next(self, correlations, left, k):
+    def _next(self, correlations, atom_residuals, k):
         scores = correlations.abs()
-        if left is not None and k > 0:
-            scores = torch.where(left > self.noise, torch.square(scores) / left.clamp_min(self.noise), 0)
+        if atom_residuals is not None and k > 0:
+            gains = torch.square(scores) / atom_residuals.clamp_min(self.noise)
+            scores = torch.where(atom_residuals > self.noise, gains, 0)
         return scores.argmax(1, keepdim=True)
 
-    def _gram_row(self, j, mask, visible):
+    def _gram_row(self, j, mask, masked_inv_norms):
         if self.gram is not None:
             return self.gram[j]
         if mask is None:
-            return self.units[j] @ self.units.T
-        own = self.units[j] * mask * visible.gather(1, j[:, None])
-        return (own @ self.units.T) * visible
+            return self.unit_atoms[j] @ self.unit_atoms.T
+        own = self.unit_atoms[j] * mask * masked_inv_norms.gather(1, j[:, None])
+        return (own @ self.unit_atoms.T) * masked_inv_norms
 
-    def _look_again(self, energy, initial, limit, active, X, mask, atoms):
+    def _recompute_energy(self, energy, initial, squared_tol, active, X, mask, atoms):
         """Replace squared residuals too close to the limit for their recursion to decide."""
-        unsure = torch.nonzero(active & ((energy - limit).abs() <= SLACK * self.noise * initial))[:, 0]
+        unsure = torch.nonzero(active & ((energy - squared_tol).abs() <= SLACK * self.noise * initial))[:, 0]
         if len(unsure) and atoms.shape[1]:
-            residual = _least_squares(X[unsure], self.components, atoms[unsure], None if mask is None else mask[unsure])
-            energy[unsure] = torch.square(residual[1].to(torch.float64))
+            mask = None if mask is None else mask[unsure]
+            _, residual = _least_squares(X[unsure], self.components, atoms[unsure], mask)
+            energy[unsure] = torch.square(residual.to(torch.float64))
 
 
-def inverse_norms(components):
+def inv_norms(components):
     largest = components.abs().amax(1)
     unit = torch.where(largest > 0, largest, 1)
     norms = torch.linalg.vector_norm(components / unit[:, None], dim=1)
@@ -210,16 +223,16 @@ class _Selected:
         self.rows = components[atoms.clamp_max(len(components) - 1)] * self.filled[:, :, None]
         if mask is not None:
             self.rows *= mask[:, None]
-        self.scales = torch.where(self.filled, inverse_norms(self.rows.flatten(0, 1)).view(atoms.shape), 0)
+        self.scales = torch.where(self.filled, inv_norms(self.rows.flatten(0, 1)).view(atoms.shape), 0)
         unit = self.rows * self.scales[:, :, None]
         gram = unit @ unit.mT
-        # Where nothing is selected, one; and as much more as keeps rounding from ending the factorisation.
+        # The diagonal is 1 where no atom is selected, and slightly larger elsewhere, against rounding errors.
         roundings = 4 * atoms.shape[1] * torch.finfo(torch.float64).eps
         gram.diagonal(dim1=1, dim2=2).add_((self.scales == 0).to(torch.float64) + roundings)
         self._factor = torch.linalg.cholesky_ex(gram).L
 
     def solve(self, right):
-        """Coefficients for the right-hand sides of the normal equations, of shape (n_signals, most)."""
+        """Coefficients for the right-hand sides of the normal equations, of shape (n_signals, max_atoms)."""
         solved = torch.cholesky_solve((right * self.scales)[:, :, None], self._factor)[:, :, 0]
         return solved * self.scales
 
@@ -241,9 +254,9 @@ def _least_squares(X, components, atoms, mask):
 
 
 class FixedSupport(torch.autograd.Function):
-    """Values of codes as functions of signals and atoms while the selection stays: z = (D_S D_S^T)^-1 D_S x.
+    """Values of codes as functions of signals and atoms for a fixed selection: z = (D_S D_S^T)^-1 D_S x.
 
-    Nothing is kept for the way back but the arguments. For the gradient g of z and w = (D_S D_S^T)^-1 g, that of x is
+    Only the arguments are stored for the backward pass. For the gradient g of z and w = (D_S D_S^T)^-1 g, that of x is
     w D_S and that of D_S is the outer products w (x - z D_S) - z (w D_S).
     """
 
@@ -257,31 +270,32 @@ class FixedSupport(torch.autograd.Function):
     def backward(ctx, gradient):
         X, components, atoms, values, mask = ctx.saved_tensors
         n, d = X.shape
-        of_X = torch.zeros_like(X) if ctx.needs_input_grad[0] else None
-        of_atoms = torch.zeros_like(components, dtype=torch.float64) if ctx.needs_input_grad[1] else None
+        gradient_X = torch.zeros_like(X) if ctx.needs_input_grad[0] else None
+        gradient_atoms = torch.zeros_like(components, dtype=torch.float64) if ctx.needs_input_grad[1] else None
         if mask is not None:
             mask = mask.expand(X.shape)
-        most = atoms.shape[1]
-        for batch in batch_slices(n, 8 * (4 * most * (d + most) + 4 * d)):
+        max_atoms = atoms.shape[1]
+        for batch in batch_slices(n, 8 * (4 * max_atoms * (d + max_atoms) + 4 * d)):
             selected = _Selected(components, atoms[batch], None if mask is None else mask[batch])
             weights = selected.solve(gradient[batch].to(torch.float64))
-            along = selected.combine(weights)
-            if of_X is not None:
-                of_X[batch] = along.to(X.dtype)
-            if of_atoms is not None:
+            combined = selected.combine(weights)
+            if gradient_X is not None:
+                gradient_X[batch] = combined.to(X.dtype)
+            if gradient_atoms is not None:
                 z = values[batch].to(torch.float64)
                 rest = X[batch].to(torch.float64) - selected.combine(z)
-                outer = weights[:, :, None] * rest[:, None] - z[:, :, None] * along[:, None]
-                of_atoms.index_add_(0, atoms[batch][selected.filled], outer[selected.filled])
-        return of_X, None if of_atoms is None else of_atoms.to(components.dtype), None, None, None
+                outer = weights[:, :, None] * rest[:, None] - z[:, :, None] * combined[:, None]
+                gradient_atoms.index_add_(0, atoms[batch][selected.filled], outer[selected.filled])
+        return gradient_X, None if gradient_atoms is None else gradient_atoms.to(components.dtype), None, None, None
 
 
-def assembled(atoms, values, n_atoms, sparse_output):
+def assemble_codes(atoms, values, n_atoms, sparse_output):
     """Padded codes as a sparse or dense tensor of shape (n_signals, n_atoms)."""
     filled = atoms < n_atoms
     rows = torch.nonzero(filled)[:, 0]
-    places, kept = (rows, atoms[filled]), values[filled]
+    positions, nonzero_values = (rows, atoms[filled]), values[filled]
     shape = (len(atoms), n_atoms)
     if sparse_output:
-        return torch.sparse_coo_tensor(torch.stack(places), kept, shape, is_coalesced=True, check_invariants=False)
-    return torch.zeros(shape, dtype=values.dtype, device=values.device).index_put(places, kept)
+        positions = torch.stack(positions)
+        return torch.sparse_coo_tensor(positions, nonzero_values, shape, is_coalesced=True, check_invariants=False)
+    return torch.zeros(shape, dtype=values.dtype, device=values.device).index_put(positions, nonzero_values)
