@@ -12,7 +12,7 @@ import numpy as np
 from skrobust.kernels.vectors import inlined, kernel, lanes, scalar_like, take_number
 from skrobust.kernels.workspace import fill, part, pointer, workspace
 from skrobust.operators.conv.kernels import copy_into_buffer, row_size
-from skrobust.operators.conv.plan import lanes_of
+from skrobust.operators.conv.plan import BLOCK, lanes_of
 from skrobust.operators.conv.vectors import minimise_over
 from skrobust.pursuits.problem import LOCAL_SCALING_FROM
 
@@ -32,7 +32,9 @@ from .working_set import (
     MASKED,
     PLAIN,
     append_violating,
+    blocks_of_row,
     drop_zeros,
+    mark_stale,
     working_set_of_code,
     working_set_sizes,
     write_code,
@@ -155,7 +157,10 @@ def descent_workspaces(plan, n_parts, capacity, max_active, n_threads, dtype):
             dtype, *[buffer] * 5, n_positions, plan.height * plan.width, plan.code_height * plan.width, n_parts,
             *per_thread * n_threads, *per_part * n_parts
         ),
-        workspace(np.int64, n_parts, *[capacity] * n_threads, *integers * n_parts),
+        workspace(
+            np.int64, n_parts, plan.code_height * -(-plan.code_width // BLOCK), *[capacity] * n_threads,
+            *integers * n_parts
+        ),
         np.zeros((n_parts + 1) // 2),
         np.empty(n_positions * (plan.padded_atoms // lanes_of(dtype)), np.uint16),
     )  # fmt: skip
@@ -164,12 +169,14 @@ def descent_workspaces(plan, n_parts, capacity, max_active, n_threads, dtype):
 SIGNAL, VALID, RESIDUAL, SAVED, IMAGE, PEAKS, SCALES, ROW_SCALES, LARGEST, OF_THREADS = range(10)
 """Floating-point arrays of the workspaces."""
 
-SIZES, CANDIDATES = range(2)
+SIZES, STALE, CANDIDATES = range(3)
 """Arrays of integers."""
 
 
 @kernel
-def _scan(floats, integers, present, tables, plan, limits, inv_weights, positive, has_mask, capacity, parts, team):
+def _scan(
+    floats, integers, present, tables, plan, limit, limits, inv_weights, positive, has_mask, capacity, parts, team
+):
     """Append what exceeds its limit to all working sets; return the new number, or -1, and the largest correlation.
 
     -1 means that a part exceeds its capacity, and was not scanned to its end.
@@ -181,8 +188,8 @@ def _scan(floats, integers, present, tables, plan, limits, inv_weights, positive
         for q in range(p, min(p + 2, parts.n)):
             before = parts.sizes[q]
             n, largest[q] = append_violating(
-                residual, valid, present, tables, plan, limits, inv_weights, positive, has_mask, rows_of(parts, q), out,
-                peaks, candidates, capacity, set_of(parts, q), before,
+                residual, valid, present, tables, plan, limit, limits, inv_weights, positive, has_mask,
+                rows_of(parts, q), out, peaks, part(integers, STALE), candidates, capacity, set_of(parts, q), before,
             )  # fmt: skip
             parts.sizes[q] = n if n >= 0 else -1 - before
     wait_for_all(team)
@@ -199,6 +206,21 @@ def _scan(floats, integers, present, tables, plan, limits, inv_weights, positive
                     parts.sizes[q] = -1 - parts.sizes[q]
         return -1, top
     return n, top
+
+
+@kernel
+def _mark_stale(integers, plan, n, parts, team):
+    """Mark the blocks of positions whose correlations change with the `n` coefficients of the working sets."""
+    stale, blocks = part(integers, STALE), blocks_of_row(plan)
+    covered = (2 * plan.kernel_height - 1) * (2 * plan.kernel_width - 1) // (plan.stride_down * plan.stride_right)
+    everywhere = n * covered > plan.code_height * plan.code_width
+    for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
+        for q in range(p, min(p + 2, parts.n)):
+            if everywhere:
+                for i in range(parts.rows[2 * q] * blocks, parts.rows[2 * q + 1] * blocks):
+                    stale[i] = 1
+            else:
+                mark_stale(stale, plan, set_of(parts, q), parts.sizes[q])
 
 
 @kernel
@@ -286,8 +308,9 @@ def _descend(
         set_penalties(penalties, limits, weights, plan.padded_atoms, penalty, margin)
         wait_for_all(team)
         n, top = _scan(
-            floats, integers, present, tables, plan, limits, inv_weights, positive, has_mask, capacity, parts, team
-        )
+            floats, integers, present, tables, plan, penalty * margin, limits, inv_weights, positive, has_mask,
+            capacity, parts, team,
+        )  # fmt: skip
         if first_scan:
             stage = stage_count(top, alpha)
             continue
@@ -315,6 +338,7 @@ def _descend(
             n_sweeps = sweeps_after(scans)
             scans += 1
         n_sweeps = min(n_sweeps, max(1, max_iter - sweeps_done))
+        _mark_stale(integers, plan, n, parts, team)
         for k in range(n_sweeps):
             for straddling in range(2):
                 for p in range(2 * team.thread + straddling, parts.n, 2 * team.n_threads):
@@ -349,12 +373,15 @@ def _descend_one(
     """Code of the signal in the workspaces, by all threads; returns what `_descend` does."""
     row = plan.code_width * plan.atoms
     bits = plan.code_width * (plan.padded_atoms // lanes(tables[0]))
+    stale, blocks = part(integers, STALE), blocks_of_row(plan)
     candidates = part(integers, CANDIDATES + team.thread)
     for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
         for q in range(p, min(p + 2, parts.n)):
             first, end = rows_of(parts, q)
             for i in range(first * bits, end * bits):
                 present[i] = 0
+            for i in range(first * blocks, end * blocks):
+                stale[i] = 1
             parts.sizes[q] = 0
             if warm:
                 parts.sizes[q] = working_set_of_code(

@@ -9,7 +9,7 @@ from skrobust.pursuits.proximal.fista import fista
 from skrobust.pursuits.result import Result
 from skrobust.signals import batch_slices, kernel_threads
 
-DENSE_SHARE, DENSE_PER_VALUE = 0.5, 0.5
+DENSE_SHARE, DENSE_PER_VALUE = 0.5, 1.25
 """Largest number of nonzero coefficients for descent, per coefficient and per value of the signal."""
 
 SMALL_ALPHA = 0.03
