@@ -6,7 +6,7 @@ from skrobust.operators.conv.geometry import least_over_cover
 from skrobust.signals import is_tensor
 from skrobust.signals.arrays import as_array, by_sample, choose, row_index, sample_sums
 
-LOCAL_SCALING_FROM = 10
+LOCAL_SCALING_FROM = 20
 """Try per-pixel dual scaling once gap <= this multiple of the wanted gap: it costs one more analysis."""
 
 

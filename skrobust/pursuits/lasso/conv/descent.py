@@ -14,7 +14,6 @@ from skrobust.kernels.workspace import fill, part, pointer, workspace
 from skrobust.operators.conv.kernels import copy_into_buffer, row_size
 from skrobust.operators.conv.plan import BLOCK, lanes_of
 from skrobust.operators.conv.vectors import minimise_over
-from skrobust.pursuits.problem import LOCAL_SCALING_FROM
 
 from .dual import dual_value, largest_correlation, lower_row_scales, lower_scales, scale_pixels
 from .support import (
@@ -58,6 +57,9 @@ REFINED_FROM, CG_STEPS, CG_RTOL, MOST_TRIES = 3, 8, 0.03, 6
 
 They restart when a coefficient becomes zero, at most as often as there were scans.
 """
+
+PROMISING = 3.0
+"""Factors of pixels, which cost a scan, are tried if their last shrinkage promises a gap of this multiple of `tol`."""
 
 CONVERGED, STOPPED, DENSE = 0, 1, 2
 """Reasons for stopping: gap reached, maximum number of sweeps, too many coefficients."""
@@ -294,6 +296,7 @@ def _descend(
     penalties, limits = part(floats, own + 1), part(floats, own + 2)
     minus = scalar_like(-1, vectors)
     bound = 0.0  # of theta = 0
+    shrinkage = 0.0  # gap by factors of pixels, relative to that by a single factor
     sweeps_done = scans = 0
     stage = 0 if warm else MOST_STAGES + 1
     copy_rows(signal, residual, plan, parts, team)
@@ -320,15 +323,15 @@ def _descend(
         if stage == 0:
             products = inner_product_inside(residual, signal, plan, parts, team)
             squares = inner_product_inside(residual, residual, plan, parts, team)
-            bound = max(bound, dual_value(products, squares, alpha, top))
+            value = dual_value(products, squares, alpha, top)
+            bound = max(bound, value)
             objective = 0.5 * squares + l1_norm(penalties, parts, team)
             gap = max(0.0, objective - bound)
-            if (
-                gap > tol * objective
-                and n > 0
-                and (gap <= LOCAL_SCALING_FROM * tol * objective or sweeps_done >= max_iter)
-            ):
+            single = objective - value
+            promising = shrinkage * single <= PROMISING * tol * objective
+            if gap > tol * objective and n > 0 and (promising or sweeps_done >= max_iter):
                 value = _bound_by_pixels(floats, plan, tables, inv_weights, alpha, positive, parts, team)
+                shrinkage = (objective - value) / single
                 bound = max(bound, value)
                 gap = max(0.0, objective - bound)
             if (tol > 0 and gap <= tol * objective) or (n == 0 and margin == 1):
