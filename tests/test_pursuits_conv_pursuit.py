@@ -350,7 +350,8 @@ def test_large_signals_in_bands(padding, stride, masked):
     np.testing.assert_allclose(bands.objective, objective(X, operator, bands.codes, alpha, mask=valid))
     one = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver="descent", tol=1e-6, n_jobs=1)
     np.testing.assert_array_equal(bands.codes, one.codes)
-    again = convolutional_basis_pursuit(X, operator, alpha, mask=mask, init=bands.codes, solver="descent", tol=2e-6)
+    # The bound of the last residual alone may be weaker than the best bound of all.
+    again = convolutional_basis_pursuit(X, operator, alpha, mask=mask, init=bands.codes, solver="descent", tol=1e-5)
     assert (again.n_iter == 0).all()
 
 

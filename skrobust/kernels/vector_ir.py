@@ -40,11 +40,11 @@ def ir_vector(vector):
     return ir.VectorType(ir_scalar(vector.scalar), vector.lanes)
 
 
-def emit_call(builder, name, result, args):
+def emit_call(builder, name, result, args, fastmath=()):
     """Call the LLVM intrinsic of that full name."""
     fn_type = ir.FunctionType(result, [arg.type for arg in args])
     function = builder.module.globals.get(name) or ir.Function(builder.module, fn_type, name)
-    return builder.call(function, args)
+    return builder.call(function, args, fastmath=fastmath)
 
 
 def vector_suffix(vector):

@@ -214,7 +214,8 @@ def largest(typingctx, value):
 
     def codegen(context, builder, signature, args):
         name = f"llvm.vector.reduce.fmax.{vector_suffix(value)}"
-        return emit_call(builder, name, ir_scalar(value.scalar), [args[0]])
+        # Without the flag, each of its steps would treat NaN.
+        return emit_call(builder, name, ir_scalar(value.scalar), [args[0]], fastmath=("nnan",))
 
     return value.scalar(value), codegen
 

@@ -110,18 +110,24 @@ def _store_eight(out, o, n, a0, a1, a2, a3, a4, a5, a6, a7):
 
 
 @kernel
+def correlate_block(buffer, row, x, columns, plan, out, o):
+    """Correlations with all atoms at BLOCK positions of one row from the x-th on, into `out` from `o` on."""
+    step = plan.stride_right * plan.channels
+    start = (plan.first_row + row * plan.stride_down) * plan.pitch + plan.first_column * plan.channels + x * step
+    width = lanes(buffer)
+    column = 0
+    while column + 2 * width <= plan.padded_atoms:
+        _correlate_two(buffer, start, step, columns, column, plan, out, o)
+        column += 2 * width
+    if column < plan.padded_atoms:
+        _correlate_one(buffer, start, step, columns, column, plan, out, o)
+
+
+@kernel
 def correlate_row(buffer, row, columns, plan, out):
     """Correlations with all atoms at the positions of one row, (code_width rounded up to blocks, padded_atoms)."""
-    step = plan.stride_right * plan.channels
-    start = (plan.first_row + row * plan.stride_down) * plan.pitch + plan.first_column * plan.channels
-    width = lanes(buffer)
     for x in range(0, plan.code_width, BLOCK):
-        column = 0
-        while column + 2 * width <= plan.padded_atoms:
-            _correlate_two(buffer, start + x * step, step, columns, column, plan, out, x * plan.padded_atoms)
-            column += 2 * width
-        if column < plan.padded_atoms:
-            _correlate_one(buffer, start + x * step, step, columns, column, plan, out, x * plan.padded_atoms)
+        correlate_block(buffer, row, x, columns, plan, out, x * plan.padded_atoms)
 
 
 def row_size(plan):

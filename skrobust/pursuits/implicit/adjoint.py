@@ -5,35 +5,35 @@ from math import prod
 import numpy as np
 
 from skrobust.kernels.threads import on_threads
-from skrobust.kernels.vectors import kernel, scalar_like, take_number
+from skrobust.kernels.vectors import kernel, take_number
 from skrobust.kernels.workspace import fill, part, pointer, workspace
 from skrobust.operators.conv.kernels import copy_into_buffer
 from skrobust.operators.conv.operator import flat_rows
-from skrobust.pursuits.lasso.conv.support import add_atoms, correlate_atoms, inner_product_inside
-from skrobust.pursuits.lasso.conv.working_set import (
-    border_class_at,
-    buffer_offset,
-    working_set_of,
-    working_set_sizes,
-)
+from skrobust.pursuits.lasso.conv.support import RESIDUAL, SOLUTION, solve_normal_equations
+from skrobust.pursuits.lasso.conv.team import Parts, Team, array_of, set_of
+from skrobust.pursuits.lasso.conv.working_set import border_class_at, buffer_offset, working_set_sizes
 from skrobust.signals import kernel_threads
 
 
 def _workspaces(plan, max_active, dtype):
-    """Workspaces of one thread: floats and integers."""
+    """Workspaces of one thread: floats, integers, and a sum."""
     buffer = plan.rows * plan.pitch
     integers, floats = working_set_sizes(max_active)
-    return workspace(dtype, buffer, buffer, max_active, max_active, *floats), workspace(np.int64, *integers)
+    return (
+        workspace(dtype, buffer, buffer, *floats, *[max_active] * 4),
+        workspace(np.int64, 1, *integers),
+        np.zeros(1),
+    )
 
 
 @kernel
-def _solve_one(code, right, solution, tables, plan, max_iter, rtol, has_mask, floats, integers):
+def _solve_one(code, right, solution, tables, plan, max_iter, rtol, has_mask, floats, integers, sums):
     vectors = tables[0]
-    valid, image, products, directions = part(floats, 0), part(floats, 1), part(floats, 2), part(floats, 3)
-    working_set = working_set_of(integers, 0, floats, 4)
-    indices, offsets, atoms, border_class, values, residuals, _ = working_set
+    valid, image, sizes = part(floats, 0), part(floats, 1), part(integers, 0)
+    parts, team = Parts(1, sizes, sizes, floats, integers, 2, 1), Team(0, 1, sizes, sums)
+    indices, offsets, atoms, border_class, _, _, _ = set_of(parts, 0)
+    residuals = array_of(parts, 0, RESIDUAL)
     n = 0
-    squared_norm = 0.0
     for p in range(plan.code_height * plan.code_width):
         y, x = p // plan.code_width, p % plan.code_width
         for k in range(plan.atoms):
@@ -41,38 +41,18 @@ def _solve_one(code, right, solution, tables, plan, max_iter, rtol, has_mask, fl
             solution[index] = 0
             if code[index] != 0:
                 indices[n], atoms[n], border_class[n] = index, k, border_class_at(y, x, plan, has_mask)
-                offsets[n] = buffer_offset(y, x, plan)
-                values[n], residuals[n] = 0, right[index]
-                directions[n] = residuals[n]
-                squared_norm += np.float64(residuals[n]) * np.float64(residuals[n])
+                offsets[n], residuals[n] = buffer_offset(y, x, plan), right[index]
                 n += 1
-    stop_at = squared_norm * rtol * rtol
-    for _ in range(max_iter):
-        if squared_norm <= stop_at:
-            break
-        fill(image, plan.rows * plan.pitch, 0)
-        add_atoms(image, valid, vectors, plan, working_set, n, directions, scalar_like(1, vectors))
-        curvature = inner_product_inside(image, image, plan)
-        if not curvature > 0:
-            break
-        step = scalar_like(squared_norm / curvature, vectors)
-        new_squared_norm = 0.0
-        correlate_atoms(image, vectors, plan, working_set, n, products)
-        for i in range(n):
-            values[i] += step * directions[i]
-            residuals[i] -= step * products[i]
-            new_squared_norm += np.float64(residuals[i]) * np.float64(residuals[i])
-        ratio = scalar_like(new_squared_norm / squared_norm, vectors)
-        squared_norm = new_squared_norm
-        for i in range(n):
-            directions[i] = residuals[i] + ratio * directions[i]
+    sizes[0] = n
+    solve_normal_equations(image, valid, vectors, plan, parts, max_iter, rtol, team)
+    values = array_of(parts, 0, SOLUTION)
     for i in range(n):
         solution[indices[i]] = values[i]
 
 
 @kernel
 def _solve_signals(codes, rights, solutions, masks, tables, plan, max_iter, rtol, workspaces, next_signal):
-    floats, integers = workspaces
+    floats, integers, sums = workspaces[0], workspaces[1], pointer(workspaces[2], 0)
     vectors, columns, norms = tables
     tables = pointer(vectors, 0), pointer(columns, 0), pointer(norms, 0)
     valid, image, n_codes = part(floats, 0), part(floats, 1), codes.shape[1]
@@ -90,7 +70,7 @@ def _solve_signals(codes, rights, solutions, masks, tables, plan, max_iter, rtol
             pointer(rights, n * n_codes),
             pointer(solutions, n * n_codes),
         )
-        _solve_one(code, right, solution, tables, plan, max_iter, rtol, has_mask, floats, integers)
+        _solve_one(code, right, solution, tables, plan, max_iter, rtol, has_mask, floats, integers, sums)
         n = take_number(next_signal)
 
 

@@ -16,7 +16,8 @@ from skrobust.kernels.vectors import (
 from skrobust.kernels.workspace import fill, part, pointer, workspace
 from skrobust.operators.conv.kernels import copy_into_buffer, correlate_row, row_size
 from skrobust.operators.conv.vectors import bits_above, lowest_bit
-from skrobust.pursuits.lasso.conv.support import inner_product_inside, solve_on_support
+from skrobust.pursuits.lasso.conv.support import SOLUTION, inner_product_inside, solve_on_support
+from skrobust.pursuits.lasso.conv.team import Parts, Team, array_of, set_of
 from skrobust.pursuits.lasso.conv.working_set import (
     border_class_at,
     buffer_offset,
@@ -167,27 +168,31 @@ def matching_workspaces(plan, max_atoms, dtype):
     integers, floats = working_set_sizes(max_atoms)
     return (
         workspace(
-            dtype, buffer, buffer, buffer, row_size(plan), plan.padded_atoms, plan.code_height, *[max_atoms] * 3,
-            *floats, *floats
+            dtype, buffer, buffer, buffer, row_size(plan), plan.padded_atoms, plan.code_height, *floats, *floats,
+            *[max_atoms] * 4
         ),
         workspace(
             np.int64, n_positions, n_positions, plan.code_height, plan.code_height, plan.code_height, max_atoms,
-            max_atoms, *integers, *integers
+            max_atoms, 1, *integers, *integers
         ),
+        np.zeros(1),
     )  # fmt: skip
 
 
 @kernel
-def _match(codes, tables, plan, inv_norms, max_atoms, max_per_stripe, overlap, tol, eps, has_mask, floats, integers):
+def _match(
+    codes, tables, plan, inv_norms, max_atoms, max_per_stripe, overlap, tol, eps, has_mask, floats, integers, sums
+):
     """Code of the signal in the buffer; returns its squared residual and number of atoms."""
     vectors, columns = tables[0], tables[1]
     valid, residual, correlations = part(floats, 0), part(floats, 1), part(floats, 3)
-    no_penalties, row_bests = part(floats, 4), part(floats, 5)
-    cg_arrays = part(floats, 6), part(floats, 7), part(floats, 8), part(floats, 2)
+    no_penalties, row_bests, image = part(floats, 4), part(floats, 5), part(floats, 2)
     stripe_counts, closed, is_stale = part(integers, 0), part(integers, 1), part(integers, 2)
     positions, best_atoms = part(integers, 3), part(integers, 4)
     in_cluster, origin = part(integers, 5), part(integers, 6)
-    working_set, cluster = working_set_of(integers, 7, floats, 9), working_set_of(integers, 11, floats, 12)
+    sizes, working_set = part(integers, 7), working_set_of(integers, 8, floats, 6)
+    parts, team = Parts(1, sizes, sizes, floats, integers, 9, 12), Team(0, 1, sizes, sums)
+    cluster = set_of(parts, 0)
     indices, offsets, atoms, border_class, _, _, values = working_set
     n_positions = plan.code_height * plan.code_width
     fill(stripe_counts, n_positions, 0)
@@ -196,7 +201,7 @@ def _match(codes, tables, plan, inv_norms, max_atoms, max_per_stripe, overlap, t
     fill(row_bests, plan.code_height, 0)
     first_best = scalar_like(0, vectors)
     n = 0
-    squared = inner_product_inside(residual, residual, plan)
+    squared = inner_product_inside(residual, residual, plan, parts, team)
     while n < max_atoms and squared > tol * tol:
         position, atom, best = _best_atom(
             residual, columns, plan, inv_norms, closed, correlations, is_stale, row_bests, positions, best_atoms
@@ -219,11 +224,13 @@ def _match(codes, tables, plan, inv_norms, max_atoms, max_per_stripe, overlap, t
             _fill_stripes(stripe_counts, closed, plan, y, x_position, overlap, max_per_stripe)
             _mark(is_stale, plan.code_height, y, 2 * (overlap[0][0] + 1), plan.wraps)
         size = _copy_cluster(working_set, n, plan, overlap, in_cluster, cluster, origin)
+        sizes[0] = size
         solve_on_support(
-            residual, valid, vectors, plan, no_penalties, cluster, size, cg_arrays, LEAST_SQUARES_STEPS, 64 * eps
+            residual, image, valid, vectors, plan, no_penalties, parts, LEAST_SQUARES_STEPS, 64 * eps, team
         )
+        changes = array_of(parts, 0, SOLUTION)
         for i in range(size):
-            values[origin[i]] = cluster[6][i]
+            values[origin[i]] += changes[i]
             _mark(
                 is_stale,
                 plan.code_height,
@@ -231,7 +238,7 @@ def _match(codes, tables, plan, inv_norms, max_atoms, max_per_stripe, overlap, t
                 overlap[0][0] + 1,
                 plan.wraps,
             )
-        squared = inner_product_inside(residual, residual, plan)
+        squared = inner_product_inside(residual, residual, plan, parts, team)
     write_code(codes, plan, working_set, n)
     return squared, n
 
@@ -274,7 +281,7 @@ def match_signals(
     report : ndarray of shape (n, 2)
         Squared residual and atoms.
     """
-    floats, integers = workspaces
+    floats, integers, sums = workspaces[0], workspaces[1], pointer(workspaces[2], 0)
     vectors, columns, norms = tables
     tables = pointer(vectors, 0), pointer(columns, 0), pointer(norms, 0)
     valid, residual, size, n_values = part(floats, 0), part(floats, 1), plan.rows * plan.pitch, X.shape[1]
@@ -294,6 +301,6 @@ def match_signals(
         report[n, 0], report[n, 1] = _match(
             pointer(codes, n * codes.shape[1]), tables, plan,
             pointer(inv_norms, n % inv_norms.shape[0] * inv_norms.shape[1]), max_atoms, max_per_stripe, overlap, tol,
-            eps, has_mask, floats, integers,
+            eps, has_mask, floats, integers, sums,
         )  # fmt: skip
         n = take_number(next_signal)

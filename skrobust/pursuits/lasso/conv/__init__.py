@@ -1,1 +1,1 @@
-"""The convolutional lasso: coordinate descent on a working set, bands of large signals, dual points, ADMM."""
+"""The convolutional lasso: coordinate descent on working sets, by teams of threads; dual points; ADMM."""

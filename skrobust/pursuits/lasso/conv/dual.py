@@ -21,66 +21,80 @@ from skrobust.kernels.vectors import (
 )
 from skrobust.operators.conv.kernels import correlate_row
 
-from .support import inner_product_inside
-
 
 @kernel
-def dual_value(signal, point, plan, alpha, largest_ratio):
-    """Bound of a dual point at its optimal feasible scale, and the squared norm of the point.
+def dual_value(products, squares, alpha, largest_ratio):
+    """Bound of a dual point at its optimal feasible scale.
 
     Parameters
     ----------
+    products, squares : float
+        Inner products of the point with the signal and with itself.
     largest_ratio : float
         Largest correlation of the point with an atom, relative to the atom's weight.
     """
-    squares, products = inner_product_inside(point, point, plan), inner_product_inside(point, signal, plan)
     scale = products / squares if squares > 0 else 0.0
     if largest_ratio > 0:
         scale = min(scale, alpha / np.float64(largest_ratio))
     scale = max(scale, 0.0)
-    return scale * products - 0.5 * scale * scale * squares, squares
+    return scale * products - 0.5 * scale * scale * squares
 
 
 @kernel
-def lower_scales(scales, row_scales, peaks, plan, alpha):
-    """Reduce the factor of each pixel to the smallest one allowed by the positions whose atoms cover it.
+def lower_row_scales(row_scales, peaks, first, end, plan, alpha):
+    """Factor of each pixel that some rows of positions allow, each on its own.
 
     Parameters
     ----------
-    scales : ndarray of shape (height * width,)
-        Ones initially.
     row_scales : ndarray of shape (code_height * width,)
-        Ones; workspace for the factors allowed by each row of positions.
+        Overwritten in these rows.
     peaks : ndarray of shape (n_positions,)
         Largest correlation at each position, relative to the weights of the atoms.
     """
-    shift_right, shift_down = plan.first_column - plan.left, plan.first_row - plan.top
-    for y in range(plan.code_height):
+    shift = plan.first_column - plan.left
+    for y in range(first, end):
+        for column in range(plan.width):
+            row_scales[y * plan.width + column] = 1
         for x in range(plan.code_width):
             peak = peaks[y * plan.code_width + x]
             if peak > alpha:
-                admitted = scalar_like(alpha / peak, scales)
-                left = x * plan.stride_right + shift_right
+                admitted = scalar_like(alpha / peak, row_scales)
+                left = x * plan.stride_right + shift
                 for column in range(left, left + plan.kernel_width):
                     if plan.wraps:
                         column %= plan.width
                     if 0 <= column < plan.width:
                         row_scales[y * plan.width + column] = min(row_scales[y * plan.width + column], admitted)
+
+
+@kernel
+def lower_scales(scales, row_scales, first, end, plan):
+    """Factor of each pixel in some rows of the signal: the smallest that the rows of positions covering it allow.
+
+    Parameters
+    ----------
+    scales : ndarray of shape (height * width,)
+        Overwritten in these rows.
+    row_scales : ndarray of shape (code_height * width,)
+        By `lower_row_scales`, for all rows of positions.
+    """
+    for i in range(first * plan.width, end * plan.width):
+        scales[i] = 1
     for y in range(plan.code_height):
-        top = y * plan.stride_down + shift_down
+        top = y * plan.stride_down + plan.first_row - plan.top
         for row in range(top, top + plan.kernel_height):
             if plan.wraps:
                 row %= plan.height
-            if 0 <= row < plan.height:
+            if first <= row < end:
                 for column in range(plan.width):
                     i = row * plan.width + column
                     scales[i] = min(scales[i], row_scales[y * plan.width + column])
 
 
 @kernel
-def scale_pixels(residual, scales, plan, point):
-    """Residual times the factor of each pixel, into a second buffer; for circular padding also in the margins."""
-    for r in range(plan.rows):
+def scale_pixels(residual, scales, first, end, plan, point):
+    """Residual times the factor of each pixel, into some rows of a second buffer, with their margins."""
+    for r in range(first, end):
         y = (r - plan.top) % plan.height
         for column in range(plan.pitch // plan.channels):
             scale = scales[y * plan.width + (column - plan.left) % plan.width]

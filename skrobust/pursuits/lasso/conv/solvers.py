@@ -9,7 +9,7 @@ from skrobust.pursuits.proximal.fista import fista
 from skrobust.pursuits.result import Result
 from skrobust.signals import batch_slices, kernel_threads
 
-DENSE_SHARE, DENSE_PER_VALUE = 0.5, 0.5
+DENSE_SHARE, DENSE_PER_VALUE = 0.5, 1.25
 """Largest number of nonzero coefficients for descent, per coefficient and per value of the signal."""
 
 SMALL_ALPHA = 0.03
@@ -121,58 +121,44 @@ def _alternate(X, operator, alpha, penalty, mask, codes, rows, tol, max_iter, n_
 
 def _descend(X, operator, alpha, positive, weights, mask, codes, warm, tol, max_iter, max_active, n_jobs):
     """Coordinate descent into `codes`; returns gap, objective and sweeps per signal, an infinite gap if too dense."""
-    from .bands import band_parts
     from .descent import descend_signals, descent_workspaces
+    from .team import band_parts
 
     plan, tables, padded, inv_weights = operator.descent_tables(weights, X.dtype)
     n_samples = len(X)
-    flat = flat_rows(X)
+    flat, maps = flat_rows(X), codes.reshape(n_samples, -1)
     if mask is None:
         masks = np.empty((n_samples, 0), dtype=X.dtype)
     else:
         masks = flat_rows(np.broadcast_to(mask, X.shape))
     report = np.empty((n_samples, 4))
+    rows = band_parts(operator.geometry)
+    n_bands, most_rows = (len(rows) + 1) // 2, int(np.diff(rows, axis=1).max())
     capacity, max_active = min(codes[0].size, max(MOST_CANDIDATES, max_active)) + SLACK, max_active + SLACK
-    maps = codes.reshape(n_samples, -1)
+    if n_bands > 1:
+        capacity = min(4 * capacity // len(rows), most_rows * codes[0].size // len(codes[0])) + SLACK
     settings = warm, tables, plan, padded, inv_weights, float(alpha), bool(positive), float(tol), int(max_iter)
-    parts = band_parts(operator.geometry)
     with kernel_threads(n_jobs):
-        if parts is None:
-            # At least two scans of all correlations.
-            def descend(next_signal):
-                workspaces = descent_workspaces(plan, capacity, max_active, X.dtype)
-                descend_signals(flat, masks, maps, *settings, capacity, max_active, workspaces, report, next_signal)
+        n_threads = threads_for(n_bands)
+        if n_samples >= 2 * n_threads:  # a signal for each thread needs no waiting
+            n_threads = 1
 
-            on_threads(descend, n_pieces=n_samples, work=2 * operator.products(codes))
-        else:
-            for n in range(n_samples):
-                report[n] = _descend_in_bands(flat[n], masks[n], maps[n], *settings, capacity, max_active, parts)
+        def workspaces():
+            return descent_workspaces(plan, len(rows), capacity, max_active, n_threads, X.dtype)
+
+        shared = workspaces() if n_threads > 1 else None
+
+        def descend(counters):
+            descend_signals(
+                flat, masks, maps, *settings, capacity, max_active, rows, shared or workspaces(), report, n_threads,
+                counters,
+            )  # fmt: skip
+
+        if n_threads > 1:
+            on_threads(descend, n_pieces=n_threads, n_counters=3)
+        else:  # at least two scans of all correlations
+            on_threads(descend, n_pieces=n_samples, work=2 * operator.products(codes), n_counters=3)
     return report
-
-
-def _descend_in_bands(
-    x, mask, code, warm, tables, plan, weights, inv_weights, alpha, positive, tol, max_iter, capacity, max_active, parts
-):
-    """Gap, objective, sweeps and reason for stopping of one large signal, solved by several threads."""
-    from skrobust.operators.conv.kernels import copy_into_buffer
-
-    from .bands import DONE, GAP, OBJECTIVE, STATE_SIZE, STATUS, band_workspaces, descend_in_bands
-
-    n_parts = len(parts)
-    n_threads = threads_for(n_parts // 2)
-    max_rows = int(np.diff(parts, axis=1).max())
-    per_part = min(4 * capacity // n_parts, max_rows * plan.code_width * plan.atoms) + SLACK
-    workspaces = band_workspaces(plan, n_parts, per_part, n_threads, x.dtype)
-    size = plan.rows * plan.pitch
-    signal, valid = workspaces[0].values[: 2 * size].reshape(2, size)
-    signal[:] = valid[:] = 0
-    copy_into_buffer(np.ones_like(x) if mask.size == 0 else mask, valid, plan)
-    copy_into_buffer(x, signal, plan)
-    signal *= valid
-    state = np.zeros(STATE_SIZE)
-    settings = alpha, positive, mask.size > 0, warm, tol, max_iter, per_part, max_active, parts, workspaces, state
-    on_threads(descend_in_bands, code, tables, plan, weights, inv_weights, *settings, n_threads, n_pieces=n_parts // 2)
-    return state[GAP], state[OBJECTIVE], state[DONE], state[STATUS]
 
 
 def solve_tensors(X, operator, alpha, penalty, mask, init, tol, max_iter):

@@ -1,4 +1,4 @@
-"""The quadratic problem on a fixed support: conjugate gradients in the residual domain."""
+"""The quadratic problem on a fixed support: conjugate gradients on the atoms of the working sets."""
 
 import numpy as np
 
@@ -16,10 +16,11 @@ from skrobust.kernels.vectors import (
     total,
     zero_vector,
 )
-from skrobust.kernels.workspace import copy, fill
+from skrobust.kernels.workspace import copy
 from skrobust.operators.conv.kernels import add_atom
 from skrobust.operators.conv.vectors import add_multiple, inner_product
 
+from .team import array_of, least_of, set_of, share_of, total_of, wait_for_all
 from .working_set import MASKED, PLAIN, WRAPPED
 
 MOST_HALVINGS = 6
@@ -106,12 +107,12 @@ def add_atoms(buffer, valid, vectors, plan, working_set, n, coefficients, factor
 
 
 @kernel
-def inner_product_inside(a, b, plan):
-    """Inner product of two buffers over the signal, without margins."""
+def inner_product_of_rows(a, b, first, end, plan):
+    """Inner product of two buffers over some rows of the signal, without margins."""
     width = lanes(a)
     row = plan.width * plan.channels
     s = 0.0
-    for y in range(plan.height):
+    for y in range(first, end):
         at = (y + plan.top) * plan.pitch + plan.left * plan.channels
         products = zero_vector(a)
         for q in range(0, row - width + 1, width):
@@ -122,6 +123,24 @@ def inner_product_inside(a, b, plan):
             products = fma(load_first(a, at, left), load_first(b, at, left), products)
         s += np.float64(total(products))
     return s
+
+
+@kernel
+def inner_product_inside(a, b, plan, parts, team):
+    """Inner product of two buffers over the signal, without margins."""
+    for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
+        first, end = share_of(plan.height, p // 2, parts)
+        team.values[p // 2] = inner_product_of_rows(a, b, first, end, plan)
+    return total_of(team, parts)
+
+
+@kernel
+def copy_rows(source, target, plan, parts, team):
+    """Copy a buffer; the threads must wait for each other before they use rows of another."""
+    for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
+        first, end = share_of(plan.rows, p // 2, parts)
+        for i in range(first * plan.pitch, end * plan.pitch):
+            target[i] = source[i]
 
 
 @kernel
@@ -138,82 +157,121 @@ def correlate_atoms(buffer, vectors, plan, working_set, n, correlations):
 
 
 @kernel
-def _negative_gradient(residual, origins, vectors, plan, penalties, working_set, n, negative_gradient):
-    """Negative gradient of the objective with the signs of `origins`, and its squared norm."""
-    atoms = working_set[2]
-    correlate_atoms(residual, vectors, plan, working_set, n, negative_gradient)
-    squared_norm = 0.0
-    for i in range(n):
-        slope = negative_gradient[i] - np.sign(origins[i]) * penalties[atoms[i]]
-        negative_gradient[i] = slope
-        squared_norm += np.float64(slope) * np.float64(slope)
-    return squared_norm
+def add_parts(buffer, valid, vectors, plan, parts, k, factor, team):
+    """Add all atoms, each times the factor and its value in the k-th array of its part; wait before and after."""
+    for straddling in range(2):
+        wait_for_all(team)
+        for p in range(2 * team.thread + straddling, parts.n, 2 * team.n_threads):
+            add_atoms(buffer, valid, vectors, plan, set_of(parts, p), parts.sizes[p], array_of(parts, p, k), factor)
+    wait_for_all(team)
+
+
+RESIDUAL, DIRECTION, PRODUCT, SOLUTION = range(4)
+"""Arrays of conjugate gradients in each part."""
+
+VALUES = -1
+"""The array before these: the values of the working set."""
 
 
 @kernel
-def solve_on_support(residual, valid, vectors, plan, penalties, working_set, n, workspace, max_iter, rtol):
-    """Minimise over the first `n` coefficients of the working set, with the penalty linearised at their initial signs.
+def solve_normal_equations(image, valid, vectors, plan, parts, max_iter, rtol, team):
+    """Conjugate gradients for ``D_S^T M D_S u = b``, with the atoms D_S of the working sets and the mask M.
 
-    Parameters
-    ----------
-    residual, valid : flat buffers
-        The residual is updated, as are the values of the working set.
-    penalties : ndarray of shape (padded_atoms,)
-        Zero for least squares.
-    working_set : tuple of arrays
-    workspace : tuple of ndarray
-        Negative gradient, directions and initial coefficients, at least `n` long, and a buffer like the residual.
-    max_iter : int
-        Maximum number of conjugate gradient steps.
-    rtol : float
-        Norm of the gradient, relative to the initial one, at which to stop.
+    b is given in the array RESIDUAL of each part, which is overwritten; u is written to SOLUTION. `image` is a buffer,
+    overwritten. It stops after `max_iter` steps, or at a residual of `rtol` times b, in the Euclidean norm.
     """
-    values = working_set[6]
-    negative_gradient, directions, origins, image = workspace
-    size = plan.rows * plan.pitch
-    copy(values, origins, n)
-    squared_norm = _negative_gradient(residual, origins, vectors, plan, penalties, working_set, n, negative_gradient)
+    one = scalar_like(1, vectors)
+    for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
+        squared = 0.0
+        for q in range(p, min(p + 2, parts.n)):
+            residuals, directions = array_of(parts, q, RESIDUAL), array_of(parts, q, DIRECTION)
+            solution = array_of(parts, q, SOLUTION)
+            for i in range(parts.sizes[q]):
+                squared += np.float64(residuals[i]) * np.float64(residuals[i])
+                directions[i], solution[i] = residuals[i], 0
+        team.values[p // 2] = squared
+    squared_norm = total_of(team, parts)
     stop_at = squared_norm * rtol * rtol
-    copy(negative_gradient, directions, n)
     for _ in range(max_iter):
         if squared_norm <= stop_at:
             break
-        fill(image, size, 0)
-        add_atoms(image, valid, vectors, plan, working_set, n, directions, scalar_like(1, values))
-        curvature = inner_product_inside(image, image, plan)
+        for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
+            first, end = share_of(plan.rows, p // 2, parts)
+            for i in range(first * plan.pitch, end * plan.pitch):
+                image[i] = 0
+        add_parts(image, valid, vectors, plan, parts, DIRECTION, one, team)
+        curvature = inner_product_inside(image, image, plan, parts, team)
         if not curvature > 0:
             break
-        step = scalar_like(squared_norm / curvature, values)
-        for i in range(n):
-            values[i] += step * directions[i]
-        for i in range(size):
-            residual[i] -= step * image[i]
-        new_squared_norm = _negative_gradient(
-            residual, origins, vectors, plan, penalties, working_set, n, negative_gradient
-        )
-        ratio = scalar_like(new_squared_norm / squared_norm, values)
+        step = scalar_like(squared_norm / curvature, vectors)
+        for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
+            squared = 0.0
+            for q in range(p, min(p + 2, parts.n)):
+                residuals, directions = array_of(parts, q, RESIDUAL), array_of(parts, q, DIRECTION)
+                products, solution = array_of(parts, q, PRODUCT), array_of(parts, q, SOLUTION)
+                n = parts.sizes[q]
+                correlate_atoms(image, vectors, plan, set_of(parts, q), n, products)
+                for i in range(n):
+                    solution[i] += step * directions[i]
+                    residuals[i] -= step * products[i]
+                    squared += np.float64(residuals[i]) * np.float64(residuals[i])
+            team.values[p // 2] = squared
+        new_squared_norm = total_of(team, parts)
+        ratio = scalar_like(new_squared_norm / squared_norm, vectors)
         squared_norm = new_squared_norm
-        for i in range(n):
-            directions[i] = negative_gradient[i] + ratio * directions[i]
+        for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
+            for q in range(p, min(p + 2, parts.n)):
+                residuals, directions = array_of(parts, q, RESIDUAL), array_of(parts, q, DIRECTION)
+                for i in range(parts.sizes[q]):
+                    directions[i] = residuals[i] + ratio * directions[i]
 
 
 @kernel
-def l1_norm(penalties, working_set, n):
-    """Penalty of the working set."""
-    atoms, values = working_set[2], working_set[6]
-    s = 0.0
-    for i in range(n):
-        s += np.float64(penalties[atoms[i]]) * abs(np.float64(values[i]))
-    return s
+def solve_on_support(residual, image, valid, vectors, plan, penalties, parts, max_iter, rtol, team):
+    """Minimise over the working sets, with the penalty linearised at the signs of their values.
+
+    The residual is updated; the change of the values is written to the array SOLUTION.
+
+    Parameters
+    ----------
+    residual, image, valid : flat buffers
+        `image` is overwritten.
+    penalties : ndarray of shape (padded_atoms,)
+        Zero for least squares.
+    """
+    for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
+        for q in range(p, min(p + 2, parts.n)):
+            working_set, slopes = set_of(parts, q), array_of(parts, q, RESIDUAL)
+            atoms, values = working_set[2], working_set[6]
+            n = parts.sizes[q]
+            correlate_atoms(residual, vectors, plan, working_set, n, slopes)
+            for i in range(n):
+                slopes[i] -= np.sign(values[i]) * penalties[atoms[i]]
+    solve_normal_equations(image, valid, vectors, plan, parts, max_iter, rtol, team)
+    add_parts(residual, valid, vectors, plan, parts, SOLUTION, scalar_like(-1, vectors), team)
 
 
 @kernel
-def _objective(residual, plan, penalties, working_set, n):
-    return 0.5 * inner_product_inside(residual, residual, plan) + l1_norm(penalties, working_set, n)
+def l1_norm(penalties, parts, team):
+    """Penalty of the working sets."""
+    for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
+        s = 0.0
+        for q in range(p, min(p + 2, parts.n)):
+            working_set = set_of(parts, q)
+            atoms, values = working_set[2], working_set[6]
+            for i in range(parts.sizes[q]):
+                s += np.float64(penalties[atoms[i]]) * abs(np.float64(values[i]))
+        team.values[p // 2] = s
+    return total_of(team, parts)
 
 
 @kernel
-def improve_on_support(residual, valid, vectors, plan, penalties, working_set, n, workspace, saved, max_iter, rtol):
+def _objective(residual, plan, penalties, parts, team):
+    return 0.5 * inner_product_inside(residual, residual, plan, parts, team) + l1_norm(penalties, parts, team)
+
+
+@kernel
+def improve_on_support(residual, image, saved, valid, vectors, plan, penalties, parts, max_iter, rtol, team):
     """As `solve_on_support`, for nonzero coefficients, without changes of sign.
 
     Coefficients that would change their sign become zero together. The step is halved until the objective decreases.
@@ -228,37 +286,52 @@ def improve_on_support(residual, valid, vectors, plan, penalties, working_set, n
     bool
         Whether a coefficient has become zero.
     """
-    values = working_set[6]
-    targets, directions, origins, _ = workspace
-    size = plan.rows * plan.pitch
-    copy(residual, saved, size)
-    before = _objective(residual, plan, penalties, working_set, n)
-    solve_on_support(residual, valid, vectors, plan, penalties, working_set, n, workspace, max_iter, rtol)
-    first, shortest = -1, scalar_like(1, values)
-    for i in range(n):
-        targets[i] = values[i]
-        if targets[i] * origins[i] < 0:
-            ratio = origins[i] / (origins[i] - targets[i])
-            if first < 0 or ratio < shortest:
-                first, shortest = i, ratio
+    copy_rows(residual, saved, plan, parts, team)
+    before = _objective(residual, plan, penalties, parts, team)
+    solve_on_support(residual, image, valid, vectors, plan, penalties, parts, max_iter, rtol, team)
+    origin, target = PRODUCT, SOLUTION
+    for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
+        shortest = np.inf
+        for q in range(p, min(p + 2, parts.n)):
+            values, origins, targets = set_of(parts, q)[6], array_of(parts, q, origin), array_of(parts, q, target)
+            copy(values, origins, parts.sizes[q])
+            for i in range(parts.sizes[q]):
+                targets[i] += origins[i]
+                values[i] = targets[i]
+                if targets[i] * origins[i] < 0:
+                    shortest = min(shortest, np.float64(origins[i] / (origins[i] - targets[i])))
+        team.values[p // 2] = shortest
+    shortest = least_of(team, parts)
     # Linearly dependent atoms allow steps of any length.
-    if first < 0 and _objective(residual, plan, penalties, working_set, n) <= before * (1 + ROUNDING):
+    if np.isinf(shortest) and _objective(residual, plan, penalties, parts, team) <= before * (1 + ROUNDING):
         return False
-    step, half, zero = scalar_like(1, values), scalar_like(0.5, values), scalar_like(0, values)
+    one, zero = scalar_like(1, vectors), scalar_like(0, vectors)
+    step = 1.0
     for k in range(MOST_HALVINGS + 1):
-        copy(saved, residual, size)
-        if k == MOST_HALVINGS:
-            step = shortest
-        for i in range(n):
-            value = origins[i] + step * (targets[i] - origins[i])
-            if value * origins[i] <= 0 or (k == MOST_HALVINGS and i == first):
-                value = zero
-            values[i] = value
-            directions[i] = origins[i] - value
-        add_atoms(residual, valid, vectors, plan, working_set, n, directions, scalar_like(1, values))
-        if _objective(residual, plan, penalties, working_set, n) < before:
+        last = k == MOST_HALVINGS
+        if last:
+            step = min(shortest, 1.0)
+        factor = scalar_like(step, vectors)
+        copy_rows(saved, residual, plan, parts, team)
+        for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
+            for q in range(p, min(p + 2, parts.n)):
+                values, origins, targets = set_of(parts, q)[6], array_of(parts, q, origin), array_of(parts, q, target)
+                changes = array_of(parts, q, DIRECTION)
+                for i in range(parts.sizes[q]):
+                    value = origins[i] + factor * (targets[i] - origins[i])
+                    if value * origins[i] <= 0 or (
+                        last and np.float64(origins[i] / (origins[i] - targets[i])) == shortest
+                    ):
+                        value = zero
+                    values[i] = value
+                    changes[i] = origins[i] - value
+        add_parts(residual, valid, vectors, plan, parts, DIRECTION, one, team)
+        if _objective(residual, plan, penalties, parts, team) < before:
             return True
-        step *= half
-    copy(saved, residual, size)
-    copy(origins, values, n)
+        step *= 0.5
+    copy_rows(saved, residual, plan, parts, team)
+    for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
+        for q in range(p, min(p + 2, parts.n)):
+            copy(array_of(parts, q, origin), set_of(parts, q)[6], parts.sizes[q])
+    wait_for_all(team)
     return False

@@ -17,15 +17,20 @@ from skrobust.kernels.vectors import (
     load,
     maximum,
     multiply,
+    scalar_like,
     total,
     zero_vector,
 )
 from skrobust.kernels.workspace import part
-from skrobust.operators.conv.kernels import correlate_row
+from skrobust.operators.conv.kernels import correlate_block
+from skrobust.operators.conv.plan import BLOCK
 from skrobust.operators.conv.vectors import bits_above, lowest_bit
 
 PLAIN, MASKED, WRAPPED = 0, 1, 2
 """Border classes of coefficients: atom inside and unmasked; partly outside or masked; wrapping around."""
+
+ROUNDING = 1e-6
+"""Relative difference of a correlation and its limit that is attributed to rounding."""
 
 
 def working_set_sizes(capacity):
@@ -88,10 +93,56 @@ def masked_squared_norm(vectors, a, valid, at, plan):
     return total(s)
 
 
+@inlined
+def blocks_of_row(plan):
+    """Number of blocks of a row of positions."""
+    return (plan.code_width + BLOCK - 1) // BLOCK
+
+
+@kernel
+def mark_stale(stale, plan, working_set, n):
+    """Mark the blocks of positions whose correlations change with the coefficients of the working set."""
+    indices, blocks = working_set[0], blocks_of_row(plan)
+    down, right = (plan.kernel_height - 1) // plan.stride_down, (plan.kernel_width - 1) // plan.stride_right
+    for i in range(n):
+        position = indices[i] // plan.padded_atoms
+        y, x = position // plan.code_width, position % plan.code_width
+        for row in range(y - down, y + down + 1):
+            if plan.wraps:
+                row %= plan.code_height
+            elif row < 0 or row >= plan.code_height:
+                continue
+            for column in range(x - right, x + right + 1):
+                if plan.wraps:
+                    column %= plan.code_width
+                elif column < 0 or column >= plan.code_width:
+                    continue
+                stale[row * blocks + column // BLOCK] = 1
+
+
+@kernel
+def _peak_of_block(out, y, first, end, plan, inv_weights, positive, peaks):
+    """Largest correlation times inverse weight of a block, and of each of its positions into `peaks`."""
+    width = lanes(out)
+    highest = zero_vector(out)
+    o = 0
+    for x in range(first, end):
+        peak = zero_vector(out)
+        for k in range(0, plan.padded_atoms, width):
+            correlations = load(out, o)
+            if not positive:
+                correlations = absolute(correlations)
+            peak = maximum(peak, multiply(correlations, load(inv_weights, k)))
+            o += width
+        peaks[y * plan.code_width + x] = largest(peak)
+        highest = maximum(highest, peak)
+    return largest(highest)
+
+
 @kernel
 def append_violating(
-    residual, valid, present, tables, plan, limits, inv_weights, positive, has_mask, rows, out, peaks, candidates,
-    capacity, working_set, n,
+    residual, valid, present, tables, plan, limit, limits, inv_weights, positive, has_mask, rows, out, peaks, stale,
+    candidates, capacity, working_set, n,
 ):  # fmt: skip
     """Append the coefficients of some rows of positions whose correlation exceeds its threshold to the working set.
 
@@ -102,14 +153,19 @@ def append_violating(
         One bit per coefficient: whether it is in the working set.
     tables : tuple
         Atoms as vectors, as columns, and their squared norms.
+    limit : float
+        Entry threshold of a correlation times the inverse weight of its atom.
     limits, inv_weights : ndarray of shape (padded_atoms,)
         Entry threshold of the correlations, and the inverse weight of the atoms; infinite and zero for padding.
     positive, has_mask : bool
     rows : tuple of int
         First row of positions, and the one after the last.
-    out : buffer of one row of correlations
+    out : buffer of the correlations of one block
     peaks : ndarray of shape (n_positions,)
-        Overwritten by the largest correlation times inverse weight at each position of these rows.
+        Largest correlation times inverse weight at each position; updated in these rows.
+    stale : ndarray of int
+        Whether the peaks of each block of positions are out of date; cleared in these rows. Blocks that are not, and
+        have no peak above the limit, are skipped.
     candidates : ndarray of int
         Workspace for the indices of the new coefficients.
     capacity : int
@@ -126,36 +182,44 @@ def append_violating(
         Largest correlation times inverse weight.
     """
     width = lanes(residual)
-    highest = zero_vector(residual)
+    top = scalar_like(0, residual)
     n_candidates = 0
-    group = rows[0] * plan.code_width * (plan.padded_atoms // width)
+    blocks, groups = blocks_of_row(plan), plan.padded_atoms // width
+    almost = limit * (1 - ROUNDING)
     for y in range(rows[0], rows[1]):
-        correlate_row(residual, y, tables[1], plan, out)
-        o = 0
-        for x in range(plan.code_width):
-            peak = zero_vector(residual)
-            for k in range(0, plan.padded_atoms, width):
+        for block in range(blocks):
+            first = block * BLOCK
+            end = min(first + BLOCK, plan.code_width)
+            if not stale[y * blocks + block]:
+                peak = scalar_like(0, residual)
+                for x in range(first, end):
+                    peak = max(peak, peaks[y * plan.code_width + x])
+                if not peak > almost:
+                    top = max(top, peak)
+                    continue
+            stale[y * blocks + block] = 0
+            correlate_block(residual, y, first, tables[1], plan, out, 0)
+            peak = _peak_of_block(out, y, first, end, plan, inv_weights, positive, peaks)
+            top = max(top, peak)
+            if not peak > almost:
+                continue
+            o = 0
+            for group in range((y * plan.code_width + first) * groups, (y * plan.code_width + end) * groups):
                 correlations = load(out, o)
                 if not positive:
                     correlations = absolute(correlations)
-                peak = maximum(peak, multiply(correlations, load(inv_weights, k)))
-                bits = bits_above(correlations, load(limits, k)) & ~np.int64(present[group])
+                bits = bits_above(correlations, load(limits, o % plan.padded_atoms)) & ~np.int64(present[group])
                 if bits != 0:
                     if n + n_candidates + width > capacity:
-                        return -1, largest(highest)
+                        return -1, top
                     present[group] |= bits
                     while bits != 0:
                         candidates[n_candidates] = group * width + lowest_bit(bits)
                         n_candidates += 1
                         bits &= bits - 1
                 o += width
-                group += 1
-            peaks[y * plan.code_width + x] = largest(peak)
-            highest = maximum(highest, peak)
     n_positions = (rows[1] - rows[0]) * plan.code_width
-    return append_candidates(
-        candidates, n_candidates, valid, tables, plan, has_mask, n_positions, working_set, n
-    ), largest(highest)
+    return append_candidates(candidates, n_candidates, valid, tables, plan, has_mask, n_positions, working_set, n), top
 
 
 @kernel
