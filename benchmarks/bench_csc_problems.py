@@ -184,14 +184,16 @@ def sporco_times(task, method, rho, clock, most_seconds=np.inf):
 
 def best_settings(task):
     """CPU seconds on one thread of the fastest setting for each target, and that setting."""
-    methods = ("circular",) if task.padding == "circular" else ("AddMaskSim", "mask decoupling")
+    method = "circular" if task.padding == "circular" else "AddMaskSim"
+    settings = [(method, rho) for rho in (25, 50, 100, "auto")]
+    if method != "circular":
+        settings += [("mask decoupling", rho) for rho in (25, 50)]
     best = {}
-    for method in methods:
-        for rho in (25, 50, 10, 100, "auto"):
-            most = max((best[key]["cpu"] for key in best), default=np.inf) if len(best) == len(TARGETS) else np.inf
-            for key, seconds in sporco_times(task, method, rho, time.process_time, most).items():
-                if seconds is not None and seconds < best.get(key, {"cpu": np.inf})["cpu"]:
-                    best[key] = {"cpu": seconds, "method": method, "rho": rho}
+    for method, rho in settings:
+        most = max(row["cpu"] for row in best.values()) if len(best) == len(TARGETS) else np.inf
+        for key, seconds in sporco_times(task, method, rho, time.process_time, most).items():
+            if seconds is not None and seconds < best.get(key, {"cpu": np.inf})["cpu"]:
+                best[key] = {"cpu": seconds, "method": method, "rho": rho}
     return best
 
 
