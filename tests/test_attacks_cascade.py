@@ -17,6 +17,7 @@ from skrobust.attacks.core.box import Box
 from skrobust.attacks.core.corners import Corners
 from skrobust.attacks.core.solvers import capped_rate
 from skrobust.attacks.core.streams import ImageStreams
+from skrobust.attacks.gradient.fab import shortest_step
 
 
 def _accuracy(model, attack, X, y):
@@ -142,10 +143,8 @@ def test_shortest_way_to_a_hyperplane(norm, seed):
     reach = np.where(w > 0, 1 - x, -x) @ w
     b = -(w @ x + (0.6 if seed % 2 else -0.5) * (reach if seed % 2 else np.where(w > 0, x, x - 1) @ w))
     box = Box.of((torch.tensor(0.0), torch.tensor(1.0)), torch.tensor(x[None]))
-    way = FAB(norm=norm)._to_hyperplane(
-        box, torch.tensor(x[None]), torch.tensor(w[None]), torch.tensor([b], dtype=torch.float64)
-    )
-    way = way.numpy().ravel()
+    tensors = torch.tensor(x[None]), torch.tensor(w[None]), torch.tensor([b], dtype=torch.float64)
+    way = shortest_step(box, *tensors, norm).numpy().ravel()
     assert w @ (x + way) + b == pytest.approx(0, abs=1e-9)
     assert np.all(x + way >= -1e-12) and np.all(x + way <= 1 + 1e-12)
     length = norm_of(way[None], norm)[0]

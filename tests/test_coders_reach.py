@@ -74,7 +74,7 @@ def test_pixel_bounds_are_exact(x, t, eps, levels, clip, sign):
 def test_pixel_distances_are_the_least_that_flips(x, t, levels, clip):
     coder = PolarizingCoder(threshold=t, levels=levels).fit([[x]])
     values = np.array([[x]])
-    on, distance = coder._switches.flip_distances(values[..., None], "linf", clip)
+    on, distance = coder.switches_.flip_distances(values[..., None], "linf", clip)
     expected = [x > t, -x > t][: 1 if levels == "binary" else 2]
     assert on[0].tolist() == expected
     for switch, d in enumerate(distance[0]):
@@ -160,7 +160,7 @@ def test_bounds_hold_and_are_reached(kind, clip, norm, dtype):
 def test_distances_agree_with_bounds(kind, norm):
     coder = PolarizingCoder(**KINDS[kind], image_shape=(8, 8)).fit(DIGITS)
     X = DIGITS[:10]
-    distance = coder._switches.flip_distances(X.reshape(-1, 8, 8, 1), norm, None)[1]
+    distance = coder.switches_.flip_distances(X.reshape(-1, 8, 8, 1), norm, None)[1]
     n_codes = int(np.prod(coder.code_shape_))
     nearest = distance.reshape(10, -1, n_codes).min(axis=1)
     for eps in (0.0, 0.05, 0.2, 0.8):

@@ -200,14 +200,17 @@ def test_mod_is_least_squares():
     np.testing.assert_allclose(learner.objective_, 0.5 * np.square(X - codes @ best).sum(axis=1).mean(), rtol=1e-8)
 
 
-def test_mod_with_atoms_that_always_serve_together():
-    X, codes, components = problem(7)
-    codes = codes.toarray()
-    codes[:, 1] = 2 * codes[:, 0]
-    before = np.square(X - codes @ components).sum()
-    found, energies = MOD()._improve(X, sparse.csr_array(codes), components)
-    assert np.isfinite(found).all()
-    assert energies.sum() <= before
+def test_mod_with_atoms_that_are_always_used_together():
+    """Their least squares have no unique solution."""
+    components = unit_rows(np.random.default_rng(7).standard_normal((5, 8)))
+    sizes = np.random.default_rng(0).standard_normal((40, 1))
+    X = np.concatenate([sizes * (components[0] + 2 * components[1]), sizes * components[3] + 0.01])
+    codes = orthogonal_mp(X, components, n_nonzero_coefs=2).toarray()
+    assert np.linalg.matrix_rank(codes[:40]) == 1 and (codes[:40] != 0).sum() == 80
+    learner = MOD(init=components, n_nonzero_coefs=2, max_iter=1).fit(X)
+    assert np.isfinite(learner.components_).all()
+    least = codes @ np.linalg.lstsq(codes, X)[0]
+    assert learner.objective_[0] == pytest.approx(0.5 * np.square(X - least).sum(axis=1).mean(), rel=1e-6)
 
 
 def test_idle_atoms():

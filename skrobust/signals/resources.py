@@ -65,7 +65,7 @@ def kernel_threads(n_jobs=None):
         return
     if not isinstance(n_jobs, Integral) or n_jobs == 0:
         raise ValueError(f"n_jobs must be None or an integer other than 0, got {n_jobs!r}.")
-    most = _environment_threads()
+    most = environment_threads()
     before = _allowed.set(min(int(n_jobs), most) if n_jobs > 0 else max(1, most + 1 + int(n_jobs)))
     try:
         yield
@@ -90,17 +90,17 @@ def allowed_threads():
     ...     allowed_threads()
     1
     """
-    return _allowed.get() or _environment_threads()
+    return _allowed.get() or environment_threads()
 
 
 @functools.cache
-def _environment_threads():
+def environment_threads():
     given = os.environ.get("NUMBA_NUM_THREADS", "")
     return max(1, int(given)) if given.strip().isdigit() else cpu_count()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_environment_threads.cache_clear)  # a worker may have fewer processors
+    os.register_at_fork(after_in_child=environment_threads.cache_clear)  # a worker may have fewer processors
 
 
 class _BlasLimit:
@@ -140,9 +140,7 @@ _blas = _BlasLimit()
 
 if hasattr(os, "register_at_fork"):
     # The lock is held across the fork, so that no other thread is inside.
-    os.register_at_fork(
-        before=_blas.lock.acquire, after_in_parent=_blas.lock.release, after_in_child=_blas.after_fork
-    )
+    os.register_at_fork(before=_blas.lock.acquire, after_in_parent=_blas.lock.release, after_in_child=_blas.after_fork)
 
 
 @contextmanager

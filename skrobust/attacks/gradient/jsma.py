@@ -14,7 +14,7 @@ from skrobust.signals import count_of
 from skrobust.signals.parameters import AT_LEAST_1, FRACTION, parameter, parametrized
 
 # Bytes that the table of candidate pairs may take at once.
-_TABLE_BYTES = 2**26
+TABLE_BYTES = 2**26
 
 
 @parametrized
@@ -169,7 +169,7 @@ def best_pair(alpha, beta, free):
     g = torch.where(kept, -beta.gather(1, feature), torch.nan)
     place = torch.arange(width, device=alpha.device)
     most = torch.full((n_samples,), -torch.inf, dtype=alpha.dtype, device=alpha.device)
-    n_rows = max(1, _TABLE_BYTES // (width * 4 * alpha.element_size()))  # of the table, width features each
+    n_rows = max(1, TABLE_BYTES // (width * 4 * alpha.element_size()))  # of the table, width features each
     for some in gen_batches(n_samples, max(1, n_rows // width)):
         for part in gen_batches(width, min(width, n_rows)):
             sum_a = a[some, part, None] + a[some, None, :]
