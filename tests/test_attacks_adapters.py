@@ -43,9 +43,9 @@ BLACK_BOX = {"ART Square", "foolbox noise", "torchattacks Square"}
 every_attack = pytest.mark.parametrize("name", ATTACKS)
 
 
-def _attack(name, **words):
+def _attack(name, **params):
     pytest.importorskip(PACKAGES[type(ATTACKS[name])])
-    return clone(ATTACKS[name]).set_params(**words)
+    return clone(ATTACKS[name]).set_params(**params)
 
 
 # Their attacks through our interface
@@ -250,9 +250,9 @@ def test_absent_libraries(adapter, monkeypatch):
 
 def test_wrong_parameters():
     model, X, y = logistic()
-    for words in ({"eps": -1}, {"norm": "l3"}, {"gradient": "none"}, {"options": [1]}, {"image_shape": 8}):
-        with pytest.raises(InvalidParameterError, match=f"The '{next(iter(words))}' parameter of FromART"):
-            FromART("ProjectedGradientDescent", **words).perturb(model, X, y)
+    for params in ({"eps": -1}, {"norm": "l3"}, {"gradient": "none"}, {"options": [1]}, {"image_shape": 8}):
+        with pytest.raises(InvalidParameterError, match=f"The '{next(iter(params))}' parameter of FromART"):
+            FromART("ProjectedGradientDescent", **params).perturb(model, X, y)
     pytest.importorskip("torchattacks")
     with pytest.raises(ValueError, match=r"clip=\(-1, 1\)"):
         FromTorchattacks("PGD", clip=(-1, 1)).perturb(model, X, y)

@@ -23,12 +23,12 @@ MODELS = {
 def by_the_authors(module, x, y, start, loss):
     """Which images their program breaks in one run from `start`."""
     program = pytest.importorskip("pyautoattack.autopgd_base")
-    words = {"eps": EPS, "n_iter": N_ITER, "seed": 0}
+    params = {"eps": EPS, "n_iter": N_ITER, "seed": 0}
     if loss == "targeted_dlr":
-        run = program.APGDAttack_targeted(module, **words)
+        run = program.APGDAttack_targeted(module, **params)
         run.y_target = module(x).argsort(dim=1)[:, -2]
     else:
-        run = program.APGDAttack(module, loss={"cross_entropy": "ce"}.get(loss, loss), **words)
+        run = program.APGDAttack(module, loss={"cross_entropy": "ce"}.get(loss, loss), **params)
     run.init_hyperparam(x)
     return ~run.attack_single_run(x, y, x_init=start)[1]
 

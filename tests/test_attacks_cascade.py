@@ -222,13 +222,13 @@ def test_fab_minimises_the_distance():
 @pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.5)])
 def test_cascade_takes_what_any_part_takes(norm, eps):
     net, X, y = network()
-    words = {"eps": eps, "norm": norm, "random_state": 0}
-    standing = predict(net, Cascade(n_iter=15, n_queries=60, **words).perturb(net, X, y)) == y
+    params = {"eps": eps, "norm": norm, "random_state": 0}
+    standing = predict(net, Cascade(n_iter=15, n_queries=60, **params).perturb(net, X, y)) == y
     parts = [
-        APGD(n_iter=15, **words),
-        APGD(n_iter=15, loss="targeted_dlr", **words),
-        FAB(n_iter=15, **words),
-        Square(n_iter=60, rescale_schedule=False, **words),
+        APGD(n_iter=15, **params),
+        APGD(n_iter=15, loss="targeted_dlr", **params),
+        FAB(n_iter=15, **params),
+        Square(n_iter=60, rescale_schedule=False, **params),
     ]
     alone = np.array([predict(net, part.perturb(net, X, y)) == y for part in parts])
     # A part may lose, alone, an image that an earlier part left at another draw; none of the first part's come back.
@@ -274,9 +274,9 @@ def thresholded():
 )
 def test_worst_searches_the_corners_where_nothing_can_be_climbed(thresholded, attack):
     model, X, y = thresholded
-    words = {"eps": 0.1, "gradient": "worst", "random_state": 0}
+    params = {"eps": 0.1, "gradient": "worst", "random_state": 0}
     corners = CornerSearch(eps=0.1, n_targets=9).perturb(model, X, y)
-    found = attack.set_params(**words).perturb(model, X, y)
+    found = attack.set_params(**params).perturb(model, X, y)
     lost = model.predict(corners) != y
     assert 0.2 < lost.mean() < 0.8
     assert np.all(model.predict(found)[lost] != y[lost])

@@ -180,7 +180,7 @@ def test_eps_may_differ_by_image():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("params", "message"),
     [
         ({"eps": -0.1}, "eps must be finite and not negative, got -0.1"),
         ({"eps": np.nan}, "eps must be finite"),
@@ -190,10 +190,10 @@ def test_eps_may_differ_by_image():
         ({"eps": 0.1, "clip": (0, 0.5)}, r"X has values from 0 to 1, outside clip=\(0, 0.5\)"),
     ],
 )
-def test_bad_balls(words, message):
+def test_bad_balls(params, message):
     coder = PolarizingCoder().fit(DIGITS)
     with pytest.raises(ValueError, match=message):
-        coder.code_bounds(DIGITS[:5], **words)
+        coder.code_bounds(DIGITS[:5], **params)
 
 
 # Ambiguous shares.
@@ -284,8 +284,8 @@ def test_groups_and_atoms_have_their_own():
 
 
 @pytest.mark.parametrize("value", [0.0, -3.0, 1e6])
-@pytest.mark.parametrize("words", [{}, {"n_thresholds": 3}, {"levels": "ternary"}, {"dictionary": "haar"}])
-def test_constant_data_have_thresholds_all_the_same(value, words):
-    coder = PolarizingCoder(**words).fit(np.full((4, 6, 6), value))
+@pytest.mark.parametrize("params", [{}, {"n_thresholds": 3}, {"levels": "ternary"}, {"dictionary": "haar"}])
+def test_constant_data_have_thresholds_all_the_same(value, params):
+    coder = PolarizingCoder(**params).fit(np.full((4, 6, 6), value))
     assert np.isfinite(coder.thresholds_).all()
     assert np.ptp(coder.transform(np.full((2, 6, 6), value)), axis=0).max() == 0

@@ -64,9 +64,9 @@ def slow_update(X, codes, components, *, alpha=0.0, positive_code=False, positiv
 )
 def test_approximate_update(seed, d, dtype, alpha, positive_code, positive_dict):
     X, codes, components = problem(seed, d=d, dtype=dtype, positive=positive_dict)
-    words = {"alpha": alpha, "positive_code": positive_code, "positive_dict": positive_dict}
-    expected_atoms, expected_codes = slow_update(X, codes, components, **words)
-    energies = approximate_update(X, codes, components, **words)
+    params = {"alpha": alpha, "positive_code": positive_code, "positive_dict": positive_dict}
+    expected_atoms, expected_codes = slow_update(X, codes, components, **params)
+    energies = approximate_update(X, codes, components, **params)
     tol = TOL[dtype] * 10
     np.testing.assert_allclose(components, expected_atoms, atol=tol)
     np.testing.assert_allclose(codes.toarray(), expected_codes, atol=tol * 10)
@@ -88,7 +88,7 @@ def test_exact_update(dtype, density):
     "alpha, positive_code, positive_dict", [(0, False, True), (0.2, False, False), (0.1, True, True)]
 )
 def test_exact_update_under_constraints_is_no_worse_than_one_step(alpha, positive_code, positive_dict):
-    words = {"alpha": alpha, "positive_code": positive_code, "positive_dict": positive_dict}
+    params = {"alpha": alpha, "positive_code": positive_code, "positive_dict": positive_dict}
 
     def value(energies, codes):
         return 0.5 * energies.sum() + alpha * np.abs(codes.data).sum()
@@ -96,8 +96,8 @@ def test_exact_update_under_constraints_is_no_worse_than_one_step(alpha, positiv
     for seed in range(5):
         X, codes, components = problem(seed, m=1, density=1, positive=positive_dict)
         X2, codes2, components2 = X.copy(), codes.copy(), components.copy()
-        one = value(approximate_update(X, codes, components, **words), codes)
-        exact = value(exact_update(X2, codes2, components2, **words), codes2)
+        one = value(approximate_update(X, codes, components, **params), codes)
+        exact = value(exact_update(X2, codes2, components2, **params), codes2)
         assert exact <= one + 1e-9
         if positive_dict:
             assert components2.min() >= 0

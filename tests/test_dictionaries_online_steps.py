@@ -103,10 +103,10 @@ def reference(passes, init, learner):
 @pytest.mark.parametrize("coding", ["omp", "l1"])
 def test_slices_of_a_minibatch_change_nothing(coding, monkeypatch):
     X, _ = problem(n=500)
-    words = {"coding": coding, "random_state": 0, "batch_size": 130, "max_iter": 3}
-    whole = OnlineDictionaryLearning(20, **words).fit(X)
+    params = {"coding": coding, "random_state": 0, "batch_size": 130, "max_iter": 3}
+    whole = OnlineDictionaryLearning(20, **params).fit(X)
     monkeypatch.setattr(_online_steps, "CODE_BYTES", 40 * 20 * 12)
-    sliced = OnlineDictionaryLearning(20, **words).fit(X)
+    sliced = OnlineDictionaryLearning(20, **params).fit(X)
     np.testing.assert_allclose(sliced.components_, whole.components_, atol=1e-9)
     np.testing.assert_allclose(sliced.objective_, whole.objective_, rtol=1e-9)
 

@@ -190,12 +190,12 @@ def shattered(data):
 
 @pytest.fixture(scope="module")
 def probe(data):
-    def make(model, attacks=None, n=60, **words):
+    def make(model, attacks=None, n=60, **params):
         X, y = data[0][900:], data[1][900:]
         answers = model.predict(X) if hasattr(model, "predict") else model(torch.as_tensor(X)).argmax(1).numpy()
         X, y = X[answers == y][:n], y[answers == y][:n]
-        words = {"eps": EPS, "image_shape": (8, 8), **words}
-        return Probe(model, X, y, attacks=default_attacks() if attacks is None else attacks, **words)
+        params = {"eps": EPS, "image_shape": (8, 8), **params}
+        return Probe(model, X, y, attacks=default_attacks() if attacks is None else attacks, **params)
 
     return make
 
