@@ -111,6 +111,7 @@ def test_dlr_survives_scaling():
 
     loud = torch.nn.Sequential(net, Louder())
     quiet = _accuracy(net, APGD(eps=0.1, loss="dlr", n_iter=30, random_state=0), X, y)
+    # In float32 other scores round differently, which may decide single images.
     assert _accuracy(loud, APGD(eps=0.1, loss="dlr", n_iter=30, random_state=0), X, y) == pytest.approx(quiet, abs=0.01)
 
 
