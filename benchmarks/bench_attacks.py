@@ -52,15 +52,15 @@ class Contest:
         )
         self.fmodel = PyTorchModel(self.module, bounds=(0, 1), device="cpu")
 
-    def ours(self, name, **words):
-        attack = getattr(attacks, name)(random_state=self.seed, batch_size=BATCH, **words)
+    def ours(self, name, **params):
+        attack = getattr(attacks, name)(random_state=self.seed, batch_size=BATCH, **params)
         return lambda X, y: attack.perturb(self.module, X, y)
 
-    def art(self, cls, **words):
+    def art(self, cls, **params):
         def run(X, y):
             np.random.seed(self.seed)  # noqa: NPY002 (ART draws from it)
             torch.manual_seed(self.seed)
-            attack = cls(self.classifier, batch_size=BATCH, verbose=False, **words)
+            attack = cls(self.classifier, batch_size=BATCH, verbose=False, **params)
             return attack.generate(X, y=np.eye(10, dtype=np.float32)[y])
 
         return run
@@ -72,12 +72,12 @@ class Contest:
 
         return self._on_tensors(run)
 
-    def torchattacks(self, cls, restarts=1, **words):
+    def torchattacks(self, cls, restarts=1, **params):
         """An attack without restarts is run several times; an image counts as broken if any run broke it."""
 
         def run(X, y):
             torch.manual_seed(self.seed)
-            attack = cls(self.module, **words)
+            attack = cls(self.module, **params)
             found = attack(X, y)
             for _ in range(restarts - 1):
                 again = attack(X, y)

@@ -56,8 +56,8 @@ def zoo(dataset):
     shape, digits = (SIDE[dataset],) * 2, dataset == "digits"
     many, some, few = (120, 40, 12) if digits else (40, 25, 12)
     # Basis pursuit is exact and slow: on the larger images soft thresholding stands for it.
-    words = {"kernel_size": 3} if digits else {"kernel_size": 7, "stride": 2, "pursuit": "thresholding"}
-    coder = ConvSparseCoder(8, n_epochs=3, image_shape=shape, random_state=SEED, **words)
+    params = {"kernel_size": 3} if digits else {"kernel_size": 7, "stride": 2, "pursuit": "thresholding"}
+    coder = ConvSparseCoder(8, n_epochs=3, image_shape=shape, random_state=SEED, **params)
     wavelet = WaveletSparsifier("haar" if digits else "db5", n_nonzero_coefs=0.3, image_shape=shape)
     coarse = PolarizingCoder(n_thresholds=2, image_shape=shape)
     bayes = GaussianNB(var_smoothing=1e-2)
@@ -215,8 +215,8 @@ def main():
             n_classes = int(name.split()[-2]) if name.endswith("classes") else 10
             n = max(1, round(args.share * n))
             eps = EPS_SCALED if "scaler" in name else EPS[dataset]
-            words = {"data_home": args.data_home, "renew": args.renew, "sides": args.sides}
-            results[key] = compare(dataset, model, eps, n, n_classes, earlier=results.get(key, {}), **words)
+            params = {"data_home": args.data_home, "renew": args.renew, "sides": args.sides}
+            results[key] = compare(dataset, model, eps, n, n_classes, earlier=results.get(key, {}), **params)
             show(key, results[key])
             write_json(args.output, content(results))
     print(table(results))

@@ -95,8 +95,8 @@ def curve(step, evaluate, *, clock, budget, limit):
 def ours(problem, X, first):
     coding = {"coding": "omp", "n_nonzero_coefs": K} if problem == "l0" else {"coding": "l1", "alpha": ALPHA}
 
-    def online(**words):
-        learner, stream = OnlineDictionaryLearning(init=first, **{**coding, **words}), chunks(X)
+    def online(**params):
+        learner, stream = OnlineDictionaryLearning(init=first, **{**coding, **params}), chunks(X)
         return lambda: learner.partial_fit(next(stream)).components_
 
     def alternating(Learner):
@@ -116,13 +116,13 @@ def of_dictlearn(problem, X, first):
     import dictlearn
 
     X = X.astype(np.float64)  # it knows no other
-    words = {"n_components": N_ATOMS, "n_nonzero_coefs": K, "random_state": 0}
+    params = {"n_components": N_ATOMS, "n_nonzero_coefs": K, "random_state": 0}
 
     def alternating(algorithm):
         state = {"dict_init": first.astype(np.float64)}
 
         def step():
-            learner = dictlearn.DictionaryLearning(fit_algorithm=algorithm, max_iter=1, **words, **state)
+            learner = dictlearn.DictionaryLearning(fit_algorithm=algorithm, max_iter=1, **params, **state)
             state["dict_init"] = learner.fit(X).components_
             return state["dict_init"]
 
@@ -130,7 +130,7 @@ def of_dictlearn(problem, X, first):
 
     def online(batch_size, forgetting):
         learner = dictlearn.MiniBatchDictionaryLearning(
-            dict_init=first.astype(np.float64), batch_size=batch_size, forgetting_factor=forgetting, **words
+            dict_init=first.astype(np.float64), batch_size=batch_size, forgetting_factor=forgetting, **params
         )
         stream = chunks(X)
 
@@ -142,7 +142,7 @@ def of_dictlearn(problem, X, first):
 
         return step
 
-    dictlearn.DictionaryLearning(max_iter=1, dict_init=first.astype(np.float64), **words).fit(X[:500])
+    dictlearn.DictionaryLearning(max_iter=1, dict_init=first.astype(np.float64), **params).fit(X[:500])
     for batch_size, forgetting in ((256, 0.98), (1024, 0.95)):
         name = f"dictlearn MiniBatchDictionaryLearning, batches of {batch_size}, forgetting factor {forgetting}"
         yield name, lambda b=batch_size, f=forgetting: online(b, f)

@@ -57,11 +57,11 @@ def gap_of_one_factor(X, operator, result, alpha, positive):
 def study(X, atoms, alpha, positive):
     operator = ConvolutionalOperator(atoms, X.shape[1:])
     exact = ConvolutionalOperator(atoms.astype(float), X.shape[1:])
-    words = {"positive": positive, "solver": "descent"}
-    best = convolutional_basis_pursuit(X.astype(float), exact, alpha, tol=1e-7, max_iter=20_000, **words)
+    params = {"positive": positive, "solver": "descent"}
+    best = convolutional_basis_pursuit(X.astype(float), exact, alpha, tol=1e-7, max_iter=20_000, **params)
     rows = []
     for stop in STOPS:
-        found = convolutional_basis_pursuit(X, operator, alpha, tol=1e-6, max_iter=stop, **words)
+        found = convolutional_basis_pursuit(X, operator, alpha, tol=1e-6, max_iter=stop, **params)
         away = found.objective - best.objective
         row = {"iterations": found.n_iter, "distance": away / best.objective, "gap": found.gap / found.objective}
         row["gap of one factor"] = gap_of_one_factor(X, operator, found, alpha, positive) / found.objective
@@ -76,9 +76,9 @@ def study(X, atoms, alpha, positive):
             counts[f"{solver}, {tol:g}"] = {"iterations": float(np.median(found.n_iter)), "all arrived": arrived}
     alphas = alpha * np.geomspace(1, 20, 8)
     started = time.process_time()
-    warm = [found.n_iter.mean() for _, found in convolutional_path(X, operator, alphas, tol=1e-3, **words)]
+    warm = [found.n_iter.mean() for _, found in convolutional_path(X, operator, alphas, tol=1e-3, **params)]
     middle = time.process_time()
-    cold = [convolutional_basis_pursuit(X, operator, a, tol=1e-3, **words).n_iter.mean() for a in sorted(alphas)]
+    cold = [convolutional_basis_pursuit(X, operator, a, tol=1e-3, **params).n_iter.mean() for a in sorted(alphas)]
     path = {"warm": float(sum(warm)), "single": float(sum(cold)), "warm_seconds": middle - started}
     path["single_seconds"] = time.process_time() - middle
     return {"stops": rows, "iterations_to_gap": counts, "path_of_8_iterations": path}

@@ -97,10 +97,10 @@ def pursuits():
         for share, tol in itertools.product((0.3, 0.1), (0.1, 0.01)):
             row = {"grid": grid, "kernel": kernel, "atoms": n_atoms, "alpha / alpha_max": share, "tol": tol}
             for solver in ("descent", "fista"):
-                words = {"solver": solver, "tol": tol, "max_iter": 2000}
+                params = {"solver": solver, "tol": tol, "max_iter": 2000}
 
-                def pursue(words=words, alpha=share * top, X=X, operator=operator):
-                    return convolutional_basis_pursuit(X, operator, alpha, **words)
+                def pursue(params=params, alpha=share * top, X=X, operator=operator):
+                    return convolutional_basis_pursuit(X, operator, alpha, **params)
 
                 row[solver] = seconds(pursue, 2)
                 found = pursue()

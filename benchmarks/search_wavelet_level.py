@@ -41,11 +41,12 @@ def psnr(X, cleaned):
     return float(-10 * np.log10(np.maximum(errors, 1e-10)).mean())
 
 
-def sparsifier(wavelet, sparsity, level, has_color, **words):
+def sparsifier(wavelet, sparsity, level, has_color, **params):
     """The front end; for colour images in YCbCr."""
     share = (sparsity, sparsity * 2 / 7, sparsity * 2 / 7) if has_color else sparsity
     color_space = "ycbcr" if has_color else None
-    return WaveletSparsifier(wavelet, n_nonzero_coefs=share, level=level, color_space=color_space, clip=(0, 1), **words)
+    params = {"level": level, "color_space": color_space, "clip": (0, 1), **params}
+    return WaveletSparsifier(wavelet, n_nonzero_coefs=share, **params)
 
 
 def main():
@@ -53,9 +54,9 @@ def main():
     parser.add_argument("--data-home", help="folder with MNIST and CIFAR-10")
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS / "search_wavelet_level.json")
     arguments = parser.parse_args()
-    words = {"data_home": arguments.data_home, "return_X_y": True}
-    digits, labels = load_dataset("mnist", split="train", **words)
-    colours, _ = load_dataset("cifar10", split="test", **words)
+    params = {"data_home": arguments.data_home, "return_X_y": True}
+    digits, labels = load_dataset("mnist", split="train", **params)
+    colours, _ = load_dataset("cifar10", split="test", **params)
     sets = {
         "MNIST": digits[:N_IMAGES].reshape(-1, 28, 28),
         "CIFAR-10": colours[:N_IMAGES].reshape(-1, 32, 32, 3),

@@ -52,14 +52,14 @@ ATTACKS = {
 }
 
 
-def make_attack(name, model=None, **words):
-    """A copy of an attack with those of the words that it has; Transfer attacks from the model itself."""
+def make_attack(name, model=None, **params):
+    """A copy of an attack with those of `params` that it has; Transfer attacks from the model itself."""
     attack = clone(ATTACKS[name])
     if name == "Transfer":
         attack = attacks.Transfer(attack.attack, model)
     known = attack.get_params()
-    inner = {f"attack__{word}": value for word, value in words.items() if f"attack__{word}" in known}
-    return attack.set_params(**{word: value for word, value in words.items() if word in known}, **inner)
+    inner = {f"attack__{word}": value for word, value in params.items() if f"attack__{word}" in known}
+    return attack.set_params(**{word: value for word, value in params.items() if word in known}, **inner)
 
 
 @functools.cache

@@ -1,6 +1,8 @@
 """Small files in the formats of the published image sets, written independently of the readers."""
 
+import dataclasses
 import gzip
+import hashlib
 import lzma
 import pickle
 import struct
@@ -8,7 +10,16 @@ import zlib
 
 import numpy as np
 
+from skrobust.datasets import mnist
+from skrobust.datasets.published import IDX_FILES
+
 IDX_CODES = {"uint8": 0x08, "int8": 0x09, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
+MNIST_NAMES = {
+    ("train", "images"): "train-images-idx3-ubyte",
+    ("train", "labels"): "train-labels-idx1-ubyte",
+    ("test", "images"): "t10k-images-idx3-ubyte",
+    ("test", "labels"): "t10k-labels-idx1-ubyte",
+}
 PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
 
 
@@ -36,6 +47,19 @@ def write_mnist(folder, suffix=".gz", *, n_train=20, n_test=12, seed=0, dot=Fals
         for array, name in ((images, f"images{separator}idx3"), (labels, f"labels{separator}idx1")):
             (folder / f"{prefix}-{name}-ubyte{suffix}").write_bytes(PACKERS[suffix](idx_bytes(array)))
     return parts
+
+
+def publish_mnist(monkeypatch, folder, parts, title="MNIST", sha256=True):
+    """Declare the .gz files in `folder` to be the published ones."""
+    files = {}
+    for key, name in MNIST_NAMES.items():
+        packed = (folder / f"{name}.gz").read_bytes()
+        digest = hashlib.sha256(gzip.decompress(packed)).hexdigest() if sha256 else None
+        files[key] = dataclasses.replace(IDX_FILES[title][key], gz_md5=hashlib.md5(packed).hexdigest(), sha256=digest)
+    monkeypatch.setitem(IDX_FILES, title, files)
+    counts = {split: tuple(np.bincount(labels, minlength=10).tolist()) for split, (_, labels) in parts.items()}
+    attribute = title.upper().replace("-", "_")
+    monkeypatch.setattr(mnist, attribute, dataclasses.replace(getattr(mnist, attribute), class_counts=counts))
 
 
 def planes_of(images):

@@ -46,16 +46,16 @@ def _layers():
     return {"dictionaries": [_atoms(4, 3, 3, 1), _atoms(5, 2, 2, 4)], **IMAGE}
 
 
-def _patches(**words):
-    return PatchDictionaryDenoiser(dictionary=_atoms(20, 16), patch_size=4, stride=2, **words, **IMAGE)
+def _patches(**params):
+    return PatchDictionaryDenoiser(dictionary=_atoms(20, 16), patch_size=4, stride=2, **params, **IMAGE)
 
 
-def _conv(**words):
-    return ConvSparseCoder(dictionary=_atoms(4, 3, 3, 1), tol=1e-5, **words, **IMAGE)
+def _conv(**params):
+    return ConvSparseCoder(dictionary=_atoms(4, 3, 3, 1), tol=1e-5, **params, **IMAGE)
 
 
-def _polar(dictionary, **words):
-    return PolarizingCoder(dictionary, random_state=0, **words, **IMAGE)
+def _polar(dictionary, **params):
+    return PolarizingCoder(dictionary, random_state=0, **params, **IMAGE)
 
 
 TRANSFORMERS = {

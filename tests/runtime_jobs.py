@@ -23,7 +23,7 @@ from skrobust.estimators import (
     PolarizingCoder,
     WaveletSparsifier,
 )
-from skrobust.kernels import threads as _threads
+from skrobust.kernels import threads
 from skrobust.signals import allowed_threads
 
 RNG = np.random.default_rng(0)
@@ -80,7 +80,7 @@ NAMES = [*ESTIMATORS, *PURSUITS]
 
 def result(name):
     warnings.simplefilter("ignore")
-    _threads.WORTH_A_THREAD = 1  # threads take part in the smallest problem
+    threads.WORTH_A_THREAD = 1  # threads take part in the smallest problem
     if name in PURSUITS:
         return np.asarray(PURSUITS[name]())
     return np.asarray(ESTIMATORS[name].fit(X).transform(X))
@@ -130,7 +130,7 @@ MODES = {
 
 def main(mode):
     expected = [result(name) for name in NAMES]
-    assert _threads._helpers.n_threads == allowed_threads() - 1 > 0
+    assert threads.helpers.n_threads == allowed_threads() - 1 > 0
     for name, found, wanted in zip(3 * NAMES, MODES[mode](), 3 * expected, strict=False):
         assert np.array_equal(found, wanted), name
 

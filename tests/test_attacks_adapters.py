@@ -43,9 +43,9 @@ BLACK_BOX = {"ART Square", "foolbox noise", "torchattacks Square"}
 every_attack = pytest.mark.parametrize("name", ATTACKS)
 
 
-def _attack(name, **words):
+def _attack(name, **params):
     pytest.importorskip(PACKAGES[type(ATTACKS[name])])
-    return clone(ATTACKS[name]).set_params(**words)
+    return clone(ATTACKS[name]).set_params(**params)
 
 
 # Their attacks through our interface
@@ -190,7 +190,7 @@ def test_infinite_radius_keeps_the_nearest():
     X_adv = attack.perturb(model, X, y)
     assert np.all(model.predict(X_adv) != y)
     other = FromFoolbox("L2DeepFoolAttack", eps=np.inf, norm="l2").perturb(model, X, y)
-    assert norm_of(X_adv - X, "l2").mean() == pytest.approx(norm_of(other - X, "l2").mean(), rel=0.1)
+    assert norm_of(X_adv - X, "l2").mean() == pytest.approx(norm_of(other - X, "l2").mean(), rel=0.1)  # two heuristics
 
 
 @pytest.mark.parametrize(
@@ -250,9 +250,9 @@ def test_absent_libraries(adapter, monkeypatch):
 
 def test_wrong_parameters():
     model, X, y = logistic()
-    for words in ({"eps": -1}, {"norm": "l3"}, {"gradient": "none"}, {"options": [1]}, {"image_shape": 8}):
-        with pytest.raises(InvalidParameterError, match=f"The '{next(iter(words))}' parameter of FromART"):
-            FromART("ProjectedGradientDescent", **words).perturb(model, X, y)
+    for params in ({"eps": -1}, {"norm": "l3"}, {"gradient": "none"}, {"options": [1]}, {"image_shape": 8}):
+        with pytest.raises(InvalidParameterError, match=f"The '{next(iter(params))}' parameter of FromART"):
+            FromART("ProjectedGradientDescent", **params).perturb(model, X, y)
     pytest.importorskip("torchattacks")
     with pytest.raises(ValueError, match=r"clip=\(-1, 1\)"):
         FromTorchattacks("PGD", clip=(-1, 1)).perturb(model, X, y)
@@ -283,6 +283,7 @@ def _check(pipeline, X_adv):
     assert np.all(abs(X_adv - X) <= 0.1 + 1e-6)
     ours = PGD(eps=0.1, n_iter=20, random_state=0).perturb(model, X, y)
     assert model.score(X_adv, y) < 0.6
+    # Other random starts and step sizes: the attacks agree on all but some images.
     assert model.score(X_adv, y) == pytest.approx(model.score(ours, y), abs=0.11)
 
 

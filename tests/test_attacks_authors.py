@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from skrobust import as_module
-from skrobust.attacks import APGD
+from skrobust.attacks import APGD, GradientModel
 
 EPS, N_ITER = 0.1, 60
 MODELS = {
@@ -23,12 +23,12 @@ MODELS = {
 def by_the_authors(module, x, y, start, loss):
     """Which images their program breaks in one run from `start`."""
     program = pytest.importorskip("pyautoattack.autopgd_base")
-    words = {"eps": EPS, "n_iter": N_ITER, "seed": 0}
+    params = {"eps": EPS, "n_iter": N_ITER, "seed": 0}
     if loss == "targeted_dlr":
-        run = program.APGDAttack_targeted(module, **words)
+        run = program.APGDAttack_targeted(module, **params)
         run.y_target = module(x).argsort(dim=1)[:, -2]
     else:
-        run = program.APGDAttack(module, loss={"cross_entropy": "ce"}.get(loss, loss), **words)
+        run = program.APGDAttack(module, loss={"cross_entropy": "ce"}.get(loss, loss), **params)
     run.init_hyperparam(x)
     return ~run.attack_single_run(x, y, x_init=start)[1]
 
@@ -41,15 +41,19 @@ def test_apgd_breaks_what_the_authors_program_breaks(name, loss, monkeypatch):
     model = MODELS[name].fit(X, y)
     right = model.predict(X_test) == y_test
     X, y = X_test[right][:80].astype(np.float64), y_test[right][:80]
-    noise = np.random.default_rng(0).uniform(-1, 1, size=X.shape)
-    start = torch.tensor(X + EPS * noise / np.abs(noise).max(axis=1, keepdims=True)).clamp(0, 1)
+    iterates, gradients = [], GradientModel.gradients
+    monkeypatch.setattr(
+        GradientModel, "gradients", lambda self, x, *args: iterates.append(x.clone()) or gradients(self, x, *args)
+    )
+    attack = APGD(EPS, n_iter=N_ITER, loss=loss, n_targets=1, random_state=0)
+    ours = model.predict(attack.perturb(model, X, y)) != y
+    start = iterates[0]
+    assert len(start) == len(X)
+    assert float((start - torch.tensor(X)).abs().max()) > 0.9 * EPS
     module = as_module(model, dtype="float64")
     theirs = by_the_authors(
         lambda x: module(x.double()).float(), torch.tensor(X).float(), torch.tensor(y), start.float(), loss
     )
-    monkeypatch.setattr(APGD, "_start", lambda self, search, index, restart: start[index])
-    attack = APGD(EPS, n_iter=N_ITER, loss=loss, n_targets=1, random_state=0)
-    ours = model.predict(attack.perturb(model, X, y)) != y
     assert ours.any()
     assert not ours.all()
     # They work in float32: a loss that barely rose may have fallen there.

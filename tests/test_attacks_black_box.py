@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from skrobust.attacks import PGD, Ball, RandomNoise, ScoreModel, Square
-from skrobust.attacks.black_box.square import Squares, pyramid, pyramids
+from skrobust.attacks.black_box.square import Squares, covered_share, pyramid, pyramids
 
 
 class LabelsOnly(ClassifierMixin, BaseEstimator):
@@ -97,12 +97,10 @@ def test_scores_are_those_of_the_model():
 
 def test_schedule_of_the_squares():
     """The paper's halvings, at 10 000 queries, stretched and not."""
-    shares = [
-        Square(n_iter=10000)._share(query) for query in (0, 10, 11, 50, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)
-    ]
+    shares = [covered_share(query, 10000) for query in (0, 10, 11, 50, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)]
     np.testing.assert_allclose(shares, 0.8 / 2.0 ** np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]))
-    assert Square(n_iter=1000)._share(6) == 0.8 / 4
-    assert Square(n_iter=1000, rescale_schedule=False)._share(6) == 0.8
+    assert covered_share(6, 1000) == 0.8 / 4
+    assert covered_share(6, 1000, rescale_schedule=False) == 0.8
     assert Squares((28, 28), 1).side(0.8) == (25, 25)
     assert Squares((28, 28), 1).side(1e-6) == (1, 1)
     assert Squares((1, 64), 1).side(0.5) == (1, 32)

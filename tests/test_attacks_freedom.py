@@ -52,12 +52,12 @@ def _agrees(name, each, alone):
         The same of each image, for all images.
     """
     model, X, y = _images(name)
-    words = _words(name, model)
+    params = _words(name, model)
     expected = np.stack(
-        [make_attack(name, model, **{**words, **own}).perturb(model, X, y)[k] for k, own in enumerate(alone)]
+        [make_attack(name, model, **{**params, **own}).perturb(model, X, y)[k] for k, own in enumerate(alone)]
     )
     for batch_size in (None, 1, 2):
-        found = make_attack(name, model, **{**words, **each}, batch_size=batch_size).perturb(model, X, y)
+        found = make_attack(name, model, **{**params, **each}, batch_size=batch_size).perturb(model, X, y)
         np.testing.assert_allclose(found, expected, atol=1e-9)
     return X, found
 
@@ -141,8 +141,8 @@ def test_images_of_any_layout():
     X, y = X[:6], y[:6]
     for mask in (np.arange(64).reshape(8, 8) < 32, np.arange(6)[:, None, None] < np.arange(8)[:, None] * np.ones(8)):
         clip = np.where(mask, 0, X), np.where(mask, 1, X)
-        for words in ({"mask": mask}, {"clip": clip}):
-            X_adv = PGD(0.3, n_iter=5, random_state=0, **words).perturb(net, X, y)
+        for params in ({"mask": mask}, {"clip": clip}):
+            X_adv = PGD(0.3, n_iter=5, random_state=0, **params).perturb(net, X, y)
             assert X_adv.dtype == np.float32 and np.any(X_adv != X)
             np.testing.assert_array_equal(X_adv[~np.broadcast_to(mask, X.shape)], X[~np.broadcast_to(mask, X.shape)])
 
@@ -171,7 +171,7 @@ def test_attacks_of_other_libraries(library, cls, name):
 
 
 @pytest.mark.parametrize(
-    "words, message",
+    "params, message",
     [
         ({"mask": np.ones(3, bool)}, r"mask must be .*\(64,\).*got shape \(3,\)"),
         ({"mask": np.ones(64)}, r"mask must be an array of bool.*astype\(bool\)"),
@@ -183,10 +183,10 @@ def test_attacks_of_other_libraries(library, cls, name):
         ({"eps": np.ones((2, 64))}, r"eps must be .*got shape \(2, 64\)"),
     ],
 )
-def test_what_does_not_fit_is_refused(words, message):
+def test_what_does_not_fit_is_refused(params, message):
     model, X, y = logistic()
     with pytest.raises(ValueError, match=message):
-        PGD(**words).perturb(model, X, y)
+        PGD(**params).perturb(model, X, y)
 
 
 def test_radii_that_could_mean_two_things_are_refused():
@@ -325,11 +325,11 @@ def test_iterated_projections_are_the_formula():
     e, delta, n_iter = np.zeros_like(X), 0.1, 3
     for _ in range(n_iter):
         e = np.clip(e + delta * direction(X + e, delta), -0.2, 0.2)
-    words = {"n_iter": n_iter, "step_size": delta, "gradient": "iterated", "clip": None, "keep": "last"}
+    params = {"n_iter": n_iter, "step_size": delta, "gradient": "iterated", "clip": None, "keep": "last"}
     for attack in (
-        IterativeFGSM(0.2, **words),
-        PGD(0.2, random_start=False, **words),
-        IterativeLocallyLinear(0.2, **words),
+        IterativeFGSM(0.2, **params),
+        PGD(0.2, random_start=False, **params),
+        IterativeLocallyLinear(0.2, **params),
     ):
         np.testing.assert_allclose(attack.perturb(model, X, y), X + e, atol=1e-12)
         assert attack.threat_model == "white box"
@@ -388,7 +388,7 @@ def test_a_report_refuses_the_count_of_papers():
 
 
 @pytest.mark.parametrize(
-    "words, moved, message",
+    "params, moved, message",
     [
         ({"eps": np.array([0.1, 0.3, 0.3])}, (0, 5, 0.2), "left its ball.*by 0.1 in linf more than its eps"),
         ({"eps": np.full((1, 64), 0.1)}, (2, 5, 0.2), "left its ball"),
@@ -398,14 +398,14 @@ def test_a_report_refuses_the_count_of_papers():
         ({"mask": np.arange(3)[:, None] != 1}, (1, 5, 0.2), "left its mask"),
     ],
 )
-def test_a_report_checks_the_row_of_each_image(words, moved, message):
+def test_a_report_checks_the_row_of_each_image(params, moved, message):
     X = np.zeros((3, 64))
     attacked = X.copy()
-    check_admissible(PGD(**{"eps": 0.3, **words}), X, attacked)
+    check_admissible(PGD(**{"eps": 0.3, **params}), X, attacked)
     image, feature, size = moved
     attacked[image, feature] = size
     with pytest.raises(ValueError, match=message):
-        check_admissible(PGD(**{"eps": 0.3, **words}), X, attacked)
+        check_admissible(PGD(**{"eps": 0.3, **params}), X, attacked)
     admitted = X.copy()
     admitted[(image + 1) % 3, 6] = 0.05
-    check_admissible(PGD(**{"eps": 0.3, **words}), X, admitted)
+    check_admissible(PGD(**{"eps": 0.3, **params}), X, admitted)

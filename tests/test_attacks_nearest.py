@@ -116,12 +116,12 @@ def test_more_search_is_nearer():
 def test_worst_backward_pass_of_a_nearest_attack_is_the_nearest():
     model, X, y = defended("logistic")
     X, y = _right(model, X[:60], y[:60])
-    words = {"n_iter": 60, "learning_rate": 0.05, "initial_const": 1.0, "binary_search_steps": 3}
+    params = {"n_iter": 60, "learning_rate": 0.05, "initial_const": 1.0, "binary_search_steps": 3}
     each = []
     for gradient in ("exact", "identity", "projection", "smooth"):
-        X_adv = CarliniWagner(gradient=gradient, **words).perturb(model, X, y)
+        X_adv = CarliniWagner(gradient=gradient, **params).perturb(model, X, y)
         each.append(np.where(model.predict(X_adv) != y, norm_of(X_adv - X, "l2"), np.inf))
-    X_adv = CarliniWagner(gradient="worst", **words).perturb(model, X, y)
+    X_adv = CarliniWagner(gradient="worst", **params).perturb(model, X, y)
     found = np.where(model.predict(X_adv) != y, norm_of(X_adv - X, "l2"), np.inf)
     np.testing.assert_allclose(found, np.min(each, axis=0), atol=1e-9)
 
@@ -202,10 +202,10 @@ def test_hop_skip_jump_nears_a_linear_boundary(norm, dual, ratio):
     X, y = _right(model, X, y)
     X, y = X[:10], y[:10]
     expected = -margins(model, X, y) / np.linalg.norm(model.coef_.ravel(), ord=dual)
-    words = {"eps": np.inf, "norm": norm, "clip": (-5, 5), "random_state": 0}
+    params = {"eps": np.inf, "norm": norm, "clip": (-5, 5), "random_state": 0}
     found = []
     for n_iter in (1, 25):
-        X_adv = HopSkipJump(n_iter=n_iter, **words).perturb(model, X, y)
+        X_adv = HopSkipJump(n_iter=n_iter, **params).perturb(model, X, y)
         assert np.all(model.predict(X_adv) != y)
         found.append(norm_of(X_adv - X, norm))
     assert np.all(found[1] >= expected * (1 - 1e-9))

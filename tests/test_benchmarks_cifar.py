@@ -56,7 +56,7 @@ def test_residual_connections_of_the_blocks(depth, monkeypatch):
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     network = script.blocks_network({"width": 2, "depth": depth}, "deep", "residual", 2, 0).pursuit
-    layers = network._layers(network._operators(list(network.atoms)))
+    layers, _, _ = network.as_arrays("float32")
     assert layers.n_layers == 6 * depth
     assert sorted(layers.inputs) == [1]  # counted from 0: to the second layer, from the image
     assert sorted(layers.skips) == [(j, j - 2) for j in range(3, 6 * depth, 2)]

@@ -23,8 +23,8 @@ def script():
 
 @pytest.mark.slow
 def test_quick_form(tmp_path):
-    words = [sys.executable, str(SCRIPT), "--quick", "--output", str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "MPLBACKEND": "Agg"})
+    params = [sys.executable, str(SCRIPT), "--quick", "--output", str(tmp_path)]
+    done = subprocess.run(params, capture_output=True, text=True, env={**os.environ, "MPLBACKEND": "Agg"})
     assert done.returncode == 0, done.stderr[-3000:]
     parts = json.loads((tmp_path / "planted_layers.json").read_text())["parts"]
     assert set(parts) == {"theorems", "recovery", "complete", "overcomplete"}

@@ -1,4 +1,4 @@
-"""Modules as torch expects them: copies, pickles, moves, inference mode, and clear words on input of another layout."""
+"""Modules as torch expects: copies, pickles, moves, inference mode, and clear errors for input in another layout."""
 
 import copy
 import io
@@ -226,15 +226,15 @@ def test_a_converter_that_ignores_the_mode_brings_a_warning():
 
 
 @pytest.mark.parametrize(
-    ("output", "words"),
+    ("output", "message"),
     [(lambda s: (s, s), "a tuple"), (lambda s: {"logits": s}, r"a dict with the keys \['logits'\]")],
 )
-def test_networks_that_return_no_tensor(output, words):
+def test_networks_that_return_no_tensor(output, message):
     class Network(nn.Module):
         def forward(self, X):
             return output(X[:, :10])
 
     X, y = digits()
     for use in (lambda: as_module(Network())(images()), lambda: FGSM().perturb(Network(), X[:5], y[:5])):
-        with pytest.raises(TypeError, match=f"Network returned {words}"):
+        with pytest.raises(TypeError, match=f"Network returned {message}"):
             use()

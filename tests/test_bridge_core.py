@@ -85,8 +85,8 @@ def test_step_without_gradient_is_named(digits):
     model = make_pipeline(StandardScaler(), RandomForestClassifier(n_estimators=2)).fit(X, y)
     with pytest.raises(NoGradientError) as error:
         as_module(model)
-    for words in ("'randomforestclassifier' (RandomForestClassifier)", "register_module", "Square", "transfer"):
-        assert words in str(error.value)
+    for params in ("'randomforestclassifier' (RandomForestClassifier)", "register_module", "Square", "transfer"):
+        assert params in str(error.value)
     assert isinstance(error.value, TypeError)
 
 

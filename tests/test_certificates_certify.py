@@ -417,7 +417,7 @@ def test_wavelets_without_certificate():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("params", "message"),
     [
         ({"eps": -1}, "eps must be finite and not negative"),
         ({"eps": [0.1]}, "eps must be a number"),
@@ -426,7 +426,7 @@ def test_wavelets_without_certificate():
     ],
 )
 @pytest.mark.parametrize("name", ["linear", "pixel", "wavelet"])
-def test_bad_balls(name, words, message):
+def test_bad_balls(name, params, message):
     model = MODELS[name].fit(DIGITS[TRAIN], LABELS[TRAIN])
     with pytest.raises(ValueError, match=message):
-        certify(model, DIGITS[TEST], LABELS[TEST], **words)
+        certify(model, DIGITS[TEST], LABELS[TEST], **params)

@@ -127,9 +127,9 @@ def test_layered_pursuits_take_any_real_numbers(pursuit):
         for one, other in zip(codes(values), expected, strict=True):
             assert one.dtype == np.float64
             np.testing.assert_array_equal(one, other)
-    words = "threshold" if pursuit is layered_thresholding else "alpha"
+    name = "threshold" if pursuit is layered_thresholding else "alpha"
     for wrong in ([0.1, np.nan], None, "ab"):
-        with pytest.raises(ValueError, match=f"{words} (of layer|must be)"):
+        with pytest.raises(ValueError, match=f"{name} (of layer|must be)"):
             pursuit(X, layers, wrong)
     with pytest.raises(ValueError, match="X contains NaN or infinity"):
         pursuit(X * np.nan, layers, 0.7)

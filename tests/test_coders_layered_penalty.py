@@ -164,7 +164,8 @@ def coder_with(cls, penalty, **options):
     rng = np.random.default_rng(0)
     dictionaries = [rng.normal(size=(3, 3, 3)), rng.normal(size=(4, 2, 2, 3))]
     dictionaries = [atoms / np.linalg.norm(atoms.reshape(len(atoms), -1), axis=1).max() for atoms in dictionaries]
-    settings = {"padding": "same", "image_shape": (8, 8), cls._alpha_name: 0.1, "per_layer": True}
+    strength = "threshold" if cls is LayeredThresholding else "alpha"
+    settings = {"padding": "same", "image_shape": (8, 8), strength: 0.1, "per_layer": True}
     return cls(dictionaries=dictionaries, penalty=penalty, **{**settings, **options})
 
 

@@ -106,7 +106,7 @@ def test_wavelets_against_pywt(shape, wavelet, level, levels):
     coder = PolarizingCoder(wavelet, level=level, threshold=0.13, levels=levels).fit(X)
     images = X[..., None] if len(shape) < 3 else X
     axes = tuple(range(1, images.ndim - 1))
-    used = coder._switches.atoms.basis.level
+    used = coder.switches_.atoms.basis.level
 
     def analyze(values):
         coefficients = pywt.wavedecn(values, wavelet, mode="periodization", level=used, axes=axes)
@@ -138,10 +138,10 @@ def test_layouts_and_dtypes_agree(n_samples, height, width, n_channels, dtype, o
     shape = (height, width) if n_channels is None else (height, width, n_channels)
     images = rng.integers(0, 200, size=(n_samples, *shape)).astype(dtype)
     rows = images.reshape(n_samples, -1)
-    words = {"threshold": [40.5, 99.5], "n_thresholds": 2, "output": output}
-    words["threshold"] = np.tile(words["threshold"], (n_channels or 1, 1))
-    as_images = PolarizingCoder(dictionary, **words).fit(images)
-    as_rows = PolarizingCoder(dictionary, image_shape=shape, **words).fit(rows)
+    params = {"threshold": [40.5, 99.5], "n_thresholds": 2, "output": output}
+    params["threshold"] = np.tile(params["threshold"], (n_channels or 1, 1))
+    as_images = PolarizingCoder(dictionary, **params).fit(images)
+    as_rows = PolarizingCoder(dictionary, image_shape=shape, **params).fit(rows)
     result = as_images.transform(images)
     assert result.dtype == (np.float32 if dtype is np.float32 else np.float64)
     assert result.shape == (images.shape if output == "reconstruction" else (n_samples, np.prod(as_rows.code_shape_)))
@@ -215,8 +215,8 @@ def test_given_atoms_of_all_shapes():
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_learned_filters(signed):
-    words = {"signed": signed, "n_components": 6, "image_shape": (8, 8), "random_state": 0}
-    coder = PolarizingCoder("learned", **words).fit(DIGITS)
+    params = {"signed": signed, "n_components": 6, "image_shape": (8, 8), "random_state": 0}
+    coder = PolarizingCoder("learned", **params).fit(DIGITS)
     atoms = coder.components_
     assert atoms.shape == (6, 3, 3, 1)
     np.testing.assert_allclose(np.abs(atoms).sum(axis=(1, 2, 3)), 1)
@@ -224,7 +224,7 @@ def test_learned_filters(signed):
         np.testing.assert_allclose(atoms.sum(axis=(1, 2, 3)), 0, atol=1e-9)
     else:
         assert atoms.min() >= 0
-    again = PolarizingCoder("learned", **words).fit(DIGITS)
+    again = PolarizingCoder("learned", **params).fit(DIGITS)
     np.testing.assert_array_equal(again.components_, atoms)
     np.testing.assert_array_equal(again.thresholds_, coder.thresholds_)
     # What is learned is seen in the data: responses spread more than those of random filters of the same kind.
@@ -261,9 +261,9 @@ def test_reconstruction_of_pixels_is_the_mean_of_each_level():
 @pytest.mark.parametrize(("dictionary", "tolerance"), [("average", 0.2), ("haar", 0.05), ("db2", 0.05)])
 def test_fine_thermometers_rebuild_the_image(dictionary, tolerance):
     smooth = np.sin(np.arange(10)[:, None] / 6 + np.random.default_rng(0).random((20, 1, 1)) * 6 + np.arange(10) / 8)
-    words = {"image_shape": (10, 10), "output": "reconstruction"}
+    params = {"image_shape": (10, 10), "output": "reconstruction"}
     grid = np.linspace(-1, 1, 200)
-    coder = PolarizingCoder(dictionary, **words, threshold=0.0).fit(smooth.reshape(20, -1))
+    coder = PolarizingCoder(dictionary, **params, threshold=0.0).fit(smooth.reshape(20, -1))
     n_groups = len(coder.thresholds_)
     coder.set_params(threshold=np.tile(grid, (n_groups, 1))).fit(smooth.reshape(20, -1))
     rebuilt = coder.transform(smooth.reshape(20, -1)).reshape(20, 10, 10)
@@ -359,12 +359,13 @@ def test_gradients_are_what_they_are_called(kind, output):
     X = DIGITS[:20] + 0.01 * rng.normal(size=(20, 64))
     expected = coder.transform(X)
     W = rng.normal(size=expected.shape)
-    atoms = coder._switches.atoms
-    D = atoms.responses(np.eye(64).reshape(64, 8, 8, 1)).T / atoms.scale[:, None]  # (n_atoms, n_features)
+    D = coder.responses(np.eye(64)).reshape(64, -1).T  # (n_atoms, n_features)
     n_thresholds = coder.thresholds_.shape[1]
     codes = coder.set_params(output="code").transform(X)
     coder.set_params(output=output)
-    inner = W if output == "code" else W @ coder._decoder()[0]
+    zero = coder.inverse_transform(np.zeros((1, codes.shape[1])))
+    decoder = (coder.inverse_transform(np.eye(codes.shape[1])) - zero).T
+    inner = W if output == "code" else W @ decoder
 
     def through(slope):
         """Backward pass if each code entry had that derivative in its response."""
@@ -379,7 +380,8 @@ def test_gradients_are_what_they_are_called(kind, output):
     projection = _backward(coder, "projection", X, W)[1]
     np.testing.assert_allclose(projection, through(codes != 0), atol=1e-12)
     responses = np.repeat(X @ D.T, n_thresholds, axis=1)
-    t = coder.thresholds_[coder._groups].ravel()
+    assert (coder.thresholds_ == coder.thresholds_[0]).all()
+    t = np.tile(coder.thresholds_[0], len(D))
 
     def slope(u, width):
         s = 1 / (1 + np.exp(-(u - t) / width))

@@ -74,7 +74,7 @@ def test_pixel_bounds_are_exact(x, t, eps, levels, clip, sign):
 def test_pixel_distances_are_the_least_that_flips(x, t, levels, clip):
     coder = PolarizingCoder(threshold=t, levels=levels).fit([[x]])
     values = np.array([[x]])
-    on, distance = coder._switches.flip_distances(values[..., None], "linf", clip)
+    on, distance = coder.switches_.flip_distances(values[..., None], "linf", clip)
     expected = [x > t, -x > t][: 1 if levels == "binary" else 2]
     assert on[0].tolist() == expected
     for switch, d in enumerate(distance[0]):
@@ -160,7 +160,7 @@ def test_bounds_hold_and_are_reached(kind, clip, norm, dtype):
 def test_distances_agree_with_bounds(kind, norm):
     coder = PolarizingCoder(**KINDS[kind], image_shape=(8, 8)).fit(DIGITS)
     X = DIGITS[:10]
-    distance = coder._switches.flip_distances(X.reshape(-1, 8, 8, 1), norm, None)[1]
+    distance = coder.switches_.flip_distances(X.reshape(-1, 8, 8, 1), norm, None)[1]
     n_codes = int(np.prod(coder.code_shape_))
     nearest = distance.reshape(10, -1, n_codes).min(axis=1)
     for eps in (0.0, 0.05, 0.2, 0.8):
@@ -180,7 +180,7 @@ def test_eps_may_differ_by_image():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("params", "message"),
     [
         ({"eps": -0.1}, "eps must be finite and not negative, got -0.1"),
         ({"eps": np.nan}, "eps must be finite"),
@@ -190,10 +190,10 @@ def test_eps_may_differ_by_image():
         ({"eps": 0.1, "clip": (0, 0.5)}, r"X has values from 0 to 1, outside clip=\(0, 0.5\)"),
     ],
 )
-def test_bad_balls(words, message):
+def test_bad_balls(params, message):
     coder = PolarizingCoder().fit(DIGITS)
     with pytest.raises(ValueError, match=message):
-        coder.code_bounds(DIGITS[:5], **words)
+        coder.code_bounds(DIGITS[:5], **params)
 
 
 # Ambiguous shares.
@@ -284,8 +284,8 @@ def test_groups_and_atoms_have_their_own():
 
 
 @pytest.mark.parametrize("value", [0.0, -3.0, 1e6])
-@pytest.mark.parametrize("words", [{}, {"n_thresholds": 3}, {"levels": "ternary"}, {"dictionary": "haar"}])
-def test_constant_data_have_thresholds_all_the_same(value, words):
-    coder = PolarizingCoder(**words).fit(np.full((4, 6, 6), value))
+@pytest.mark.parametrize("params", [{}, {"n_thresholds": 3}, {"levels": "ternary"}, {"dictionary": "haar"}])
+def test_constant_data_have_thresholds_all_the_same(value, params):
+    coder = PolarizingCoder(**params).fit(np.full((4, 6, 6), value))
     assert np.isfinite(coder.thresholds_).all()
     assert np.ptp(coder.transform(np.full((2, 6, 6), value)), axis=0).max() == 0

@@ -154,7 +154,7 @@ def test_binary_batch_cut_between_two_images(tmp_path, monkeypatch):
 
 
 def test_a_compressed_batch_may_not_unpack_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(_files, "_UNPACKED_LIMIT", 2 << 20)
+    monkeypatch.setattr(_files, "UNPACKED_LIMIT", 2 << 20)
     (tmp_path / "test_batch.bin.xz").write_bytes(PACKERS[".xz"](bytes(50 << 20)))
     with pytest.raises(DatasetFileError, match="test_batch.bin.xz unpacks to more than 2 MiB"):
         load_cifar10(tmp_path, split="test", verify=False)

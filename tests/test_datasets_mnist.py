@@ -6,19 +6,11 @@ import hashlib
 
 import numpy as np
 import pytest
-from datasets_writers import PACKERS, idx_bytes, write_mnist
+from datasets_writers import MNIST_NAMES, PACKERS, idx_bytes, publish_mnist, write_mnist
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skrobust.datasets import DatasetFileError, DatasetNotFoundError, load_fashion_mnist, load_mnist
-from skrobust.datasets import mnist as _mnist
 from skrobust.datasets.published import IDX_FILES
-
-_NAMES = {
-    ("train", "images"): "train-images-idx3-ubyte",
-    ("train", "labels"): "train-labels-idx1-ubyte",
-    ("test", "images"): "t10k-images-idx3-ubyte",
-    ("test", "labels"): "t10k-labels-idx1-ubyte",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -26,19 +18,6 @@ def no_homes(monkeypatch, tmp_path):
     """No data home of the machine the tests run on."""
     monkeypatch.delenv("SKROBUST_DATA", raising=False)
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "sklearn_home"))
-
-
-def _publish(monkeypatch, folder, parts, title="MNIST", sha256=True):
-    """Declare the .gz files in `folder` to be the published ones."""
-    files = {}
-    for key, name in _NAMES.items():
-        packed = (folder / f"{name}.gz").read_bytes()
-        digest = hashlib.sha256(gzip.decompress(packed)).hexdigest() if sha256 else None
-        files[key] = dataclasses.replace(IDX_FILES[title][key], gz_md5=hashlib.md5(packed).hexdigest(), sha256=digest)
-    monkeypatch.setitem(IDX_FILES, title, files)
-    counts = {split: tuple(np.bincount(labels, minlength=10).tolist()) for split, (_, labels) in parts.items()}
-    attribute = title.upper().replace("-", "_")
-    monkeypatch.setattr(_mnist, attribute, dataclasses.replace(getattr(_mnist, attribute), class_counts=counts))
 
 
 @pytest.mark.parametrize("suffix", sorted(PACKERS))
@@ -75,7 +54,7 @@ def test_splits_and_dtypes(tmp_path):
 def test_published_files_are_verified_in_any_compression(tmp_path, monkeypatch, suffix):
     published, own = tmp_path / "published", tmp_path / "own"
     parts = write_mnist(published)
-    _publish(monkeypatch, published, parts)
+    publish_mnist(monkeypatch, published, parts)
     write_mnist(own, suffix)
     for file in own.iterdir():
         if suffix == ".gz":  # the same content, packed in another way than the published file
@@ -88,13 +67,13 @@ def test_published_files_are_verified_in_any_compression(tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("suffix", sorted(PACKERS))
-@pytest.mark.parametrize("key", sorted(_NAMES))
+@pytest.mark.parametrize("key", sorted(MNIST_NAMES))
 def test_one_changed_value_is_noticed(tmp_path, monkeypatch, suffix, key):
     published, own = tmp_path / "published", tmp_path / "own"
-    _publish(monkeypatch, published, write_mnist(published))
+    publish_mnist(monkeypatch, published, write_mnist(published))
     write_mnist(own, suffix)
-    path = own / (_NAMES[key] + suffix)
-    content = bytearray((published / f"{_NAMES[key]}.gz").read_bytes())
+    path = own / (MNIST_NAMES[key] + suffix)
+    content = bytearray((published / f"{MNIST_NAMES[key]}.gz").read_bytes())
     content = bytearray(gzip.decompress(content))
     content[-1] ^= 1
     path.write_bytes(PACKERS[suffix](bytes(content)))
@@ -106,7 +85,7 @@ def test_one_changed_value_is_noticed(tmp_path, monkeypatch, suffix, key):
 
 
 def test_truncated_file_is_called_truncated(tmp_path, monkeypatch):
-    _publish(monkeypatch, tmp_path, write_mnist(tmp_path))
+    publish_mnist(monkeypatch, tmp_path, write_mnist(tmp_path))
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DatasetFileError, match="train-images-idx3-ubyte.gz is truncated"):
@@ -116,7 +95,7 @@ def test_truncated_file_is_called_truncated(tmp_path, monkeypatch):
 def test_without_a_published_sum_the_classes_are_counted(tmp_path, monkeypatch):
     published = tmp_path / "published"
     parts = write_mnist(published)
-    _publish(monkeypatch, published, parts, "Fashion-MNIST", sha256=False)
+    publish_mnist(monkeypatch, published, parts, "Fashion-MNIST", sha256=False)
     assert load_fashion_mnist(published).verified
     plain = tmp_path / "plain"
     write_mnist(plain, "")
@@ -143,7 +122,7 @@ def test_without_a_published_sum_the_classes_are_counted(tmp_path, monkeypatch):
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_one_set_under_the_others_name(tmp_path, monkeypatch, suffix):
     published, own = tmp_path / "published", tmp_path / "own"
-    _publish(monkeypatch, published, write_mnist(published))
+    publish_mnist(monkeypatch, published, write_mnist(published))
     write_mnist(own, suffix)
     if suffix:
         own = published
@@ -154,7 +133,7 @@ def test_one_set_under_the_others_name(tmp_path, monkeypatch, suffix):
 def test_a_set_of_the_same_names_and_class_counts_is_recognised(tmp_path, monkeypatch):
     fashion, other = tmp_path / "fashion", tmp_path / "other"
     parts = write_mnist(fashion)
-    _publish(monkeypatch, fashion, parts, "Fashion-MNIST", sha256=False)
+    publish_mnist(monkeypatch, fashion, parts, "Fashion-MNIST", sha256=False)
     write_mnist(other)
     for file in other.iterdir():
         file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()), 1, mtime=7))

@@ -64,9 +64,9 @@ def slow_update(X, codes, components, *, alpha=0.0, positive_code=False, positiv
 )
 def test_approximate_update(seed, d, dtype, alpha, positive_code, positive_dict):
     X, codes, components = problem(seed, d=d, dtype=dtype, positive=positive_dict)
-    words = {"alpha": alpha, "positive_code": positive_code, "positive_dict": positive_dict}
-    expected_atoms, expected_codes = slow_update(X, codes, components, **words)
-    energies = approximate_update(X, codes, components, **words)
+    params = {"alpha": alpha, "positive_code": positive_code, "positive_dict": positive_dict}
+    expected_atoms, expected_codes = slow_update(X, codes, components, **params)
+    energies = approximate_update(X, codes, components, **params)
     tol = TOL[dtype] * 10
     np.testing.assert_allclose(components, expected_atoms, atol=tol)
     np.testing.assert_allclose(codes.toarray(), expected_codes, atol=tol * 10)
@@ -88,7 +88,7 @@ def test_exact_update(dtype, density):
     "alpha, positive_code, positive_dict", [(0, False, True), (0.2, False, False), (0.1, True, True)]
 )
 def test_exact_update_under_constraints_is_no_worse_than_one_step(alpha, positive_code, positive_dict):
-    words = {"alpha": alpha, "positive_code": positive_code, "positive_dict": positive_dict}
+    params = {"alpha": alpha, "positive_code": positive_code, "positive_dict": positive_dict}
 
     def value(energies, codes):
         return 0.5 * energies.sum() + alpha * np.abs(codes.data).sum()
@@ -96,8 +96,8 @@ def test_exact_update_under_constraints_is_no_worse_than_one_step(alpha, positiv
     for seed in range(5):
         X, codes, components = problem(seed, m=1, density=1, positive=positive_dict)
         X2, codes2, components2 = X.copy(), codes.copy(), components.copy()
-        one = value(approximate_update(X, codes, components, **words), codes)
-        exact = value(exact_update(X2, codes2, components2, **words), codes2)
+        one = value(approximate_update(X, codes, components, **params), codes)
+        exact = value(exact_update(X2, codes2, components2, **params), codes2)
         assert exact <= one + 1e-9
         if positive_dict:
             assert components2.min() >= 0
@@ -200,14 +200,17 @@ def test_mod_is_least_squares():
     np.testing.assert_allclose(learner.objective_, 0.5 * np.square(X - codes @ best).sum(axis=1).mean(), rtol=1e-8)
 
 
-def test_mod_with_atoms_that_always_serve_together():
-    X, codes, components = problem(7)
-    codes = codes.toarray()
-    codes[:, 1] = 2 * codes[:, 0]
-    before = np.square(X - codes @ components).sum()
-    found, energies = MOD()._improve(X, sparse.csr_array(codes), components)
-    assert np.isfinite(found).all()
-    assert energies.sum() <= before
+def test_mod_with_atoms_that_are_always_used_together():
+    """Their least squares have no unique solution."""
+    components = unit_rows(np.random.default_rng(7).standard_normal((5, 8)))
+    sizes = np.random.default_rng(0).standard_normal((40, 1))
+    X = np.concatenate([sizes * (components[0] + 2 * components[1]), sizes * components[3] + 0.01])
+    codes = orthogonal_mp(X, components, n_nonzero_coefs=2).toarray()
+    assert np.linalg.matrix_rank(codes[:40]) == 1 and (codes[:40] != 0).sum() == 80
+    learner = MOD(init=components, n_nonzero_coefs=2, max_iter=1).fit(X)
+    assert np.isfinite(learner.components_).all()
+    least = codes @ np.linalg.lstsq(codes, X)[0]
+    assert learner.objective_[0] == pytest.approx(0.5 * np.square(X - least).sum(axis=1).mean(), rel=1e-6)
 
 
 def test_idle_atoms():

@@ -21,8 +21,8 @@ def signals(n=300, d=12):
 @pytest.mark.parametrize("positive_code, positive_dict", [(False, False), (True, False), (True, True)])
 def test_codes_of_least_norm(Learner, positive_code, positive_dict):
     X = np.abs(signals()) if positive_dict else signals()
-    words = {"positive_code": positive_code, "positive_dict": positive_dict}
-    learner = Learner(20, coding="l1", alpha=ALPHA, random_state=0, max_iter=15, **words).fit(X)
+    params = {"positive_code": positive_code, "positive_dict": positive_dict}
+    learner = Learner(20, coding="l1", alpha=ALPHA, random_state=0, max_iter=15, **params).fit(X)
     assert learner.objective_[-1] < learner.objective_[0]
     np.testing.assert_allclose(np.linalg.norm(learner.components_, axis=1), 1)
     codes = learner.transform(X)

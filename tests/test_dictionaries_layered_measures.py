@@ -58,9 +58,9 @@ def overlaps(layers):
     seed=st.integers(0, 3),
 )
 def test_measures_equal_those_of_the_dense_matrix(grid, channels, plan, skip, padding, seed):
-    words = {"skip": skip, "padding": padding, "seed": seed}
-    layers = chain(grid, channels, plan, **words)
-    of_ones = chain(grid, channels, plan, **words, ones=True)
+    params = {"skip": skip, "padding": padding, "seed": seed}
+    layers = chain(grid, channels, plan, **params)
+    of_ones = chain(grid, channels, plan, **params, ones=True)
     measures = layered_coherence(layers)
     coherence, potential, n_pairs = of_matrix(layers.to_dense(), overlaps(of_ones))
     assert measures.n_pairs == n_pairs

@@ -68,28 +68,29 @@ def test_greedy_descent_stops_after_its_steps():
 
 def test_rough_codes_lead_to_as_good_atoms():
     X, _ = problem(n=3000, d=16, m=24)
-    words = {"coding": "l1", "alpha": 0.1, "batch_size": 200, "max_iter": 8, "random_state": 0, "tol": 0}
-    learner = OnlineDictionaryLearning(24, **words).fit(X)
+    init = X[:24]
+    rng = np.random.default_rng(0)
+    passes = [X[rng.permutation(len(X))] for _ in range(8)]
+    learner = OnlineDictionaryLearning(init=init, coding="l1", alpha=0.1, batch_size=200)
+    for signals in passes:
+        learner.partial_fit(signals)
 
     def objective(atoms):
         codes = basis_pursuit(X, atoms, alpha=0.1)
         return 0.5 * np.square(X - codes @ atoms).sum() + 0.1 * np.abs(codes.data).sum()
 
-    exact = reference(X, learner)
+    exact = reference(passes, init, learner)
     assert objective(learner.components_) < 1.02 * objective(exact)
     assert L1_TOL == 0.1
 
 
-def reference(X, learner):
+def reference(passes, init, learner):
     """The recursion with certified codes, over the same minibatches; idle atoms stay."""
-    stream = learner._progress
-    first = learner._first_components(X, np.random.RandomState(0))
-    D, t = first.copy(), 0
+    D, t = init / np.linalg.norm(init, axis=1, keepdims=True), 0
     A, B = np.zeros((len(D), len(D))), np.zeros(D.shape)
-    for n_pass in range(len(stream.objective)):
-        order = np.random.RandomState([stream.seed, n_pass]).permutation(len(X))
+    for X in passes:
         for start in range(0, len(X), learner.batch_size):
-            batch = X[order[start : start + learner.batch_size]]
+            batch = X[start : start + learner.batch_size]
             Z = basis_pursuit(batch, D, alpha=learner.alpha, tol=1e-3).toarray()
             memory = (t / (t + 1)) ** min(learner.forgetting, 5 + t / 16)
             A, B, t = memory * A + Z.T @ Z, memory * B + Z.T @ batch, t + 1
@@ -102,10 +103,10 @@ def reference(X, learner):
 @pytest.mark.parametrize("coding", ["omp", "l1"])
 def test_slices_of_a_minibatch_change_nothing(coding, monkeypatch):
     X, _ = problem(n=500)
-    words = {"coding": coding, "random_state": 0, "batch_size": 130, "max_iter": 3}
-    whole = OnlineDictionaryLearning(20, **words).fit(X)
-    monkeypatch.setattr(_online_steps, "_CODE_BYTES", 40 * 20 * 12)
-    sliced = OnlineDictionaryLearning(20, **words).fit(X)
+    params = {"coding": coding, "random_state": 0, "batch_size": 130, "max_iter": 3}
+    whole = OnlineDictionaryLearning(20, **params).fit(X)
+    monkeypatch.setattr(_online_steps, "CODE_BYTES", 40 * 20 * 12)
+    sliced = OnlineDictionaryLearning(20, **params).fit(X)
     np.testing.assert_allclose(sliced.components_, whole.components_, atol=1e-9)
     np.testing.assert_allclose(sliced.objective_, whole.objective_, rtol=1e-9)
 

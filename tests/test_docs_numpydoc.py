@@ -48,9 +48,9 @@ MADE_FOR_USERS = {
 def _names():
     """Module, qualified name and object of each function, class and method on the page of names."""
     for section in PAGE.read_text(encoding="utf8").split(".. currentmodule:: ")[1:]:
-        room, *words = section.split("```")[0].split()
-        for name in words[words.index("api") + 1 :]:
-            found = getattr(importlib.import_module(room), name)
+        module, *names = section.split("```")[0].split()
+        for name in names[names.index("api") + 1 :]:
+            found = getattr(importlib.import_module(module), name)
             if inspect.isfunction(found) or inspect.isclass(found):
                 yield found.__module__, name, found
             for member in dir(found) if inspect.isclass(found) else ():

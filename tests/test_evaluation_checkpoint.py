@@ -100,16 +100,16 @@ def test_skorch_networks_are_one_in_any_process(tmp_path):
     assert fingerprint(trained(0)) == known
     assert fingerprint(trained(1)) != known
     (tmp_path / "net.pkl").write_bytes(pickle.dumps(net))
-    words = [sys.executable, "-c", LOADED, str(tmp_path / "net.pkl")]
-    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[-1] == known
+    params = [sys.executable, "-c", LOADED, str(tmp_path / "net.pkl")]
+    assert subprocess.run(params, capture_output=True, text=True, check=True).stdout.split()[-1] == known
 
 
 def test_report_goes_on_with_an_equal_skorch_network(tmp_path):
     X, y = digits()
     X = X.astype(np.float32)
-    words = {"eps": 0.1, "attacks": FGSM(), "checkpoint": tmp_path / "kept.npz", "checks": False, "baseline": None}
-    first = robustness_report(trained(0), X[:40], y[:40], **words)
-    again = robustness_report(trained(0), X[:40], y[:40], **words)
+    params = {"eps": 0.1, "attacks": FGSM(), "checkpoint": tmp_path / "kept.npz", "checks": False, "baseline": None}
+    first = robustness_report(trained(0), X[:40], y[:40], **params)
+    again = robustness_report(trained(0), X[:40], y[:40], **params)
     np.testing.assert_array_equal(first.worst_right("model"), again.worst_right("model"))
     with pytest.raises(ValueError, match="other models"):
-        robustness_report(trained(1), X[:40], y[:40], **words)
+        robustness_report(trained(1), X[:40], y[:40], **params)

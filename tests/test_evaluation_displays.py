@@ -43,8 +43,8 @@ def defended(data):
 @pytest.fixture(scope="module")
 def report(data, plain, defended):
     X, y = data
-    words = {"eps": [0.05, 0.1, 0.2], "attacks": FGSM(), "n_examples": 5, "checks": False}
-    return robustness_report({"wavelet": defended}, X[500:600], y[500:600], baseline={"plain": plain}, **words)
+    params = {"eps": [0.05, 0.1, 0.2], "attacks": FGSM(), "n_examples": 5, "checks": False}
+    return robustness_report({"wavelet": defended}, X[500:600], y[500:600], baseline={"plain": plain}, **params)
 
 
 @pytest.fixture(autouse=True)

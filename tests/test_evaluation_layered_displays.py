@@ -106,17 +106,17 @@ def test_panels():
 
 def test_estimators_are_traced_by_their_own_codes():
     images = np.random.default_rng(0).random((20, 6, 6))
-    words = {"dictionaries": None, "padding": "same"}
+    params = {"dictionaries": None, "padding": "same"}
     deep = DeepPursuit((3, 4), kernel_size=2, n_epochs=1, random_state=0, padding="same", skip=None).fit(images)
-    words["dictionaries"] = deep.components_
+    params["dictionaries"] = deep.components_
     coders = {
-        "L-THR": LayeredThresholding(**words).fit(images),
-        "L-BP": LayeredBasisPursuit(**words).fit(images),
+        "L-THR": LayeredThresholding(**params).fit(images),
+        "L-BP": LayeredBasisPursuit(**params).fit(images),
         "deep": deep,
     }
     display = PursuitTraceDisplay.from_estimator(coders, images, iterations=(0, 4))
     assert deep.max_iter == 20
-    codes = DeepPursuit(**words, max_iter=4).fit(images).encode(images)
+    codes = DeepPursuit(**params, max_iter=4).fit(images).encode(images)
     layers = LayeredDictionary([ConvolutionalOperator(deep.components_[0], (6, 6, 1))])
     layers = LayeredDictionary(
         [*layers.operators, ConvolutionalOperator(deep.components_[1], layers.operators[0].code_shape)]
@@ -128,7 +128,7 @@ def test_estimators_are_traced_by_their_own_codes():
     single = PursuitTraceDisplay.from_estimator(deep, images, iterations=[2])
     assert list(single.traces) == ["DeepPursuit"]
     with pytest.raises(ValueError, match="tol=0.001: traces use fixed numbers"):
-        PursuitTraceDisplay.from_estimator(DeepPursuit(**words, tol=1e-3).fit(images), images)
+        PursuitTraceDisplay.from_estimator(DeepPursuit(**params, tol=1e-3).fit(images), images)
     measures = CoherenceDisplay.from_estimator(deep).measures["all layers"]
     assert measures.mutual_coherence == layered_coherence(layers).mutual_coherence
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -29,7 +29,6 @@ from skrobust.evaluation.masking import (
     check_unbounded,
 )
 from skrobust.evaluation.masking.attack_checks import exceeds_tolerance
-from skrobust.signals import SignalTransformer
 
 EPS = 0.1
 
@@ -43,21 +42,21 @@ def _one_thread():
 # ----------------------------------------------------------------------------------------- models built to trip checks
 
 
-class Quantizer(SignalTransformer):
+class Quantizer(TransformerMixin, BaseEstimator):
     """Rounds to a few levels: the derivative is zero wherever it exists."""
 
     def __init__(self, levels=4):
         self.levels = levels
 
     def fit(self, X, y=None):
-        self._read_signals(X, reset=True)
+        self.n_features_in_ = np.asarray(X).shape[1]
         return self
 
     def transform(self, X):
         return np.round(np.asarray(X) * self.levels) / self.levels
 
 
-class Shatter(SignalTransformer):
+class Shatter(TransformerMixin, BaseEstimator):
     """Adds a small, fast wave: harmless to the image, ruinous to its derivative."""
 
     def __init__(self, size=0.02, rate=2000.0):
@@ -65,7 +64,7 @@ class Shatter(SignalTransformer):
         self.rate = rate
 
     def fit(self, X, y=None):
-        self._read_signals(X, reset=True)
+        self.n_features_in_ = np.asarray(X).shape[1]
         return self
 
     def transform(self, X):
@@ -73,14 +72,14 @@ class Shatter(SignalTransformer):
         return X + self.size * np.sin(self.rate * X)
 
 
-class Jitter(SignalTransformer):
+class Jitter(TransformerMixin, BaseEstimator):
     """Adds fresh noise at every call."""
 
     def __init__(self, size=0.1):
         self.size = size
 
     def fit(self, X, y=None):
-        self._read_signals(X, reset=True)
+        self.n_features_in_ = np.asarray(X).shape[1]
         return self
 
     def transform(self, X):
@@ -191,12 +190,12 @@ def shattered(data):
 
 @pytest.fixture(scope="module")
 def probe(data):
-    def make(model, attacks=None, n=60, **words):
+    def make(model, attacks=None, n=60, **params):
         X, y = data[0][900:], data[1][900:]
         answers = model.predict(X) if hasattr(model, "predict") else model(torch.as_tensor(X)).argmax(1).numpy()
         X, y = X[answers == y][:n], y[answers == y][:n]
-        words = {"eps": EPS, "image_shape": (8, 8), **words}
-        return Probe(model, X, y, attacks=default_attacks() if attacks is None else attacks, **words)
+        params = {"eps": EPS, "image_shape": (8, 8), **params}
+        return Probe(model, X, y, attacks=default_attacks() if attacks is None else attacks, **params)
 
     return make
 

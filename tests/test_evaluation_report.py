@@ -17,9 +17,9 @@ from skrobust.evaluation import Corruption
 from skrobust.evaluation import robustness_report as report_with_checks
 
 
-def robustness_report(*args, **words):
+def robustness_report(*args, **params):
     """The report without masking checks, which have tests of their own."""
-    return report_with_checks(*args, **{"checks": False, **words})
+    return report_with_checks(*args, **{"checks": False, **params})
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -160,12 +160,12 @@ def test_default_attacks_with_a_baseline(model, digits, held_out):
     difference, low, high = report.compare("strong", "plain", 0.1)
     verb = "is better than" if low > 0 else "is worse than" if high < 0 else "is no better than"
     assert verb in sentence and "“strong”" in sentence and "n = 60" in sentence
-    words = []
+    verdicts = []
     for eps in (0, 0.1):
         difference, low, high = report.compare("strong", "plain", eps)
-        words.append("better" if low > 0 else "worse" if high < 0 else "no difference that these images could show")
-    groups = [f"{words[0]} at eps = 0", f"{words[1]} at eps = 0.1"]
-    groups = [f"{words[0]} at eps = 0 and 0.1"] if words[0] == words[1] else groups
+        verdicts.append("better" if low > 0 else "worse" if high < 0 else "no difference that these images could show")
+    groups = [f"{verdicts[0]} at eps = 0", f"{verdicts[1]} at eps = 0.1"]
+    groups = [f"{verdicts[0]} at eps = 0 and 0.1"] if verdicts[0] == verdicts[1] else groups
     assert all(group in overall for group in groups)
 
 
@@ -311,8 +311,8 @@ def test_print_shows_corruptions(model, held_out):
 def test_json_and_html_hold_everything_and_need_nothing(model, held_out, tmp_path):
     X, y = held_out
     noises = [Corruption("shot_noise", severity, random_state=0) for severity in (1, 5)]
-    words = {"attacks": [FGSM(), PGD(n_iter=3)], "corruptions": noises}
-    report = robustness_report({"<b>mine</b>": model}, X, y, eps=[0.05, 0.1], **words)
+    params = {"attacks": [FGSM(), PGD(n_iter=3)], "corruptions": noises}
+    report = robustness_report({"<b>mine</b>": model}, X, y, eps=[0.05, 0.1], **params)
     content = json.loads(report.to_json())
     assert content["eps"] == [0.0, 0.05, 0.1] and content["n"] == len(y)
     assert content["rows"][0]["accuracy"] == report.curve("<b>mine</b>")[1][0]
@@ -384,13 +384,13 @@ def test_a_stopped_report_goes_on(model, held_out, tmp_path):
         calls = 0
 
     attacks = [First(darken, name="first"), Second(interrupted, name="second")]
-    words = {"eps": [0.2, 0.4], "attacks": attacks, "checkpoint": kept}
+    params = {"eps": [0.2, 0.4], "attacks": attacks, "checkpoint": kept}
     with pytest.raises(KeyboardInterrupt):
-        robustness_report(model, X, y, **words)
+        robustness_report(model, X, y, **params)
     assert kept.exists() and First.calls == 2
-    resumed = robustness_report(model, X, y, **words)
+    resumed = robustness_report(model, X, y, **params)
     assert First.calls == 2  # not run again
-    whole = robustness_report(model, X, y, **{**words, "checkpoint": None})
+    whole = robustness_report(model, X, y, **{**params, "checkpoint": None})
     np.testing.assert_array_equal(resumed.worst_right("model"), whole.worst_right("model"))
     np.testing.assert_array_equal(resumed.worst_predicted("model"), whole.worst_predicted("model"))
     drop = ("seconds",)
@@ -399,19 +399,19 @@ def test_a_stopped_report_goes_on(model, held_out, tmp_path):
     assert resumed.examples.clean.shape == whole.examples.clean.shape
     np.testing.assert_array_equal(resumed.examples.views[0].attacked, whole.examples.views[0].attacked)
     with pytest.raises(ValueError, match="belongs to other models, images or eps"):
-        robustness_report(model, X[:-1], y[:-1], **words)
+        robustness_report(model, X[:-1], y[:-1], **params)
     kept.write_bytes(b"not a zip file")
     with pytest.raises(ValueError, match="is not a checkpoint"):
-        robustness_report(model, X, y, **words)
+        robustness_report(model, X, y, **params)
 
 
 def test_checkpoint_keeps_string_labels(digits, tmp_path):
     X, y = digits
     y = np.array([f"digit {label}" for label in y], dtype=object)
     classifier = LogisticRegression(C=0.05, max_iter=300).fit(X[:500], y[:500])
-    words = {"eps": 0.1, "attacks": FGSM(), "checkpoint": tmp_path / "kept.npz"}
-    first = robustness_report(classifier, X[500:540], y[500:540], **words)
-    again = robustness_report(classifier, X[500:540], y[500:540], **words)
+    params = {"eps": 0.1, "attacks": FGSM(), "checkpoint": tmp_path / "kept.npz"}
+    first = robustness_report(classifier, X[500:540], y[500:540], **params)
+    again = robustness_report(classifier, X[500:540], y[500:540], **params)
     np.testing.assert_array_equal(first.worst_predicted("model"), again.worst_predicted("model"))
 
 

@@ -258,11 +258,11 @@ def test_sample_weights_are_asked_for(digits):
         )
         scorer = pickle.loads(pickle.dumps(make_robust_scorer(attack).set_score_request(sample_weight=True)))
         estimator = LogisticRegression(C=0.1, max_iter=200).set_fit_request(sample_weight=False)
-        words = {"cv": 2, "scoring": scorer}
-        weighted = cross_validate(estimator, X, y, params={"sample_weight": weights}, **words)["test_score"].mean()
+        kwargs = {"cv": 2, "scoring": scorer}
+        weighted = cross_validate(estimator, X, y, params={"sample_weight": weights}, **kwargs)["test_score"].mean()
         search = GridSearchCV(estimator, {"C": [0.1]}, cv=2, scoring={"robust": scorer}, refit="robust")
         assert search.fit(X, y, sample_weight=weights).best_score_ == pytest.approx(weighted)
-        assert cross_validate(estimator, X, y, **words)["test_score"].mean() != pytest.approx(weighted)
+        assert cross_validate(estimator, X, y, **kwargs)["test_score"].mean() != pytest.approx(weighted)
         with pytest.raises(UnsetMetadataPassedError):
             cross_validate(
                 estimator, X, y, cv=2, scoring=make_robust_scorer(attack), params={"sample_weight": weights}

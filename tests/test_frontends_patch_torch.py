@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from skrobust import PatchDictionaryDenoiser, as_module
 from skrobust.attacks import PGD, Square
 from skrobust.estimators.patch.torch import PatchModule
+from skrobust.pursuits import orthogonal_mp
 
 DIGITS = load_digits().data / 16
 LABELS = load_digits().target
@@ -49,20 +50,48 @@ def test_exact_gradient_against_differences(fitted):
     assert torch.autograd.gradcheck(as_module(fitted), X, eps=1e-7, atol=1e-5)
 
 
-def jacobian(fitted, x):
-    """Of the denoiser without clip at `x`, from least squares on the atoms of each patch."""
-    grid = fitted._grid
-    images = x.reshape(1, 8, 8, 1)
-    ((_, pursuit),) = fitted._pursuits(images)
-    _, supports, sizes = pursuit.sums(images, return_supports=True)
-    places = grid.extract(np.arange(64).reshape(1, 8, 8, 1), np.arange(grid.n_patches))
+def patch_positions(stride):
+    """Indices into the flat image of the pixels of each 4 x 4 patch, (n_patches, 16)."""
+    starts = range(0, 5, stride)  # the last patch ends at the border: 8 - 4 is a multiple of the strides
+    pixels = np.arange(64).reshape(8, 8)
+    return np.array([pixels[i : i + 4, j : j + 4].ravel() for i in starts for j in starts])
+
+
+def jacobian(fitted, x, operator):
+    """Of the denoiser without clip at `x`; `operator(atoms, patch, support)` is the matrix that codes a patch."""
+    positions = patch_positions(fitted.stride)
     whole = fitted.image_weight * np.eye(64)
     mean = np.full((16, 16), 1 / 16) * fitted.remove_mean
-    for place, support, size in zip(places, supports, sizes, strict=True):
-        chosen = fitted.components_[support[:size]]
-        onto = np.linalg.pinv(chosen) @ chosen
-        whole[np.ix_(place, place)] += mean + onto @ (np.eye(16) - mean)
-    return whole / (grid.coverage.reshape(64, 1) + fitted.image_weight)
+    coverage = np.bincount(positions.ravel(), minlength=64)
+    tol = None if fitted.noise_std is None else fitted.gain * fitted.noise_std * 4
+    patches = x[positions] @ (np.eye(16) - mean)
+    codes = orthogonal_mp(
+        patches,
+        fitted.components_,
+        n_nonzero_coefs=fitted.n_nonzero_coefs,
+        tol=tol,
+        selection=fitted.selection,
+        sparse_output=False,
+    )
+    for position, patch, code in zip(positions, patches, codes, strict=True):
+        approximation = operator(fitted.components_, patch, np.flatnonzero(code))
+        whole[np.ix_(position, position)] += mean + approximation @ (np.eye(16) - mean)
+    return whole / (coverage[:, None] + fitted.image_weight)
+
+
+def least_squares(atoms, patch, support):
+    """Projection onto the atoms of the support."""
+    return np.linalg.pinv(atoms[support]) @ atoms[support]
+
+
+def matching_pursuit(atoms, patch, support):
+    """As many steps of matching pursuit as the support has atoms, the choices of atoms held fixed."""
+    atoms = atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
+    residual = np.eye(16)
+    for _ in support:
+        atom = atoms[np.abs(atoms @ residual @ patch).argmax()]
+        residual -= np.outer(atom, atom @ residual)
+    return np.eye(16) - residual
 
 
 def test_gradients_are_what_they_are_called(fitted):
@@ -71,8 +100,8 @@ def test_gradients_are_what_they_are_called(fitted):
     free = PatchDictionaryDenoiser(**{**fitted.get_params(), "clip": None}).fit(X).transform(X)
     inside = (free >= 0) & (free <= 1)
     assert 0 < inside.mean() < 1
-    projected = np.stack([w @ jacobian(fitted, x) for x, w in zip(X, W, strict=True)])
-    exact = np.stack([w @ jacobian(fitted, x) for x, w in zip(X, W * inside, strict=True)])
+    projected = np.stack([w @ jacobian(fitted, x, least_squares) for x, w in zip(X, W, strict=True)])
+    exact = np.stack([w @ jacobian(fitted, x, least_squares) for x, w in zip(X, W * inside, strict=True)])
     np.testing.assert_allclose(backward(fitted, "projection", X, W)[1], projected, atol=1e-10)
     np.testing.assert_allclose(backward(fitted, "exact", X, W)[1], exact, atol=1e-10)
     np.testing.assert_array_equal(backward(fitted, "identity", X, W)[1], W)
@@ -90,27 +119,11 @@ def test_smooth_gradient_sees_other_atoms(fitted):
 
 def test_smooth_selection_is_matching_pursuit_in_the_limit(fitted, monkeypatch):
     monkeypatch.setattr("skrobust.estimators.patch.torch.SMOOTH_TEMPERATURE", 1e-9)
-    X = DIGITS[:3] + 0.01 * np.random.default_rng(0).normal(size=(3, 64))
-    module = as_module(fitted).step
-    sums = module._soft_sums(torch.tensor(X).reshape(3, 8, 8, 1)).numpy()
-    grid, atoms = fitted._grid, fitted.components_ / np.linalg.norm(fitted.components_, axis=1, keepdims=True)
-    images = X.reshape(3, 8, 8, 1)
-    ((_, pursuit),) = fitted._pursuits(images)
-    _, _, sizes = pursuit.sums(images, return_supports=True)
-    patches = grid.extract(images, np.arange(3 * grid.n_patches))
-    rests = grid.remove_means(patches) if fitted.remove_mean else patches.copy()
-    centred = rests.copy()
-    for rest, size in zip(rests, sizes, strict=True):
-        for _ in range(size):
-            products = atoms @ rest
-            best = np.abs(products).argmax()
-            rest -= products[best] * atoms[best]
-    places = grid.extract(np.arange(64).reshape(1, 8, 8, 1), np.arange(grid.n_patches))
-    expected = np.zeros((3, 64))
-    kept = (centred - rests + patches - centred).reshape(3, len(places), 16)
-    for number, place in enumerate(places):
-        expected[:, place] += kept[:, number]
-    np.testing.assert_allclose(sums.reshape(3, 64), expected, atol=1e-9)
+    rng = np.random.default_rng(0)
+    X, W = DIGITS[:3] + 0.01 * rng.normal(size=(3, 64)), rng.normal(size=(3, 64))
+    smooth = backward(fitted, "smooth", X, W)[1]
+    expected = [w @ jacobian(fitted, x, matching_pursuit) for x, w in zip(X, W, strict=True)]
+    np.testing.assert_allclose(smooth, expected, atol=1e-9)
 
 
 def test_memory_bounds_change_nothing(fitted):
@@ -129,7 +142,7 @@ def test_the_path_of_other_devices(fitted, monkeypatch):
     """Pure torch, as on a GPU, here on the CPU."""
     X, W = DIGITS[:10] + 0.01 * np.random.default_rng(0).normal(size=(10, 64)), np.ones((10, 64))
     expected = backward(fitted, "exact", X, W)
-    monkeypatch.setattr(PatchModule, "_uses_kernels", staticmethod(lambda pixels: False))
+    monkeypatch.setattr(PatchModule, "uses_kernels", staticmethod(lambda pixels: False))
     found = backward(fitted, "exact", X, W)
     np.testing.assert_allclose(found[0], expected[0], atol=1e-9)
     np.testing.assert_allclose(found[1], expected[1], atol=1e-9)

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -112,6 +113,70 @@ def test_private_names_stay_in_their_room():
             private = [part for part in (*target.split("."), *names) if part.startswith("_") and part != "__version__"]
             wrong += [f"{module} takes {name} of {target}" for name in private]
     assert not wrong
+
+
+def _defined_private_names():
+    """Private names that the package defines or assigns, dunder names left out."""
+    names = set()
+    for path in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                names.add(node.name)
+            elif isinstance(node, (ast.Name, ast.Attribute)):
+                names.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return {name for name in names if re.fullmatch("_[a-zA-Z]\\w*", name)}
+
+
+def _private_uses(source, private):
+    """Private names of the package that a script or test imports, reads, or names in a string.
+
+    Exempt are attributes of `self`, which may be inherited from a base class that is meant for it.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "skrobust":
+            parts = [*node.module.split("."), *(alias.name for alias in node.names)]
+            yield from (part for part in parts if part.startswith("_") and part != "__version__")
+        elif isinstance(node, ast.Attribute) and node.attr in private and ast.unparse(node.value) != "self":
+            yield node.attr
+        elif isinstance(node, ast.Call):  # monkeypatch.setattr(owner, "_name", ...)
+            texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            if ast.unparse(node.func).endswith("attr"):
+                yield from (text for text in texts if text.rpartition(".")[2] in private)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):  # code run in another process
+            yield from (name for name in re.findall(r"\w\.(_[a-z]\w*)", node.value) if name in private)
+
+
+def test_tests_and_benchmarks_use_public_names():
+    root, private = PACKAGE.parent, _defined_private_names()
+    paths = [path for folder in ("tests", "benchmarks", "docs") for path in (root / folder).rglob("*.py")]
+    assert len(paths) > 100
+    paths.remove(root / "tests" / "test_house.py")  # quotes such uses below
+    uses = {str(path): sorted(set(_private_uses(path.read_text(encoding="utf8"), private))) for path in paths}
+    assert {path: names for path, names in uses.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from skrobust.kernels.cache import _read",
+        "from skrobust.kernels._cache import read",
+        "coder._layout",
+        "cache._read.cache_clear()",
+        'monkeypatch.setattr(cache, "_read", None)',
+        'monkeypatch.setattr("skrobust.kernels.cache._read", None)',
+        'getattr(coder, "_layout")',
+        'code = "from skrobust import kernels; kernels._read(1)"',
+    ],
+)
+def test_private_names_in_tests_are_noticed(source):
+    private = _defined_private_names()
+    assert {"_read", "_layout"} <= private
+    assert list(_private_uses(source, private))
+
+
+def test_private_names_of_others_are_allowed():
+    source = "import os\nos._exit(1)\nclass A:\n    def f(self):\n        self._layout\nx = 'a file_read.txt'"
+    assert not list(_private_uses(source, _defined_private_names()))
 
 
 def test_floors_and_rooms_match():

@@ -83,8 +83,8 @@ def test_masks_of_differentiable_pursuits(padding, stride):
 
     def of(pursuit, **parameters):
         def codes(values, atoms, alpha):
-            words = {"padding": padding, "stride": stride}
-            return pursuit(values, ConvolutionalOperator(atoms, (9, 2), **words), alpha, mask=mask, **parameters)
+            params = {"padding": padding, "stride": stride}
+            return pursuit(values, ConvolutionalOperator(atoms, (9, 2), **params), alpha, mask=mask, **parameters)
 
         return codes
 

@@ -94,7 +94,7 @@ def test_float32(padding):
     np.testing.assert_allclose(codes, exact.analyze(X.astype(float)), atol=1e-4)
     back = operator.synthesize(codes)
     assert back.dtype == np.float32
-    np.testing.assert_allclose(back, exact.synthesize(codes.astype(float)), atol=1e-2)
+    np.testing.assert_allclose(back, exact.synthesize(codes.astype(float)), atol=2e-3)  # of values up to 2300
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_triton_kernels_by_interpreter():
     code = """
         import contextlib, itertools, torch
         torch.cuda.device_of = lambda tensor: contextlib.nullcontext()
-        from skrobust.pursuits import _fused_torch as fused, _fused_triton_torch as kernels
+        from skrobust.pursuits.proximal import fused, fused_triton as kernels
 
         generator = torch.Generator().manual_seed(0)
         for dtype, positive, extrapolates, first, shared in itertools.product(
@@ -181,7 +181,7 @@ def test_triton_kernels_by_interpreter():
             sides = [torch.randn_like(inputs[1]) for _ in range(2)]
             results = []
             for choose in (lambda tensor: kernels, lambda tensor: None):
-                fused._kernels = choose
+                fused.kernels_for = choose
                 tensors = [v.detach().requires_grad_() for v in inputs]
                 if not shared:
                     thresholds = thresholds.detach().requires_grad_()
@@ -204,8 +204,8 @@ def test_triton_kernels_by_interpreter():
 
 
 def test_plain_torch_without_triton(monkeypatch):
-    fused._triton_kernels.cache_clear()
+    fused.triton_kernels.cache_clear()
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delitem(sys.modules, "skrobust.pursuits.proximal.fused_triton", raising=False)
-    assert fused._triton_kernels() is None
-    fused._triton_kernels.cache_clear()
+    assert fused.triton_kernels() is None
+    fused.triton_kernels.cache_clear()

@@ -256,7 +256,7 @@ def test_gradients(function):
             for a, o in zip(parameters[:3], fixed.operators, strict=True)
         ]
         for operator, known in zip(operators, fixed.operators, strict=True):
-            operator._tables["lipschitz"] = known.lipschitz  # steps are constants of the iteration
+            operator.lipschitz = known.lipschitz  # steps are constants of the iteration
         found = function(X, LayeredDictionary(operators, skip), list(parameters[3:]), max_iter=4)
         return torch.cat([w.flatten(1) for w in found], dim=1)
 

@@ -7,7 +7,15 @@ import torch.utils.checkpoint
 
 from skrobust.operators import ConvolutionalOperator, LayeredDictionary
 from skrobust.pursuits import deep_pursuit, layered_basis_pursuit, multilayer_pursuit
-from skrobust.pursuits.proximal import segments as _segments
+from skrobust.pursuits.proximal import segments
+
+
+def tensors_in(values):
+    """Tensors of nested lists and tuples."""
+    if isinstance(values, torch.Tensor):
+        return [values]
+    return [tensor for value in values for tensor in tensors_in(value)] if isinstance(values, (list, tuple)) else []
+
 
 FUNCTIONS = [layered_basis_pursuit, deep_pursuit, multilayer_pursuit]
 
@@ -63,7 +71,7 @@ def test_segments_change_nothing_but_memory(function, skip, steps, monkeypatch):
     for max_iter in (17, 40):
         in_segments = values_and_gradients(function, max_iter, skip, **options)
         with monkeypatch.context() as patch:
-            patch.setattr(_segments, "REMEMBERED", 10_000)
+            patch.setattr(segments, "REMEMBERED", 10_000)
             at_once = values_and_gradients(function, max_iter, skip, **options)
         np.testing.assert_allclose(in_segments[0], at_once[0], rtol=0, atol=1e-12)
         assert float(at_once[0].abs().max()) > 0
@@ -77,7 +85,7 @@ def test_memory_grows_with_the_root_of_the_iterations(function, monkeypatch):
     checkpoint = torch.utils.checkpoint.checkpoint
 
     def counted(advance, begin, n_iter, state, **options):
-        for tensor in _segments._tensors(state):
+        for tensor in tensors_in(state):
             states[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return checkpoint(advance, begin, n_iter, state, **options)
 
@@ -94,19 +102,19 @@ def test_few_iterations_and_inference_do_without(monkeypatch):
         raise AssertionError("segments")
 
     monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", refuse)
-    values_and_gradients(deep_pursuit, _segments.REMEMBERED)
+    values_and_gradients(deep_pursuit, segments.REMEMBERED)
     X, atoms, alphas, _ = problem()
     with torch.no_grad():
         codes_of(deep_pursuit, (X, atoms, alphas), None, 40)
     fixed = X.detach(), [a.detach() for a in atoms], [a.detach() for a in alphas]
     codes_of(deep_pursuit, fixed, None, 40)
     with pytest.raises(AssertionError, match="segments"):
-        values_and_gradients(deep_pursuit, _segments.REMEMBERED + 1)
+        values_and_gradients(deep_pursuit, segments.REMEMBERED + 1)
 
 
 @pytest.mark.parametrize("function", [layered_basis_pursuit, deep_pursuit])
 def test_second_derivatives_and_vmap(function, monkeypatch):
-    monkeypatch.setattr(_segments, "REMEMBERED", 2)
+    monkeypatch.setattr(segments, "REMEMBERED", 2)
     X, atoms, alphas, _ = problem()
     fixed = [a.detach() for a in atoms], [a.detach() for a in alphas]
     steps = [0.3, 0.2, 0.4]

@@ -6,6 +6,7 @@ import io
 import os
 import pathlib
 import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,9 +15,8 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from skrobust.kernels import cache as _kernel_cache
-from skrobust.kernels import notice
-from skrobust.kernels.cache import KernelCache, cache_folders, source_stamp
+from skrobust.kernels import cache, notice
+from skrobust.kernels.cache import KEPT_VERSIONS, cache_folders, clear_memory, source_stamp
 from skrobust.kernels.vectors import kernel
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -27,25 +27,22 @@ def folder(monkeypatch, tmp_path):
     """A cache of this test's own."""
     monkeypatch.setenv("SKROBUST_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    cache_folders.cache_clear()
-    _kernel_cache._warn_of_failures.cache_clear()
+    clear_memory()
     yield tmp_path / "cache"
-    cache_folders.cache_clear()
-    _kernel_cache._warn_of_failures.cache_clear()
+    clear_memory()
 
 
 @pytest.fixture
 def modules(monkeypatch, tmp_path):
     """Makes modules of a package that stands for skrobust."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(_kernel_cache, "_PACKAGE", tmp_path / "robust")
+    monkeypatch.setattr(cache, "PACKAGE", tmp_path / "robust")
 
     def make(**sources):
         (tmp_path / "robust").mkdir(exist_ok=True)
         for name, source in sources.items():
             (tmp_path / "robust" / f"{name}.py").write_text(textwrap.dedent(source), encoding="utf-8")
-        _kernel_cache._read.cache_clear()
-        source_stamp.cache_clear()
+        clear_memory()
         importlib.invalidate_caches()
         for name in [name for name in sys.modules if name.split(".")[0] == "robust"]:
             del sys.modules[name]
@@ -96,23 +93,24 @@ def test_editing_an_inlined_function_of_another_file_invalidates(folder, modules
     assert back(3) == 8 and back.stats.cache_hits
 
 
-def test_the_stamp_covers_all_modules_that_kernels_are_made_of():
-    stamped = set()
-    source_stamp.cache_clear()
-    read = _kernel_cache._read
+def test_the_stamp_covers_all_modules_that_kernels_are_made_of(folder, monkeypatch, tmp_path):
+    package = tmp_path / "skrobust"
+    shutil.copytree(ROOT / "skrobust", package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cache, "PACKAGE", package)
 
-    def reading(path):
-        stamped.add(path.name)
-        return read(path)
+    def stamp():
+        clear_memory()
+        return source_stamp(package / "operators" / "wavelet" / "kernels_1d.py")
 
-    _kernel_cache._read, before = reading, read
-    try:
-        source_stamp(ROOT / "skrobust" / "operators" / "wavelet" / "kernels_1d.py")
-    finally:
-        _kernel_cache._read = before
-        source_stamp.cache_clear()
-    assert {"kernels_1d.py", "kernels.py", "selection.py", "vectors.py", "vector_ir.py"} <= stamped
-    assert "steps.py" not in stamped
+    wavelet = [f"operators/wavelet/{name}.py" for name in ("kernels_1d", "kernels", "selection")]
+    for name in [*wavelet, "kernels/vectors.py", "kernels/vector_ir.py"]:
+        before = stamp()
+        with open(package / name, "a", encoding="utf-8") as source:
+            source.write("\n# edited\n")
+        assert stamp() != before, name
+    before = stamp()
+    (package / "pursuits/greedy/omp/steps.py").write_text("# another module", encoding="utf-8")
+    assert stamp() == before
 
 
 def test_damaged_and_foreign_files_are_compiled_anew(folder, modules):
@@ -145,8 +143,8 @@ def impatient(monkeypatch):
     """The notice of a compile at once; the set of what was announced."""
     monkeypatch.delenv("SKROBUST_COMPILE_NOTICE", raising=False)
     monkeypatch.setattr(notice, "PATIENCE", 0.0)
-    monkeypatch.setattr(notice, "_announced", set())
-    return notice._announced
+    monkeypatch.setattr(notice, "announced", set())
+    return notice.announced
 
 
 def test_a_long_compile_is_announced_once(folder, modules, impatient, capsys):
@@ -188,16 +186,16 @@ def test_no_folder_at_all_is_no_error(folder, modules):
 
 
 def test_old_folders_are_removed(folder, modules):
-    for number in range(_kernel_cache._KEPT + 3):
+    for number in range(KEPT_VERSIONS + 3):
         other = folder / f"0.0.{number}-other"
         (other / "module-stamp").mkdir(parents=True)
         os.utime(other, (number, number))
-    for number in range(_kernel_cache._KEPT + 3):
+    for number in range(KEPT_VERSIONS + 3):
         assert modules(inner=INNER.format(number), outer=OUTER)["outer"].run(0) == 2 * number
     left = sorted(path.name for path in folder.iterdir())
-    assert len(left) == _kernel_cache._KEPT and "0.0.0-other" not in left and f"0.0.{number}-other" in left
+    assert len(left) == KEPT_VERSIONS and "0.0.0-other" not in left and f"0.0.{number}-other" in left
     (current,) = (path for path in folder.iterdir() if not path.name.endswith("-other"))
-    assert len(list(current.glob("outer-*"))) == _kernel_cache._KEPT
+    assert len(list(current.glob("outer-*"))) == KEPT_VERSIONS
 
 
 @pytest.mark.parametrize(
@@ -220,14 +218,14 @@ def test_places(environment, expected):
 
 
 def test_nothing_is_written_in_the_package(folder):
-    from skrobust.operators.wavelet import selection as _selection
+    from skrobust.operators.wavelet import selection
 
     def compiled():
         return {path for kind in ("nbi", "nbc", "bin") for path in (ROOT / "skrobust").rglob(f"*.{kind}")}
 
     before = compiled()
     values = np.arange(32.0)
-    _selection.keep_largest(values, 32, 3, np.empty(128), np.empty(64))
+    selection.keep_largest(values, 32, 3, np.empty(128), np.empty(64))
     assert np.flatnonzero(values).tolist() == [29, 30, 31]
     assert compiled() == before
 
@@ -243,7 +241,8 @@ def test_every_kernel_has_this_cache():
         for value in vars(importlib.import_module(name)).values()
         if isinstance(value, Dispatcher)
     ]
-    assert len(found) > 50 and all(isinstance(value._cache, KernelCache) for value in found)
+    assert len(found) > 50
+    assert {value.stats.cache_path for value in found} == {str(cache_folders()[0])}
     assert kernel(fastmath=True)(abs_of).targetoptions["fastmath"] is True
 
 

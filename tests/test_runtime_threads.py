@@ -13,10 +13,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skrobust import PolarizingCoder, WaveletSparsifier
 from skrobust.dictionaries import KSVD
-from skrobust.kernels import threads as _threads
+from skrobust.kernels import threads
 from skrobust.pursuits import orthogonal_mp
-from skrobust.signals import allowed_threads, kernel_threads, one_blas_thread
-from skrobust.signals import resources as _resources
+from skrobust.signals import allowed_threads, kernel_threads, one_blas_thread, resources
 
 HERE = pathlib.Path(__file__).parent
 X = np.random.default_rng(0).random((40, 64))
@@ -24,10 +23,10 @@ X = np.random.default_rng(0).random((40, 64))
 
 @pytest.fixture
 def many_processors(monkeypatch):
-    """As on a machine of eight, with helpers of this test's own."""
-    monkeypatch.setattr(_resources, "_environment_threads", lambda: 8)
-    helpers = _threads._Helpers()
-    monkeypatch.setattr(_threads, "_helpers", helpers)
+    """As on a machine of eight processors, with helper threads of this test's own."""
+    monkeypatch.setattr(resources, "environment_threads", lambda: 8)
+    helpers = threads.HelperThreads()
+    monkeypatch.setattr(threads, "helpers", helpers)
     return helpers
 
 
@@ -87,10 +86,10 @@ atexit.register(lambda: print(orthogonal_mp(X, D, n_nonzero_coefs=2).nnz))
     assert _run("-c", code, NUMBA_NUM_THREADS="3") == "6000"
 
 
-@pytest.mark.parametrize("setting, threads", [("1", "1"), ("3", "3")])
-def test_the_environment_bounds_threads(setting, threads):
+@pytest.mark.parametrize("setting, expected", [("1", "1"), ("3", "3")])
+def test_the_environment_bounds_threads(setting, expected):
     code = "from skrobust.signals import allowed_threads as a, kernel_threads as k\nwith k(5): print(a())"
-    assert _run("-c", code, NUMBA_NUM_THREADS=setting) == threads
+    assert _run("-c", code, NUMBA_NUM_THREADS=setting) == expected
 
 
 def test_joblib_bounds_the_threads_of_its_workers():
@@ -106,16 +105,8 @@ with parallel_config("loky", n_jobs=2, inner_max_num_threads=1):
 # ------------------------------------------------------------------------------------------------- no work, no thread
 
 
-def _submissions(monkeypatch, helpers, function):
-    counted = []
-    submit = helpers.submit
-    monkeypatch.setattr(helpers, "submit", lambda n, *args: counted.append(n) or submit(n, *args))
-    function()
-    return counted
-
-
 @pytest.mark.parametrize("n", [1, 4])
-def test_small_images_wake_no_thread(monkeypatch, many_processors, n):
+def test_small_images_start_no_thread(many_processors, n):
     from skrobust import ConvSparseCoder, LayeredThresholding, PatchDictionaryDenoiser
 
     layers = {"n_components": (3, 4), "kernel_size": 3, "n_epochs": 1, "random_state": 0}
@@ -130,25 +121,25 @@ def test_small_images_wake_no_thread(monkeypatch, many_processors, n):
         LayeredThresholding(**layers, image_shape=(8, 8)),
         KSVD(10, n_nonzero_coefs=2, max_iter=1, random_state=0),
     ]
-    models = [model.fit(X) for model in models]
-    assert _submissions(monkeypatch, many_processors, lambda: [model.transform(X[:n]) for model in models]) == []
+    models = [model.set_params(n_jobs=1).fit(X).set_params(n_jobs=None) for model in models]
+    for model in models:
+        model.transform(X[:n])
+    assert many_processors.n_threads == 0
 
 
-def test_work_for_all_wakes_all(monkeypatch, many_processors):
+@pytest.mark.parametrize("n_jobs, n_started", [(None, 7), (2, 1), (1, 0)])
+def test_many_images_use_all_allowed_threads(many_processors, n_jobs, n_started):
     images = np.tile(X, (2000, 1))
-    front = WaveletSparsifier("haar", image_shape=(8, 8)).fit(images)
-    assert _submissions(monkeypatch, many_processors, lambda: front.transform(images)) == [7]
-    assert many_processors.n_threads == 7
-    front.set_params(n_jobs=2)
-    assert _submissions(monkeypatch, many_processors, lambda: front.transform(images)) == [1]
+    WaveletSparsifier("haar", image_shape=(8, 8), n_jobs=n_jobs).fit(images).transform(images)
+    assert many_processors.n_threads == n_started
 
 
 def test_threads_get_no_less_than_their_work(many_processors):
-    worth = _threads.WORTH_A_THREAD
-    assert [_threads.threads_for(100, work) for work in (0, worth, 2 * worth - 1, 2 * worth, 100 * worth)] == [
+    worth = threads.WORTH_A_THREAD
+    assert [threads.threads_for(100, work) for work in (0, worth, 2 * worth - 1, 2 * worth, 100 * worth)] == [
         1, 1, 1, 2, 8,
     ]  # fmt: skip
-    assert [_threads.threads_for(n) for n in (0, 1, 3, 100)] == [1, 1, 3, 8]
+    assert [threads.threads_for(n) for n in (0, 1, 3, 100)] == [1, 1, 3, 8]
 
 
 def test_a_system_without_threads_to_give(monkeypatch, many_processors):
@@ -156,9 +147,9 @@ def test_a_system_without_threads_to_give(monkeypatch, many_processors):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert _threads.threads_for(100) == 1
+    assert threads.threads_for(100) == 1
     seen = []
-    _threads.on_threads(lambda counters: seen.append(counters), n_pieces=100)
+    threads.on_threads(lambda counters: seen.append(counters), n_pieces=100)
     assert len(seen) == 1
 
 
@@ -172,7 +163,7 @@ def test_errors_of_helpers_are_raised(many_processors):
             raise OverflowError("of a helper")
 
     with pytest.raises(OverflowError, match="of a helper"):
-        _threads.on_threads(fail, n_pieces=8)
+        threads.on_threads(fail, n_pieces=8)
 
 
 def test_groups_that_wait_for_each_other_do_not_block_each_other(many_processors):
@@ -180,7 +171,7 @@ def test_groups_that_wait_for_each_other_do_not_block_each_other(many_processors
 
     def group(_):
         gate = threading.Barrier(8)
-        _threads.on_threads(lambda counters: gate.wait(60), n_pieces=8)
+        threads.on_threads(lambda counters: gate.wait(60), n_pieces=8)
         return True
 
     with ThreadPoolExecutor(6) as pool:
@@ -236,7 +227,7 @@ def test_limits_of_blas_overlap():
 
 
 def test_transforms_leave_blas_alone(monkeypatch):
-    monkeypatch.setattr(_resources._blas, "enter", lambda: pytest.fail("BLAS of the process was limited"))
+    monkeypatch.setattr(resources, "threadpool_limits", lambda *_, **__: pytest.fail("BLAS of the process was limited"))
     for model in WaveletSparsifier("haar"), PolarizingCoder(np.eye(64) + 0.1):
         model.fit_transform(X)
     with kernel_threads(2):

@@ -81,6 +81,7 @@ def test_learners_in_decimal_units(learner):
         fitted = learner(10, n_nonzero_coefs=2, random_state=0).fit((unit * X).astype("float32"))
         np.testing.assert_allclose(np.linalg.norm(fitted.components_, axis=1), 1, rtol=1e-5)
         objectives.append(fitted.objective_[-1] / unit**2)
+    # Units round differently in float32; where atoms nearly tie, learning takes another path to a similar objective.
     np.testing.assert_allclose(objectives, objectives[0], rtol=0.05)
 
 

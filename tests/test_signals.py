@@ -89,7 +89,8 @@ def test_channels_first_are_refused_unless_they_are_meant(sample_shape, of):
     X = of((2, *sample_shape))
     with pytest.raises(ValueError, match=r"channels-first layout; .* channels last: pass X\.transpose"):
         Identity().fit(X)
-    assert Identity(image_shape=sample_shape).fit(X)._layout == SignalLayout(sample_shape[:2], sample_shape[2])
+    meant = Identity(image_shape=sample_shape).fit(X)
+    assert meant.transform(X).shape == meant.seen_.shape == (2, *sample_shape)
     rows = Identity(image_shape=(*sample_shape[1:], sample_shape[0])).fit(X.reshape(2, -1))
     with pytest.raises(ValueError, match="channels last: pass"):
         rows.transform(X)

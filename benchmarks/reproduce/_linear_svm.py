@@ -26,7 +26,7 @@ LEVELS = [1, 2]
 
 
 def read_arguments(doc):
-    """The words that both scripts take."""
+    """The arguments that both scripts take."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-home", help="folder with MNIST; default: SKROBUST_DATA, then scikit-learn's data home")
     parser.add_argument("--output", type=pathlib.Path, help=f"folder of the JSON and PNG; default: {RESULTS.name}/")

@@ -21,7 +21,7 @@ RESULTS = pathlib.Path(__file__).resolve().parents[1] / "results"
 
 
 def read_arguments(doc, parts):
-    """The words that these scripts take; `parts` can be run one by one."""
+    """The arguments that these scripts take; `parts` can be run one by one."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-home", help="folder with the data; default: SKROBUST_DATA, then scikit-learn's")
     parser.add_argument("--output", type=pathlib.Path, help=f"folder of the JSON; default: {RESULTS.name}/")

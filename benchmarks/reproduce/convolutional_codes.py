@@ -325,8 +325,8 @@ def picture(name, learned, content, report):
     return figure
 
 
-def say(*words):
-    print(*words, sep="\n", flush=True)
+def say(*kwargs):
+    print(*kwargs, sep="\n", flush=True)
 
 
 if __name__ == "__main__":

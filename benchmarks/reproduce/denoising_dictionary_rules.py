@@ -79,15 +79,15 @@ def main():
     note("(x - 0.3) / 0.4, clipped", lambda images: np.clip((images - EPS) / (1 - 2 * EPS), 0, 1))
     for n_atoms, remove_mean in itertools.product((38, 256), (False, True)):
         atoms = learned_atoms(X_train, n_atoms, FULL, remove_mean, 0).components_
-        words = {"dictionary": atoms, "remove_mean": remove_mean, "clip": (0, 1), "image_shape": (28, 28)}
+        params = {"dictionary": atoms, "remove_mean": remove_mean, "clip": (0, 1), "image_shape": (28, 28)}
         apart = ", means apart" if remove_mean else ""
         for rule in GREEDY:
-            denoiser = PatchDictionaryDenoiser(patch_size=SIDE, **words, **rule).fit(X[:1])
+            denoiser = PatchDictionaryDenoiser(patch_size=SIDE, **params, **rule).fit(X[:1])
             note(f"{n_atoms} atoms{apart}, {rule}", denoiser.transform)
         if not remove_mean:
             for alpha in ALPHAS:
                 note(f"{n_atoms} atoms, l1 codes, alpha {alpha}", functools.partial(by_l1, atoms=atoms, alpha=alpha))
-            denoiser = PatchDictionaryDenoiser(patch_size=SIDE, **words, **RETRAINED).fit(X[:1])
+            denoiser = PatchDictionaryDenoiser(patch_size=SIDE, **params, **RETRAINED).fit(X[:1])
             some, signs = (
                 X_train[:N_RETRAIN],
                 np.random.default_rng(0).choice(np.float32([-EPS, EPS]), (N_RETRAIN, 784)),

@@ -137,12 +137,12 @@ def scorer(image_shape, arguments):
 def suite(image_shape, arguments):
     """The attacks of the report; the worst of them counts, image by image."""
     n_iter, n_queries = (3, 20) if arguments.quick else (20, 300)
-    words = {"random_state": SEED}
+    kwargs = {"random_state": SEED}
     return [
-        PGD(n_iter=n_iter, loss="margin", gradient="worst", **words),
-        APGD(n_iter=n_iter, gradient="worst", **words),
-        Square(n_iter=n_queries, image_shape=image_shape, **words),
-        CornerSearch(**words),
+        PGD(n_iter=n_iter, loss="margin", gradient="worst", **kwargs),
+        APGD(n_iter=n_iter, gradient="worst", **kwargs),
+        Square(n_iter=n_queries, image_shape=image_shape, **kwargs),
+        CornerSearch(**kwargs),
     ]
 
 

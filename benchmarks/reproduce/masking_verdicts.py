@@ -126,8 +126,8 @@ def judged(model, undefended, X, y, eps, image_shape, arguments):
     default = report.checks["model"]
     at = next(verdict.figures["eps"] for verdict in default if verdict.check == "one step beats many")
     naive = PGD(n_iter=40, n_restarts=2, loss="margin", gradient="exact", random_state=SEED)
-    words = {"eps": at, "baseline": undefended, "image_shape": image_shape, "random_state": SEED}
-    verdicts = {NAIVE: masking_checks(model, X, y, attacks=naive, **words), DEFAULT: default}
+    params = {"eps": at, "baseline": undefended, "image_shape": image_shape, "random_state": SEED}
+    verdicts = {NAIVE: masking_checks(model, X, y, attacks=naive, **params), DEFAULT: default}
     return {
         "model": report.settings["models"]["model"],
         "eps": at,

@@ -47,9 +47,9 @@ def contest(name, seed):
         n_iter, n_targets = 10, 9
         attack = CornerSearch(eps=0.02, n_iter=n_iter, n_targets=n_targets, random_state=seed)
         return "mnist", attack, n_targets * (2 * n_iter + 1) + 2, ()  # what more passes reach
-    words = {"eps": 0.5, "norm": "l2"} if name == "cifar10" else {"eps": 0.02}
+    params = {"eps": 0.5, "norm": "l2"} if name == "cifar10" else {"eps": 0.02}
     n_iter = {"mnist": 10, "cifar10": 5, "quick": 1}[name]
-    attack = APGD(n_iter=n_iter, gradient="worst", random_state=seed, **words)
+    attack = APGD(n_iter=n_iter, gradient="worst", random_state=seed, **params)
     data = "cifar10" if name == "cifar10" else "mnist"
     # Each of the four backward passes: its start and its iterates.
     return data, attack, 4 * (n_iter + 1) + 1, ("SquareAttack", "HopSkipJump")
@@ -103,16 +103,16 @@ class BlackBox:
         """What an attack of ART makes of X with `budget` questions an image, and what it asked."""
         np.random.seed(seed)  # noqa: NPY002 (ART draws from it)
         if name == "SquareAttack":
-            words = {"eps": eps, "max_iter": budget, "nb_restarts": 1, "p_init": 0.8}
+            params = {"eps": eps, "max_iter": budget, "nb_restarts": 1, "p_init": 0.8}
         else:
-            words = {"max_iter": steps_for(budget)}  # looks for the nearest adversarial image, whatever eps
+            params = {"max_iter": steps_for(budget)}  # looks for the nearest adversarial image, whatever eps
         order = {"linf": np.inf, "l2": 2}[norm]
-        attack = getattr(evasion, name)(self.classifier, norm=order, batch_size=len(X), verbose=False, **words)
+        attack = getattr(evasion, name)(self.classifier, norm=order, batch_size=len(X), verbose=False, **params)
         before = self.n_queries
         X_adv = self.rows(attack.generate(self.images(X), y=np.eye(self.classifier.nb_classes, dtype=np.float32)[y]))
         # Images that are lost ask no more.
         mean_queries = (self.n_queries - before) / len(X)
-        return X_adv, {"name": f"ART {name}", "most_queries": budget, "mean_queries": mean_queries, **words}
+        return X_adv, {"name": f"ART {name}", "most_queries": budget, "mean_queries": mean_queries, **params}
 
 
 def accuracy_within(model, X_adv, X, y, norm, eps):
@@ -134,8 +134,8 @@ def steps_for(budget, first=100, most=10000):
 def run(name, size, data_home, seed, save):
     """One contest; `save` is given what is known after each attack."""
     data, attack, n_passes, opponents = contest(name, seed)
-    words = {"data_home": data_home, "dtype": "float32"}
-    train, test = (LOADERS[data](split=split, **words) for split in ("train", "test"))
+    params = {"data_home": data_home, "dtype": "float32"}
+    train, test = (LOADERS[data](split=split, **params) for split in ("train", "test"))
     order = np.random.default_rng(seed).permutation(len(train.target))[: size["n_train"]]
     model = pipeline(train.data[order], train.target[order], train.image_shape)
     X, y = test.data[:1000], test.target[:1000].astype(np.int64)

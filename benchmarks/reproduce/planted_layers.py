@@ -243,10 +243,10 @@ def distance(found, true):
 def pursuits(max_iter, positive):
     """The four, as functions of tensors and penalties that return codes of all layers."""
 
-    def codes_of(function, **words):
+    def codes_of(function, **params):
         def pursue(X, layers, penalties):
             found = function(
-                torch.tensor(X[:, None], dtype=torch.float32), layers, penalties, positive=positive, **words
+                torch.tensor(X[:, None], dtype=torch.float32), layers, penalties, positive=positive, **params
             )
             return [w.numpy()[:, 0].astype(np.float64) for w in found]
 

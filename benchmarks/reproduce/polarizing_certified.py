@@ -72,9 +72,9 @@ def digits(content, arguments):
         splits[f"split {seed}"] = train_test_split(X, y, test_size=0.25, stratify=y, random_state=seed)
     tables = []
     for name, (X_train, X_test, y_train, y_test) in splits.items():
-        words = _words("digits", arguments)
-        searches = {"polarizing coder": certified_search(model, grid, X_train, y_train, **words)}
-        searches |= without_code(X_train, y_train, np.geomspace(1e-3, 10, 6 if few else 45), words)
+        kwargs = _words("digits", arguments)
+        searches = {"polarizing coder": certified_search(model, grid, X_train, y_train, **kwargs)}
+        searches |= without_code(X_train, y_train, np.geomspace(1e-3, 10, 6 if few else 45), kwargs)
         title = "digits" if name == "other writers" else f"digits, {name}"
         report(title, searches, (X_test, y_test), (0.05, 0.1, 0.15), len(y_train), content)
         if name != "other writers":
@@ -102,13 +102,13 @@ def two_classes(content, arguments):
     """MNIST, 3 against 7, as the front-end paper splits it."""
     X, y, image_shape = load_images(arguments, (3, 7))
     X, X_test, y, y_test = split_as_published(X, y)
-    words = _words("mnist 3 against 7", arguments)
+    kwargs = _words("mnist 3 against 7", arguments)
     svm = LinearSVC(loss="squared_hinge", dual=False)
     Cs = np.geomspace(1e-5, 1e-2, 6).tolist()
     coder = PolarizingCoder(image_shape=image_shape)
     grid = {"polarizingcoder__eps": [0.1, 0.2], "linearsvc__C": Cs}
-    searches = {"polarizing coder": certified_search(make_pipeline(coder, svm), grid, X, y, **words)}
-    searches |= without_code(X, y, np.geomspace(1e-6, 1, 24), words, few_l1=12)
+    searches = {"polarizing coder": certified_search(make_pipeline(coder, svm), grid, X, y, **kwargs)}
+    searches |= without_code(X, y, np.geomspace(1e-6, 1, 24), kwargs, few_l1=12)
     few = np.random.default_rng(0).permutation(len(y))[:3000]
     front = WaveletSparsifier("haar", clip=(0, 1), image_shape=image_shape)
     grid = {
@@ -117,12 +117,12 @@ def two_classes(content, arguments):
         "linearsvc__C": [1e-4, 1e-3],
     }
     name = "Haar front end, gap certificate"
-    searches[name] = certified_search(make_pipeline(front, svm), grid, X[few], y[few], **words)
+    searches[name] = certified_search(make_pipeline(front, svm), grid, X[few], y[few], **kwargs)
     searches[name].best_estimator_.fit(X, y)
     report("mnist 3 against 7", searches, (X_test, y_test), (0.05, 0.1, 0.15, 0.2, 0.3), len(y), content)
 
 
-def without_code(X, y, Cs, words, few_l1=None):
+def without_code(X, y, Cs, kwargs, few_l1=None):
     """For comparison: linear classifiers on the pixels, with both penalties."""
     l1 = np.geomspace(Cs.min(), Cs.max(), few_l1) if few_l1 else Cs
     svm = LinearSVC(penalty="l1", loss="squared_hinge", dual=False)
@@ -130,7 +130,7 @@ def without_code(X, y, Cs, words, few_l1=None):
         "undefended": (make_pipeline(LogisticRegression(max_iter=300)), {"logisticregression__C": Cs.tolist()}),
         "undefended, l1 penalty": (make_pipeline(svm), {"linearsvc__C": l1.tolist()}),
     }
-    return {name: certified_search(model, grid, X, y, **words) for name, (model, grid) in grids.items()}
+    return {name: certified_search(model, grid, X, y, **kwargs) for name, (model, grid) in grids.items()}
 
 
 def ten_classes(content, arguments):

@@ -296,9 +296,9 @@ def load(arguments, size):
         X, y = load_digits_images(split="all", dtype="float32", return_X_y=True)
         cut = size["n_train"]
         return (X[:cut], y[:cut], 8), (X[cut : cut + size["n_test"]], y[cut : cut + size["n_test"]])
-    words = {"data_home": arguments.data_home, "dtype": "float32", "return_X_y": True}
-    test_X, test_y = load_mnist(split="test", **words)
-    return (*load_mnist(split="train", **words), 28), (test_X, test_y)
+    params = {"data_home": arguments.data_home, "dtype": "float32", "return_X_y": True}
+    test_X, test_y = load_mnist(split="test", **params)
+    return (*load_mnist(split="train", **params), 28), (test_X, test_y)
 
 
 def main():

@@ -107,8 +107,8 @@ def shares(name, fit, held, radii):
 
 def classifiers(arguments):
     """CIFAR-10: accuracy under attack and certified of logistic regression on codes and on pixels."""
-    words = {"data_home": arguments.data_home, "dtype": "float32"}
-    train, test = (load_cifar10(split=split, **words) for split in ("train", "test"))
+    params = {"data_home": arguments.data_home, "dtype": "float32"}
+    train, test = (load_cifar10(split=split, **params) for split in ("train", "test"))
     X, y = train.data[:10_000], train.target[:10_000]
     held_X, held_y = train.data[40_000:41_000], train.target[40_000:41_000]
     X_test, y_test = test.data[:500], test.target[:500]

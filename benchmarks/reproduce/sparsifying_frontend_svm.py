@@ -194,11 +194,11 @@ def report_worst_case(models, X, y, image_shape, content, arguments):
     """All models under all attacks, worst case per image, beside the tuned undefended SVM."""
     quick = {"n_restarts": 1, "n_queries": 20, "n_iter": 5} if arguments.quick else {}
     attacks = strong_attacks(image_shape, **quick)
-    words = {"attacks": attacks, "n_examples": 0, "checks": False, "verbose": arguments.verbose}
+    params = {"attacks": attacks, "n_examples": 0, "checks": False, "verbose": arguments.verbose}
     at_default = [UNDEFENDED, *WAVELETS]
     several = {name: model for name, model in models.items() if name not in at_default}
-    report = robustness_report(several, X, y, eps=[0.1] if arguments.quick else [0.05, 0.1, 0.15], **words)
-    single = robustness_report({name: models[name] for name in at_default}, X, y, eps=EPS, **words)
+    report = robustness_report(several, X, y, eps=[0.1] if arguments.quick else [0.05, 0.1, 0.15], **params)
+    single = robustness_report({name: models[name] for name in at_default}, X, y, eps=EPS, **params)
     content["worst_case"] = {"n": len(y), "attacks": [attack.describe() for attack in attacks], "models": {}}
     print(f"\nworst case per image over {len(attacks)} attacks, n = {len(y)}, accuracy in %")
     for one in (single, report):

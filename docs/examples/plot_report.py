@@ -8,6 +8,7 @@ checks say so, and the default attacks, which differentiate a front end in sever
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
@@ -16,7 +17,6 @@ from skrobust.bridge import register_module
 from skrobust.datasets import load_dataset
 from skrobust.displays import ConfusionUnderAttackDisplay, PerturbationGalleryDisplay
 from skrobust.evaluation import robustness_report
-from skrobust.signals import SignalTransformer
 
 X_train, y_train = load_dataset("digits", split="train", return_X_y=True)
 X_test, y_test = load_dataset("digits", split="test", return_X_y=True)
@@ -25,11 +25,11 @@ X_test, y_test = X_test[::4], y_test[::4]
 
 # %%
 # A user-defined front end that rounds to three levels. Registered with the bridge, it can be attacked white box.
-class Rounding(SignalTransformer):
+class Rounding(TransformerMixin, BaseEstimator):
     """Pixels 0, 1/2 or 1."""
 
     def fit(self, X, y=None):
-        self._read_signals(X, reset=True)
+        self.n_features_in_ = X.shape[1]
         return self
 
     def transform(self, X):

@@ -20,7 +20,7 @@ class CodeBoxProof(Proof):
 
     def __init__(self, coder, values, others, norm, clip):
         super().__init__(values, others, norm, clip)
-        self.switches = coder._switches
+        self.switches = coder.switches_
         self.n_jobs = coder.n_jobs
         self.scores = self._level_scores(others.head.coef)
         # Codes are at most 1, so rounding is the same for all images; our arithmetic adds up to three terms per entry.
@@ -84,7 +84,7 @@ class CodeBudgetProof(Proof):
 
     def __init__(self, coder, values, others, norm, clip):
         super().__init__(values, others, norm, clip)
-        self.switches, self.n_jobs = coder._switches, coder.n_jobs
+        self.switches, self.n_jobs = coder.switches_, coder.n_jobs
         self.power = 2 if norm == "l2" else 1
         self.method = "polarized code: worst case over what the budget of a perturbation can change (sound)"
         self._radii = None
@@ -143,7 +143,7 @@ def _refuse_active_clip(coder, name, matrix, offset):
         return
     rise = np.maximum(matrix.toarray(), 0).sum(axis=1)
     fall = np.minimum(matrix.toarray(), 0).sum(axis=1)
-    if coder._switches.ternary:
+    if coder.switches_.ternary:
         rise, fall = rise - fall, fall - rise
     low, high = (offset + fall).min(), (offset + rise).max()
     if low < coder.clip[0] or high > coder.clip[1]:

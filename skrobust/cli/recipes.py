@@ -37,7 +37,7 @@ RECIPES = {
 }
 
 UNDEFENDED = "undefended"
-_CS_OF_DEFENDED = (0.003, 0.03, 0.3)
+CS_OF_DEFENDED = (0.003, 0.03, 0.3)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def candidates(image_shape, recipe, seed):
     for entry in FRONT_ENDS:
         pipeline = Pipeline([("frontend", entry.make(image_shape)), ("classifier", classifier(seed))])
         grid = {f"frontend__{parameter}": values for parameter, values in entry.grid(recipe).items()}
-        models[entry.name] = (pipeline, {**grid, "classifier__C": list(_CS_OF_DEFENDED)})
+        models[entry.name] = (pipeline, {**grid, "classifier__C": list(CS_OF_DEFENDED)})
     n_settings = max(math.prod(len(values) for values in grid.values()) for _, grid in models.values())
     Cs = np.logspace(-4, 2, n_settings).tolist()
     models[UNDEFENDED] = (Pipeline([("classifier", classifier(seed))]), {"classifier__C": Cs})

@@ -10,7 +10,7 @@ from .errors import DatasetFileError
 
 _CHUNK = 1 << 20
 # Above any published batch (the largest, CIFAR-100's training file, has 155 MB), below decompression bombs.
-_UNPACKED_LIMIT = 1 << 29
+UNPACKED_LIMIT = 1 << 29
 
 GET_AGAIN = "Delete it and get it again."
 
@@ -60,9 +60,9 @@ def read_content(path):
     with open_unpacked(path) as stream:
         while chunk := stream.read(_CHUNK):
             content += chunk
-            if len(content) > _UNPACKED_LIMIT:
+            if len(content) > UNPACKED_LIMIT:
                 raise DatasetFileError(
-                    f"{path} unpacks to more than {_UNPACKED_LIMIT >> 20} MiB, more than any file of this format. "
+                    f"{path} unpacks to more than {UNPACKED_LIMIT >> 20} MiB, more than any file of this format. "
                     "If it is your own, unpack it first."
                 )
     return bytes(content)

@@ -27,17 +27,16 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-_PACKAGE = pathlib.Path(__file__).parents[1]
+PACKAGE = pathlib.Path(__file__).parents[1]
 
-_KEPT = 8
+KEPT_VERSIONS = 8
 """Number of versions of the package, and of each module, whose kernels are kept on disk."""
 
 _IMPORT = re.compile(r"^from (\.+[\w.]*|skrobust[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
 
 
 class KernelCache(_Cache):
-    """Numba cache of the compiled versions of one function; `variant` names further settings on which the code depends.
-    """
+    """Numba cache of one function's compiled versions; `variant` names further settings that the code depends on."""
 
     def __init__(self, function, variant):
         self._function, self._variant = function, variant
@@ -172,7 +171,7 @@ def _prune(parent, pattern):
         return 0.0
 
     folders = sorted((folder for folder in parent.glob(pattern) if folder.is_dir()), key=changed, reverse=True)
-    for folder in folders[_KEPT:]:
+    for folder in folders[KEPT_VERSIONS:]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -195,6 +194,12 @@ def source_stamp(path):
     return hashlib.sha256(" ".join(sorted(known.values())).encode()).hexdigest()
 
 
+def clear_memory():
+    """Forget folders, source stamps and warnings, after a change of the environment or of the sources."""
+    for function in (cache_folders, source_stamp, _read, _warn_of_failures):
+        function.cache_clear()
+
+
 @functools.cache
 def _read(path):
     """Digest of a source file, and the files of the package that it imports."""
@@ -206,7 +211,7 @@ def _read(path):
     for place, names in _IMPORT.findall(source):
         words = place.lstrip(".")
         levels = len(place) - len(words)
-        base = path.parents[levels - 1] if levels else _PACKAGE.parent
+        base = path.parents[levels - 1] if levels else PACKAGE.parent
         base = base.joinpath(*filter(None, words.split(".")))
         if base.is_dir():
             modules = [base / f"{name}.py" for name in re.findall(r"\w+", names)]

@@ -10,7 +10,8 @@ from .cache import cache_folders
 PATIENCE = 1.0
 """Seconds of compiling before the line is printed."""
 
-_announced = set()
+announced = set()
+"""Folders whose line was printed."""
 
 
 @contextlib.contextmanager
@@ -20,7 +21,7 @@ def compile_notice(function):
     The environment variable ``SKROBUST_COMPILE_NOTICE=0`` silences it.
     """
     folder = function.__module__.rpartition(".")[0] or function.__module__
-    if folder in _announced or os.environ.get("SKROBUST_COMPILE_NOTICE") == "0":
+    if folder in announced or os.environ.get("SKROBUST_COMPILE_NOTICE") == "0":
         yield
         return
     timer = threading.Timer(PATIENCE, _announce, [folder])
@@ -35,7 +36,7 @@ def compile_notice(function):
 def _announce(folder):
     from tqdm import tqdm
 
-    _announced.add(folder)
+    announced.add(folder)
     line = f"skrobust: compiling kernels of {folder} (once per machine; cached in {cache_folders()[0]})"
     with contextlib.suppress(AttributeError, OSError, ValueError):  # no stderr, or a closed one
         tqdm.write(line, file=sys.stderr)  # above the progress bars, if there are any

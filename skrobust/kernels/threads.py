@@ -17,7 +17,7 @@ WORTH_A_THREAD = 1 << 19
 """Multiply-adds (about 0.1 ms) that justify one more thread."""
 
 
-class _Helpers:
+class HelperThreads:
     """Pool of waiting threads, shared by all callers; starting a thread takes as long as a small minibatch."""
 
     def __init__(self):
@@ -57,10 +57,10 @@ def _serve(calls):
         del future, function, args  # do not keep references until the next call
 
 
-_helpers = _Helpers()
+helpers = HelperThreads()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_helpers.__init__)  # neither threads nor the owner of a lock survive a fork
+    os.register_at_fork(after_in_child=helpers.__init__)  # neither threads nor the owner of a lock survive a fork
 
 
 def on_threads(function, *args, n_pieces, work=None, n_counters=1):
@@ -73,7 +73,7 @@ def on_threads(function, *args, n_pieces, work=None, n_counters=1):
     """
     counters = np.zeros(n_counters, dtype=np.int64)
     n_threads = threads_for(n_pieces, work)
-    others = _helpers.submit(n_threads - 1, function, *args, counters) if n_threads > 1 else ()
+    others = helpers.submit(n_threads - 1, function, *args, counters) if n_threads > 1 else ()
     try:
         function(*args, counters)
     finally:
@@ -87,4 +87,4 @@ def threads_for(n_pieces, work=None):
     n_threads = min(allowed_threads(), n_pieces)
     if work is not None:
         n_threads = min(n_threads, int(work) // WORTH_A_THREAD)
-    return 1 + _helpers.begin(n_threads - 1) if n_threads > 1 else 1
+    return 1 + helpers.begin(n_threads - 1) if n_threads > 1 else 1

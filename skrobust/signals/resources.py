@@ -65,7 +65,7 @@ def kernel_threads(n_jobs=None):
         return
     if not isinstance(n_jobs, Integral) or n_jobs == 0:
         raise ValueError(f"n_jobs must be None or an integer other than 0, got {n_jobs!r}.")
-    available = _environment_threads()
+    available = environment_threads()
     before = _allowed.set(min(int(n_jobs), available) if n_jobs > 0 else max(1, available + 1 + int(n_jobs)))
     try:
         yield
@@ -90,17 +90,17 @@ def allowed_threads():
     ...     allowed_threads()
     1
     """
-    return _allowed.get() or _environment_threads()
+    return _allowed.get() or environment_threads()
 
 
 @functools.cache
-def _environment_threads():
+def environment_threads():
     value = os.environ.get("NUMBA_NUM_THREADS", "")
     return max(1, int(value)) if value.strip().isdigit() else cpu_count()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_environment_threads.cache_clear)  # a worker may have fewer processors
+    os.register_at_fork(after_in_child=environment_threads.cache_clear)  # a worker may have fewer processors
 
 
 class _BlasLimit:

@@ -96,7 +96,7 @@ class Square(BlackBoxAttack):
         candidates = x.clone()
         for query in range(self.n_iter):
             if query:
-                side = proposals.side(self._share(query - 1))
+                side = proposals.side(covered_share(query - 1, self.n_iter, self.p_init, self.rescale_schedule))
                 candidates = proposals.change(ball, x, side, draws.at(index, query))
             scores = model.scores(candidates)
             new_margin = goal.margin(scores).to(margin.dtype)
@@ -115,14 +115,15 @@ class Square(BlackBoxAttack):
                 if not len(index):
                     return
 
-    def _share(self, query):
-        """Share of the pixels that the square of this query covers."""
-        if self.rescale_schedule:
-            query = int(query / self.n_iter * 10000)
-        return self.p_init / 2 ** sum(query > halving for halving in _HALVINGS)
-
     def _n_ticks(self, n_classes):
         return self.n_restarts * self.n_iter
+
+
+def covered_share(query, n_iter, p_init=0.8, rescale_schedule=True):
+    """Share of the pixels that the square of this query covers; parameters as of `Square`."""
+    if rescale_schedule:
+        query = int(query / n_iter * 10000)
+    return p_init / 2 ** sum(query > halving for halving in _HALVINGS)
 
 
 class _Draws:

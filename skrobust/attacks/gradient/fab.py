@@ -105,36 +105,37 @@ class FAB(GradientAttack):
     def _step(self, box, start, x, gradient, value):
         """From the iterate and the image to the hyperplane ``value + gradient · (z - x) = 0``."""
         offset = value.double() - (gradient.double() * x.double()).flatten(1).sum(1)
-        ahead = self._to_hyperplane(box, x, gradient, offset)
-        direct = self._to_hyperplane(box, start, gradient, offset)
+        ahead = shortest_step(box, x, gradient, offset, self.norm)
+        direct = shortest_step(box, start, gradient, offset, self.norm)
         far, near = (vector_norm(delta, self.norm).clamp_min(1e-300) for delta in (direct, ahead))
         alpha = wide((near / (near + far)).clamp(0, self.alpha_max), x)
         target = (x + self.eta * ahead) * (1 - alpha) + (start + self.eta * direct) * alpha
         return box.clamp(target).to(x.dtype)
 
-    def _to_hyperplane(self, box, z, gradient, offset):
-        """The shortest step from `z` to ``gradient · z + offset = 0`` within the box, or as far as the box allows."""
-        flat = gradient.double().flatten(1)
-        value = (flat * z.double().flatten(1)).sum(1) + offset
-        sign = -torch.sign(value)[:, None] * torch.sign(flat)
-        weight = flat.abs()
-        low, high = (bound.double().expand(z.shape).flatten(1) for bound in (box.low, box.high))
-        position = z.double().flatten(1)
-        cap = torch.where(sign > 0, high - position, position - low).clamp_min(0)
-        if self.norm == "l1":
-            order = weight.argsort(dim=1, descending=True, stable=True)
-            weight, cap = weight.gather(1, order), cap.gather(1, order)
-            gains = torch.where(weight > 0, weight * cap, 0)
-            before = torch.cat([torch.zeros_like(gains[:, :1]), gains[:, :-1].cumsum(1)], dim=1)
-            missing = (value.abs()[:, None] - before).clamp_min(0)
-            size = torch.minimum(torch.where(weight > 0, missing / weight.clamp_min(1e-300), 0), cap)
-            size = torch.zeros_like(size).scatter_(1, order, size)
-        else:
-            rate = weight if self.norm == "l2" else (weight > 0).to(weight.dtype)
-            s = capped_rate(weight, rate, cap, value.abs())
-            size = torch.minimum(torch.nan_to_num(s[:, None] * rate, nan=0.0, posinf=torch.inf), cap)
-            size = torch.where(torch.isfinite(size), size, 0)
-        return (size * sign).reshape(z.shape)
-
     def _n_ticks(self, n_classes):
         return min(self.n_targets, n_classes - 1) * self.n_restarts * self.n_iter
+
+
+def shortest_step(box, z, gradient, offset, norm):
+    """Shortest step within the box from `z` to ``gradient · z + offset = 0``, or as far as the box allows."""
+    flat = gradient.double().flatten(1)
+    value = (flat * z.double().flatten(1)).sum(1) + offset
+    sign = -torch.sign(value)[:, None] * torch.sign(flat)
+    weight = flat.abs()
+    low, high = (bound.double().expand(z.shape).flatten(1) for bound in (box.low, box.high))
+    position = z.double().flatten(1)
+    cap = torch.where(sign > 0, high - position, position - low).clamp_min(0)
+    if norm == "l1":
+        order = weight.argsort(dim=1, descending=True, stable=True)
+        weight, cap = weight.gather(1, order), cap.gather(1, order)
+        gains = torch.where(weight > 0, weight * cap, 0)
+        before = torch.cat([torch.zeros_like(gains[:, :1]), gains[:, :-1].cumsum(1)], dim=1)
+        missing = (value.abs()[:, None] - before).clamp_min(0)
+        size = torch.minimum(torch.where(weight > 0, missing / weight.clamp_min(1e-300), 0), cap)
+        size = torch.zeros_like(size).scatter_(1, order, size)
+    else:
+        rate = weight if norm == "l2" else (weight > 0).to(weight.dtype)
+        s = capped_rate(weight, rate, cap, value.abs())
+        size = torch.minimum(torch.nan_to_num(s[:, None] * rate, nan=0.0, posinf=torch.inf), cap)
+        size = torch.where(torch.isfinite(size), size, 0)
+    return (size * sign).reshape(z.shape)

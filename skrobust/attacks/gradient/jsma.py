@@ -13,7 +13,7 @@ from skrobust.signals import count_of
 from skrobust.signals.parameters import AT_LEAST_1, FRACTION, parameter, parametrized
 
 # Bytes of the largest part of the table of candidate pairs that is computed at once.
-_TABLE_BYTES = 2**26
+TABLE_BYTES = 2**26
 
 
 @parametrized
@@ -162,7 +162,7 @@ def best_pair(alpha, beta, free):
     gain = torch.where(valid, -beta.gather(1, feature), torch.nan)
     rank = torch.arange(width, device=alpha.device)
     best_product = torch.full((n_samples,), -torch.inf, dtype=alpha.dtype, device=alpha.device)
-    n_rows = max(1, _TABLE_BYTES // (width * 4 * alpha.element_size()))  # of the table, width features each
+    n_rows = max(1, TABLE_BYTES // (width * 4 * alpha.element_size()))  # of the table, width features each
     for samples in gen_batches(n_samples, max(1, n_rows // width)):
         for rows in gen_batches(width, min(width, n_rows)):
             alpha_sums = alpha[samples, rows, None] + alpha[samples, None, :]

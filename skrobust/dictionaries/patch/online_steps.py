@@ -12,7 +12,7 @@ from .coding import GREEDY
 from .descent import padded_features
 from .online_kernels import PHASES, learn_greedy, learn_l1
 
-_CODE_BYTES = 1 << 26
+CODE_BYTES = 1 << 26
 """Entries available for codes; larger minibatches are coded slice by slice."""
 
 _BLOCK_BYTES, _BLOCK = 1 << 18, 128
@@ -36,7 +36,7 @@ class MinibatchSteps:
         is_greedy = coding in GREEDY
         max_atoms = resolve_max_atoms(n_nonzero_coefs, residual_tol, n_atoms, d) if is_greedy else n_atoms
         self.batch_size = min(batch_size, len(X))
-        self.slice_size = n = max(1, min(self.batch_size, _CODE_BYTES // (max_atoms * (4 + dtype.itemsize))))
+        self.slice_size = n = max(1, min(self.batch_size, CODE_BYTES // (max_atoms * (4 + dtype.itemsize))))
         wide, tall = padded_width(n_atoms, dtype), padded_features(d, dtype)
         self.atoms = (
             aligned_zeros((d, wide), dtype),

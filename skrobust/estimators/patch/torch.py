@@ -41,7 +41,7 @@ class PatchModule(FrontEndModule):
             return self._exported_sums(pixels)
         sums = []
         for part, pursuit in self.estimator._pursuits(pixels.detach().cpu().numpy()):
-            if self._uses_kernels(pixels):
+            if self.uses_kernels(pixels):
                 sums.append(_FixedSupports.apply(pixels[part], pursuit))
             else:
                 sums.append(self._sums_on_device(pixels[part], pursuit))
@@ -69,7 +69,7 @@ class PatchModule(FrontEndModule):
         return self._put_back(approximations + means, pixels)
 
     @staticmethod
-    def _uses_kernels(pixels):
+    def uses_kernels(pixels):
         return pixels.device.type == "cpu"
 
     def _sums_on_device(self, pixels, pursuit):

@@ -87,6 +87,8 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         A code as maps: ``(*positions, n_filters * n_thresholds)``. `transform` flattens it in C order.
     level_means_ : ndarray of shape (n_groups or n_atoms, n_thresholds + 1)
         Mean training response (ternary: its magnitude) between thresholds, used by `inverse_transform`.
+    switches_ : Switches
+        Atoms and comparisons of the code, with `bounds` and `flip_distances` under perturbations.
 
     See Also
     --------
@@ -160,7 +162,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         self._groups = groups
         self._sample_shape = signals.sample_shape
         scaled_thresholds = (thresholds[groups] * atoms.scale[:, None]).ravel()
-        self._switches = Switches(atoms, scaled_thresholds, thresholds.shape[1], ternary)
+        self.switches_ = Switches(atoms, scaled_thresholds, thresholds.shape[1], ternary)
         return self
 
     def _threshold_table(self, atoms):
@@ -203,10 +205,10 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         if self.output == "reconstruction":
             return signals.restore(self._reconstruct(values))
         if not self.sparse_output:
-            return self._switches.encode(values, n_jobs=self.n_jobs)
+            return self.switches_.encode(values, n_jobs=self.n_jobs)
         rows = []
         for batch in batch_slices(len(values), 2 * self._n_features_out * values.itemsize):
-            rows.append(sparse.csr_array(self._switches.encode(values[batch], n_jobs=self.n_jobs)))
+            rows.append(sparse.csr_array(self.switches_.encode(values[batch], n_jobs=self.n_jobs)))
         return sparse.vstack(rows, format="csr")
 
     def inverse_transform(self, codes):
@@ -238,7 +240,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
         ndarray of shape ``(n_samples, *positions, n_filters)``
         """
         values = self._read_arrays(X)
-        atoms = self._switches.atoms
+        atoms = self.switches_.atoms
         responses = atoms.responses(values, n_jobs=self.n_jobs) / atoms.scale.astype(values.dtype)
         return responses.reshape(len(values), *atoms.positions, atoms.n_filters)
 
@@ -261,7 +263,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             and is sound. In general entries cannot reach their bounds together, except for pixels in linf.
         """
         values = self._read_arrays(X)
-        return self._switches.bounds(values, check_ball(eps, norm, clip, values), norm, clip, n_jobs=self.n_jobs)
+        return self.switches_.bounds(values, check_ball(eps, norm, clip, values), norm, clip, n_jobs=self.n_jobs)
 
     def ambiguous_share(self, X, eps, *, norm="linf", clip=None):
         """The share of the code that a perturbation can change, and a verdict on it.
@@ -278,7 +280,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
             ``overall``, ``per_atom``, ``per_image``, ``ratio`` and a ``verdict`` in words.
         """
         bounds = self.code_bounds(X, eps, norm=norm, clip=clip)
-        codes = self._switches.encode(self._read_arrays(X), n_jobs=self.n_jobs)
+        codes = self.switches_.encode(self._read_arrays(X), n_jobs=self.n_jobs)
         return ambiguous_share(codes, bounds, self.code_shape_, eps, norm)
 
     def get_feature_names_out(self, input_features=None):
@@ -297,7 +299,7 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
     def _reconstruct(self, values):
         result = np.empty_like(values)
         for batch in batch_slices(len(values), 2 * math.prod(self.code_shape_) * values.itemsize):
-            codes = self._switches.encode(values[batch], n_jobs=self.n_jobs)
+            codes = self.switches_.encode(values[batch], n_jobs=self.n_jobs)
             result[batch] = self._decode(codes).reshape(result[batch].shape)
         return result if self.clip is None else result.clip(*self.clip)
 
@@ -307,8 +309,8 @@ class PolarizingCoder(ClassNamePrefixFeaturesOutMixin, SignalTransformer):
 
     def _decoder(self):
         """The affine map from codes to images: sparse matrix of shape (n_features, n_codes), and offset."""
-        atoms, means = self._switches.atoms, self.level_means_
-        if self._switches.ternary:
+        atoms, means = self.switches_.atoms, self.level_means_
+        if self.switches_.ternary:
             means = np.concatenate([np.zeros((len(means), 1)), means[:, 1:]], axis=1)
         means = means[self._groups] * atoms.scale[:, None]
         synthesis = atoms.synthesis()

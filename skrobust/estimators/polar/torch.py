@@ -32,7 +32,7 @@ class PolarizingModule(FrontEndModule):
         rebuilds = estimator.output == "reconstruction"
         super().__init__(gradient, layout=estimator._layout, rebuilds=rebuilds, clip=estimator.clip)
         self.temperature, self.annealed = TEMPERATURES, None
-        switches = estimator._switches
+        switches = estimator.switches_
         self.ternary, self.n_thresholds = switches.ternary, switches.n_thresholds
         self.respond = _responder(switches.atoms, tensor)
         like = tensor(np.zeros(0))

@@ -67,7 +67,7 @@ class _Shrink(torch.autograd.Function):
 
     @staticmethod
     def forward(point, slopes, previous, thresholds, momentum, step, positive, store_signs):
-        kernels = _kernels(point)
+        kernels = kernels_for(point)
         if kernels is not None and kernels.takes(point, thresholds, momentum, step):
             return kernels.forward(point, slopes, previous, thresholds, momentum, step, positive, store_signs)
         codes, extrapolated = _in_plain_torch(point, slopes, previous, thresholds, momentum, step, positive)
@@ -133,7 +133,7 @@ def _in_plain_torch(point, slopes, previous, thresholds, momentum, step, positiv
 
 
 def _backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes):
-    kernels = _kernels(signs)
+    kernels = kernels_for(signs)
     # A backward pass that will be differentiated again is recorded operation by operation.
     if kernels is not None and not torch.is_grad_enabled() and kernels.takes(signs, 0.0, momentum, step):
         return kernels.backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes)
@@ -147,15 +147,15 @@ def _backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes):
     return of_point, step * of_point if has_slopes else None, of_previous
 
 
-def _kernels(tensor):
+def kernels_for(tensor):
     """The Triton kernels if they apply: CUDA tensors outside transforms such as `torch.func.vmap`."""
     if not tensor.is_cuda or torch._C._are_functorch_transforms_active():
         return None
-    return _triton_kernels()
+    return triton_kernels()
 
 
 @functools.cache
-def _triton_kernels():
+def triton_kernels():
     try:
         return importlib.import_module(".fused_triton", __package__)
     except ImportError:
