@@ -132,7 +132,8 @@ def main():
     train, test = (load_dataset("cifar10", split=split, data_home=args.data_home) for split in ("train", "test"))
     path = RESULTS / "bench_front_ends.json"
     content = json.loads(path.read_text(encoding="utf8")) if path.exists() else {}
-    content |= {"what": __doc__.splitlines()[0], "machine": machine("numpy", "numba", "torch", "scikit-learn"), "seed": 0}
+    content |= {"what": __doc__.splitlines()[0], "seed": 0}
+    content["machine"] = machine("numpy", "numba", "torch", "scikit-learn")
     for part in [args.part] if args.part else PARTS:
         content[part] = PARTS[part](train, test)
         print(part, content[part], flush=True)
