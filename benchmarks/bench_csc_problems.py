@@ -260,10 +260,11 @@ def draw_traces(problems, path):
 
     figure, axes = plt.subplots(3, 4, figsize=(12, 7.5), sharey=True, layout="constrained")
     for ax, (name, row) in zip(axes.ravel(), problems.items(), strict=True):
-        points = sorted(row["trace"], key=lambda point: point["seconds"])
-        seconds = [point["seconds"] for point in points]
-        ax.loglog(seconds, [point["gap"] for point in points], "o-", label="certified gap")
-        ax.loglog(seconds, [max(point["distance"], 1e-8) for point in points], "s--", label="distance from the minimum")
+        seconds = [point["seconds"] for point in row["trace"]]
+        distances = [max(point["distance"], 1e-8) for point in row["trace"]]
+        ax.semilogy(seconds, [point["gap"] for point in row["trace"]], "o-", label="certified gap")
+        ax.semilogy(seconds, distances, "s--", label="distance from the minimum")
+        ax.set_xlim(0)
         ax.set_title(name.removeprefix("tune: "), fontsize=9)
         ax.grid(alpha=0.3)
     for ax in axes[:, 0]:

@@ -350,6 +350,7 @@ def test_large_signals_in_bands(padding, stride, masked):
     np.testing.assert_allclose(bands.objective, objective(X, operator, bands.codes, alpha, mask=valid))
     one = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver="descent", tol=1e-6, n_jobs=1)
     np.testing.assert_array_equal(bands.codes, one.codes)
+    np.testing.assert_array_equal(bands.gap, one.gap)
     # The bound of the last residual alone may be weaker than the best bound of all.
     again = convolutional_basis_pursuit(X, operator, alpha, mask=mask, init=bands.codes, solver="descent", tol=1e-5)
     assert (again.n_iter == 0).all()
@@ -360,9 +361,10 @@ def test_threads_share_few_large_signals_and_divide_many(padding):
     operator, X = make_problem((140, 9, 1), (3, 3), 2, padding, n=5)
     alpha = 0.1 * convolutional_alpha_max(X, operator).min()
     many = convolutional_basis_pursuit(X, operator, alpha, solver="descent", n_jobs=2)
-    for i in range(len(X)):
+    for i in [*range(len(X))] * 4:
         single = convolutional_basis_pursuit(X[i : i + 1], operator, alpha, solver="descent", n_jobs=2)
         np.testing.assert_array_equal(single.codes[0], many.codes[i])
+        assert single.gap[0] == many.gap[i]
 
 
 @pytest.mark.parametrize("shape", [(24, 24, 1), (140, 12, 1)])

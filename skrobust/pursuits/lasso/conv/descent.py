@@ -248,6 +248,7 @@ def _bound_by_pixels(floats, plan, tables, inv_weights, alpha, positive, parts, 
     for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
         first, end = share_of(plan.rows, p // 2, parts)
         scale_pixels(residual, scales, first, end, plan, point)
+    wait_for_all(team)
     products = inner_product_inside(point, signal, plan, parts, team)
     squares = inner_product_inside(point, point, plan, parts, team)
     for p in range(2 * team.thread, parts.n, 2 * team.n_threads):
