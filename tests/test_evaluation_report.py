@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -142,6 +142,16 @@ def test_worst_per_image_and_rows(model, held_out):
     assert by_attack["shot noise, severity 5", None]["threat_model"] == "corruption"
     frame = report.to_frame()
     assert list(frame.columns)[:3] == ["model", "attack", "threat_model"] and len(frame) == len(rows)
+
+
+def test_a_baseline_with_other_classes_is_refused_before_any_attack(model, digits, held_out):
+    X, y = held_out
+    few = y < 5
+    other = clone(model).fit(X[few], y[few])
+    with pytest.raises(ValueError, match="baseline fitted on the same labels"):
+        robustness_report(model, X[:10], y[:10], eps=0.1, baseline=other)
+    report = report_with_checks(model, X[:10], y[:10], eps=0.1, baseline=other, attacks=FGSM())
+    assert any("other classes" in verdict.evidence for verdict in report.checks["model"])  # transfer does not apply
 
 
 def test_default_attacks_with_a_baseline(model, digits, held_out):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from skrobust.evaluation.scoring.robust import same_classes
+
 from .verdict import NotApplicable, masking_check
 
 # Largest share of images that the weaker attack alone may break without a warning, to allow for chance.
@@ -93,6 +95,8 @@ def check_transfer(probe):
         raise NotApplicable("Needs a baseline to transfer from: pass baseline=.")
     if probe.baseline_module is None:
         raise NotApplicable("The baseline has no gradients.")
+    if not same_classes(probe.model, probe.baseline):
+        raise NotApplicable("The baseline has other classes.")
     from skrobust.attacks import Transfer
 
     transfer = Transfer(probe.main_attack, probe.baseline, stop_at_success=True)

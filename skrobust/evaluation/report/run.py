@@ -24,6 +24,7 @@ from skrobust.evaluation.scoring.robust import (
     is_adversary,
     module_of,
     predicted_labels,
+    same_classes,
 )
 from skrobust.signals.clip import clip_range
 
@@ -338,6 +339,12 @@ def _plan(models, baseline, attacks, norm, clip, random_state, image_shape):
         if baseline is not None and module_of(models[baseline]) is not None:
             from skrobust.attacks import Transfer
 
+            for name, one in models.items():
+                if not same_classes(one, models[baseline]):
+                    raise ValueError(
+                        f"{baseline} and {name} have different classes_. Attacks are transferred between them, so pass "
+                        "a baseline fitted on the same labels, or choose attacks=."
+                    )
             transfer = Transfer(white_box[-1], models[baseline], stop_at_success=True, source_name=baseline)
             plan = {name: own if name == baseline else [*own, transfer] for name, own in plan.items()}
         return plan, norm

@@ -49,6 +49,12 @@ def module_of(model):
         return None
 
 
+def same_classes(one, other):
+    """Whether two classifiers have the same ``classes_``; true if either has none, such as a torch network."""
+    classes, others = getattr(one, "classes_", None), getattr(other, "classes_", None)
+    return classes is None or others is None or np.array_equal(classes, others)
+
+
 def is_adversary(attack):
     """Whether `attack` is adversarial, as opposed to a corruption."""
     return getattr(attack, "threat_model", "white box") != "corruption"
