@@ -94,17 +94,19 @@ def test_images_with_their_own_axes_and_networks(name):
 @every_attack
 def test_describe_clone_pickle(name):
     attack = pickle.loads(pickle.dumps(clone(ATTACKS[name])))
-    told = attack.describe()
-    assert list(told)[:8] == ["name", "threat_model", "norm", "eps", "n_iter", "n_restarts", "gradient", "random_state"]
-    assert told["name"] == f"{name.split()[0]} {attack.attack}"
+    description = attack.describe()
+    order = "name threat_model norm eps n_iter n_restarts gradient random_state"
+    assert list(description)[:8] == order.split()
+    assert description["name"] == f"{name.split()[0]} {attack.attack}"
     expected = "black box" if name in BLACK_BOX else "semi-white box" if "skip" in name else "white box"
-    assert told["threat_model"] == attack.threat_model == expected
-    assert (told["gradient"] is None) == (name in BLACK_BOX)
+    assert description["threat_model"] == attack.threat_model == expected
+    assert (description["gradient"] is None) == (name in BLACK_BOX)
 
 
-def test_settings_of_the_library_are_told():
-    told = ATTACKS["ART PGD"].describe()
-    assert told["n_iter"] == 4 and told["n_restarts"] == 1 and told["options"]["num_random_init"] == 1
+def test_description_has_the_settings_of_the_library():
+    description = ATTACKS["ART PGD"].describe()
+    assert description["n_iter"] == 4 and description["n_restarts"] == 1
+    assert description["options"]["num_random_init"] == 1
     assert ATTACKS["foolbox LinfPGD"].describe()["n_iter"] == 4
 
 

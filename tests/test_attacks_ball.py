@@ -80,7 +80,7 @@ def test_projection_is_the_nearest_point(norm, seed):
     """Against scipy's general constrained solver."""
     x, y = _case(seed, (1, 6), torch.float64)
     eps = [0.3, 0.9, 1.5][seed % 3]
-    found = Ball(x, eps, norm, _box(torch.float64)).project(y).numpy().ravel()
+    projected = Ball(x, eps, norm, _box(torch.float64)).project(y).numpy().ravel()
     x, y = x.numpy().ravel(), y.numpy().ravel()
     if norm == "l2":
         ball = [{"type": "ineq", "fun": lambda z: eps**2 - ((z - x) ** 2).sum()}]
@@ -99,7 +99,7 @@ def test_projection_is_the_nearest_point(norm, seed):
         expected = x + expected[:6] - expected[6:]
     else:
         expected = np.clip(np.clip(y, x - eps, x + eps), 0, 1)
-    np.testing.assert_allclose(found, expected, atol=2e-6)
+    np.testing.assert_allclose(projected, expected, atol=2e-6)
 
 
 @norms
@@ -109,9 +109,9 @@ def test_farthest_point_is_the_linear_optimum(norm, seed):
     x, y = _case(seed, (1, 6), torch.float64)
     gradient = (y - x).numpy().ravel()
     eps = [0.2, 0.9, 2.5][seed % 3]
-    found = float(gradient @ (Ball(x, eps, norm, _box(torch.float64)).farthest(y - x) - x).numpy().ravel())
+    value = float(gradient @ (Ball(x, eps, norm, _box(torch.float64)).farthest(y - x) - x).numpy().ravel())
     x = x.numpy().ravel()
-    room = [(0, 1 - v) for v in x] + [(0, v) for v in x]
+    bounds = [(0, 1 - v) for v in x] + [(0, v) for v in x]
     both = np.concatenate([gradient, -gradient])
     if norm == "l2":
         result = optimize.minimize(
@@ -123,10 +123,10 @@ def test_farthest_point_is_the_linear_optimum(norm, seed):
             tol=1e-14,
         )
     elif norm == "l1":
-        result = optimize.linprog(-both, A_ub=np.ones((1, 12)), b_ub=[eps], bounds=room)
+        result = optimize.linprog(-both, A_ub=np.ones((1, 12)), b_ub=[eps], bounds=bounds)
     else:
-        result = optimize.linprog(-both, bounds=[(0, min(eps, high)) for _, high in room])
-    assert found == pytest.approx(-result.fun, abs=1e-7)
+        result = optimize.linprog(-both, bounds=[(0, min(eps, high)) for _, high in bounds])
+    assert value == pytest.approx(-result.fun, abs=1e-7)
 
 
 @norms

@@ -201,8 +201,8 @@ def test_square_comes_near_the_white_box(norm, eps, gap):
 def test_square_sees_through_a_front_end_without_gradients():
     model, X, y = defended("logistic")
     X, y = X[:80], y[:80]
-    found = model.score(Square(eps=0.1, n_iter=200, image_shape=(8, 8), random_state=0).perturb(model, X, y), y)
-    assert found < model.score(RandomNoise(eps=0.1, n_restarts=200, random_state=0).perturb(model, X, y), y)
+    accuracy = model.score(Square(eps=0.1, n_iter=200, image_shape=(8, 8), random_state=0).perturb(model, X, y), y)
+    assert accuracy < model.score(RandomNoise(eps=0.1, n_restarts=200, random_state=0).perturb(model, X, y), y)
 
 
 def test_targeted_square():

@@ -123,10 +123,11 @@ def test_integers_become_floats_and_labels_of_any_type_work(name):
 @every_attack
 def test_describe(name):
     attack = make_attack(name)
-    told = attack.describe()
-    assert list(told)[:8] == ["name", "threat_model", "norm", "eps", "n_iter", "n_restarts", "gradient", "random_state"]
-    assert told["name"] == ("PGD on NoneType" if name == "Transfer" else type(attack).__name__)
-    assert told["eps"] == getattr(attack, "eps", None)
+    description = attack.describe()
+    order = "name threat_model norm eps n_iter n_restarts gradient random_state"
+    assert list(description)[:8] == order.split()
+    assert description["name"] == ("PGD on NoneType" if name == "Transfer" else type(attack).__name__)
+    assert description["eps"] == getattr(attack, "eps", None)
     expected = {
         "SemiWhiteBox": "semi-white box",
         "PGD skip": "semi-white box",
@@ -135,8 +136,8 @@ def test_describe(name):
         "HopSkipJump": "black box",
         "Transfer": "transfer",
     }
-    assert told["threat_model"] == attack.threat_model == expected.get(name, "white box")
-    assert "verbose" not in told
+    assert description["threat_model"] == attack.threat_model == expected.get(name, "white box")
+    assert "verbose" not in description
 
 
 @every_attack
@@ -283,26 +284,26 @@ def test_randomised_models_are_seeded():
 
 
 def test_one_backward_pass_where_there_is_no_front_end(monkeypatch):
-    asked = []
+    modes = []
     original = attacks.GradientModel.gradients
 
     def counting(self, x, objectives):
-        asked.append(self.gradient_mode)
+        modes.append(self.gradient_mode)
         return original(self, x, objectives)
 
     monkeypatch.setattr(attacks.GradientModel, "gradients", counting)
     for model, X, y in (logistic(), defended("logistic"), network()):
-        asked.clear()
+        modes.clear()
         attacks.PGD(eps=0.02, n_iter=5, gradient="worst", random_state=0).perturb(model, X, y)
-        used = {mode for mode in asked if asked.count(mode) > 1}
+        used = {mode for mode in modes if modes.count(mode) > 1}
         assert used == ({"exact", "identity", "projection", "smooth"} if hasattr(model, "steps") else {"exact"})
 
 
 def test_progress_bar(capsys):
     model, X, y = logistic()
     attacks.PGD(n_iter=3, batch_size=50, verbose=1).perturb(model, X, y)
-    shown = capsys.readouterr().err
-    assert "PGD: 100%" in shown and "12/12" in shown
+    printed = capsys.readouterr().err
+    assert "PGD: 100%" in printed and "12/12" in printed
     attacks.PGD(n_iter=3).perturb(model, X, y)
     assert capsys.readouterr().err == ""
 

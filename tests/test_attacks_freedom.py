@@ -36,7 +36,7 @@ def _images(name):
     return model, X[right][[0, 3, 4]], y[right][[0, 3, 4]]
 
 
-def _words(name, model):
+def _params(name, model):
     norm = ATTACKS[name].norm
     return {} if norm == "l0" else {"eps": _WIDE.get(name, _RADIUS[norm])}
 
@@ -52,31 +52,31 @@ def _agrees(name, each, alone):
         The same of each image, for all images.
     """
     model, X, y = _images(name)
-    params = _words(name, model)
+    params = _params(name, model)
     expected = np.stack(
         [make_attack(name, model, **{**params, **own}).perturb(model, X, y)[k] for k, own in enumerate(alone)]
     )
     for batch_size in (None, 1, 2):
-        found = make_attack(name, model, **{**params, **each}, batch_size=batch_size).perturb(model, X, y)
-        np.testing.assert_allclose(found, expected, atol=1e-9)
-    return X, found
+        X_adv = make_attack(name, model, **{**params, **each}, batch_size=batch_size).perturb(model, X, y)
+        np.testing.assert_allclose(X_adv, expected, atol=1e-9)
+    return X, X_adv
 
 
 @every_attack
 def test_one_box_an_image(name):
     low, high = -np.array([0.0, 0.1, 0.2]), np.array([1.3, 1.0, 1.1])
     boxes = [{"clip": (a, b)} for a, b in zip(low, high, strict=True)]
-    X, found = _agrees(name, {"clip": (low[:, None], high[:, None])}, boxes)
-    assert np.all(found >= low[:, None]) and np.all(found <= high[:, None])
-    assert np.any(found != X)
+    X, X_adv = _agrees(name, {"clip": (low[:, None], high[:, None])}, boxes)
+    assert np.all(X_adv >= low[:, None]) and np.all(X_adv <= high[:, None])
+    assert np.any(X_adv != X)
 
 
 @every_attack
 def test_one_mask_an_image(name):
     mask = np.random.default_rng(0).random((3, 64)) < 0.5
-    X, found = _agrees(name, {"mask": mask}, [{"mask": row} for row in mask])
-    np.testing.assert_array_equal(found[~mask], X[~mask])
-    assert np.any(found != X)
+    X, X_adv = _agrees(name, {"mask": mask}, [{"mask": row} for row in mask])
+    np.testing.assert_array_equal(X_adv[~mask], X[~mask])
+    assert np.any(X_adv != X)
 
 
 @pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.norm != "l0"])
@@ -84,10 +84,10 @@ def test_one_radius_an_image(name):
     norm = ATTACKS[name].norm
     eps = _WIDE.get(name, _RADIUS[norm]) * np.array([1.0, 0.0, 0.6])
     for given in (eps, torch.tensor(eps)[:, None]):
-        X, found = _agrees(name, {"eps": given}, [{"eps": one} for one in eps])
-    assert np.all(norm_of(found - X, norm) <= eps)
-    np.testing.assert_array_equal(found[1], X[1])
-    assert np.any(found != X)
+        X, X_adv = _agrees(name, {"eps": given}, [{"eps": one} for one in eps])
+    assert np.all(norm_of(X_adv - X, norm) <= eps)
+    np.testing.assert_array_equal(X_adv[1], X[1])
+    assert np.any(X_adv != X)
 
 
 @pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.norm == "linf"])
@@ -99,12 +99,12 @@ def test_one_radius_a_pixel(name, kind):
     )
     seen = []
     for batch_size in (None, 1, 2):
-        found = make_attack(name, model, eps=eps, batch_size=batch_size).perturb(model, X, y)
-        assert np.all(np.abs(found - X) <= eps)
-        seen.append(found)
+        X_adv = make_attack(name, model, eps=eps, batch_size=batch_size).perturb(model, X, y)
+        assert np.all(np.abs(X_adv - X) <= eps)
+        seen.append(X_adv)
     np.testing.assert_allclose(seen[1], seen[0], atol=1e-9)
     np.testing.assert_allclose(seen[2], seen[0], atol=1e-9)
-    assert np.any(found != X)
+    assert np.any(X_adv != X)
 
 
 def test_pixels_of_their_own_radius_are_used_to_the_end():
@@ -114,10 +114,10 @@ def test_pixels_of_their_own_radius_are_used_to_the_end():
     eps = np.random.default_rng(0).uniform(0, 0.02, size=X.shape)
     lifted = margins(model, X, y) + eps @ np.abs(model.coef_.ravel())
     for attack in (FGSM(eps, clip=None), PGD(eps, clip=None, random_state=0), APGD(eps, clip=None, random_state=0)):
-        found = margins(model, attack.perturb(model, X, y), y)
+        attained = margins(model, attack.perturb(model, X, y), y)
         standing = lifted < 0
-        np.testing.assert_allclose(found[standing], lifted[standing], atol=1e-6)
-        np.testing.assert_array_equal(found > 0, lifted > 0)
+        np.testing.assert_allclose(attained[standing], lifted[standing], atol=1e-6)
+        np.testing.assert_array_equal(attained > 0, lifted > 0)
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
@@ -200,13 +200,13 @@ def test_radii_that_could_mean_two_things_are_refused():
 
 def test_describe_tells_arrays_apart():
     eps, mask = np.full((5, 1), 0.1), np.arange(64) < 32
-    told = PGD(eps, mask=mask, clip=(np.zeros(64), 1), keep="last", perturb_all=True).describe()
-    assert told["eps"].startswith("0.1 to 0.1 in an array of shape (5, 1), checksum")
-    assert told["mask"].startswith("50% of an array of shape (64,), checksum")
-    assert told["clip"][0].startswith("0 to 0 in an array") and told["clip"][1] == 1
-    assert told["keep"] == "last" and told["perturb_all"] is True
-    assert told["mask"] != PGD(mask=~mask).describe()["mask"]
-    json.dumps(told)
+    description = PGD(eps, mask=mask, clip=(np.zeros(64), 1), keep="last", perturb_all=True).describe()
+    assert description["eps"].startswith("0.1 to 0.1 in an array of shape (5, 1), checksum")
+    assert description["mask"].startswith("50% of an array of shape (64,), checksum")
+    assert description["clip"][0].startswith("0 to 0 in an array") and description["clip"][1] == 1
+    assert description["keep"] == "last" and description["perturb_all"] is True
+    assert description["mask"] != PGD(mask=~mask).describe()["mask"]
+    json.dumps(description)
     assert PGD(gradient="iterated").describe()["n_projections"] == N_PROJECTIONS
     assert "n_projections" not in PGD().describe()
 
@@ -260,10 +260,10 @@ def test_last_iterates_through_transfer_and_unknown_front_ends():
     source = logistic()[0]
     plain = PGD(0.15, n_iter=4, step_size=0.1, random_state=0, keep="last")
     made = plain.perturb(source, X, y)
-    shown = Transfer(plain, source).perturb(model, X, y)
+    transferred = Transfer(plain, source).perturb(model, X, y)
     right = (model.predict(X) == y) & (source.predict(X) == y)
-    np.testing.assert_allclose(shown[right], made[right], atol=1e-12)
-    np.testing.assert_array_equal(shown[model.predict(X) != y], X[model.predict(X) != y])
+    np.testing.assert_allclose(transferred[right], made[right], atol=1e-12)
+    np.testing.assert_array_equal(transferred[model.predict(X) != y], X[model.predict(X) != y])
 
 
 @every_attack
@@ -271,15 +271,15 @@ def test_wrong_images_too(name):
     model, X, y = logistic()
     wrong = model.predict(X) != y
     X, y = X[wrong][:4], y[wrong][:4]
-    attack = make_attack(name, model, **_words(name, model))
+    attack = make_attack(name, model, **_params(name, model))
     np.testing.assert_array_equal(attack.perturb(model, X, y), X)
     inner = {"attack__perturb_all": True} if name == "Transfer" else {"perturb_all": True}
-    found = attack.set_params(**inner).perturb(model, X, y)
+    X_adv = attack.set_params(**inner).perturb(model, X, y)
     assert attack.perturb_all
     if name != "PDPGD":  # its proximal steps may return to the image, the nearest one of a wrong label
-        assert np.all(norm_of(found - X, "linf") > 0)
+        assert np.all(norm_of(X_adv - X, "linf") > 0)
     if attack.norm != "l0":
-        assert np.all(norm_of(found - X, attack.norm) <= attack.eps)
+        assert np.all(norm_of(X_adv - X, attack.norm) <= attack.eps)
 
 
 def test_the_published_count():
@@ -313,9 +313,9 @@ def test_iterated_projections_are_the_formula():
     def direction(points, delta):
         e = delta * np.sign(w) * towards
         for _ in range(N_PROJECTIONS):
-            found = np.sign(front.project(w, np.clip(points + e, X - 0.2, X + 0.2))) * towards
-            e = delta * found
-        return found
+            signs = np.sign(front.project(w, np.clip(points + e, X - 0.2, X + 0.2))) * towards
+            e = delta * signs
+        return signs
 
     expected = X + 0.2 * direction(X, 0.2)
     X_adv = FGSM(0.2, gradient="iterated", clip=None, perturb_all=True).perturb(model, X, y)

@@ -59,15 +59,15 @@ def test_worst_other_class_is_exact_on_linear_models_in_the_box(norm, eps):
     X, y = _still_right(model, X, y)
     X, y = X[:12], y[:12]
     X_adv = LocallyLinear(eps=eps, norm=norm).perturb(model, X, y)
-    for x, label, found in zip(X, y, margins(model, X_adv, y), strict=True):
+    for x, label, attained in zip(X, y, margins(model, X_adv, y), strict=True):
         best = -np.inf
         for other in set(range(10)) - {label}:
             w = model.coef_[other] - model.coef_[label]
-            room = [(0, min(eps, 1 - v)) for v in x] + [(0, min(eps, v)) for v in x]
+            bounds = [(0, min(eps, 1 - v)) for v in x] + [(0, min(eps, v)) for v in x]
             budget = {"A_ub": np.ones((1, 128)), "b_ub": [eps]} if norm == "l1" else {}
-            gain = -optimize.linprog(np.concatenate([-w, w]), bounds=room, **budget).fun
+            gain = -optimize.linprog(np.concatenate([-w, w]), bounds=bounds, **budget).fun
             best = max(best, w @ x + model.intercept_[other] - model.intercept_[label] + gain)
-        assert found == pytest.approx(best, abs=1e-8)
+        assert attained == pytest.approx(best, abs=1e-8)
 
 
 def test_the_paper_order_of_attacks_on_a_network():
@@ -142,9 +142,11 @@ def test_losses_against_their_formulas():
     z, y, i = scores.detach().numpy(), label.numpy(), other.numpy()
     rows = np.arange(20)
     ranked = -np.sort(-z, axis=1)
-    others = np.where(np.arange(5) == y[:, None], -np.inf, z).max(axis=1)
-    np.testing.assert_allclose(margin(scores, label).detach(), others - z[rows, y])
-    np.testing.assert_allclose(dlr(scores, label).detach(), (others - z[rows, y]) / (ranked[:, 0] - ranked[:, 2]))
+    largest_other = np.where(np.arange(5) == y[:, None], -np.inf, z).max(axis=1)
+    np.testing.assert_allclose(margin(scores, label).detach(), largest_other - z[rows, y])
+    np.testing.assert_allclose(
+        dlr(scores, label).detach(), (largest_other - z[rows, y]) / (ranked[:, 0] - ranked[:, 2])
+    )
     expected = (z[rows, i] - z[rows, y]) / (ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2)
     np.testing.assert_allclose(targeted_dlr(scores, label, other).detach(), expected)
     # The cross-entropy is the softplus of ours, and its gradient ours times a positive number.
@@ -166,9 +168,9 @@ def test_semi_white_box_is_the_formula():
     towards = np.where(y == 3, 1, -1)[:, None]  # classes_ is (3, 7): lifting the decision function leaves class 3
     expected = X + 0.1 * np.sign(w) * towards
     X_adv = SemiWhiteBox(eps=0.1, clip=None).perturb(model, X, y)
-    kept = margins(model, expected, y) > margins(model, X, y)
-    np.testing.assert_allclose(X_adv[kept], expected[kept], atol=1e-15)
-    np.testing.assert_array_equal(X_adv[~kept], X[~kept])
+    improved = margins(model, expected, y) > margins(model, X, y)
+    np.testing.assert_allclose(X_adv[improved], expected[improved], atol=1e-15)
+    np.testing.assert_array_equal(X_adv[~improved], X[~improved])
     boxed = SemiWhiteBox(eps=0.1).perturb(model, X, y)
     right = margins(model, boxed, y) <= 0
     np.testing.assert_array_equal(right, margins(model, np.clip(expected, 0, 1), y) <= 0)
@@ -204,12 +206,12 @@ def test_white_box_is_the_formula(variant, keep):
     attack = WhiteBox(
         eps=eps, iterated_projections=variant, step_size=delta, n_iter=n_iter, keep=keep, clip=None, random_state=0
     )
-    found = margins(model, attack.perturb(model, X, y), y)
-    np.testing.assert_array_equal(found > 0, expected > 0)
+    attained = margins(model, attack.perturb(model, X, y), y)
+    np.testing.assert_array_equal(attained > 0, expected > 0)
     if keep == "last" or variant is None:
-        np.testing.assert_allclose(found, expected, atol=1e-9)
+        np.testing.assert_allclose(attained, expected, atol=1e-9)
     else:  # images leave with their first success, not their best
-        np.testing.assert_allclose(found[expected <= 0], expected[expected <= 0], atol=1e-9)
+        np.testing.assert_allclose(attained[expected <= 0], expected[expected <= 0], atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["svm", "logistic"])

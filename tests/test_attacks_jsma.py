@@ -36,7 +36,7 @@ def test_best_pair_is_the_best_of_all_pairs(seed, n_features, ties, kind):
     if ties:
         alpha, beta = alpha.round(), beta.round()
     free = rng.random((4, n_features)) < 0.8
-    pair, found = best_pair(*(torch.tensor(v) for v in (alpha, beta, free)))
+    pair, gain = best_pair(*(torch.tensor(v) for v in (alpha, beta, free)))
     single, found_single = best_single(*(torch.tensor(v) for v in (alpha, beta, free)))
     for i in range(4):
 
@@ -44,8 +44,8 @@ def test_best_pair_is_the_best_of_all_pairs(seed, n_features, ties, kind):
             return [_value(alpha[i], beta[i], free[i], chosen) for chosen in combinations]
 
         best = max(values(itertools.combinations(range(n_features), 2)), default=-np.inf)
-        assert bool(found[i]) == np.isfinite(best)
-        if found[i]:
+        assert bool(gain[i]) == np.isfinite(best)
+        if gain[i]:
             assert pair[i, 0] != pair[i, 1]
             assert _value(alpha[i], beta[i], free[i], pair[i].tolist()) == pytest.approx(best)
         best = max(values([(k,) for k in range(n_features)]))
@@ -134,5 +134,5 @@ def test_more_features_and_more_targets_only_help():
 
 
 def test_jsma_is_named_for_what_it_is():
-    told = JSMA().describe()
-    assert told["norm"] == "l0" and told["eps"] is None and told["gamma"] == 0.1
+    description = JSMA().describe()
+    assert description["norm"] == "l0" and description["eps"] is None and description["gamma"] == 0.1

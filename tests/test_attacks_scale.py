@@ -14,7 +14,7 @@ from skrobust.bridge import as_module
 from skrobust.evaluation.masking import Probe, check_randomness
 
 
-class Told(torch.nn.Module):
+class ScaledModel(torch.nn.Module):
     """The scores of a linear model, told louder or quieter, shifted, and with a class that is never the answer."""
 
     def __init__(self, model, scale=1.0, shift=0.0, dead=None):
@@ -27,7 +27,7 @@ class Told(torch.nn.Module):
         return scores if self.dead is None else torch.nn.functional.pad(scores, (0, 1), value=self.dead)
 
 
-class ToldClassifier(ClassifierMixin, BaseEstimator):
+class ScaledClassifier(ClassifierMixin, BaseEstimator):
     """The same with scikit-learn's methods, for the attacks that ask for answers."""
 
     def __init__(self, model, scale=1.0, shift=0.0, dead=None):
@@ -36,16 +36,16 @@ class ToldClassifier(ClassifierMixin, BaseEstimator):
 
     def decision_function(self, X):
         with torch.no_grad():
-            return Told(self.model, self.scale, self.shift, self.dead)(torch.as_tensor(X)).numpy()
+            return ScaledModel(self.model, self.scale, self.shift, self.dead)(torch.as_tensor(X)).numpy()
 
     def predict(self, X):
         return self.decision_function(X).argmax(axis=1)
 
 
-def _found(name, told, X, y):
+def _margins_after(name, scaled, X, y):
     """The margins, by the plain model's scores, of what an attack finds."""
     eps = {"CarliniWagner": np.inf}.get(name, 0.1)
-    return margins(logistic()[0], make_attack(name, told, eps=eps).perturb(told, X, y).astype(np.float64), y)
+    return margins(logistic()[0], make_attack(name, scaled, eps=eps).perturb(scaled, X, y).astype(np.float64), y)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -53,8 +53,8 @@ def _found(name, told, X, y):
 @settings(max_examples=4)
 def test_the_scores_may_be_told_in_any_way(name, data):
     model, X, y = logistic()
-    kinds = [Told, ToldClassifier] if name in ("RandomNoise", "Square", "HopSkipJump") else [Told]
-    kind = data.draw(st.sampled_from(kinds), label="kind")
+    variants = [ScaledModel, ScaledClassifier] if name in ("RandomNoise", "Square", "HopSkipJump") else [ScaledModel]
+    variant = data.draw(st.sampled_from(variants), label="variant")
     dtype = data.draw(st.sampled_from(["float64", "float32"]), label="dtype")
     scale = 10.0 ** data.draw(st.integers(-20, 20), label="exponent of the scale")
     shift = data.draw(st.sampled_from([0.0, 1e6, -1e6]), label="shift")
@@ -64,15 +64,15 @@ def test_the_scores_may_be_told_in_any_way(name, data):
     if dead is not None:
         dead = dead * max(scale, 1.0)
     X, y = X[:10].astype(dtype), y[:10]
-    plain = _found(name, kind(model), X, y)
-    found = _found(name, kind(model, scale, shift, dead), X, y)
+    plain = _margins_after(name, variant(model), X, y)
+    scaled = _margins_after(name, variant(model, scale, shift, dead), X, y)
     # Scores of 1e6 have a sixteenth for their last place in float32.
     rounding = 8 * np.finfo(dtype).eps * max(abs(shift), 30)
     clear = np.abs(plain) > rounding
-    np.testing.assert_array_equal((found > 0)[clear], (plain > 0)[clear])
+    np.testing.assert_array_equal((scaled > 0)[clear], (plain > 0)[clear])
     if not (shift and dtype == "float32"):
         standing = plain <= -rounding
-        np.testing.assert_allclose(found[standing], plain[standing], atol=1e-4 if dtype == "float32" else 1e-8)
+        np.testing.assert_allclose(scaled[standing], plain[standing], atol=1e-4 if dtype == "float32" else 1e-8)
 
 
 @pytest.mark.parametrize(
@@ -89,16 +89,16 @@ def test_a_masked_class_does_not_feign_robustness(attack, dead):
     """A tolerance taken from the score of a class that does not decide would call every success rounding."""
     model, X, y = logistic()
     X, y = X[:10].astype(np.float32), y[:10]
-    for told in (Told(model), Told(model, dead=dead)):
-        X_adv = attack.perturb(told, X, y)
-        assert np.all(told(torch.as_tensor(X_adv)).argmax(1).numpy() != y)
+    for scaled in (ScaledModel(model), ScaledModel(model, dead=dead)):
+        X_adv = attack.perturb(scaled, X, y)
+        assert np.all(scaled(torch.as_tensor(X_adv)).argmax(1).numpy() != y)
 
 
 def test_loud_scores_do_not_end_jsma():
     """The product of two derivatives of 1e20 is no number of float32."""
     model, X, y = logistic()
     X, y = X[:30].astype(np.float32), y[:30]
-    quiet, loud = (JSMA().perturb(told, X, y) for told in (Told(model), Told(model, 1e20)))
+    quiet, loud = (JSMA().perturb(scaled, X, y) for scaled in (ScaledModel(model), ScaledModel(model, 1e20)))
     np.testing.assert_array_equal(loud, quiet)
     assert np.mean(margins(model, loud.astype(np.float64), y) > 0) > 0.5
 
@@ -120,8 +120,8 @@ def test_two_real_classes_beside_a_masked_one(attack):
     if isinstance(attack, PGD):
         attack.set_params(loss="dlr")
     plain, masked = (
-        told(torch.as_tensor(attack.perturb(told, X_test[some], label))).argmax(1).numpy() == label
-        for told in (torch.nn.Sequential(module), Masked())
+        variant(torch.as_tensor(attack.perturb(variant, X_test[some], label))).argmax(1).numpy() == label
+        for variant in (torch.nn.Sequential(module), Masked())
     )
     np.testing.assert_array_equal(masked, plain)
 
@@ -139,8 +139,8 @@ def test_losses_in_units_of_the_deciding_gap(exponent, name):
     scores = torch.tensor(np.random.default_rng(0).normal(size=(6, 5)))
     label = torch.arange(6) % 5
     plain = Goal(label).measured_at(scores)
-    told = Goal(label).measured_at(scores * 10.0**exponent)
-    torch.testing.assert_close(told.loss(scores * 10.0**exponent, name), plain.loss(scores, name))
+    measured = Goal(label).measured_at(scores * 10.0**exponent)
+    torch.testing.assert_close(measured.loss(scores * 10.0**exponent, name), plain.loss(scores, name))
     torch.testing.assert_close(plain.unit, margin(scores, label).abs() / 10)
 
 
@@ -158,7 +158,7 @@ def test_black_boxes_see_quiet_scores():
     square = Square(0.15, n_iter=200, image_shape=(8, 8), random_state=0)
     noise = RandomNoise(0.15, n_restarts=200, random_state=0)
     loud, quiet = (
-        np.mean(margins(model, square.perturb(ToldClassifier(model, scale), X, y), y) > 0) for scale in (1, 1e-18)
+        np.mean(margins(model, square.perturb(ScaledClassifier(model, scale), X, y), y) > 0) for scale in (1, 1e-18)
     )
     assert loud == quiet > np.mean(margins(model, noise.perturb(model, X, y), y) > 0)
 

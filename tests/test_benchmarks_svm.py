@@ -48,9 +48,9 @@ class Authors:
     def select(self, X):
         """Which K coefficients of images in [-1, 1] are kept."""
         magnitudes = np.abs((X + 1) / 2 @ self.psi.T)
-        kept = np.zeros(magnitudes.shape, dtype=bool)
-        np.put_along_axis(kept, np.argpartition(magnitudes, -K, axis=1)[:, -K:], True, axis=1)
-        return kept
+        selected = np.zeros(magnitudes.shape, dtype=bool)
+        np.put_along_axis(selected, np.argpartition(magnitudes, -K, axis=1)[:, -K:], True, axis=1)
+        return selected
 
     def right(self, X, y):
         coefficients = (X + 1) / 2 @ self.psi.T * self.select(X)

@@ -50,7 +50,7 @@ def traced(module, example):
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         trace = torch.jit.trace(module, example, check_trace=False)
-        if "process" in TABLE[module.kept_name]["trace"]:
+        if "process" in TABLE[module.case_name]["trace"]:
             with pytest.raises(RuntimeError, match="_Node"):
                 torch.jit.save(trace, stream)
             return trace
@@ -91,7 +91,7 @@ def test_the_table_has_every_module():
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_the_table_is_true(name, kind):
     module = as_module(fitted(name), dtype="float32")
-    module.kept_name = name
+    module.case_name = name
     example, X = batch(40, 43), batch(50, 57)
     way_out = {"trace": traced, "export": exported, "onnx": in_onnx}[kind]
     if TABLE[name][kind].startswith("no: "):
@@ -112,7 +112,7 @@ def test_the_table_is_true(name, kind):
 @pytest.mark.parametrize("name", ["PatchDictionaryDenoiser", "ConvSparseCoder", "DeepPursuit(tol=...)", "KSVD"])
 def test_traces_are_differentiable(name):
     module = as_module(fitted(name))
-    module.kept_name = name
+    module.case_name = name
     X = batch(50, 54).double().requires_grad_(True)
     trace = traced(module, batch(40, 43).double())
     gradients = [torch.autograd.grad(function(X).square().sum(), X)[0] for function in (module, trace)]

@@ -58,11 +58,11 @@ def rational_scores(pipeline, z):
 
 
 def worst_margin(pipeline, codes, label):
-    found = []
+    margins = []
     for z in codes:
         scores = rational_scores(pipeline, z)
-        found.append(min(scores[label] - s for c, s in enumerate(scores) if c != label))
-    return min(found)
+        margins.append(min(scores[label] - s for c, s in enumerate(scores) if c != label))
+    return min(margins)
 
 
 def compare(certified, margins, exact=True):
@@ -154,8 +154,8 @@ def test_linear_against_rationals(seed, n_classes, eps, clip, norm):
                 value -= e * max(map(abs, d))
             else:
                 for w, v in zip(d, x, strict=True):
-                    room = e if clip is None else min(e, v if w > 0 else 1 - v)
-                    value -= abs(w) * room
+                    largest_change = e if clip is None else min(e, v if w > 0 else 1 - v)
+                    value -= abs(w) * largest_change
             worst.append(value)
         margins.append(min(worst))
     compare(certificate.certified, margins, exact=certificate.is_exact)

@@ -74,9 +74,9 @@ def test_deep_pursuit_minimises_one_objective(problem, penalty):
     """Its codes are a fixed point of a proximal step for all layers at once; the gap certifies the objective."""
     layers, X = problem
     options = {"penalty": penalty, "return_result": True}
-    found = deep_pursuit(X, layers, 0.1, tol=1e-8, max_iter=5000, **options)
-    assert found.converged.all() and (found.gap <= 1e-8 * found.objective).all()
-    rows = np.concatenate([w.reshape(2, -1) for w in found.codes], axis=1)
+    result = deep_pursuit(X, layers, 0.1, tol=1e-8, max_iter=5000, **options)
+    assert result.converged.all() and (result.gap <= 1e-8 * result.objective).all()
+    rows = np.concatenate([w.reshape(2, -1) for w in result.codes], axis=1)
     slopes = layers.analyze(layers.stacked_signals(X) - layers.synthesize(rows))
     moved = layers.split(rows + slopes)
     if isinstance(penalty, GroupL1):
@@ -87,9 +87,9 @@ def test_deep_pursuit_minimises_one_objective(problem, penalty):
         moved = [named.get(str(one), one).prox(values, 0.1) for one, values in zip(each, moved, strict=True)]
     np.testing.assert_allclose(flat(moved), rows, atol=1e-3)
     loose = deep_pursuit(X, layers, 0.1, tol=1e-2, **options)
-    assert (loose.objective - found.objective <= loose.gap).all()
+    assert (loose.objective - result.objective <= loose.gap).all()
     steps = deep_pursuit(X, layers, 0.1, max_iter=500, **options)
-    np.testing.assert_allclose(steps.objective, found.objective, rtol=1e-6)
+    np.testing.assert_allclose(steps.objective, result.objective, rtol=1e-6)
 
 
 @pytest.mark.parametrize("penalty", JOINT, ids=name)

@@ -212,10 +212,10 @@ def test_dense_derivatives(dense, penalty):
 
     inputs = [torch.tensor(values, requires_grad=True) for values in (X, components)]
     value(*inputs, weights=torch.tensor(weights)).backward()
-    found = sum(float((v.grad.numpy() * direction).sum()) for v, direction in zip(inputs, directions, strict=True))
+    derivative = sum(float((v.grad.numpy() * direction).sum()) for v, direction in zip(inputs, directions, strict=True))
     step = 1e-5
     ahead, behind = (value(X + s * directions[0], components + s * directions[1]) for s in (step, -step))
-    assert found == pytest.approx((ahead - behind) / (2 * step), rel=1e-3)
+    assert derivative == pytest.approx((ahead - behind) / (2 * step), rel=1e-3)
 
 
 def test_dense_user_penalty_and_its_warning(dense):

@@ -225,8 +225,8 @@ def test_verdicts():
     assert coder.ambiguous_share(polar, 0.2).verdict.startswith("Fits: linf perturbations of 0.2 can change 0.0%")
     grey = rng.random((200, 30))
     coder = PolarizingCoder(eps=0.2).fit(grey)
-    told = [coder.ambiguous_share(grey, eps).verdict.split(":")[0] for eps in (0.03, 0.1, 0.2)]
-    assert told == ["Fits", "Fits partly", "Does not fit"]
+    verdicts = [coder.ambiguous_share(grey, eps).verdict.split(":")[0] for eps in (0.03, 0.1, 0.2)]
+    assert verdicts == ["Fits", "Fits partly", "Does not fit"]
     assert str(coder.ambiguous_share(np.zeros((3, 30)), 0.1)).startswith("Useless: all images have the same code")
 
 

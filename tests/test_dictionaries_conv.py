@@ -24,7 +24,7 @@ def sparse_codes(rng, shape, share=0.2):
 def test_sums_give_the_squared_error_of_any_atoms(padding, stride, two_axes, masked, seed):
     rng = np.random.default_rng(seed)
     grid, kernel = ((6, 7), (3, 2)) if two_axes else ((9,), (4,))
-    atoms, others = rng.normal(size=(2, 3, *kernel, 2))
+    atoms, other_atoms = rng.normal(size=(2, 3, *kernel, 2))
     operator = ConvolutionalOperator(atoms, (*grid, 2), padding=padding, stride=stride)
     codes = sparse_codes(rng, (4, *operator.code_shape))
     X = rng.normal(size=(4, *grid, 2))
@@ -32,10 +32,10 @@ def test_sums_give_the_squared_error_of_any_atoms(padding, stride, two_axes, mas
     statistics = ConvolutionalStatistics(atoms.shape)
     statistics.add(X[:1], codes[:1], operator.geometry, mask=None if mask is None else mask[:1])
     statistics.add(X[1:], codes[1:], operator.geometry, mask=None if mask is None else mask[1:])
-    for components in (atoms, others):
+    for components in (atoms, other_atoms):
         rebuilt = ConvolutionalOperator(components, (*grid, 2), padding=padding, stride=stride).synthesize(codes)
-        left = (X - rebuilt) * (1 if mask is None else mask[..., None])
-        assert statistics.squared_error(components) == pytest.approx((left**2).sum(), rel=1e-9)
+        residual = (X - rebuilt) * (1 if mask is None else mask[..., None])
+        assert statistics.squared_error(components) == pytest.approx((residual**2).sum(), rel=1e-9)
     improved = statistics.improve(atoms / 10)
     assert statistics.squared_error(improved) <= statistics.squared_error(atoms / 10)
     assert np.linalg.norm(improved.reshape(3, -1), axis=1).max() <= 1 + 1e-12
@@ -49,8 +49,8 @@ def test_update_reaches_the_least_squares_atoms():
     codes = sparse_codes(rng, (6, *operator.code_shape))
     statistics = ConvolutionalStatistics(truth.shape)
     statistics.add(operator.synthesize(codes), codes, operator.geometry)
-    found = statistics.improve(np.zeros_like(truth), n_passes=300)
-    np.testing.assert_allclose(found, truth, atol=1e-6)
+    atoms = statistics.improve(np.zeros_like(truth), n_passes=300)
+    np.testing.assert_allclose(atoms, truth, atol=1e-6)
 
 
 def planted(n=40, seed=0):

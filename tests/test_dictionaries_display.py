@@ -38,8 +38,8 @@ def test_tiles_of_images():
     np.testing.assert_array_equal(usage[display.order_], np.sort(usage)[::-1])
     np.testing.assert_array_equal([bar.get_height() for bar in display.usage_ax_.patches], np.sort(usage)[::-1])
     first = learner.components_[display.order_[0]].reshape(4, 5)
-    shown = display.ax_.images[0].get_array()[:4, :5]
-    np.testing.assert_allclose(shown, 0.5 + 0.5 * first / np.abs(first).max())
+    tile = display.ax_.images[0].get_array()[:4, :5]
+    np.testing.assert_allclose(tile, 0.5 + 0.5 * first / np.abs(first).max())
 
 
 def test_places_of_tiles():

@@ -111,8 +111,8 @@ def test_the_record_is_the_objective(Learner):
         init = signals(1, n=20)
         learner.set_params(init=init, batch_size=len(X))
         codes = orthogonal_mp(X, init / np.linalg.norm(init, axis=1, keepdims=True), n_nonzero_coefs=2)
-        left = X - codes @ (init / np.linalg.norm(init, axis=1, keepdims=True))
-        assert learner.fit(X).objective_[0] == pytest.approx(0.5 * np.square(left).sum(axis=1).mean())
+        residual = X - codes @ (init / np.linalg.norm(init, axis=1, keepdims=True))
+        assert learner.fit(X).objective_[0] == pytest.approx(0.5 * np.square(residual).sum(axis=1).mean())
         return
     components = unit_rows(signals(1, n=20))
     codes = orthogonal_mp(X, components, n_nonzero_coefs=2)
@@ -400,8 +400,8 @@ def test_partial_fit_in_pieces_is_partial_fit():
 
 def test_progress_bar(capsys):
     KSVD(20, n_nonzero_coefs=2, max_iter=3, tol=0, verbose=1).fit(signals())
-    shown = capsys.readouterr().err
-    assert "KSVD: 100%" in shown
-    assert "objective" in shown
+    printed = capsys.readouterr().err
+    assert "KSVD: 100%" in printed
+    assert "objective" in printed
     KSVD(20, n_nonzero_coefs=2, max_iter=3).fit(signals())
     assert capsys.readouterr().err == ""

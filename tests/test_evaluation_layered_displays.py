@@ -46,11 +46,13 @@ def test_errors_equal_those_of_the_dense_matrix(skip, dtype):
     flat = np.concatenate([w.reshape(7, -1) for w in codes], axis=1)
     nothing = [np.zeros((7, *shape), dtype) for shape in layers.code_shapes]
     whole = np.concatenate([layers.target(k, signals, nothing).reshape(7, -1) for k in range(3)], axis=1)
-    left = np.split(whole - flat @ dense.T, np.cumsum([np.prod(o.signal_shape) for o in layers.operators])[:-1], axis=1)
+    residuals = np.split(
+        whole - flat @ dense.T, np.cumsum([np.prod(o.signal_shape) for o in layers.operators])[:-1], axis=1
+    )
     errors, of_signals = reconstruction_errors(signals, layers, codes)
     for k in range(3):
         target = layers.target(k, signals, codes).reshape(7, -1)
-        expected = np.linalg.norm(left[k], axis=1) / np.linalg.norm(target, axis=1)
+        expected = np.linalg.norm(residuals[k], axis=1) / np.linalg.norm(target, axis=1)
         np.testing.assert_allclose(errors[:, k], expected, rtol=1e-4 if dtype == np.float32 else 1e-9)
     made = layers.reconstruct(codes)
     np.testing.assert_allclose(

@@ -365,7 +365,7 @@ def test_files_are_whole_or_not_there(model, held_out, tmp_path, monkeypatch):
 
 def test_a_stopped_report_goes_on(model, held_out, tmp_path):
     X, y = held_out
-    kept = tmp_path / "progress.npz"
+    checkpoint = tmp_path / "progress.npz"
     stop = []
 
     def darken(eps, X, y):
@@ -384,10 +384,10 @@ def test_a_stopped_report_goes_on(model, held_out, tmp_path):
         calls = 0
 
     attacks = [First(darken, name="first"), Second(interrupted, name="second")]
-    params = {"eps": [0.2, 0.4], "attacks": attacks, "checkpoint": kept}
+    params = {"eps": [0.2, 0.4], "attacks": attacks, "checkpoint": checkpoint}
     with pytest.raises(KeyboardInterrupt):
         robustness_report(model, X, y, **params)
-    assert kept.exists() and First.calls == 2
+    assert checkpoint.exists() and First.calls == 2
     resumed = robustness_report(model, X, y, **params)
     assert First.calls == 2  # not run again
     whole = robustness_report(model, X, y, **{**params, "checkpoint": None})
@@ -400,7 +400,7 @@ def test_a_stopped_report_goes_on(model, held_out, tmp_path):
     np.testing.assert_array_equal(resumed.examples.views[0].attacked, whole.examples.views[0].attacked)
     with pytest.raises(ValueError, match="belongs to other models, images or eps"):
         robustness_report(model, X[:-1], y[:-1], **params)
-    kept.write_bytes(b"not a zip file")
+    checkpoint.write_bytes(b"not a zip file")
     with pytest.raises(ValueError, match="is not a checkpoint"):
         robustness_report(model, X, y, **params)
 

@@ -70,16 +70,16 @@ def test_one_k_per_channel():
     X = np.random.default_rng(0).random((4, 16, 16, 3))
     model = WaveletSparsifier("sym4", n_nonzero_coefs=(0.1, 3, 7)).fit(X)
     assert model.n_nonzero_coefs_ == (25, 3, 7)
-    kept = model.transform_coefficients(X)
-    assert sparse.issparse(kept)
-    per_channel = kept.toarray().reshape(4, 3, -1)
+    coefficients = model.transform_coefficients(X)
+    assert sparse.issparse(coefficients)
+    per_channel = coefficients.toarray().reshape(4, 3, -1)
     np.testing.assert_array_equal(np.count_nonzero(per_channel, axis=2), [[25, 3, 7]] * 4)
-    np.testing.assert_array_equal(model.support(X).toarray(), kept.toarray() != 0)
+    np.testing.assert_array_equal(model.support(X).toarray(), coefficients.toarray() != 0)
     np.testing.assert_allclose(
-        model.inverse_transform_coefficients(kept).reshape(X.shape), model.transform(X), atol=1e-12
+        model.inverse_transform_coefficients(coefficients).reshape(X.shape), model.transform(X), atol=1e-12
     )
     dense = model.transform_coefficients(torch.from_numpy(X)).numpy()
-    np.testing.assert_allclose(dense, kept.toarray(), atol=1e-12)
+    np.testing.assert_allclose(dense, coefficients.toarray(), atol=1e-12)
 
 
 def test_ycbcr_constants_and_round_trip():

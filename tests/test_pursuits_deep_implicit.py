@@ -64,8 +64,8 @@ def test_derivatives_in_everything_are_those_of_the_closed_form(skip, positive):
     assert 0.05 < float((implicit != 0).double().mean()) < 0.95
     np.testing.assert_allclose(implicit.detach(), expected.detach(), atol=1e-4)
     weights = torch.linspace(-1, 1, implicit.shape[1], dtype=torch.float64)
-    found, wanted = (torch.autograd.grad((codes * weights).sum(), inputs) for codes in (implicit, expected))
-    for one, other in zip(found, wanted, strict=True):
+    derivatives, exact = (torch.autograd.grad((codes * weights).sum(), inputs) for codes in (implicit, expected))
+    for one, other in zip(derivatives, exact, strict=True):
         assert float(other.abs().max()) > 0
         np.testing.assert_allclose(one, other, atol=1e-4 * float(other.abs().max()))
 
@@ -85,14 +85,14 @@ def test_gradcheck_in_signals_and_penalties():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_remembers_little_and_keeps_the_dtype(dtype):
     X, atoms, alphas = problem(dtype, n=3)
-    kept = []
+    saved = []
     layers = dictionary([a.numpy() for a in atoms], None)
     X.requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
         codes = implicit_deep_pursuit(X, layers, 0.1, tol=1e-5, max_iter=5000)
     assert [tuple(w.shape[1:]) for w in codes] == layers.code_shapes and codes[0].dtype == dtype
     size = 3 * sum(int(np.prod(shape)) for shape in layers.code_shapes)
-    assert sum(t.numel() for t in kept) < 10 * size
+    assert sum(t.numel() for t in saved) < 10 * size
     codes[-1].sum().backward()
     assert X.grad.dtype == dtype and bool(X.grad.isfinite().all())
 

@@ -63,8 +63,8 @@ def test_structured_dictionary_is_that_of_equation_16(skip, padding):
         expected[rows[j] : rows[j + 1], columns[k] : columns[k + 1]] = -block
     np.testing.assert_allclose(layers.to_dense(), expected, atol=1e-13)
     # The adjoint, and the norms.
-    left = [np.random.default_rng(j).normal(size=(2, *o.signal_shape)) for j, o in enumerate(layers.operators)]
-    np.testing.assert_allclose(flat(layers.correlate(left)), flat(left) @ expected, atol=1e-12)
+    signal_parts = [np.random.default_rng(j).normal(size=(2, *o.signal_shape)) for j, o in enumerate(layers.operators)]
+    np.testing.assert_allclose(flat(layers.correlate(signal_parts)), flat(signal_parts) @ expected, atol=1e-12)
     exact = np.linalg.norm(expected, 2) ** 2
     assert exact * (1 - 1e-9) <= layers.lipschitz <= 1.5 * exact  # blocks whose directions differ add up to less
     for j in range(4):
@@ -140,9 +140,9 @@ def test_thresholding_is_the_forward_pass_of_a_network(stride):
         shape = operators[-1].code_shape
     codes = layered_thresholding(X, LayeredDictionary(operators), [-b for b in biases])
     z = torch.tensor(X).movedim(-1, 1)
-    for w, b, found in zip(weights, biases, codes, strict=True):
+    for w, b, layer_codes in zip(weights, biases, codes, strict=True):
         z = torch.relu(torch.nn.functional.conv2d(z, torch.tensor(w), torch.tensor(b), stride=stride))
-        np.testing.assert_allclose(found, z.movedim(1, -1), atol=1e-9)
+        np.testing.assert_allclose(layer_codes, z.movedim(1, -1), atol=1e-9)
 
 
 @pytest.mark.parametrize("skip", [None, "residual"])
@@ -200,11 +200,11 @@ def test_extrapolation_pays():
     layers, X = chain(4, "residual"), signals(chain(4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        counts = [
+        n_iterations = [
             deep_pursuit(X, layers, 0.02, tol=1e-6, max_iter=20_000, extrapolate=e, return_result=True).n_iter.sum()
             for e in (True, False)
         ]
-    assert counts[0] < 0.7 * counts[1]
+    assert n_iterations[0] < 0.7 * n_iterations[1]
 
 
 @pytest.mark.parametrize("skip", [None, "dense"])
@@ -257,8 +257,8 @@ def test_gradients(function):
         ]
         for operator, known in zip(operators, fixed.operators, strict=True):
             operator.lipschitz = known.lipschitz  # steps are constants of the iteration
-        found = function(X, LayeredDictionary(operators, skip), list(parameters[3:]), max_iter=4)
-        return torch.cat([w.flatten(1) for w in found], dim=1)
+        result = function(X, LayeredDictionary(operators, skip), list(parameters[3:]), max_iter=4)
+        return torch.cat([w.flatten(1) for w in result], dim=1)
 
     assert torch.autograd.gradcheck(codes, (X, *atoms, *alphas), atol=1e-6)
 

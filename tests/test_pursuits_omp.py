@@ -93,9 +93,9 @@ def test_equals_the_reference(seed, m, d, k, selection, unit):
 def test_equals_the_reference_by_tolerance(seed, m, d, budget):
     X, components = problem(seed, 6, m, d, noise=0.3)
     tol = budget * np.linalg.norm(X, axis=1) * np.linspace(0.3, 1, 6)
-    most = min(m, d) // 2 + 1
-    codes = orthogonal_mp(X, components, n_nonzero_coefs=most, tol=tol, sparse_output=False)
-    expected = [greedy(x, components, most, t)[0] for x, t in zip(X, tol, strict=True)]
+    n_nonzero = min(m, d) // 2 + 1
+    codes = orthogonal_mp(X, components, n_nonzero_coefs=n_nonzero, tol=tol, sparse_output=False)
+    expected = [greedy(x, components, n_nonzero, t)[0] for x, t in zip(X, tol, strict=True)]
     np.testing.assert_allclose(codes, expected, atol=1e-8)
 
 
@@ -171,8 +171,8 @@ def test_swapped_atoms():
     codes = np.zeros((2, 30))
     codes[0, [21, 0]] = 1.0, 0.5
     codes[1, [0, 21]] = 1.0, 0.5
-    found = orthogonal_mp(codes @ components, components, n_nonzero_coefs=2)
-    np.testing.assert_allclose(found.toarray(), codes, atol=1e-14)
+    result = orthogonal_mp(codes @ components, components, n_nonzero_coefs=2)
+    np.testing.assert_allclose(result.toarray(), codes, atol=1e-14)
     from_gram = orthogonal_mp_gram(
         components @ components.T, codes @ components @ components.T, n_nonzero_coefs=2, sparse_output=False
     )
@@ -416,15 +416,15 @@ def test_errors_of_shapes():
 def test_results(kind):
     X, components = problem(0, 30, 25, 12)
     settings = {"n_nonzero_coefs": 2, "return_result": True}
-    found = orthogonal_mp(kind(X), kind(components), tol=0.5, sparse_output=False, **settings)
-    codes = np.asarray(found.codes)
+    result = orthogonal_mp(kind(X), kind(components), tol=0.5, sparse_output=False, **settings)
+    codes = np.asarray(result.codes)
     norms = np.linalg.norm(X - codes @ components, axis=1)
-    np.testing.assert_allclose(found.objective, norms**2 / 2, rtol=1e-9)
-    np.testing.assert_array_equal(found.n_iter, (codes != 0).sum(axis=1))
-    np.testing.assert_array_equal(found.converged, norms <= 0.5)
-    assert found.gap is None and 0 < found.converged.mean() < 1
+    np.testing.assert_allclose(result.objective, norms**2 / 2, rtol=1e-9)
+    np.testing.assert_array_equal(result.n_iter, (codes != 0).sum(axis=1))
+    np.testing.assert_array_equal(result.converged, norms <= 0.5)
+    assert result.gap is None and 0 < result.converged.mean() < 1
     assert orthogonal_mp(kind(X), kind(components), **settings).converged is None
     gram, correlations = components @ components.T, X @ components.T
     assert orthogonal_mp_gram(gram, correlations, **settings).objective is None
-    found = orthogonal_mp_gram(gram, correlations, squared_norms=(X**2).sum(axis=1), **settings)
-    np.testing.assert_allclose(found.objective, ((X - found.codes @ components) ** 2).sum(axis=1) / 2, rtol=1e-9)
+    result = orthogonal_mp_gram(gram, correlations, squared_norms=(X**2).sum(axis=1), **settings)
+    np.testing.assert_allclose(result.objective, ((X - result.codes @ components) ** 2).sum(axis=1) / 2, rtol=1e-9)

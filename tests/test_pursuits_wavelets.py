@@ -35,12 +35,12 @@ def _reference_sparsify(x, wavelet, level, k, *, gap=0):
     if k < magnitudes.size and 0 < magnitudes[k - 1] - magnitudes[k] < gap:
         return None
     order = np.argsort(-np.abs(coefficients), axis=None, kind="stable")[:k]
-    kept = np.zeros_like(coefficients)
-    kept.flat[order] = coefficients.flat[order]
+    largest = np.zeros_like(coefficients)
+    largest.flat[order] = coefficients.flat[order]
     if level == 0:
-        return kept
+        return largest
     restored = pywt.waverecn(
-        pywt.array_to_coeffs(kept, slices, output_format="wavedecn"), wavelet, mode="periodization"
+        pywt.array_to_coeffs(largest, slices, output_format="wavedecn"), wavelet, mode="periodization"
     )
     return restored[tuple(slice(n) for n in x.shape)]
 
@@ -120,9 +120,9 @@ def test_inverse_and_adjoint(grid):
 def test_energy_is_kept_and_error_is_what_was_dropped():
     X = np.random.default_rng(0).normal(size=(5, 16, 16, 1))
     basis = WaveletBasis("sym4", (16, 16), 3)
-    coefficients, kept = basis.transform(X), basis.transform(X, [20])
+    coefficients, selected = basis.transform(X), basis.transform(X, [20])
     np.testing.assert_allclose(np.linalg.norm(coefficients), np.linalg.norm(X))
-    dropped = np.linalg.norm(coefficients - kept)
+    dropped = np.linalg.norm(coefficients - selected)
     np.testing.assert_allclose(np.linalg.norm(X - basis.sparsify(X, [20])), dropped)
 
 
@@ -131,14 +131,16 @@ def test_exactly_k_survive_ties_and_backends_agree_on_them(dtype):
     digits = (load_digits().images / 16).astype(dtype)[..., None]  # few grey levels: many equal coefficients
     basis = WaveletBasis("haar", (8, 8), 1)
     for k in (1, 5, 16):
-        kept = basis.transform(digits, [k])
+        selected = basis.transform(digits, [k])
         available = np.count_nonzero(np.abs(basis.transform(digits)) > 1e-5, axis=(1, 2, 3))
-        np.testing.assert_array_equal(np.count_nonzero(np.abs(kept) > 1e-5, axis=(1, 2, 3)), np.minimum(k, available))
+        np.testing.assert_array_equal(
+            np.count_nonzero(np.abs(selected) > 1e-5, axis=(1, 2, 3)), np.minimum(k, available)
+        )
         on_torch = basis.transform(torch.from_numpy(digits), [k]).numpy()
-        np.testing.assert_array_equal(np.abs(on_torch) > 1e-5, np.abs(kept) > 1e-5)
+        np.testing.assert_array_equal(np.abs(on_torch) > 1e-5, np.abs(selected) > 1e-5)
     constant = np.ones((1, 8, 8, 1), dtype)
-    kept = basis.transform(constant, [3])
-    assert np.flatnonzero(kept).tolist() == [0, 1, 2]
+    selected = basis.transform(constant, [3])
+    assert np.flatnonzero(selected).tolist() == [0, 1, 2]
     assert largest_mask(torch.from_numpy(basis.transform(constant)), [3]).sum() == 3
 
 

@@ -53,11 +53,11 @@ def test_solutions_are_fixed_points(problem, penalty, with_mask, tensors):
     assert result.converged.all() and (result.gap <= 1e-10 * result.objective).all()
     codes = np.asarray(result.codes)
     matrix = operator.to_dense()
-    left = (X.reshape(3, -1) - codes.reshape(3, -1) @ matrix.T).reshape(X.shape)
-    left = left if mask is None else left * mask[..., None]
-    slopes = (left.reshape(3, -1) @ matrix).reshape(codes.shape)
+    residual = (X.reshape(3, -1) - codes.reshape(3, -1) @ matrix.T).reshape(X.shape)
+    residual = residual if mask is None else residual * mask[..., None]
+    slopes = (residual.reshape(3, -1) @ matrix).reshape(codes.shape)
     np.testing.assert_allclose(penalty.prox(codes + slopes, alpha), codes, atol=2e-4)
-    value = (left**2).sum(axis=(1, 2, 3)) / 2 + alpha * penalty.value(codes)
+    value = (residual**2).sum(axis=(1, 2, 3)) / 2 + alpha * penalty.value(codes)
     np.testing.assert_allclose(result.objective, value, rtol=1e-8)
 
 

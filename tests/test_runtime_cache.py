@@ -192,8 +192,8 @@ def test_old_folders_are_removed(folder, modules):
         os.utime(other, (number, number))
     for number in range(KEPT_VERSIONS + 3):
         assert modules(inner=INNER.format(number), outer=OUTER)["outer"].run(0) == 2 * number
-    left = sorted(path.name for path in folder.iterdir())
-    assert len(left) == KEPT_VERSIONS and "0.0.0-other" not in left and f"0.0.{number}-other" in left
+    remaining = sorted(path.name for path in folder.iterdir())
+    assert len(remaining) == KEPT_VERSIONS and "0.0.0-other" not in remaining and f"0.0.{number}-other" in remaining
     (current,) = (path for path in folder.iterdir() if not path.name.endswith("-other"))
     assert len(list(current.glob("outer-*"))) == KEPT_VERSIONS
 
@@ -235,14 +235,14 @@ def test_every_kernel_has_this_cache():
 
     paths = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "skrobust").rglob("*kernels*.py")]
     names = [".".join(path.parts) for path in paths]
-    found = [
+    compiled = [
         value
         for name in names
         for value in vars(importlib.import_module(name)).values()
         if isinstance(value, Dispatcher)
     ]
-    assert len(found) > 50
-    assert {value.stats.cache_path for value in found} == {str(cache_folders()[0])}
+    assert len(compiled) > 50
+    assert {value.stats.cache_path for value in compiled} == {str(cache_folders()[0])}
     assert kernel(fastmath=True)(abs_of).targetoptions["fastmath"] is True
 
 
