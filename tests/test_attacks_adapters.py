@@ -119,7 +119,7 @@ PGD_OF_OTHERS = {
 
 @pytest.mark.parametrize("package", PGD_OF_OTHERS)
 @pytest.mark.parametrize("model", [logistic, defended, lambda: defended("logistic")], ids=["smooth", "svm", "ten"])
-def test_theirs_do_as_much_harm_as_ours(package, model):
+def test_attacks_of_other_libraries_are_as_strong_as_ours(package, model):
     pytest.importorskip(package)
     model, X, y = model()
     ours = PGD(eps=0.05, n_iter=20, step_size=0.01, random_state=0).perturb(model, X, y)
@@ -172,7 +172,7 @@ def test_inside_transfer_and_cascade(name):
     transferred = Transfer(attack, source).perturb(model, X, y)
     on_source = attack.perturb(source, X, y)
     assert Transfer(attack, source).describe()["name"] == f"{attack.describe()['name']} on LogisticRegression"
-    # What is made on the source hurts it, and some of that carries over.
+    # The images fool the source, and some of them also the model.
     assert source.score(on_source, y) < source.score(X, y)
     assert model.score(transferred, y) <= model.score(X, y)
     assert np.any(transferred != X)
@@ -219,7 +219,7 @@ def test_saliency_maps_of_art_draw_their_targets():
     assert model.score(X_adv, y[:30]) < model.score(X[:30], y[:30]) - 0.1
 
 
-def test_seeds_are_ours_and_global_generators_left_alone():
+def test_random_state_decides_and_global_generators_are_unchanged():
     pytest.importorskip("art")
     model, X, y = logistic()
     np.random.seed(3)  # noqa: NPY002
@@ -329,7 +329,7 @@ def test_as_module_in_torchattacks(pipeline):
     _check(pipeline, attack(torch.tensor(X), module.label_indices(y)).numpy())
 
 
-def test_binary_scores_are_what_they_expect():
+def test_binary_classifiers_in_art():
     pytest.importorskip("art")
     from art.attacks.evasion import DeepFool
     from art.estimators.classification import PyTorchClassifier

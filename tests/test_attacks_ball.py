@@ -61,14 +61,14 @@ def test_largest_images_of_the_box_are_reached_in_float32():
 
 
 @norms
-def test_eps_below_the_spacing_of_the_dtype_moves_nothing(norm):
+def test_eps_below_the_spacing_of_the_dtype_changes_nothing(norm):
     x = torch.full((2, 3), 0.75, dtype=torch.float32)
     ball = Ball(x, 1e-12, norm, _box(torch.float32))
     assert torch.equal(ball.farthest(torch.ones(2, 3)), x)
     assert torch.equal(ball.project(torch.zeros(2, 3)), x)
 
 
-def test_data_a_rounding_error_outside_the_box_are_no_trap():
+def test_data_a_rounding_error_outside_the_box_are_accepted():
     x = torch.tensor([[1.0 + 2e-16, 0.5]], dtype=torch.float64)
     point = Ball(x, 0.1, "linf", _box(torch.float64)).farthest(torch.tensor([[1.0, 1.0]]))
     np.testing.assert_allclose(point, [[1.0, 0.6]])
@@ -130,7 +130,7 @@ def test_farthest_point_is_the_linear_optimum(norm, seed):
 
 
 @norms
-def test_projection_leaves_points_of_the_set_alone(norm):
+def test_projection_does_not_change_points_of_the_set(norm):
     x, _ = _case(0, (5, 7), torch.float64)
     ball = Ball(x, 0.4, norm, _box(torch.float64))
     point = ball.sample(ImageStreams(1), range(5))
@@ -161,7 +161,7 @@ def test_uniform_noise_fills_the_ball(norm):
     np.testing.assert_allclose(surface, 1)
 
 
-def test_streams_belong_to_the_image():
+def test_random_streams_depend_on_the_image_alone():
     streams = ImageStreams(7)
 
     def sample(generator):

@@ -85,7 +85,7 @@ def test_apgd_follows_the_paper():
         x = X[right[i]].astype(np.float64)
         seen = _apgd_by_the_paper(net, x, y[right[i]], eps, n_iter, x + eps * delta / np.abs(delta).max())
         assert len(seen) == n_iter + 1
-        # In float32 a loss that only just rose may have fallen here: paths may part, their ends hardly.
+        # float32 may order two nearly equal losses differently: paths may differ, final margins hardly do.
         assert attained[i] == pytest.approx(max(seen), abs=0.05)
 
 
@@ -137,7 +137,7 @@ def test_capped_rate_solves_its_equation(seed, n, share, infinite):
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("seed", range(5))
-def test_shortest_way_to_a_hyperplane(norm, seed):
+def test_shortest_step_to_a_hyperplane(norm, seed):
     """Against a linear program (linf, l1) or a general solver (l2), in the box."""
     rng = np.random.default_rng(seed)
     x, w = rng.uniform(0, 1, size=6), rng.normal(size=6)
@@ -192,8 +192,8 @@ def test_fab_agrees_with_the_exact_attack_on_ten_classes():
         assert exact <= _accuracy(model, FAB(eps=eps, norm=norm, n_iter=40), X, y) <= exact + 0.01
 
 
-def test_fab_turns_back_at_the_boundary_of_a_piecewise_linear_model():
-    """More steps come nearer: nobody is caught on the boundary of one linear piece, within rounding of it."""
+def test_fab_improves_with_steps_on_a_piecewise_linear_model():
+    """More steps reduce the distance: no image gets stuck on the boundary of one linear piece, within rounding."""
     net, X, y = network()
     right = predict(net, X) == y
     X, y = X[right], y[right]
@@ -221,7 +221,7 @@ def test_fab_minimises_the_distance():
 
 
 @pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.5)])
-def test_cascade_takes_what_any_part_takes(norm, eps):
+def test_cascade_is_as_strong_as_its_parts(norm, eps):
     net, X, y = network()
     params = {"eps": eps, "norm": norm, "random_state": 0}
     standing = predict(net, Cascade(n_iter=15, n_queries=60, **params).perturb(net, X, y)) == y
@@ -248,7 +248,7 @@ def test_cascade_with_few_classes(n_classes, eps):
     assert _accuracy(model, Cascade(eps=eps, n_iter=20, n_queries=20, random_state=0), X, y) == exact
 
 
-def test_cascade_of_ones_own():
+def test_cascade_of_given_attacks():
     model, X, y = defended("logistic")
     attacks = [RandomNoise(n_restarts=3), LocallyLinear(), PGD(n_iter=5)]
     cascade = Cascade(eps=0.1, attacks=attacks, gradient="worst", random_state=0)
@@ -273,7 +273,7 @@ def thresholded():
 @pytest.mark.parametrize(
     "attack", [PGD(n_iter=5), APGD(n_iter=5), Cascade(n_iter=5, n_queries=5, n_targets=2)], ids=repr
 )
-def test_worst_searches_the_corners_where_nothing_can_be_climbed(thresholded, attack):
+def test_worst_searches_corners_where_gradients_are_zero(thresholded, attack):
     model, X, y = thresholded
     params = {"eps": 0.1, "gradient": "worst", "random_state": 0}
     corners = CornerSearch(eps=0.1, n_targets=9).perturb(model, X, y)

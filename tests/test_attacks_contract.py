@@ -206,7 +206,7 @@ def test_wrong_boxes(clip):
         attacks.FGSM(clip=clip).perturb(model, X, y)
 
 
-def test_data_outside_the_box_are_told_apart():
+def test_data_outside_the_box_are_refused():
     X, y, X_test, y_test = digits()
     scaler = StandardScaler().fit(X)
     model = LogisticRegression(max_iter=500).fit(scaler.transform(X), y)
@@ -244,7 +244,7 @@ def test_wrong_input():
         attacks.RandomNoise().perturb(StandardScaler().fit(X), X, y)
 
 
-def test_labels_that_the_model_never_saw_are_already_wrong():
+def test_unseen_labels_count_as_misclassified():
     X, y, X_test, y_test = digits()
     model = LogisticRegression(max_iter=500).fit(X[y != 9], y[y != 9])
     X_adv = attacks.FGSM(eps=0.1).perturb(model, X_test, y_test)
@@ -283,7 +283,7 @@ def test_randomised_models_are_seeded():
     np.testing.assert_array_equal(first, second)
 
 
-def test_one_backward_pass_where_there_is_no_front_end(monkeypatch):
+def test_worst_needs_one_backward_pass_without_a_front_end(monkeypatch):
     modes = []
     original = attacks.GradientModel.gradients
 
@@ -325,7 +325,7 @@ def test_working_memory_bounds_the_batches(name):
     assert max(sizes) <= (2**26 / (64 * 4) if name == "HopSkipJump" else 24)
 
 
-def test_networks_are_left_as_they_were():
+def test_attacks_do_not_change_networks():
     net, X, y = network()
     net.train()
     before = [p.clone() for p in net.parameters()]

@@ -78,7 +78,7 @@ def test_carlini_wagner_finds_the_distance_to_a_linear_boundary(clip):
     assert np.all(model.predict(X_adv) != y)
     distances = norm_of(X_adv - X, "l2")
     assert np.all(distances >= expected * (1 - 1e-9))
-    if clip is None:  # in the box the way may be longer
+    if clip is None:  # in the box the distance may be larger
         # The weight c is known to a factor of 2^(1/8), and Adam circles its optimum by steps of 0.01.
         np.testing.assert_allclose(distances, expected, rtol=0.03)
     else:
@@ -196,8 +196,8 @@ def test_fast_attacks_within_a_radius_end_at_the_first_success():
 
 
 @pytest.mark.parametrize("norm, dual, ratio", [("l2", 2, 1.25), ("linf", 1, 1.6)])
-def test_hop_skip_jump_nears_a_linear_boundary(norm, dual, ratio):
-    """Labels alone lead it to the distance that the formula gives."""
+def test_hop_skip_jump_approaches_the_distance_to_a_linear_boundary(norm, dual, ratio):
+    """With labels alone it approaches the distance given by the formula."""
     model, X, y = binary_svm()
     X, y = _right(model, X, y)
     X, y = X[:10], y[:10]
@@ -241,7 +241,7 @@ def test_hop_skip_jump_without_a_box():
     assert np.all(model.predict(X_adv) != y)
 
 
-def test_an_image_without_a_start_is_left_alone():
+def test_images_without_a_starting_point_are_unchanged():
     class Stubborn:
         classes_ = np.array([0, 1])
 
@@ -256,8 +256,8 @@ def test_an_image_without_a_start_is_left_alone():
 # --- transfer ---------------------------------------------------------------------------------------------------
 
 
-def test_transfer_shows_the_model_one_image():
-    """The images are those of the attack on the source, at its full length, whatever the model answers."""
+def test_transfer_returns_the_images_of_the_attack_on_the_source():
+    """The images are those of the full attack on the source; the model is not queried during it."""
     X, y, X_test, y_test = digits()
     source = logistic()[0]
     model = RandomForestClassifier(30, random_state=0).fit(X, y)
@@ -268,7 +268,7 @@ def test_transfer_shows_the_model_one_image():
     changed = np.any(X_adv != X_test, axis=1)
     same = both_right & changed
     np.testing.assert_array_equal(X_adv[same], alone[same])
-    # What the source already gets wrong is still worth an attack on the model.
+    # Images that the source misclassifies are attacked as well.
     wrong = (model.predict(X_test) == y_test) & (source.predict(X_test) != y_test)
     assert wrong.any() and np.any(changed & wrong)
     assert model.score(X_adv, y_test) < model.score(X_test, y_test)

@@ -1,4 +1,4 @@
-"""No attack depends on the scale of the scores, on a shift of all of them, or on a class that no image ever gets."""
+"""Attacks do not depend on the scale of scores, on a common shift, or on a class that is never predicted."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from skrobust.evaluation.masking import Probe, check_randomness
 
 
 class ScaledModel(torch.nn.Module):
-    """The scores of a linear model, told louder or quieter, shifted, and with a class that is never the answer."""
+    """A linear model with its scores scaled, shifted, and optionally a class that is never predicted."""
 
     def __init__(self, model, scale=1.0, shift=0.0, dead=None):
         super().__init__()
@@ -28,7 +28,7 @@ class ScaledModel(torch.nn.Module):
 
 
 class ScaledClassifier(ClassifierMixin, BaseEstimator):
-    """The same with scikit-learn's methods, for the attacks that ask for answers."""
+    """The same with scikit-learn's methods, for attacks that call `predict`."""
 
     def __init__(self, model, scale=1.0, shift=0.0, dead=None):
         self.model, self.scale, self.shift, self.dead = model, scale, shift, dead
@@ -43,7 +43,7 @@ class ScaledClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _margins_after(name, scaled, X, y):
-    """The margins, by the plain model's scores, of what an attack finds."""
+    """Margins, by the unscaled model, of the images that an attack on the scaled one returns."""
     eps = {"CarliniWagner": np.inf}.get(name, 0.1)
     return margins(logistic()[0], make_attack(name, scaled, eps=eps).perturb(scaled, X, y).astype(np.float64), y)
 
@@ -51,7 +51,7 @@ def _margins_after(name, scaled, X, y):
 @pytest.mark.parametrize("name", ATTACKS)
 @given(data=st.data())
 @settings(max_examples=4)
-def test_the_scores_may_be_told_in_any_way(name, data):
+def test_attacks_do_not_depend_on_the_scale_and_shift_of_scores(name, data):
     model, X, y = logistic()
     variants = [ScaledModel, ScaledClassifier] if name in ("RandomNoise", "Square", "HopSkipJump") else [ScaledModel]
     variant = data.draw(st.sampled_from(variants), label="variant")
@@ -60,13 +60,13 @@ def test_the_scores_may_be_told_in_any_way(name, data):
     shift = data.draw(st.sampled_from([0.0, 1e6, -1e6]), label="shift")
     dead = data.draw(st.sampled_from([None, -1e9]), label="dead")
     if shift:
-        scale = 1.0  # the shift would leave nothing of quieter scores
+        scale = 1.0  # the shift would round smaller scores away
     if dead is not None:
         dead = dead * max(scale, 1.0)
     X, y = X[:10].astype(dtype), y[:10]
     plain = _margins_after(name, variant(model), X, y)
     scaled = _margins_after(name, variant(model, scale, shift, dead), X, y)
-    # Scores of 1e6 have a sixteenth for their last place in float32.
+    # float32 scores near 1e6 are rounded to multiples of 1/16.
     rounding = 8 * np.finfo(dtype).eps * max(abs(shift), 30)
     clear = np.abs(plain) > rounding
     np.testing.assert_array_equal((scaled > 0)[clear], (plain > 0)[clear])
@@ -85,8 +85,8 @@ def test_the_scores_may_be_told_in_any_way(name, data):
     ids=str,
 )
 @pytest.mark.parametrize("dead", [-1e9, -np.inf])
-def test_a_masked_class_does_not_feign_robustness(attack, dead):
-    """A tolerance taken from the score of a class that does not decide would call every success rounding."""
+def test_a_masked_class_does_not_hide_successes(attack, dead):
+    """A tolerance relative to the score of the masked class would treat every success as rounding."""
     model, X, y = logistic()
     X, y = X[:10].astype(np.float32), y[:10]
     for scaled in (ScaledModel(model), ScaledModel(model, dead=dead)):
@@ -94,20 +94,20 @@ def test_a_masked_class_does_not_feign_robustness(attack, dead):
         assert np.all(scaled(torch.as_tensor(X_adv)).argmax(1).numpy() != y)
 
 
-def test_loud_scores_do_not_end_jsma():
-    """The product of two derivatives of 1e20 is no number of float32."""
+def test_jsma_with_very_large_scores():
+    """The product of two derivatives of 1e20 overflows float32."""
     model, X, y = logistic()
     X, y = X[:30].astype(np.float32), y[:30]
-    quiet, loud = (JSMA().perturb(scaled, X, y) for scaled in (ScaledModel(model), ScaledModel(model, 1e20)))
-    np.testing.assert_array_equal(loud, quiet)
-    assert np.mean(margins(model, loud.astype(np.float64), y) > 0) > 0.5
+    small, large = (JSMA().perturb(scaled, X, y) for scaled in (ScaledModel(model), ScaledModel(model, 1e20)))
+    np.testing.assert_array_equal(large, small)
+    assert np.mean(margins(model, large.astype(np.float64), y) > 0) > 0.5
 
 
 @pytest.mark.parametrize(
     "attack", [PGD(0.1, n_iter=10, random_state=0), Square(0.1, n_iter=100, random_state=0)], ids=str
 )
 def test_two_real_classes_beside_a_masked_one(attack):
-    """With two classes the third score, by which the difference of logits ratio is measured, is the masked one."""
+    """With two classes, the third score in the denominator of the DLR loss is the masked one."""
     X, y, X_test, y_test = digits()
     few, some = np.isin(y, [0, 8]), np.isin(y_test, [0, 8])
     module = as_module(type(logistic()[0])().fit(X[few], y[few] == 8))
@@ -151,7 +151,7 @@ def test_a_success_exceeds_the_rounding_of_the_two_scores_that_decide(own, dtype
     assert Goal(torch.tensor([0, 0])).reached(scores).tolist() == [True, False]
 
 
-def test_black_boxes_see_quiet_scores():
+def test_black_box_attacks_with_very_small_scores():
     """Square climbs the scores themselves, not a tie that an absolute tolerance made of them."""
     model, X, y = logistic()
     X, y = X[:60], y[:60]
@@ -163,7 +163,7 @@ def test_black_boxes_see_quiet_scores():
     assert loud == quiet > np.mean(margins(model, noise.perturb(model, X, y), y) > 0)
 
 
-def test_the_check_of_randomness_looks_at_the_scores_that_decide():
+def test_check_of_randomness_uses_the_deciding_scores():
     net, X, y = network()
 
     class Noisy(torch.nn.Module):

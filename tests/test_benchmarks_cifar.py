@@ -36,7 +36,7 @@ def test_quick_form_runs_and_resumes(tmp_path):
     for block in blocks.values():
         after = list(block["attacked"]["PGD"]["4"].values())
         assert after == sorted(after, reverse=True) and 0 <= after[-1] <= 1
-    # Of a stopped run, what is missing is done, and nothing else.
+    # A stopped run resumes: only the missing results are computed.
     del content["results"]["blocks"]["0"]["DP, 2"]["attacked"]
     path.write_text(json.dumps(content), encoding="utf8")
     assert run().count("\n") == 1

@@ -37,7 +37,7 @@ def test_layered_mnist(tmp_path):
         assert set(second["standing"]) <= set(first["standing"]) <= set(stood) and alone["accuracy"] <= 1
     assert (tmp_path / "layered_mnist_quick.png").stat().st_size > 10_000
 
-    # Half of it lost: the rest is kept, and what is computed anew comes out the same.
+    # With half of the results deleted, the rest is kept and recomputed results are equal.
     del results["comparison"]["1"]["L-BP"], results["steps in testing alone"]
     path.write_text(json.dumps(content))
     printed = run(tmp_path)

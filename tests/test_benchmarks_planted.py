@@ -48,7 +48,7 @@ def test_theorems_by_hand(script):
     assert script.thresholding_errors(0.05, [np.array([1.0, 0.3])], [0.1]) == ([], [0.05])
 
 
-def test_dictionaries_are_what_their_names_say(script):
+def test_planted_dictionaries_have_the_stated_coherence(script):
     rng = np.random.default_rng(0)
     for D, coherence in (
         (script.two_bases(16), 1 / 4),

@@ -132,7 +132,7 @@ class NoDual(L1):
         return None
 
 
-def test_what_does_not_go_together(problem):
+def test_unsupported_combinations_are_refused(problem):
     layers, X = problem
     over = GroupL1(over="layers")
     for pursue in (layered_thresholding, layered_basis_pursuit, multilayer_pursuit):

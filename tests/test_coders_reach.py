@@ -1,4 +1,4 @@
-"""How far perturbations reach: code bounds, flip distances, ambiguous shares, chosen thresholds."""
+"""Perturbations and codes: code bounds, flip distances, ambiguous shares, chosen thresholds."""
 
 from fractions import Fraction
 
@@ -270,7 +270,7 @@ def test_several_thresholds_lie_apart():
     assert (np.diff(crowded[0]) > 0).all()
 
 
-def test_groups_and_atoms_have_their_own():
+def test_thresholds_per_group_and_per_atom():
     rng = np.random.default_rng(0)
     X = (rng.random((500, 6, 6, 2)) < 0.5) * [0.4, 1.0]
     shared = PolarizingCoder(eps=0.05).fit(X)

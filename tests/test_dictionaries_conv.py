@@ -62,12 +62,12 @@ def planted(n=40, seed=0):
     return atoms, operator.synthesize(codes) + 0.01 * rng.normal(size=(n, 20, 20, 1))
 
 
-def worst_match(found, truth):
+def worst_match(atoms, truth):
     """Smallest over true atoms of the largest cross-correlation with a learned one."""
     matches = []
     for atom in truth:
         best = 0.0
-        for other in found:
+        for other in atoms:
             spectrum = np.fft.fft2(atom[..., 0], (11, 11)) * np.fft.fft2(other[..., 0], (11, 11)).conj()
             best = max(best, np.abs(np.fft.ifft2(spectrum)).max())
         matches.append(best)
@@ -139,7 +139,7 @@ def test_integers_and_lists_are_signals():
         learner.pass_online(values, 2)
 
 
-def test_what_cannot_be_learned_from_is_named():
+def test_unusable_training_data_are_refused():
     X = np.random.default_rng(0).normal(size=(3, 8, 1))
     with pytest.raises(ValueError, match="init must be 'data' or 'random', got 'zeros'"):
         initial_convolutional_atoms(X, 2, (3,), init="zeros")

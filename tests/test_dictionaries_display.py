@@ -42,7 +42,7 @@ def test_tiles_of_images():
     np.testing.assert_allclose(tile, 0.5 + 0.5 * first / np.abs(first).max())
 
 
-def test_places_of_tiles():
+def test_positions_of_tiles():
     atoms = np.arange(1.0, 6.0)[:, None, None] * np.ones((5, 2, 3))
     atoms[:, 0, 0] *= -1
     picture = mosaic(atoms)

@@ -64,7 +64,7 @@ def test_errors_equal_those_of_the_dense_matrix(skip, dtype):
     np.testing.assert_allclose(of_tensors[0], errors, rtol=1e-4)
 
 
-def test_what_is_zero_is_reconstructed_by_zero():
+def test_zero_signals_have_zero_reconstructions():
     layers = chain()
     codes = [np.zeros((2, *shape)) for shape in layers.code_shapes]
     errors, of_signals = reconstruction_errors(np.zeros((2, *layers.data_shape)), layers, codes)
@@ -76,7 +76,7 @@ def test_what_is_zero_is_reconstructed_by_zero():
         reconstruction_errors(X, layers, codes[:2])
 
 
-def test_traces_are_of_what_the_pursuit_returns():
+def test_traces_equal_the_errors_of_pursuits():
     layers = chain()
     for function in (layered_basis_pursuit, deep_pursuit, multilayer_pursuit):
         trace = pursuit_trace(function, X, layers, [0.05, 0.1, 0.05], iterations=(0, 3), positive=False)

@@ -1,4 +1,4 @@
-"""The report: what it counts, what it refuses, its forms, and going on after a stop."""
+"""The report: rows, refusals, output formats, and resuming after a stop."""
 
 import json
 import re
@@ -90,7 +90,7 @@ def test_binary_linear_curve_is_the_closed_form(digits):
     assert (low <= accuracy).all() and (accuracy <= high).all()
 
 
-def test_what_breaks_at_a_smaller_eps_stays_broken(model, held_out):
+def test_images_broken_at_a_smaller_eps_stay_broken(model, held_out):
     X, y = held_out
     X, y = X[model.predict(X) == y][:30], y[model.predict(X) == y][:30]
     worst_class = model.predict(np.zeros((1, 64)))[0]
@@ -101,7 +101,7 @@ def test_what_breaks_at_a_smaller_eps_stays_broken(model, held_out):
 
         return script
 
-    # The zero image is within 1 of everything.
+    # Every image is within 1 of the zero image.
     attacks = [Scripted(only_at(1.0), name="a"), Scripted(only_at(1.1), name="b")]
     report = robustness_report(model, X, y, eps=[1.0, 1.1, 1.2], attacks=attacks)
     survive = (y == worst_class).mean()
@@ -189,7 +189,7 @@ def test_conclusions_follow_the_interval(model, held_out):
     assert "no better than" in report.conclusions()[0]
 
 
-def test_models_without_gradients_meet_black_boxes(digits, held_out):
+def test_models_without_gradients_get_black_box_attacks(digits, held_out):
     X, y = digits
     forest = RandomForestClassifier(10, random_state=0).fit(X[:900], y[:900])
     X, y = held_out
@@ -339,7 +339,7 @@ def test_settings_do_not_hold_addresses(model, held_out):
     assert "_same" in text and "0x" not in text and "\n" not in text
 
 
-def test_files_are_whole_or_not_there(model, held_out, tmp_path, monkeypatch):
+def test_files_are_written_whole_or_not_at_all(model, held_out, tmp_path, monkeypatch):
     X, y = held_out
     report = robustness_report(model, X, y, eps=0.1, attacks=FGSM())
     target = tmp_path / "report.json"
@@ -363,7 +363,7 @@ def test_files_are_whole_or_not_there(model, held_out, tmp_path, monkeypatch):
         report.to_html(tmp_path)
 
 
-def test_a_stopped_report_goes_on(model, held_out, tmp_path):
+def test_a_stopped_report_resumes(model, held_out, tmp_path):
     X, y = held_out
     checkpoint = tmp_path / "progress.npz"
     stop = []

@@ -94,7 +94,7 @@ def matching_pursuit(atoms, patch, support):
     return np.eye(16) - residual
 
 
-def test_gradients_are_what_they_are_called(fitted):
+def test_gradient_modes_are_as_documented(fitted):
     rng = np.random.default_rng(0)
     X, W = DIGITS[:8] + 0.01 * rng.normal(size=(8, 64)), rng.normal(size=(8, 64))
     free = PatchDictionaryDenoiser(**{**fitted.get_params(), "clip": None}).fit(X).transform(X)

@@ -113,7 +113,7 @@ def test_learns_and_stays_in_bounds(kind):
     [(None, {}), ("cosine", {"batch_norm": True}), (2, {"pursuit": "deep", "skip": "dense", "learn_steps": True})],
 )
 @pytest.mark.parametrize("stopped_at", ["a step", "the checkpoint"])
-def test_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch, schedule, options, stopped_at):
+def test_resumed_training_equals_uninterrupted_training(tmp_path, monkeypatch, schedule, options, stopped_at):
     X, y = data(30)
     begin = pursuit(**options)
     before = {name: value.clone() for name, value in begin.state_dict().items()}
@@ -156,7 +156,7 @@ def test_more_epochs_from_a_checkpoint(tmp_path, schedule):
     assert_same(longer, train(5))
 
 
-def test_without_a_seed_a_checkpoint_is_gone_on_from(tmp_path):
+def test_without_a_seed_a_checkpoint_is_resumed(tmp_path):
     X, y = data()
     first = train_layered(pursuit(), X, y, n_epochs=1, checkpoint=tmp_path / "a.pt")
     assert_same(train_layered(pursuit(), X, y, n_epochs=1, checkpoint=tmp_path / "a.pt"), first)
@@ -224,10 +224,10 @@ def test_foreign_files_are_refused_and_never_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "rates"),
+    ("schedule", "factors"),
     [(None, [1] * 6), (1, [1, 1, 0.1, 0.1, 0.01, 0.01]), ("cosine", (1 + np.cos(np.pi * np.arange(6) / 6)) / 2)],
 )
-def test_schedules(monkeypatch, schedule, rates):
+def test_schedules(monkeypatch, schedule, factors):
     X, y = data()
     taken, step = [], torch.optim.SGD.step
 
@@ -238,10 +238,10 @@ def test_schedules(monkeypatch, schedule, rates):
     monkeypatch.setattr(torch.optim.SGD, "step", record)
     train_layered(pursuit(), X, y, n_epochs=3, batch_size=16, learning_rate=0.01, schedule=schedule)
     assert all(len(rate) == 1 for rate in taken)
-    np.testing.assert_allclose([rate.pop() for rate in taken], 0.01 * np.array(rates))
+    np.testing.assert_allclose([rate.pop() for rate in taken], 0.01 * np.array(factors))
 
 
-def test_a_seed_decides_and_nothing_else_is_drawn():
+def test_random_state_decides_and_global_generators_are_unchanged():
     X, y = data()
     state = torch.get_rng_state()
     first, same, other = (train_layered(pursuit(), X, y, n_epochs=2, batch_size=8, random_state=s) for s in (0, 0, 1))
@@ -262,7 +262,7 @@ def test_half_precision_uses_parameters_as_they_are():
     assert results[0].history[-1]["loss"] == pytest.approx(full.history[-1]["loss"], rel=0.05)
 
 
-def test_progress_is_told(capsys):
+def test_progress_bar(capsys):
     X, y = data()
     train_layered(pursuit(), X, y, n_epochs=2)
     assert capsys.readouterr() == ("", "")

@@ -22,7 +22,7 @@ def test_half_precision_is_solved_in_double():
         assert codes.dtype == implicit_pursuit(halves, operator, 0.5).dtype == torch.float64
 
 
-def test_differentiable_pursuits_name_what_is_wrong():
+def test_differentiable_pursuits_name_wrong_parameters():
     operator, X = make_problem()
     for call in (lambda X: unrolled_pursuit(X, operator, 0.5, n_iter=2), lambda X: implicit_pursuit(X, operator, 0.5)):
         with pytest.raises(TypeError, match="takes tensors, got ndarray"):

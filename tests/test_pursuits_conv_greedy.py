@@ -117,13 +117,13 @@ def test_thresholding_is_a_layer():
 @pytest.mark.parametrize("positive", [False, True])
 @pytest.mark.parametrize(("padding", "stride"), [*((p, 1) for p in PADDINGS), ("full", 2), ("circular", 2)])
 @pytest.mark.parametrize("most", [1, 3, 1000])
-def test_thresholding_ends_where_a_stripe_would_overfill(most, padding, stride, positive):
+def test_thresholding_stops_before_a_stripe_is_overfull(most, padding, stride, positive):
     operator, X = make_problem(padding, shape=(8, 6, 2), kernel=(3, 2), n_atoms=3, stride=stride)
     thresholds = np.array([0.1, 0.5, 0.0])
     codes = convolutional_thresholding(X, operator, thresholds, positive=positive, stripe_sparsity=most)
     correlations = operator.analyze(X)
     excess = (correlations if positive else np.abs(correlations)) - thresholds
-    for found, seen, over in zip(codes, correlations, excess, strict=True):  # one after the other
+    for code, seen, over in zip(codes, correlations, excess, strict=True):  # one after the other
         selected, first_excluded = np.zeros(over.shape, dtype=bool), 0.0
         for at in np.argsort(-over, axis=None):
             if over.flat[at] <= 0:
@@ -134,7 +134,7 @@ def test_thresholding_ends_where_a_stripe_would_overfill(most, padding, stride, 
             if fullest > most:
                 first_excluded = over.flat[at]
                 break
-        np.testing.assert_allclose(found, np.sign(seen) * np.maximum(over - first_excluded, 0), atol=1e-12)
+        np.testing.assert_allclose(code, np.sign(seen) * np.maximum(over - first_excluded, 0), atol=1e-12)
     values = torch.as_tensor(X).requires_grad_()
 
     def on_tensors(values):
@@ -145,7 +145,7 @@ def test_thresholding_ends_where_a_stripe_would_overfill(most, padding, stride, 
         assert torch.autograd.gradcheck(on_tensors, values)
 
 
-def test_rounding_overfills_no_stripe():
+def test_rounding_never_exceeds_the_stripe_sparsity():
     operator, X = make_problem(dtype=np.float32, shape=(12, 13, 1), n_atoms=7)
     codes = convolutional_thresholding(X, operator, 0.3, stripe_sparsity=4)
     assert codes.dtype == np.float32

@@ -279,7 +279,7 @@ def test_sparse_codes_of_large_atoms_stay_with_descent(handed_over, evaluation, 
     assert handed_over == expected and (result.gap <= 1e-3 * result.objective).all()
 
 
-def test_proximal_gradient_goes_on_with_those_that_are_not_done():
+def test_proximal_gradient_continues_signals_that_did_not_converge():
     operator, X = make_problem((12, 12, 1), (3, 3), 4)
     X[1] *= 1e-3  # its code is zero
 
@@ -300,7 +300,7 @@ def test_proximal_gradient_goes_on_with_those_that_are_not_done():
     assert at_last >= max(n_iter) - sorted(n_iter)[1]
 
 
-def test_path_equals_single_pursuits_and_begins_where_the_last_one_ended():
+def test_path_equals_single_pursuits_and_starts_at_the_last_codes():
     operator, X = make_problem()
     alphas = convolutional_alpha_max(X, operator).max() * np.array([0.25, 1.01, 0.5, 0.25])
     path = list(convolutional_path(X, operator, alphas, tol=1e-6, positive=True))
@@ -356,7 +356,7 @@ def test_large_signals_in_bands(padding, stride, masked):
 
 
 @pytest.mark.parametrize("solver", ["descent", "fista", "admm"])
-def test_what_is_missing_may_be_anything(solver):
+def test_masked_values_are_ignored(solver):
     operator, X = make_problem()
     mask = np.random.default_rng(1).random(X.shape) < 0.7
     alpha = 0.3 * convolutional_alpha_max(X, operator, mask=mask).min()
@@ -418,7 +418,7 @@ def test_no_signals_have_no_codes(solver):
     assert convolutional_omp(X[:0], operator).shape == (0, 9, 11, 6)
 
 
-def test_begins_at_arrays_tensors_and_lists():
+def test_initial_codes_may_be_arrays_tensors_or_lists():
     operator, X = make_problem()
     begun = convolutional_basis_pursuit(X, operator, 0.5, tol=1e-6, max_iter=20_000).codes
     for values in (X, torch.as_tensor(X)):
@@ -428,7 +428,7 @@ def test_begins_at_arrays_tensors_and_lists():
                 assert (result.n_iter == 0).all()
 
 
-def test_warns_short_of_the_gap():
+def test_warns_when_the_gap_is_not_reached():
     operator, X = make_problem()
     with pytest.warns(ConvergenceWarning, match="max_iter=2, .* with a relative duality gap above tol=1e-08"):
         convolutional_basis_pursuit(X, operator, 0.1, tol=1e-8, max_iter=2)
@@ -490,7 +490,7 @@ def test_agrees_with_alphacsc():
 
 
 @pytest.mark.parametrize("height", [9, 300])
-def test_coefficients_of_which_nothing_counts_are_left_out_of_codes(height):
+def test_coefficients_whose_atoms_are_masked_are_zero(height):
     operator, X = make_problem((height, 8, 1), (3, 3), 5, n=2)
     mask = np.ones((height, 8))
     mask[:5] = 0

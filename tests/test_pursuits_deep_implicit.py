@@ -32,8 +32,8 @@ def flat(codes):
     return torch.cat([w.flatten(1) for w in codes], dim=1)
 
 
-def closed_form(X, layers, alphas, found):
-    """The solution on the support of `found`, from the matrix of the structured dictionary."""
+def closed_form(X, layers, alphas, codes):
+    """The solution on the support of `codes`, from the matrix of the structured dictionary."""
     sizes = [int(np.prod(shape)) for shape in layers.code_shapes]
     units = torch.eye(sum(sizes), dtype=X.dtype).split(sizes, dim=1)
     units = [unit.reshape(-1, *shape) for unit, shape in zip(units, layers.code_shapes, strict=True)]
@@ -42,7 +42,7 @@ def closed_form(X, layers, alphas, found):
     nothing = [X.new_zeros(len(X), *shape) for shape in layers.code_shapes]
     signals = flat([layers.target(j, X, nothing) for j in range(layers.n_layers)])
     rows = []
-    for b, w in zip(signals, found.detach(), strict=True):
+    for b, w in zip(signals, codes.detach(), strict=True):
         support = w != 0
         atoms = dense[:, support]
         right = atoms.T @ b - penalties[support] * w[support].sign()
@@ -83,7 +83,7 @@ def test_gradcheck_in_signals_and_penalties():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_remembers_little_and_keeps_the_dtype(dtype):
+def test_memory_is_bounded_and_the_dtype_is_kept(dtype):
     X, atoms, alphas = problem(dtype, n=3)
     saved = []
     layers = dictionary([a.numpy() for a in atoms], None)

@@ -171,14 +171,14 @@ def test_deep_pursuit_is_the_structured_lasso(skip, positive):
     penalties = np.repeat(alphas, [int(np.prod(shape)) for shape in layers.code_shapes])
     nothing = [np.zeros((len(X), *shape)) for shape in layers.code_shapes]
     whole = flat([layers.target(j, X, nothing) for j in range(layers.n_layers)])
-    for n, (found, b) in enumerate(zip(flat(result.codes), whole, strict=True)):
+    for n, (codes, b) in enumerate(zip(flat(result.codes), whole, strict=True)):
         # Atoms divided by their penalties turn weighted penalties into one.
         lasso = Lasso(alpha=1 / len(b), positive=positive, fit_intercept=False, tol=1e-12, max_iter=100_000)
         expected = lasso.fit(dense / penalties, b).coef_ / penalties
-        objectives = [0.5 * ((b - dense @ w) ** 2).sum() + (penalties * np.abs(w)).sum() for w in (found, expected)]
+        objectives = [0.5 * ((b - dense @ w) ** 2).sum() + (penalties * np.abs(w)).sum() for w in (codes, expected)]
         assert objectives[0] == pytest.approx(objectives[1], rel=1e-8)
         assert objectives[0] == pytest.approx(result.objective[n], rel=1e-8)
-        np.testing.assert_allclose(dense @ found, dense @ expected, atol=1e-3)
+        np.testing.assert_allclose(dense @ codes, dense @ expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("extrapolate", [True, False])
@@ -196,7 +196,7 @@ def test_the_objective_never_rises_with_lipschitz_steps(skip, dtype, extrapolate
     assert (values[-1] < values[0]).all()
 
 
-def test_extrapolation_pays():
+def test_extrapolation_needs_fewer_iterations():
     layers, X = chain(4, "residual"), signals(chain(4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -219,7 +219,7 @@ def test_the_gap_bounds_the_distance_to_the_minimum(skip):
     assert not flat(result.codes)[1].any()
 
 
-def test_a_sample_does_not_depend_on_its_company():
+def test_samples_do_not_depend_on_their_batch():
     layers, X = chain(3, {(3, 1): None}), signals(chain(3), 5)
     X[2] *= 10
     for options in ({"tol": 1e-6, "max_iter": 5000}, {"max_iter": 30}):

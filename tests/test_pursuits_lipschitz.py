@@ -62,7 +62,7 @@ def test_bounds_the_norm(path, problem, scale, positive):
         ((1501, 1), (5,), 2, 3, 1.6),  # a circle on which the stride has no frequencies
     ],
 )
-def test_is_near_where_atoms_are_large(shape, kernel, n_atoms, stride, excess, padding):
+def test_bound_is_tight_for_large_atoms(shape, kernel, n_atoms, stride, excess, padding):
     operator = ConvolutionalOperator(
         unit_atoms((n_atoms, *kernel, shape[-1])), shape, padding=padding, stride=stride, evaluation="fft"
     )
@@ -151,7 +151,7 @@ def test_zero_atoms_have_zero_codes(cls, which):
         if cls in (
             LayeredThresholding,
             LayeredBasisPursuit,
-        ):  # the others bring the layer near what the next makes of it
+        ):  # the others fit a layer to the reconstruction from the next
             assert not lower[..., 1].any() and lower[..., 0].any()
         assert not upper[..., 0].any()
     else:

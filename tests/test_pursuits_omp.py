@@ -22,7 +22,7 @@ def with_residual(result):
 
 
 def greedy(x, components, k, tol=0.0, selection="omp"):
-    """The pursuit in words: pick, fit by least squares, look at the residual."""
+    """The pursuit in plain Python: pick, fit by least squares, look at the residual."""
     norms = np.linalg.norm(components, axis=1)
     candidates = [j for j in range(len(components)) if norms[j] > 0]
     support, z, r = [], np.zeros(len(components)), x
@@ -78,7 +78,7 @@ def by_sklearn(X, components, k=None, tol=None):
     unit=st.booleans(),
 )
 def test_equals_the_reference(seed, m, d, k, selection, unit):
-    k = min(k, m, d - 1)  # any last atom would leave nothing of d dimensions
+    k = min(k, m, d - 1)  # with d atoms the residual is zero whichever comes last
     X, components = problem(seed, 6, m, d, k, 0.3, unit)
     codes, residual = with_residual(
         orthogonal_mp(X, components, n_nonzero_coefs=k, selection=selection, sparse_output=False, return_result=True)
@@ -110,10 +110,10 @@ def test_missing_samples(selection, with_tol):
         np.where(mask, X, np.nan), components, n_nonzero_coefs=4, tol=tol, mask=mask, selection=selection,
         return_result=True,
     ))  # fmt: skip
-    for i, (x, shown) in enumerate(zip(X, mask, strict=True)):
-        z, r = greedy(x[shown], components[:, shown], min(4, shown.sum()), tol[i] if with_tol else 0, selection)
+    for i, (x, valid) in enumerate(zip(X, mask, strict=True)):
+        z, r = greedy(x[valid], components[:, valid], min(4, valid.sum()), tol[i] if with_tol else 0, selection)
         np.testing.assert_allclose(residual[i], r, atol=1e-9)
-        if shown.sum() > 4:  # else the last atom leaves nothing, whichever it is
+        if valid.sum() > 4:  # otherwise any last atom gives a zero residual
             np.testing.assert_allclose(codes[[i]].toarray()[0], z, atol=1e-8)
     one = mask[5]
     same = orthogonal_mp(np.where(one, X, np.nan), components, n_nonzero_coefs=3, mask=one, selection=selection)
@@ -274,7 +274,7 @@ def test_float32_against_float64(shape, selection):
     """Codes are least squares on their support, and as good as those of float64 where supports differ."""
     n, m, d = shape
     X, components = problem(5, n, m, d, 4, 0.2)
-    k = max(1, min(5, m, d - 1))  # any last atom would leave nothing of d dimensions
+    k = max(1, min(5, m, d - 1))  # with d atoms the residual is zero whichever comes last
     settings = {"n_nonzero_coefs": k, "selection": selection, "return_result": True}
     codes, residual = with_residual(orthogonal_mp(X.astype(np.float32), components, **settings))
     exact, exact_residual = with_residual(orthogonal_mp(X, components, **settings))

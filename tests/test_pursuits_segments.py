@@ -97,7 +97,7 @@ def test_memory_grows_with_the_root_of_the_iterations(function, monkeypatch):
     assert 0 < outside + sum(states.values()) < 3 * few
 
 
-def test_few_iterations_and_inference_do_without(monkeypatch):
+def test_few_iterations_and_inference_use_no_segments(monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("segments")
 

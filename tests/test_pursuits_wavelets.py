@@ -117,7 +117,7 @@ def test_inverse_and_adjoint(grid):
     np.testing.assert_allclose(basis.synthesize(torch.from_numpy(C)).numpy(), basis.synthesize(C), atol=1e-12)
 
 
-def test_energy_is_kept_and_error_is_what_was_dropped():
+def test_energy_is_preserved_and_the_error_is_the_dropped_part():
     X = np.random.default_rng(0).normal(size=(5, 16, 16, 1))
     basis = WaveletBasis("sym4", (16, 16), 3)
     coefficients, selected = basis.transform(X), basis.transform(X, [20])
@@ -159,7 +159,7 @@ def test_threads_do_not_change_the_result():
     np.testing.assert_array_equal(one, two)
 
 
-def test_dmey_is_not_called_orthonormal():
+def test_dmey_is_not_orthonormal():
     assert not WaveletBasis("dmey", (64,), 1).is_orthonormal
     assert WaveletBasis("db38", (64,), 1).is_orthonormal
 
@@ -190,7 +190,7 @@ def test_pickle():
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(basis)).analyze(X), basis.transform(X))
 
 
-def test_counts_and_arrays_of_any_kind():
+def test_integer_types_and_array_types():
     """One count for all channels or one a channel; lists, integers and empty batches."""
     X = np.random.default_rng(0).integers(0, 9, (3, 8, 8, 2))
     basis = WaveletBasis("haar", (8, 8))
@@ -221,14 +221,14 @@ def test_counts_and_arrays_of_any_kind():
         (True, "ks must be an integer"),
     ],
 )
-def test_counts_that_are_none(ks, message, of):
+def test_invalid_counts_are_refused(ks, message, of):
     basis, X = WaveletBasis("haar", (8, 8)), of(np.ones((1, 8, 8, 2)))
     for method in (basis.sparsify, basis.transform):
         with pytest.raises(ValueError, match=message):
             method(X, ks)
 
 
-def test_other_arguments_that_do_not_fit():
+def test_other_invalid_arguments_are_refused():
     basis, X = WaveletBasis("haar", (8, 8)), np.ones((1, 8, 8, 1))
     for method in (lambda X: basis.sparsify(X, 3), basis.transform):
         for wrong in (X[..., 0], X[:, :4], torch.ones(1, 8, 8)):

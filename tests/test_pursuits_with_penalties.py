@@ -111,7 +111,7 @@ def test_implicit_and_unrolled_derivatives_agree(problem, penalty):
         np.testing.assert_allclose(implicit, unrolled, rtol=1e-3, atol=1e-3 * np.abs(unrolled).max())
 
 
-def test_descent_names_the_solver_that_can(problem):
+def test_descent_names_a_solver_that_supports_the_penalty(problem):
     operator, X = problem
     with pytest.raises(ValueError, match="solver='descent' needs penalty='l1' with one weight per.*solver='fista'"):
         convolutional_basis_pursuit(X, operator, 0.1, penalty="group_l1", solver="descent")
@@ -131,7 +131,7 @@ class Huberised(Penalty):
         return (abs(inner) <= 0.1) * inner + (abs(inner) > 0.1) * outer
 
 
-def test_a_users_penalty_stops_by_its_steps(problem):
+def test_a_user_defined_penalty_stops_by_its_step_size(problem):
     operator, X = problem
     result = convolutional_basis_pursuit(X, operator, 0.5, penalty=Huberised(), tol=1e-8, max_iter=20_000)
     assert np.isnan(result.gap).all() and result.converged.all()

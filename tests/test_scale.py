@@ -87,7 +87,7 @@ def test_learners_in_decimal_units(learner):
 
 @pytest.mark.parametrize("learner", [KSVD, MOD, OnlineDictionaryLearning])
 @pytest.mark.parametrize(("dtype", "unit"), [("float64", 1e-158), ("float64", 1e-310), ("float64", 1e300)])
-def test_learners_at_the_ends_of_the_range(learner, dtype, unit):
+def test_learners_at_the_limits_of_the_dtype(learner, dtype, unit):
     fitted = learner(10, n_nonzero_coefs=2, max_iter=5, random_state=0).fit((unit * normal(200, 16)).astype(dtype))
     np.testing.assert_allclose(np.linalg.norm(fitted.components_, axis=1), 1, rtol=1e-6)
 
@@ -290,7 +290,7 @@ def test_exponents():
     assert float(times_power(tiniest, 160)) == 2.0**11
 
 
-def test_what_is_not_a_number_never_becomes_an_index():
+def test_nan_never_becomes_an_index():
     from skrobust.estimators.polar.kernels import count
     from skrobust.pursuits.greedy.omp.arrays import scaled
     from skrobust.pursuits.greedy.omp.atoms import UnitAtoms
