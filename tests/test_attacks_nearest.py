@@ -65,7 +65,7 @@ def test_carlini_wagner_against_autograd(confidence):
     consts = 2.0 / (-margins(net, X, y) / 10)  # c in units of a tenth of the clean image's gap
     for x, label, const, distance in zip(X, y, consts, norm_of(X_adv - X, "l2"), strict=True):
         expected = _reference(net, x, label, const, 60, 0.05, confidence)
-        assert distance == pytest.approx(expected if np.isfinite(expected) else 0, abs=5e-3)
+        assert distance == pytest.approx(expected if np.isfinite(expected) else 0, abs=1e-6)  # the network is float32
 
 
 @pytest.mark.parametrize("clip", [(0, 1), None])
@@ -180,7 +180,9 @@ def test_fast_attacks_in_other_units(attack):
     wide.classes_, wide.coef_, wide.intercept_ = model.classes_, model.coef_ * 1e6 / 256, model.intercept_ * 1e6
     wide.n_features_in_ = X.shape[1]
     far = clone(attack).set_params(clip=(0, 256)).perturb(wide, 256 * X, y) - 256 * X
-    np.testing.assert_allclose(norm_of(far, attack.norm) / 256, norm_of(near, attack.norm), rtol=5e-3)  # Adam's 1e-8
+    # The constant 1e-8 in the denominator of Adam is not in units of the gradient.
+    rtol = 1e-2 if isinstance(attack, PDPGD) else 1e-13
+    np.testing.assert_allclose(norm_of(far, attack.norm) / 256, norm_of(near, attack.norm), rtol=rtol)
 
 
 def test_fast_attacks_within_a_radius_end_at_the_first_success():

@@ -155,6 +155,7 @@ def fitted(name, n_classes, kind):
 
 
 def assert_close(actual, expected, tol):
+    """Equal to within rounding relative to the largest value: `tol` is 1e-9 in float64 and 1e-4 in float32."""
     assert actual.shape == expected.shape
     np.testing.assert_allclose(actual.detach().numpy(), expected, rtol=0, atol=tol * max(1, np.abs(expected).max()))
 

@@ -260,7 +260,7 @@ def test_gradients(positive):
             X, components, alpha=0.2, positive=positive, tol=1e-13, max_iter=10**6, sparse_output=False
         )
 
-    assert torch.autograd.gradcheck(codes, (X, components), eps=1e-4, atol=1e-4, rtol=1e-2)
+    assert torch.autograd.gradcheck(codes, (X, components), eps=1e-4, atol=1e-6, rtol=0)
 
 
 @pytest.mark.gpu

@@ -170,7 +170,7 @@ def test_zero_atoms_in_every_pursuit():
     X = np.random.default_rng(0).normal(size=(3, 6, 1))
     T = torch.tensor(X, requires_grad=True)
     assert operator.lipschitz == 0 and operator.step == 1
-    assert layers.lipschitz == pytest.approx(1, rel=1e-2)  # the identity between layers
+    assert layers.lipschitz == pytest.approx(1, rel=1e-11)  # the identity between layers; the bound adds 1e-12
     all_codes = [
         convolutional_basis_pursuit(X, operator, 0.1).codes,
         convolutional_basis_pursuit(X, operator, 0.1, solver="fista").codes,

@@ -283,7 +283,9 @@ def test_float32_against_float64(shape, selection):
     np.testing.assert_allclose(residual, np.linalg.norm(X - codes.astype(float) @ components, axis=1), atol=1e-4)
     same = (codes.astype(bool) != exact.astype(bool)).sum(axis=1) == 0
     assert same.mean() > 0.97
-    np.testing.assert_allclose(codes.toarray()[same], exact.toarray()[same], rtol=1e-2, atol=1e-3)  # float32
+    # OLS may select nearly dependent atoms where codes reach 18 and float32 has errors of 0.06.
+    rtol, atol = (1e-2, 1e-3) if selection == "ols" else (2e-4, 1e-5)
+    np.testing.assert_allclose(codes.toarray()[same], exact.toarray()[same], rtol=rtol, atol=atol)
     np.testing.assert_allclose(residual.mean(), exact_residual.mean(), rtol=1e-3, atol=1e-4)
 
 

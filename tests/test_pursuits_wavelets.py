@@ -15,7 +15,7 @@ from skrobust.operators import WaveletBasis
 from skrobust.operators.wavelet.plan import max_levels
 from skrobust.operators.wavelet.torch import largest_mask
 
-TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
+TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}  # rounding over up to six levels, with a margin
 ORTHOGONAL = [name for name in pywt.wavelist(kind="discrete") if pywt.Wavelet(name).orthogonal]
 BIORTHOGONAL = [name for name in pywt.wavelist(kind="discrete") if not pywt.Wavelet(name).orthogonal]
 
