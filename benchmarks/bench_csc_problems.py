@@ -12,7 +12,8 @@ certifies: CPU seconds on one thread; wall clock on two threads; and the same be
 SPORCO gets ADMM with several fixed and an automatic rho for each problem (for "same" padding by AddMaskSim and by mask
 decoupling, without codes outside the grid); the fastest setting counts, by target. Its objective is computed after each
 iteration and not timed. skrobust is run to the largest tolerance that reaches the target; "certified" is its time at
-the default tolerance. "trace" holds its gap and its distance from the least objective at several tolerances.
+the default tolerance. "trace" holds, for one thread, its gap, its distance from the least objective and its CPU seconds
+at several tolerances; `--trace` measures these anew and draws docs/images/convolutional_gap.png.
 """
 
 import argparse
@@ -124,9 +125,10 @@ def our_times(task, n_jobs, clock, rounds):
         result = solve(tol=tol)
         distance = float(task.distance(result.codes))
         trace.append({"tol": tol, "gap": float(result.gap[0]) / task.least, "distance": distance})
+        trace[-1]["seconds"] = seconds(tol=tol)
         for target in TARGETS:
-            if f"{target:g}" not in times and distance <= target:
-                times[f"{target:g}"] = seconds(tol=tol)
+            if distance <= target:
+                times.setdefault(f"{target:g}", trace[-1]["seconds"])
     times["certified"] = seconds()
     return times, trace
 
@@ -252,6 +254,26 @@ def summary(problems):
     return content
 
 
+def draw_traces(problems, path):
+    """Certified gap and true distance against CPU seconds, one small plot per problem."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(3, 4, figsize=(12, 7.5), sharey=True, layout="constrained")
+    for ax, (name, row) in zip(axes.ravel(), problems.items(), strict=True):
+        points = sorted(row["trace"], key=lambda point: point["seconds"])
+        seconds = [point["seconds"] for point in points]
+        ax.loglog(seconds, [point["gap"] for point in points], "o-", label="certified gap")
+        ax.loglog(seconds, [max(point["distance"], 1e-8) for point in points], "s--", label="distance from the minimum")
+        ax.set_title(name.removeprefix("tune: "), fontsize=9)
+        ax.grid(alpha=0.3)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("relative to the objective")
+    for ax in axes[-1]:
+        ax.set_xlabel("CPU seconds, one thread")
+    axes[0, 0].legend(fontsize=8)
+    figure.savefig(path, dpi=100)
+
+
 def print_table(content):
     print("| problem | " + " | ".join(f"{kind}, {t:g}" for kind in KINDS for t in TARGETS) + " |")
     print("| --- |" + " --- |" * len(KINDS) * len(TARGETS))
@@ -266,13 +288,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", help="parts of names")
     parser.add_argument("--rounds", type=int, default=5, help="runs of skrobust, of which the fastest counts")
+    parser.add_argument("--trace", action="store_true", help="measure and draw only the gaps and distances")
     parser.add_argument("--table", action="store_true", help="print the table of the result file")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     path = RESULTS / "bench_csc_problems.json"
     content = json.loads(path.read_text(encoding="utf8")) if path.exists() else {"problems": {}}
     names = [name for name in PROBLEMS if not args.only or any(part in name for part in args.only)]
-    for name in names if not args.table else ():
+    if args.trace:
+        with threadpool_limits(1):
+            for name in names:
+                _, content["problems"][name]["trace"] = our_times(Task(*PROBLEMS[name]), 1, time.process_time, 3)
+                write_json(path, content)
+        draw_traces(content["problems"], RESULTS.parents[1] / "docs" / "images" / "convolutional_gap.png")
+    for name in names if not (args.table or args.trace) else ():
         row = race(PROBLEMS[name], args.rounds)
         content["problems"][name] = row
         problems = {key: content["problems"][key] for key in PROBLEMS if key in content["problems"]}

@@ -355,6 +355,28 @@ def test_large_signals_in_bands(padding, stride, masked):
     assert (again.n_iter == 0).all()
 
 
+@pytest.mark.parametrize("padding", ["same", "circular"])
+def test_threads_share_few_large_signals_and_divide_many(padding):
+    operator, X = make_problem((140, 9, 1), (3, 3), 2, padding, n=5)
+    alpha = 0.1 * convolutional_alpha_max(X, operator).min()
+    many = convolutional_basis_pursuit(X, operator, alpha, solver="descent", n_jobs=2)
+    for i in range(len(X)):
+        single = convolutional_basis_pursuit(X[i : i + 1], operator, alpha, solver="descent", n_jobs=2)
+        np.testing.assert_array_equal(single.codes[0], many.codes[i])
+
+
+@pytest.mark.parametrize("shape", [(24, 24, 1), (140, 12, 1)])
+def test_descent_solves_codes_with_nearly_as_many_coefficients_as_values(handed_over, shape):
+    operator, X = make_problem(shape, (4, 4), 12, n=2)
+    alpha = 0.005 * convolutional_alpha_max(X, operator).min()
+    dense = convolutional_basis_pursuit(X, operator, alpha, tol=1e-3, max_iter=5000)
+    assert not handed_over
+    assert (np.count_nonzero(dense.codes.reshape(2, -1), axis=1) > 0.7 * X[0].size).all()
+    assert (dense.gap <= 1e-3 * dense.objective).all()
+    steps = convolutional_basis_pursuit(X, operator, alpha, solver="admm", tol=1e-3, max_iter=5000)
+    np.testing.assert_allclose(dense.objective, steps.objective, rtol=1e-3)  # each within tol
+
+
 @pytest.mark.parametrize("solver", ["descent", "fista", "admm"])
 def test_masked_values_are_ignored(solver):
     operator, X = make_problem()

@@ -35,14 +35,11 @@ def _patch(dtype):
 
 def _conv(dtype):
     from skrobust import ConvSparseCoder, DeepPursuit, LayeredBasisPursuit, LayeredThresholding, MultilayerPursuit
-    from skrobust.pursuits import convolutional_basis_pursuit
 
     images = _images(dtype, 4, 12, 12)
     for pursuit, k in ("bp", None), ("omp", 2), ("thresholding", None):
         coder = ConvSparseCoder(4, kernel_size=4, pursuit=pursuit, n_nonzero_coefs=k, max_iter=20)
         coder.set_params(n_epochs=1, random_state=0).fit_transform(images)
-    atoms = coder.components_
-    convolutional_basis_pursuit(_images(dtype, 1, 160, 12), atoms, alpha=0.1, max_iter=20)  # in bands of rows
     for layers in LayeredBasisPursuit, LayeredThresholding, DeepPursuit, MultilayerPursuit:
         layers((4, 4), kernel_size=3, n_epochs=1, random_state=0).fit_transform(images)
 

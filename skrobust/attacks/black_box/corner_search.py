@@ -58,5 +58,5 @@ class CornerSearch(GradientAttack):
     def search_batch(self, model, search):
         search_corners(model, search, n_iter=self.n_iter, n_targets=self.n_targets, progress=search.progress.update)
 
-    def _n_ticks(self, n_classes):
+    def n_passes(self, n_classes):
         return min(self.n_targets, n_classes - 1) * self.n_iter

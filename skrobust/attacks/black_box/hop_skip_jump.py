@@ -146,7 +146,7 @@ class HopSkipJump(BlackBoxAttack):
             length[pending] /= 2
         return result
 
-    def _n_ticks(self, n_classes):
+    def n_passes(self, n_classes):
         return self.n_iter
 
 

@@ -40,5 +40,5 @@ class RandomNoise(BlackBoxAttack):
             search.offer(index, x, model.scores(x))
             search.progress.update()
 
-    def _n_ticks(self, n_classes):
+    def n_passes(self, n_classes):
         return self.n_restarts

@@ -115,7 +115,7 @@ class Square(BlackBoxAttack):
                 if not len(index):
                     return
 
-    def _n_ticks(self, n_classes):
+    def n_passes(self, n_classes):
         return self.n_restarts * self.n_iter
 
 

@@ -105,8 +105,8 @@ class Transfer(BlackBoxAttack):
     def _ball_norm(self):
         return self.attack._ball_norm()
 
-    def _n_ticks(self, n_classes):
-        return self.attack._n_ticks(n_classes)
+    def n_passes(self, n_classes):
+        return self.attack.n_passes(n_classes)
 
     def _n_copies(self, n_classes):
         return self.attack._n_copies(n_classes)

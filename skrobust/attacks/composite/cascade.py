@@ -111,8 +111,11 @@ class Cascade(GradientAttack):
         part, attacked = model
         part._search_with(attacked, search)
 
-    def _n_ticks(self, n_classes):
-        return max(part._n_ticks(n_classes) for part in self._parts())
+    def n_passes(self, n_classes):
+        return sum(part.n_passes(n_classes) for part in self._parts())
+
+    def _n_passes_with(self, model, n_classes):
+        return model[0].n_passes(n_classes)
 
     def _n_copies(self, n_classes):
         return max(part._n_copies(n_classes) for part in self._parts())

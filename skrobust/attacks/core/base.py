@@ -156,7 +156,7 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
         if not len(attackable):
             return x
         models = self._models(model, x, oracle)
-        n_passes = len(models) * self._n_ticks(len(classes))
+        n_passes = sum(self._n_passes_with(attacked, len(classes)) for attacked in models)
         bytes_per_sample = _BYTES_PER_VALUE * max(1, x[0].numel()) * self._n_copies(len(classes))
         batches = list(batch_slices(len(attackable), bytes_per_sample, self.batch_size))
         bar = tqdm(total=len(batches) * n_passes, desc=type(self).__name__, disable=not self.verbose)
@@ -245,9 +245,24 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
     def _ball_norm(self):
         return self.norm
 
-    def _n_ticks(self, n_classes):
-        """Ticks of the progress bar for one batch and one model."""
+    def n_passes(self, n_classes):
+        """Approximate number of passes through the model per image, for progress bars.
+
+        Parameters
+        ----------
+        n_classes : int
+            Number of classes of the model.
+
+        Returns
+        -------
+        int
+            Passes with one of the gradients that the attack tries.
+        """
         return 1
+
+    def _n_passes_with(self, model, n_classes):
+        """Ticks of the progress bar for one batch and one of `_models`."""
+        return self.n_passes(n_classes)
 
     def _n_copies(self, n_classes):
         """How many images' worth of memory one image takes."""
@@ -353,7 +368,7 @@ class AscentAttack(GradientAttack):
         elif len(search.remaining()):
             model.run(search)
 
-    def _n_ticks(self, n_classes):
+    def n_passes(self, n_classes):
         return self.n_restarts * self.n_iter
 
 

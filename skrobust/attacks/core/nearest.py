@@ -53,7 +53,7 @@ class NearestAttack(GradientAttack):
     def _path(self, ball):
         """The `Path` at its start."""
 
-    def _n_ticks(self, n_classes):
+    def n_passes(self, n_classes):
         return self.n_iter
 
 

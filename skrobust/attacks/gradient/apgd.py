@@ -93,7 +93,7 @@ class APGD(AscentAttack):
         delta = search.draw(index, noise, restart=restart)
         return (ball.x.double() + ball.eps * delta).to(ball.x.dtype)
 
-    def _n_ticks(self, n_classes):
+    def n_passes(self, n_classes):
         turns = min(self.n_targets, n_classes - 1) if self.loss == "targeted_dlr" else 1
         return turns * self.n_restarts * self.n_iter
 

@@ -148,7 +148,7 @@ class CarliniWagner(GradientAttack):
             still[offered] = search.offer(index[offered], x[offered], scores[offered])
         return still
 
-    def _n_ticks(self, n_classes):
+    def n_passes(self, n_classes):
         return self.binary_search_steps * self.n_iter
 
     def _n_copies(self, n_classes):

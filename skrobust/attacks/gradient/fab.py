@@ -112,7 +112,7 @@ class FAB(GradientAttack):
         target = (x + self.eta * ahead) * (1 - alpha) + (start + self.eta * direct) * alpha
         return box.clamp(target).to(x.dtype)
 
-    def _n_ticks(self, n_classes):
+    def n_passes(self, n_classes):
         return min(self.n_targets, n_classes - 1) * self.n_restarts * self.n_iter
 
 

@@ -114,5 +114,5 @@ class WhiteBox(LocallyLinear):
         offer(at, x, pair.model.scores(x))
         return x
 
-    def _n_ticks(self, n_classes):
+    def n_passes(self, n_classes):
         return (n_classes - 1) * (1 if self.iterated_projections is None else self.n_iter)

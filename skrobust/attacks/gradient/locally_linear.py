@@ -65,7 +65,7 @@ class LocallyLinear(GradientAttack):
         pair.search.progress.update()
         return pair.ball.farthest(weights)
 
-    def _n_ticks(self, n_classes):
+    def n_passes(self, n_classes):
         return n_classes - 1
 
 
@@ -117,7 +117,7 @@ class IterativeLocallyLinear(LocallyLinear):
         )
         return None if self.keep == "best" else x
 
-    def _n_ticks(self, n_classes):
+    def n_passes(self, n_classes):
         return min(self.n_targets or n_classes - 1, n_classes - 1) * self.n_iter
 
 

@@ -31,12 +31,13 @@ from .checkpoint import Checkpoint
 from .examples import collect_examples
 from .images import image_layout
 from .report import RobustnessReport
-from .trials import position_in_grid, run_trial
+from .trials import passes_per_image, position_in_grid, run_trial
 
 # Images stored per attack: candidates for galleries, over which PSNR and SSIM are averaged.
 _N_WITNESSES = 100
-# Images used by the masking checks.
+# Images used by the masking checks, and about how many passes of each a check takes, for the progress bar.
 _N_CHECKED = 100
+_PASSES_OF_CHECK = 100
 
 
 @validate_params(
@@ -177,17 +178,32 @@ def robustness_report(
     finished = Checkpoint(checkpoint, (models, X, y, grid.tolist(), witnesses.tolist()))
 
     checks = checks and bool(grid.size)
-    total = sum(len(plan[name]) * len(grid) + len(corruptions) + checks * len(CHECKS) for name in models)
     clean, clean_seconds = {}, {}
     for name, one in models.items():
         started = time.perf_counter()
         clean[name] = predicted_labels(one, X)
         clean_seconds[name] = time.perf_counter() - started
+    # The bar counts passes of images, which take similar times, so that its estimate of the remaining time holds.
+    n_correct = {name: int((labels == y).sum()) for name, labels in clean.items()}
+    n_classes = len(np.unique(y))
+    passes = {name: [passes_per_image(attack, n_classes) for attack in plan[name]] for name in models}
+    total = sum(
+        sum(passes[name]) * n_correct[name] * len(grid)
+        + len(corruptions) * len(X)
+        + checks * len(CHECKS) * _PASSES_OF_CHECK * min(len(X), _N_CHECKED)
+        for name in models
+    )
     trials, corrupted, verdicts = {}, {}, {}
-    with tqdm(total=total, desc="attacking", unit="run", disable=not verbose) as progress:
+    options = {"unit": "pass", "unit_scale": True, "smoothing": 0, "disable": not verbose}
+    with tqdm(total=total, desc="attacking", **options) as progress:
         for name, one in models.items():
             trials[name] = []
-            for attack in plan[name]:
+            for attack, n_passes in zip(plan[name], passes[name], strict=True):
+
+                def attacked(n_images, n_passes=n_passes, n_correct=n_correct[name]):
+                    progress.total -= n_passes * (n_correct - n_images)  # images that had fallen
+                    progress.update(n_passes * n_images)
+
                 progress.set_postfix_str(f"{name}: {type(attack).__name__}", refresh=False)
                 trial = finished.load(name, attack)
                 if trial is None:
@@ -200,16 +216,16 @@ def robustness_report(
                         grid,
                         clean=clean[name],
                         witnesses=witnesses,
-                        on_step=progress.update,
+                        on_step=attacked,
                     )
                     finished.save(name, attack, trial)
-                else:
-                    progress.update(len(grid))
+                else:  # took no time
+                    progress.total -= n_passes * n_correct[name] * len(grid)
                 trials[name].append(trial)
             corrupted[name] = []
             for corruption in corruptions:
                 corrupted[name].append(_corruption_trial(one, X, y, corruption))
-                progress.update()
+                progress.update(len(X))
         for name, one in models.items() if checks else ():
             progress.set_postfix_str(f"{name}: masking checks", refresh=False)
             correct = clean[name] == y
@@ -228,7 +244,7 @@ def robustness_report(
                 norm=norm,
                 clip=clip,
                 random_state=random_state,
-                on_step=progress.update,
+                on_step=lambda: progress.update(_PASSES_OF_CHECK * min(len(X), _N_CHECKED)),
             )
 
     examples = None

@@ -11,6 +11,9 @@ from .per_image import at_radius, for_images
 
 WORST = "worst per image"
 
+# Gradients that an attack with gradient="worst" tries behind most front ends, for the progress bar.
+_N_GRADIENTS = 3
+
 
 @dataclass
 class Trial:
@@ -51,7 +54,8 @@ def run_trial(name, model, X, y, attack, eps, *, clean, witnesses, on_step=None)
     """Attack `model` at every eps, ascending, each time only the surviving images; returns a `Trial`.
 
     The attack's eps is replaced by each of `eps`; an array is scaled. `clean` are the model's predictions without
-    attack, `witnesses` the samples whose attacked images are stored. `on_step` is called after each eps.
+    attack, `witnesses` the samples whose attacked images are stored. `on_step` is called with the number of attacked
+    images after each eps.
     """
     predicted, right = clean.copy(), clean == y
     images = X[witnesses].copy()
@@ -72,9 +76,15 @@ def run_trial(name, model, X, y, attack, eps, *, clean, witnesses, on_step=None)
         history["predicted"].append(predicted.copy())
         history["witnesses"].append(images.copy())
         if on_step is not None:
-            on_step()
+            on_step(len(index))
     arrays = {key: np.array(values) for key, values in history.items()}
     return Trial(model=name, settings=settings_of(attack), eps=np.asarray(eps, dtype=float), **arrays)
+
+
+def passes_per_image(attack, n_classes):
+    """Approximate number of passes through the model per image, relative to those of other attacks."""
+    n_passes = attack.n_passes(n_classes) if hasattr(attack, "n_passes") else getattr(attack, "n_iter", None) or 1
+    return n_passes * (_N_GRADIENTS if getattr(attack, "gradient", None) == "worst" else 1)
 
 
 def position_in_grid(eps, grid):
