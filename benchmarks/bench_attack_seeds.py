@@ -72,13 +72,13 @@ def main():
             attacked = np.clip(attacked, np.maximum(clean - eps, 0), np.minimum(clean + eps, 1))
             return int((model.predict(attacked) != labels).sum())
 
-        counts = {
+        n_broken = {
             attack: [broken(run(model, clean, labels, eps, SEED + k)) for k in range(N_SEEDS)]
             for attack, run in ATTACKS.items()
         }
         by_class = IterativeLocallyLinear(eps, n_iter=40).perturb(model, clean, labels)
-        counts["each other class in turn, 40 steps"] = [broken(by_class)]
-        results[name] = {"eps": eps, "n": len(labels), "broken": counts}
+        n_broken["each other class in turn, 40 steps"] = [broken(by_class)]
+        results[name] = {"eps": eps, "n": len(labels), "broken": n_broken}
     print(table(results))
     content = {"what": __doc__.splitlines()[0], "machine": machine("torch", "pyautoattack", "foolbox"), "seed": SEED}
     write_json(args.output, content | {"models": results})
@@ -90,8 +90,8 @@ def table(results):
     lines = [f"| model | eps | n | {' | '.join(names)} |", "| --- " * (3 + len(names)) + "|"]
     for model, entry in results.items():
         cells = [
-            f"{np.mean(counts):.1f}" + (f" ({min(counts)} to {max(counts)})" if len(counts) > 1 else "")
-            for counts in entry["broken"].values()
+            f"{np.mean(n_broken):.1f}" + (f" ({min(n_broken)} to {max(n_broken)})" if len(n_broken) > 1 else "")
+            for n_broken in entry["broken"].values()
         ]
         lines.append(f"| {model} | {entry['eps']} | {entry['n']} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -78,13 +78,13 @@ class Contest:
         def run(X, y):
             torch.manual_seed(self.seed)
             attack = cls(self.module, **params)
-            found = attack(X, y)
+            adversarial = attack(X, y)
             for _ in range(restarts - 1):
                 again = attack(X, y)
                 with torch.no_grad():
                     lost = self.module(again).argmax(1) != y
-                found = torch.where(lost[:, None, None, None], again, found)
-            return found
+                adversarial = torch.where(lost[:, None, None, None], again, adversarial)
+            return adversarial
 
         return self._on_tensors(run)
 
@@ -162,27 +162,27 @@ def _layout(library, X):
 
 def cpu_milliseconds(contenders, X, y, rounds):
     """CPU time per image of each contender, one value a round; in every round all take their turn."""
-    taken = {name: [] for name in contenders}
+    milliseconds = {name: [] for name in contenders}
     for turn in range(rounds + 1):
         for name, run in contenders.items():
             start = time.process_time()
             run(_layout(name, X), y)
             if turn:  # the first one warms up
-                taken[name].append(1e3 * (time.process_time() - start) / len(X))
-    return taken
+                milliseconds[name].append(1e3 * (time.process_time() - start) / len(X))
+    return milliseconds
 
 
 def compare(contest, contenders, X, y, *, n_timed, rounds):
     """Accuracies on all images, times on the first."""
-    taken = cpu_milliseconds(contenders, X[:n_timed], y[:n_timed], rounds)
+    milliseconds = cpu_milliseconds(contenders, X[:n_timed], y[:n_timed], rounds)
     result = {}
     for name, run in contenders.items():
         X_adv = run(_layout(name, X), y).reshape(len(X), -1)
         result[name] = {
             "robust_accuracy": contest.robust_accuracy(X_adv, y),
             "largest_linf": float(np.abs(X_adv.astype(float) - X).max()),
-            "cpu_milliseconds_per_image": statistics.median(taken[name]),
-            "of_each_round": taken[name],
+            "cpu_milliseconds_per_image": statistics.median(milliseconds[name]),
+            "of_each_round": milliseconds[name],
         }
         print(f"  {name:13s} {result[name]}", flush=True)
     return result
@@ -191,24 +191,24 @@ def compare(contest, contenders, X, y, *, n_timed, rounds):
 def distances(contest, contenders, X, y):
     """Carlini-Wagner: success, and mean l2 distance over the images that all libraries found adversarial."""
     right = contest.net.predict(X) == y
-    found, length, taken = {}, {}, {}
+    adversarial, length, milliseconds = {}, {}, {}
     for name, run in contenders.items():
         run(_layout(name, X[:3]), y[:3])  # warms up
         start = time.process_time()
         X_adv = run(_layout(name, X), y).reshape(len(X), -1)
-        taken[name] = 1e3 * (time.process_time() - start) / len(X)
+        milliseconds[name] = 1e3 * (time.process_time() - start) / len(X)
         # foolbox returns blank images where it found nothing.
-        found[name] = right & (contest.net.predict(X_adv) != y) & X_adv.any(axis=1)
+        adversarial[name] = right & (contest.net.predict(X_adv) != y) & X_adv.any(axis=1)
         length[name] = np.linalg.norm(X_adv.astype(float) - X, axis=1)
-    by_all = np.logical_and.reduce(list(found.values()))
+    by_all = np.logical_and.reduce(list(adversarial.values()))
     result = {}
     for name in contenders:
         result[name] = {
-            "adversarial_share": float(np.mean(found[name][right])),
-            "mean_l2": float(length[name][found[name]].mean()),
+            "adversarial_share": float(np.mean(adversarial[name][right])),
+            "mean_l2": float(length[name][adversarial[name]].mean()),
             "mean_l2_where_all_succeed": float(length[name][by_all].mean()),
             "share_where_all_succeed": float(np.mean(by_all[right])),
-            "cpu_milliseconds_per_image": taken[name],
+            "cpu_milliseconds_per_image": milliseconds[name],
         }
         print(f"  {name:13s} {result[name]}", flush=True)
     return result

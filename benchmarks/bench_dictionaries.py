@@ -43,8 +43,8 @@ def patches():
     rows = []
     for name in IMAGES:
         image = util.img_as_float(getattr(data, name)())
-        most = (image.shape[0] - 7) * (image.shape[1] - 7)
-        chosen = extract_patches_2d(image, (8, 8), max_patches=min(most, 12_500), random_state=random_state)
+        n_patches = (image.shape[0] - 7) * (image.shape[1] - 7)
+        chosen = extract_patches_2d(image, (8, 8), max_patches=min(n_patches, 12_500), random_state=random_state)
         rows.append(chosen.reshape(len(chosen), -1))
     X = np.concatenate(rows)
     X -= X.mean(axis=1, keepdims=True)
@@ -63,8 +63,8 @@ def objective(problem, X, components):
     else:
         codes = pursuits.basis_pursuit(X, components, alpha=ALPHA)
         penalty = ALPHA * np.abs(codes.data).sum(dtype=np.float64) / len(X)
-    left = np.asarray(X - codes @ components, dtype=np.float64)
-    return 0.5 * np.square(left).sum() / len(X) + penalty
+    residual = np.asarray(X - codes @ components, dtype=np.float64)
+    return 0.5 * np.square(residual).sum() / len(X) + penalty
 
 
 def chunks(X):
@@ -205,12 +205,12 @@ def run(problem, contender, clock, budget, limit, only):
     curves["first atoms"] = [(0.0, evaluate(first))]
     bounds = {"clock": CLOCKS[clock], "budget": budget, "limit": limit}
     if contender == "spams":
-        found = spams_curves(problem, X, first, evaluate, **bounds)
+        curves = spams_curves(problem, X, first, evaluate, **bounds)
     else:
         makers = {"skrobust": ours, "dictlearn": of_dictlearn, "scikit-learn": of_sklearn}[contender]
         chosen = ((name, make) for name, make in makers(problem, X, first) if only in name)
-        found = ((name, curve(make(), evaluate, **bounds)) for name, make in chosen)
-    for name, points in found:
+        curves = ((name, curve(make(), evaluate, **bounds)) for name, make in chosen)
+    for name, points in curves:
         print(name, *(f"{s:.2f} s: {value:.5f}" for s, value in points), sep="\n  ", flush=True)
         curves[name] = fastest(curves.get(name, []), points)
         write_json(PATH, results)
@@ -233,12 +233,12 @@ def heading(problem, clock):
 def reached(points, value):
     """Seconds until the objective is `value`, by linear interpolation; None if it never is."""
     last = (0.0, np.inf)
-    for seconds, found in points:
-        if found <= value:
+    for seconds, objective in points:
+        if objective <= value:
             if not np.isfinite(last[1]):
                 return seconds
-            return last[0] + (seconds - last[0]) * (last[1] - value) / max(last[1] - found, 1e-15)
-        last = seconds, found
+            return last[0] + (seconds - last[0]) * (last[1] - value) / max(last[1] - objective, 1e-15)
+        last = seconds, objective
     return None
 
 

@@ -61,27 +61,29 @@ def study(X, atoms, alpha, positive):
     best = convolutional_basis_pursuit(X.astype(float), exact, alpha, tol=1e-7, max_iter=20_000, **params)
     rows = []
     for stop in STOPS:
-        found = convolutional_basis_pursuit(X, operator, alpha, tol=1e-6, max_iter=stop, **params)
-        away = found.objective - best.objective
-        row = {"iterations": found.n_iter, "distance": away / best.objective, "gap": found.gap / found.objective}
-        row["gap of one factor"] = gap_of_one_factor(X, operator, found, alpha, positive) / found.objective
+        solution = convolutional_basis_pursuit(X, operator, alpha, tol=1e-6, max_iter=stop, **params)
+        away = solution.objective - best.objective
+        gap = solution.gap / solution.objective
+        row = {"iterations": solution.n_iter, "distance": away / best.objective, "gap": gap}
+        row["gap of one factor"] = gap_of_one_factor(X, operator, solution, alpha, positive) / solution.objective
         rows.append({name: float(np.median(values)) for name, values in row.items()})
-    counts = {}
-    for solver, most in (("descent", 5000), ("fista", 1000)):
+    n_iterations = {}
+    for solver, most_iterations in (("descent", 5000), ("fista", 1000)):
         for tol in (1e-2, 1e-3):
-            found = convolutional_basis_pursuit(
-                X, operator, alpha, positive=positive, solver=solver, tol=tol, max_iter=most
+            solution = convolutional_basis_pursuit(
+                X, operator, alpha, positive=positive, solver=solver, tol=tol, max_iter=most_iterations
             )
-            arrived = bool((found.gap <= tol * found.objective).all())
-            counts[f"{solver}, {tol:g}"] = {"iterations": float(np.median(found.n_iter)), "all arrived": arrived}
+            arrived = bool((solution.gap <= tol * solution.objective).all())
+            n_iter = float(np.median(solution.n_iter))
+            n_iterations[f"{solver}, {tol:g}"] = {"iterations": n_iter, "all arrived": arrived}
     alphas = alpha * np.geomspace(1, 20, 8)
     started = time.process_time()
-    warm = [found.n_iter.mean() for _, found in convolutional_path(X, operator, alphas, tol=1e-3, **params)]
+    warm = [solution.n_iter.mean() for _, solution in convolutional_path(X, operator, alphas, tol=1e-3, **params)]
     middle = time.process_time()
     cold = [convolutional_basis_pursuit(X, operator, a, tol=1e-3, **params).n_iter.mean() for a in sorted(alphas)]
     path = {"warm": float(sum(warm)), "single": float(sum(cold)), "warm_seconds": middle - started}
     path["single_seconds"] = time.process_time() - middle
-    return {"stops": rows, "iterations_to_gap": counts, "path_of_8_iterations": path}
+    return {"stops": rows, "iterations_to_gap": n_iterations, "path_of_8_iterations": path}
 
 
 def main():

@@ -22,15 +22,15 @@ from skrobust.operators import ConvolutionalOperator
 from skrobust.pursuits import convolutional_alpha_max, convolutional_basis_pursuit
 
 IMAGES = [
-    ((size, size), (k, k), *counts)
-    for size, k, counts in itertools.product(
+    ((size, size), (k, k), *sizes)
+    for size, k, sizes in itertools.product(
         (32, 64, 128, 256), (5, 8, 12, 16, 24, 32), ((8, 1), (32, 1), (32, 3), (64, 16))
     )
     if 2 * k <= size
 ]
 SIGNALS = [
-    ((length,), (k,), *counts)
-    for length, k, counts in itertools.product((300, 2000, 20_000), (30, 100, 300, 1000), ((4, 1), (20, 1), (20, 4)))
+    ((length,), (k,), *sizes)
+    for length, k, sizes in itertools.product((300, 2000, 20_000), (30, 100, 300, 1000), ((4, 1), (20, 1), (20, 4)))
     if 2 * k < length
 ]
 MOST_PRODUCTS = 6e9
@@ -48,12 +48,12 @@ PURSUITS = [
 def seconds(function, rounds):
     """Least CPU seconds of some calls, after one to warm up."""
     function()
-    taken = []
+    cpu_seconds = []
     for _ in range(rounds):
         started = time.process_time()
         function()
-        taken.append(time.process_time() - started)
-    return min(taken)
+        cpu_seconds.append(time.process_time() - started)
+    return min(cpu_seconds)
 
 
 def evaluations():
@@ -103,9 +103,9 @@ def pursuits():
                     return convolutional_basis_pursuit(X, operator, alpha, **params)
 
                 row[solver] = seconds(pursue, 2)
-                found = pursue()
-                row[f"{solver} arrived"] = bool((found.gap <= tol * found.objective).all())
-                row["nonzero"] = float((found.codes != 0).mean())
+                result = pursue()
+                row[f"{solver} arrived"] = bool((result.gap <= tol * result.objective).all())
+                row["nonzero"] = float((result.codes != 0).mean())
             row["fista / descent"] = row["fista"] / row["descent"]
             rows.append(row)
             print(row, flush=True)

@@ -133,13 +133,13 @@ def contenders(problem, pursuit, device):
         with torch.no_grad():
             return problem.ours(pursuit, problem.tensor, problem.learned, FEW)
 
-    found = {"tensors": tensors, "tensors, backward": ours_backward}
+    calls = {"tensors": tensors, "tensors, backward": ours_backward}
     if device == "cpu":
-        found["arrays"] = lambda: problem.ours(pursuit, problem.X, problem.fixed, FEW)
+        calls["arrays"] = lambda: problem.ours(pursuit, problem.X, problem.fixed, FEW)
     for name, layout in (("channels first", torch.contiguous_format), ("channels last", torch.channels_last)):
-        found[f"eager, {name}"] = lambda layout=layout: in_layout(layout, False)
-        found[f"eager, {name}, backward"] = lambda layout=layout: in_layout(layout, True)
-    return found
+        calls[f"eager, {name}"] = lambda layout=layout: in_layout(layout, False)
+        calls[f"eager, {name}, backward"] = lambda layout=layout: in_layout(layout, True)
+    return calls
 
 
 def milliseconds(functions, rounds, device):
@@ -248,13 +248,13 @@ def main():
             if args.only not in (None, case):
                 continue
             with kernel_threads(args.threads):
-                found = measured(architecture, pursuit, args.rounds, args.device)
+                figures = measured(architecture, pursuit, args.rounds, args.device)
             if path.exists():
                 content["results"] = json.loads(path.read_text(encoding="utf8"))["results"]
-            content["results"][case] = found
+            content["results"][case] = figures
             write_json(path, content)
-            print(name, pursuit, {k: round(v, 3) for k, v in found["milliseconds_an_image"].items()}, flush=True)
-            print("   ", {k: round(v, 2) for k, v in found["times_as_fast_as_eager"].items()}, flush=True)
+            print(name, pursuit, {k: round(v, 3) for k, v in figures["milliseconds_an_image"].items()}, flush=True)
+            print("   ", {k: round(v, 2) for k, v in figures["times_as_fast_as_eager"].items()}, flush=True)
 
 
 if __name__ == "__main__":

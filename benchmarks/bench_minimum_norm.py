@@ -114,8 +114,8 @@ def main():
             for n_passes in args.passes:
                 row = results.setdefault(f"{name}, {norm}, {n_passes} passes", {})
                 for attack_name, attack in contenders(norm, n_passes).items():
-                    row[attack_name] = found = measure(network, x, labels, norm, attack)
-                    print(name, norm, n_passes, attack_name, found, flush=True)
+                    row[attack_name] = figures = measure(network, x, labels, norm, attack)
+                    print(name, norm, n_passes, attack_name, figures, flush=True)
     content = {"what": __doc__.splitlines()[0], "machine": machine("torch", "adv-lib"), "seed": SEED}
     write_json(args.output, content | {"n_train": N_TRAIN, "n_images": N_IMAGES, "results": results})
     print(table(results))

@@ -82,22 +82,22 @@ def run(d, m, k, n, dtype, rounds):
         codes = dense(code())[: len(part)]
         residuals[name] = float(np.linalg.norm(part - codes @ components, axis=1).mean())
     timed = summary(race({name: code for name, (code, _, _) in field.items()}, rounds=rounds))
-    rates = {name: len(field[name][1]) / s["median"] for name, s in timed.items()}
+    per_second = {name: len(field[name][1]) / s["median"] for name, s in timed.items()}
     return {
         "features": d,
         "atoms": m,
         "k": k,
         "signals": n,
         "dtype": dtype,
-        "signals_per_second": rates,
+        "signals_per_second": per_second,
         "mean_residual": residuals,
         "seconds": timed,
         "ratios": {
-            "OLS to SPAMS": rates["skrobust, OLS"] / rates["SPAMS"],
-            "OMP to SPAMS": rates["skrobust, OMP"] / rates["SPAMS"],
-            "OLS to SPAMS, one thread": rates["skrobust, OLS, one thread"] / rates["SPAMS, one thread"],
-            "OMP to dictlearn": rates["skrobust, OMP"] / rates["dictlearn"],
-            "OMP to scikit-learn": rates["skrobust, OMP"] / rates["scikit-learn"],
+            "OLS to SPAMS": per_second["skrobust, OLS"] / per_second["SPAMS"],
+            "OMP to SPAMS": per_second["skrobust, OMP"] / per_second["SPAMS"],
+            "OLS to SPAMS, one thread": per_second["skrobust, OLS, one thread"] / per_second["SPAMS, one thread"],
+            "OMP to dictlearn": per_second["skrobust, OMP"] / per_second["dictlearn"],
+            "OMP to scikit-learn": per_second["skrobust, OMP"] / per_second["scikit-learn"],
         },
     }
 

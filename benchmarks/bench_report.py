@@ -52,10 +52,12 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = pathlib.Path(folder) / "report.npz"
         stopped_after = interrupted(lambda: report(checkpoint=checkpoint), checkpoint, args.stop_after)
-        kept = checkpoint.stat().st_size if checkpoint.exists() else 0
+        n_bytes = checkpoint.stat().st_size if checkpoint.exists() else 0
         resumed, rest, _ = report(checkpoint=checkpoint)
     same = without_time(resumed.rows) == without_time(whole.rows)
-    print(f"stopped after {stopped_after:.1f} s with {kept} bytes kept, resumed in {rest:.1f} s, same figures: {same}")
+    print(
+        f"stopped after {stopped_after:.1f} s with {n_bytes} bytes kept, resumed in {rest:.1f} s, same figures: {same}"
+    )
     if not same:
         raise SystemExit("The resumed report differs.")
     if args.output is not None:

@@ -58,11 +58,11 @@ def ours(X, operator, alpha):
     for target in TARGETS:
         convolutional_basis_pursuit(X, operator, alpha, tol=target, max_iter=1, n_jobs=1)
         started = time.process_time()
-        found = convolutional_basis_pursuit(X, operator, alpha, tol=target, max_iter=MOST, n_jobs=1)
-        row = {"iterations": int(found.n_iter[0]), "seconds": time.process_time() - started}
-        reached[f"{target:g}"] = row if found.gap[0] <= target * found.objective[0] else None
-    found = convolutional_basis_pursuit(X, operator, alpha, n_jobs=1)
-    return reached, float(found.gap[0] / found.objective[0])
+        result = convolutional_basis_pursuit(X, operator, alpha, tol=target, max_iter=MOST, n_jobs=1)
+        row = {"iterations": int(result.n_iter[0]), "seconds": time.process_time() - started}
+        reached[f"{target:g}"] = row if result.gap[0] <= target * result.objective[0] else None
+    result = convolutional_basis_pursuit(X, operator, alpha, n_jobs=1)
+    return reached, float(result.gap[0] / result.objective[0])
 
 
 def theirs(X, operator, alpha, least, settings):

@@ -40,8 +40,8 @@ def pywavelets(X, wavelet, level, k):
     coefficients, slices = pywt.coeffs_to_array(
         pywt.wavedec2(X, wavelet, mode="periodization", level=level, axes=(-2, -1)), axes=(-2, -1)
     )
-    kept = pywt.array_to_coeffs(keep_largest(coefficients, k), slices, output_format="wavedec2")
-    return pywt.waverec2(kept, wavelet, mode="periodization", axes=(-2, -1))[:, :side, :side]
+    largest = pywt.array_to_coeffs(keep_largest(coefficients, k), slices, output_format="wavedec2")
+    return pywt.waverec2(largest, wavelet, mode="periodization", axes=(-2, -1))[:, :side, :side]
 
 
 def in_chunks(function, X, chunk, *args):
@@ -53,9 +53,9 @@ def on_ptwt(X, wavelet, level, k):
     leaves = [coefficients[0], *(c for detail in coefficients[1:] for c in detail.values())]
     flat = torch.cat([leaf.flatten(1) for leaf in leaves], dim=1)
     threshold = flat.abs().topk(k, dim=1).values[:, -1]
-    kept = [torch.where(leaf.abs() >= threshold[:, None, None], leaf, 0) for leaf in leaves]
-    details = iter(kept[1:])
-    nested = (kept[0], *({key: next(details) for key in detail} for detail in coefficients[1:]))
+    largest = [torch.where(leaf.abs() >= threshold[:, None, None], leaf, 0) for leaf in leaves]
+    details = iter(largest[1:])
+    nested = (largest[0], *({key: next(details) for key in detail} for detail in coefficients[1:]))
     return ptwt.fswaverec2(nested, wavelet)
 
 
@@ -80,8 +80,8 @@ def run(n, side, wavelet, level, k, rounds):
     images = {name: 500 if "a time" in name else min(n, 5000) if "batches" in name else n for name in contenders}
     images["ptwt, separable, 2 threads"] = len(T)
     timed = summary(race(contenders, rounds=rounds))
-    rates = {name: images[name] / s["median"] for name, s in timed.items()}
-    batched = max(rates[f"PyWavelets, batches of {chunk}"] for chunk in CHUNKS)
+    per_second = {name: images[name] / s["median"] for name, s in timed.items()}
+    batched = max(per_second[f"PyWavelets, batches of {chunk}"] for chunk in CHUNKS)
     return {
         "images": n,
         "side": side,
@@ -89,12 +89,12 @@ def run(n, side, wavelet, level, k, rounds):
         "level": level,
         "k": k,
         "largest_difference_to_pywavelets_float64": float(error),
-        "images_per_second": rates,
+        "images_per_second": per_second,
         "seconds": timed,
-        "ratio_to_batched_pywavelets": rates["skrobust, 2 threads"] / batched,
-        "ratio_to_batched_pywavelets_one_thread": rates["skrobust, 1 thread"] / batched,
-        "ratio_to_pywavelets_loop": rates["skrobust, 2 threads"] / rates["PyWavelets, an image at a time"],
-        "ratio_to_ptwt": rates["skrobust, 2 threads"] / rates["ptwt, separable, 2 threads"],
+        "ratio_to_batched_pywavelets": per_second["skrobust, 2 threads"] / batched,
+        "ratio_to_batched_pywavelets_one_thread": per_second["skrobust, 1 thread"] / batched,
+        "ratio_to_pywavelets_loop": per_second["skrobust, 2 threads"] / per_second["PyWavelets, an image at a time"],
+        "ratio_to_ptwt": per_second["skrobust, 2 threads"] / per_second["ptwt, separable, 2 threads"],
     }
 
 

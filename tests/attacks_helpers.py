@@ -85,9 +85,9 @@ class TopK(TransformerMixin, BaseEstimator):
     def project(self, W, X):
         """Project the rows of `W` on the basis vectors selected at the rows of `X`."""
         codes = X @ self.basis_.T
-        kept = np.zeros_like(codes)
-        np.put_along_axis(kept, np.argsort(-np.abs(codes), axis=1, kind="stable")[:, : self.k], 1, axis=1)
-        return ((W @ self.basis_.T) * kept) @ self.basis_
+        selected = np.zeros_like(codes)
+        np.put_along_axis(selected, np.argsort(-np.abs(codes), axis=1, kind="stable")[:, : self.k], 1, axis=1)
+        return ((W @ self.basis_.T) * selected) @ self.basis_
 
     def transform(self, X):
         X = np.asarray(X)
@@ -109,8 +109,8 @@ class TopKModule(torch.nn.Module):
         if self.gradient == "skip":
             return X
         codes = X @ self.basis.T
-        kept = torch.zeros_like(codes).scatter_(1, codes.abs().topk(self.k, dim=1).indices, 1.0)
-        projected = (codes * kept) @ self.basis
+        selected = torch.zeros_like(codes).scatter_(1, codes.abs().topk(self.k, dim=1).indices, 1.0)
+        projected = (codes * selected) @ self.basis
         if self.gradient == "smooth":
             return (
                 codes * torch.sigmoid(20 * (codes.abs() - codes.abs().topk(self.k, dim=1).values[:, -1:]))

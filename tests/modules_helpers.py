@@ -101,7 +101,7 @@ def fitted(name):
 
 
 def transformed(name, X):
-    """What the estimator itself makes of an array, dense."""
+    """Output of the estimator for an array, dense."""
     model = fitted(name)
     if name in CLASSIFIERS:
         return model.predict(X)

@@ -1,4 +1,4 @@
-"""What the tests of processes and threads run: ``python runtime_jobs.py MODE``, in a process of its own.
+"""Jobs of the tests of processes and threads: ``python runtime_jobs.py MODE``, in a process of its own.
 
 Every estimator, learner and pursuit works in the parent, on threads; then in workers that were started in the given
 way. Their results must be equal.
@@ -131,8 +131,8 @@ MODES = {
 def main(mode):
     expected = [result(name) for name in NAMES]
     assert threads.helpers.n_threads == allowed_threads() - 1 > 0
-    for name, found, wanted in zip(3 * NAMES, MODES[mode](), 3 * expected, strict=False):
-        assert np.array_equal(found, wanted), name
+    for name, actual, wanted in zip(3 * NAMES, MODES[mode](), 3 * expected, strict=False):
+        assert np.array_equal(actual, wanted), name
 
 
 if __name__ == "__main__":

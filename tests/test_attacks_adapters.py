@@ -94,17 +94,19 @@ def test_images_with_their_own_axes_and_networks(name):
 @every_attack
 def test_describe_clone_pickle(name):
     attack = pickle.loads(pickle.dumps(clone(ATTACKS[name])))
-    told = attack.describe()
-    assert list(told)[:8] == ["name", "threat_model", "norm", "eps", "n_iter", "n_restarts", "gradient", "random_state"]
-    assert told["name"] == f"{name.split()[0]} {attack.attack}"
+    description = attack.describe()
+    order = "name threat_model norm eps n_iter n_restarts gradient random_state"
+    assert list(description)[:8] == order.split()
+    assert description["name"] == f"{name.split()[0]} {attack.attack}"
     expected = "black box" if name in BLACK_BOX else "semi-white box" if "skip" in name else "white box"
-    assert told["threat_model"] == attack.threat_model == expected
-    assert (told["gradient"] is None) == (name in BLACK_BOX)
+    assert description["threat_model"] == attack.threat_model == expected
+    assert (description["gradient"] is None) == (name in BLACK_BOX)
 
 
-def test_settings_of_the_library_are_told():
-    told = ATTACKS["ART PGD"].describe()
-    assert told["n_iter"] == 4 and told["n_restarts"] == 1 and told["options"]["num_random_init"] == 1
+def test_description_has_the_settings_of_the_library():
+    description = ATTACKS["ART PGD"].describe()
+    assert description["n_iter"] == 4 and description["n_restarts"] == 1
+    assert description["options"]["num_random_init"] == 1
     assert ATTACKS["foolbox LinfPGD"].describe()["n_iter"] == 4
 
 
@@ -117,7 +119,7 @@ PGD_OF_OTHERS = {
 
 @pytest.mark.parametrize("package", PGD_OF_OTHERS)
 @pytest.mark.parametrize("model", [logistic, defended, lambda: defended("logistic")], ids=["smooth", "svm", "ten"])
-def test_theirs_do_as_much_harm_as_ours(package, model):
+def test_attacks_of_other_libraries_are_as_strong_as_ours(package, model):
     pytest.importorskip(package)
     model, X, y = model()
     ours = PGD(eps=0.05, n_iter=20, step_size=0.01, random_state=0).perturb(model, X, y)
@@ -170,7 +172,7 @@ def test_inside_transfer_and_cascade(name):
     transferred = Transfer(attack, source).perturb(model, X, y)
     on_source = attack.perturb(source, X, y)
     assert Transfer(attack, source).describe()["name"] == f"{attack.describe()['name']} on LogisticRegression"
-    # What is made on the source hurts it, and some of that carries over.
+    # The images fool the source, and some of them also the model.
     assert source.score(on_source, y) < source.score(X, y)
     assert model.score(transferred, y) <= model.score(X, y)
     assert np.any(transferred != X)
@@ -217,7 +219,7 @@ def test_saliency_maps_of_art_draw_their_targets():
     assert model.score(X_adv, y[:30]) < model.score(X[:30], y[:30]) - 0.1
 
 
-def test_seeds_are_ours_and_global_generators_left_alone():
+def test_random_state_decides_and_global_generators_are_unchanged():
     pytest.importorskip("art")
     model, X, y = logistic()
     np.random.seed(3)  # noqa: NPY002
@@ -327,7 +329,7 @@ def test_as_module_in_torchattacks(pipeline):
     _check(pipeline, attack(torch.tensor(X), module.label_indices(y)).numpy())
 
 
-def test_binary_scores_are_what_they_expect():
+def test_binary_classifiers_in_art():
     pytest.importorskip("art")
     from art.attacks.evasion import DeepFool
     from art.estimators.classification import PyTorchClassifier

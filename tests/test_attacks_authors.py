@@ -35,7 +35,7 @@ def by_the_authors(module, x, y, start, loss):
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "dlr", "targeted_dlr"])
 @pytest.mark.parametrize("name", MODELS)
-def test_apgd_breaks_what_the_authors_program_breaks(name, loss, monkeypatch):
+def test_apgd_breaks_the_same_images_as_the_authors_program(name, loss, monkeypatch):
     X, y, X_test, y_test = digits()
     X, X_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
     model = MODELS[name].fit(X, y)

@@ -61,14 +61,14 @@ def test_largest_images_of_the_box_are_reached_in_float32():
 
 
 @norms
-def test_eps_below_the_spacing_of_the_dtype_moves_nothing(norm):
+def test_eps_below_the_spacing_of_the_dtype_changes_nothing(norm):
     x = torch.full((2, 3), 0.75, dtype=torch.float32)
     ball = Ball(x, 1e-12, norm, _box(torch.float32))
     assert torch.equal(ball.farthest(torch.ones(2, 3)), x)
     assert torch.equal(ball.project(torch.zeros(2, 3)), x)
 
 
-def test_data_a_rounding_error_outside_the_box_are_no_trap():
+def test_data_a_rounding_error_outside_the_box_are_accepted():
     x = torch.tensor([[1.0 + 2e-16, 0.5]], dtype=torch.float64)
     point = Ball(x, 0.1, "linf", _box(torch.float64)).farthest(torch.tensor([[1.0, 1.0]]))
     np.testing.assert_allclose(point, [[1.0, 0.6]])
@@ -80,7 +80,7 @@ def test_projection_is_the_nearest_point(norm, seed):
     """Against scipy's general constrained solver."""
     x, y = _case(seed, (1, 6), torch.float64)
     eps = [0.3, 0.9, 1.5][seed % 3]
-    found = Ball(x, eps, norm, _box(torch.float64)).project(y).numpy().ravel()
+    projected = Ball(x, eps, norm, _box(torch.float64)).project(y).numpy().ravel()
     x, y = x.numpy().ravel(), y.numpy().ravel()
     if norm == "l2":
         ball = [{"type": "ineq", "fun": lambda z: eps**2 - ((z - x) ** 2).sum()}]
@@ -99,7 +99,7 @@ def test_projection_is_the_nearest_point(norm, seed):
         expected = x + expected[:6] - expected[6:]
     else:
         expected = np.clip(np.clip(y, x - eps, x + eps), 0, 1)
-    np.testing.assert_allclose(found, expected, atol=2e-6)
+    np.testing.assert_allclose(projected, expected, atol=2e-6)
 
 
 @norms
@@ -109,9 +109,9 @@ def test_farthest_point_is_the_linear_optimum(norm, seed):
     x, y = _case(seed, (1, 6), torch.float64)
     gradient = (y - x).numpy().ravel()
     eps = [0.2, 0.9, 2.5][seed % 3]
-    found = float(gradient @ (Ball(x, eps, norm, _box(torch.float64)).farthest(y - x) - x).numpy().ravel())
+    value = float(gradient @ (Ball(x, eps, norm, _box(torch.float64)).farthest(y - x) - x).numpy().ravel())
     x = x.numpy().ravel()
-    room = [(0, 1 - v) for v in x] + [(0, v) for v in x]
+    bounds = [(0, 1 - v) for v in x] + [(0, v) for v in x]
     both = np.concatenate([gradient, -gradient])
     if norm == "l2":
         result = optimize.minimize(
@@ -123,14 +123,14 @@ def test_farthest_point_is_the_linear_optimum(norm, seed):
             tol=1e-14,
         )
     elif norm == "l1":
-        result = optimize.linprog(-both, A_ub=np.ones((1, 12)), b_ub=[eps], bounds=room)
+        result = optimize.linprog(-both, A_ub=np.ones((1, 12)), b_ub=[eps], bounds=bounds)
     else:
-        result = optimize.linprog(-both, bounds=[(0, min(eps, high)) for _, high in room])
-    assert found == pytest.approx(-result.fun, abs=1e-7)
+        result = optimize.linprog(-both, bounds=[(0, min(eps, high)) for _, high in bounds])
+    assert value == pytest.approx(-result.fun, abs=1e-7)
 
 
 @norms
-def test_projection_leaves_points_of_the_set_alone(norm):
+def test_projection_does_not_change_points_of_the_set(norm):
     x, _ = _case(0, (5, 7), torch.float64)
     ball = Ball(x, 0.4, norm, _box(torch.float64))
     point = ball.sample(ImageStreams(1), range(5))
@@ -161,7 +161,7 @@ def test_uniform_noise_fills_the_ball(norm):
     np.testing.assert_allclose(surface, 1)
 
 
-def test_streams_belong_to_the_image():
+def test_random_streams_depend_on_the_image_alone():
     streams = ImageStreams(7)
 
     def sample(generator):

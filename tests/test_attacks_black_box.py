@@ -20,7 +20,7 @@ from skrobust.attacks.black_box.square import Squares, covered_share, pyramid, p
 
 
 class LabelsOnly(ClassifierMixin, BaseEstimator):
-    """A classifier that tells nothing but its answer."""
+    """A classifier with `predict` alone."""
 
     def fit(self, X, y):
         self.inner_ = LogisticRegression(max_iter=1000).fit(X, y)
@@ -61,8 +61,8 @@ def test_any_classifier(model, attack):
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.9])
-def test_what_the_model_answers_has_the_last_word(threshold):
-    """A threshold of its own: the largest probability is not the answer."""
+def test_success_is_decided_by_predict(threshold):
+    """A classifier with its own threshold: the class of the largest probability is not the prediction."""
     X, y, X_test, y_test = digits()
     model = FixedThresholdClassifier(LogisticRegression(C=0.01), threshold=threshold, response_method="predict_proba")
     model.fit(X[y < 2], y[y < 2])
@@ -72,7 +72,7 @@ def test_what_the_model_answers_has_the_last_word(threshold):
     assert np.mean(model.predict_proba(images).argmax(axis=1) == model.predict(images)) < 1
 
 
-def test_ties_are_the_models_to_break():
+def test_ties_are_broken_as_predict_does():
     X, y, _, _ = digits()
     model = KNeighborsClassifier(n_neighbors=2).fit(X[:200], y[:200])
     proba = model.predict_proba(X[200:])
@@ -198,11 +198,11 @@ def test_square_comes_near_the_white_box(norm, eps, gap):
     assert white <= black <= white + gap < noise
 
 
-def test_square_sees_through_a_front_end_without_gradients():
+def test_square_breaks_a_front_end_without_gradients():
     model, X, y = defended("logistic")
     X, y = X[:80], y[:80]
-    found = model.score(Square(eps=0.1, n_iter=200, image_shape=(8, 8), random_state=0).perturb(model, X, y), y)
-    assert found < model.score(RandomNoise(eps=0.1, n_restarts=200, random_state=0).perturb(model, X, y), y)
+    accuracy = model.score(Square(eps=0.1, n_iter=200, image_shape=(8, 8), random_state=0).perturb(model, X, y), y)
+    assert accuracy < model.score(RandomNoise(eps=0.1, n_restarts=200, random_state=0).perturb(model, X, y), y)
 
 
 def test_targeted_square():
@@ -216,7 +216,7 @@ def test_targeted_square():
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_networks_with_their_channels_first_meet_the_same_squares(norm):
+def test_channels_first_networks_get_the_same_squares(norm):
     """Square reads torch's layout: no rows of 1 x 8 pixels with 8 channels, whose squares would be weaker."""
     torch.manual_seed(0)
     X = torch.rand(12, 8, 8, 3, dtype=torch.float64)

@@ -32,9 +32,9 @@ def _apgd_by_the_paper(net, x, y, eps, n_iter, start):
         scores = net(z[None].float()).double()
         value = torch.nn.functional.cross_entropy(scores, torch.tensor([y]))
         (gradient,) = torch.autograd.grad(value, z)
-        others = scores[0].detach().clone()
-        others[y] = -torch.inf
-        return float(value.detach()), gradient.numpy(), float(others.max() - scores[0, y].detach())
+        other_scores = scores[0].detach().clone()
+        other_scores[y] = -torch.inf
+        return float(value.detach()), gradient.numpy(), float(other_scores.max() - scores[0, y].detach())
 
     def project(z):
         return np.clip(np.clip(z, x - eps, x + eps), 0, 1)
@@ -78,15 +78,15 @@ def test_apgd_follows_the_paper():
     right = np.flatnonzero(predict(net, X) == y)
     X_adv = attack.perturb(net, X[right].astype(np.float64), y[right])
     standing = np.flatnonzero(predict(net, X_adv) == y[right])[:8]
-    found = margins(net, X_adv, y[right])
+    attained = margins(net, X_adv, y[right])
     streams = ImageStreams(3)
     for i in standing:
         delta = streams.generator(int(i)).uniform(-1, 1, size=(8, 8))
         x = X[right[i]].astype(np.float64)
         seen = _apgd_by_the_paper(net, x, y[right[i]], eps, n_iter, x + eps * delta / np.abs(delta).max())
         assert len(seen) == n_iter + 1
-        # In float32 a loss that only just rose may have fallen here: paths may part, their ends hardly.
-        assert found[i] == pytest.approx(max(seen), abs=0.05)
+        # float32 may order two nearly equal losses differently: paths may differ, final margins hardly do.
+        assert attained[i] == pytest.approx(max(seen), abs=0.05)
 
 
 @pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.5)])
@@ -122,8 +122,8 @@ def test_capped_rate_solves_its_equation(seed, n, share, infinite):
     rate[rng.random(n) < 0.2] = 0
     if infinite:
         cap[rng.random(n) < 0.3] = np.inf
-    most = np.sum(np.where(rate > 0, weight * np.minimum(cap, 1e3), 0))
-    total = share * most
+    largest_total = np.sum(np.where(rate > 0, weight * np.minimum(cap, 1e3), 0))
+    total = share * largest_total
     s = float(capped_rate(*(torch.tensor(v[None]) for v in (weight, rate, cap)), torch.tensor([total])))
 
     def reached(s):
@@ -137,36 +137,36 @@ def test_capped_rate_solves_its_equation(seed, n, share, infinite):
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("seed", range(5))
-def test_shortest_way_to_a_hyperplane(norm, seed):
+def test_shortest_step_to_a_hyperplane(norm, seed):
     """Against a linear program (linf, l1) or a general solver (l2), in the box."""
     rng = np.random.default_rng(seed)
     x, w = rng.uniform(0, 1, size=6), rng.normal(size=6)
-    reach = np.where(w > 0, 1 - x, -x) @ w
-    b = -(w @ x + (0.6 if seed % 2 else -0.5) * (reach if seed % 2 else np.where(w > 0, x, x - 1) @ w))
+    largest_change = np.where(w > 0, 1 - x, -x) @ w
+    b = -(w @ x + (0.6 if seed % 2 else -0.5) * (largest_change if seed % 2 else np.where(w > 0, x, x - 1) @ w))
     box = Box.of((torch.tensor(0.0), torch.tensor(1.0)), torch.tensor(x[None]))
     tensors = torch.tensor(x[None]), torch.tensor(w[None]), torch.tensor([b], dtype=torch.float64)
-    way = shortest_step(box, *tensors, norm).numpy().ravel()
-    assert w @ (x + way) + b == pytest.approx(0, abs=1e-9)
-    assert np.all(x + way >= -1e-12) and np.all(x + way <= 1 + 1e-12)
-    length = norm_of(way[None], norm)[0]
+    step = shortest_step(box, *tensors, norm).numpy().ravel()
+    assert w @ (x + step) + b == pytest.approx(0, abs=1e-9)
+    assert np.all(x + step >= -1e-12) and np.all(x + step <= 1 + 1e-12)
+    length = norm_of(step[None], norm)[0]
     target = -b - w @ x
     if norm == "l2":
         result = optimize.minimize(
             lambda d: d @ d,
-            way * 1.01,
+            step * 1.01,
             bounds=[(-v, 1 - v) for v in x],
             constraints=[{"type": "eq", "fun": lambda d: w @ d - target}],
             tol=1e-14,
         )
         expected = np.sqrt(result.fun)
     elif norm == "l1":
-        room = [(0, 1 - v) for v in x] + [(0, v) for v in x]
-        expected = optimize.linprog(np.ones(12), A_eq=[np.concatenate([w, -w])], b_eq=[target], bounds=room).fun
+        bounds = [(0, 1 - v) for v in x] + [(0, v) for v in x]
+        expected = optimize.linprog(np.ones(12), A_eq=[np.concatenate([w, -w])], b_eq=[target], bounds=bounds).fun
     else:
-        room = [(-v, 1 - v) for v in x] + [(0, None)]
+        bounds = [(-v, 1 - v) for v in x] + [(0, None)]
         sides = np.vstack([np.hstack([np.eye(6), -np.ones((6, 1))]), np.hstack([-np.eye(6), -np.ones((6, 1))])])
         expected = optimize.linprog(
-            [0] * 6 + [1], A_ub=sides, b_ub=np.zeros(12), A_eq=[[*w, 0]], b_eq=[target], bounds=room
+            [0] * 6 + [1], A_ub=sides, b_ub=np.zeros(12), A_eq=[[*w, 0]], b_eq=[target], bounds=bounds
         ).fun
     assert length == pytest.approx(expected, abs=1e-6)
 
@@ -179,9 +179,9 @@ def test_fab_finds_the_distance_to_a_linear_boundary(norm, dual):
     X_adv = FAB(eps=np.inf, norm=norm, clip=None, n_iter=30).perturb(model, X, y)
     assert np.all(model.predict(X_adv) != y)
     expected = -margins(model, X, y) / np.linalg.norm(model.coef_.ravel(), ord=dual)
-    found = norm_of(X_adv - X, norm)
-    assert np.all(found >= expected * (1 - 1e-9))
-    np.testing.assert_allclose(found, expected, rtol=0.05 + 1e-6)  # eta = 1.05 oversteps the boundary
+    distances = norm_of(X_adv - X, norm)
+    assert np.all(distances >= expected * (1 - 1e-9))
+    np.testing.assert_allclose(distances, expected, rtol=0.05 + 1e-6)  # eta = 1.05 oversteps the boundary
 
 
 def test_fab_agrees_with_the_exact_attack_on_ten_classes():
@@ -192,8 +192,8 @@ def test_fab_agrees_with_the_exact_attack_on_ten_classes():
         assert exact <= _accuracy(model, FAB(eps=eps, norm=norm, n_iter=40), X, y) <= exact + 0.01
 
 
-def test_fab_turns_back_at_the_boundary_of_a_piecewise_linear_model():
-    """More steps come nearer: nobody is caught on the boundary of one linear piece, within rounding of it."""
+def test_fab_improves_with_steps_on_a_piecewise_linear_model():
+    """More steps reduce the distance: no image gets stuck on the boundary of one linear piece, within rounding."""
     net, X, y = network()
     right = predict(net, X) == y
     X, y = X[right], y[right]
@@ -221,7 +221,7 @@ def test_fab_minimises_the_distance():
 
 
 @pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.5)])
-def test_cascade_takes_what_any_part_takes(norm, eps):
+def test_cascade_is_as_strong_as_its_parts(norm, eps):
     net, X, y = network()
     params = {"eps": eps, "norm": norm, "random_state": 0}
     standing = predict(net, Cascade(n_iter=15, n_queries=60, **params).perturb(net, X, y)) == y
@@ -248,16 +248,16 @@ def test_cascade_with_few_classes(n_classes, eps):
     assert _accuracy(model, Cascade(eps=eps, n_iter=20, n_queries=20, random_state=0), X, y) == exact
 
 
-def test_cascade_of_ones_own():
+def test_cascade_of_given_attacks():
     model, X, y = defended("logistic")
-    mine = [RandomNoise(n_restarts=3), LocallyLinear(), PGD(n_iter=5)]
-    cascade = Cascade(eps=0.1, attacks=mine, gradient="worst", random_state=0)
-    told = cascade.describe()["attacks"]
-    assert [part["name"] for part in told] == ["RandomNoise", "LocallyLinear", "PGD"]
-    assert [part["gradient"] for part in told] == [None, "worst", "worst"]
-    assert mine[1].gradient == "exact", "the user's attacks are left as they were"
+    attacks = [RandomNoise(n_restarts=3), LocallyLinear(), PGD(n_iter=5)]
+    cascade = Cascade(eps=0.1, attacks=attacks, gradient="worst", random_state=0)
+    parts = cascade.describe()["attacks"]
+    assert [part["name"] for part in parts] == ["RandomNoise", "LocallyLinear", "PGD"]
+    assert [part["gradient"] for part in parts] == [None, "worst", "worst"]
+    assert attacks[1].gradient == "exact", "the user's attacks are left as they were"
     worst = _accuracy(model, cascade, X, y)
-    assert worst <= min(_accuracy(model, part.set_params(eps=0.1, random_state=0), X, y) for part in mine)
+    assert worst <= min(_accuracy(model, part.set_params(eps=0.1, random_state=0), X, y) for part in attacks)
     with pytest.raises(TypeError, match="attacks must contain attacks"):
         Cascade(attacks=[LogisticRegression()]).perturb(model, X, y)
 
@@ -273,14 +273,14 @@ def thresholded():
 @pytest.mark.parametrize(
     "attack", [PGD(n_iter=5), APGD(n_iter=5), Cascade(n_iter=5, n_queries=5, n_targets=2)], ids=repr
 )
-def test_worst_searches_the_corners_where_nothing_can_be_climbed(thresholded, attack):
+def test_worst_searches_corners_where_gradients_are_zero(thresholded, attack):
     model, X, y = thresholded
     params = {"eps": 0.1, "gradient": "worst", "random_state": 0}
     corners = CornerSearch(eps=0.1, n_targets=9).perturb(model, X, y)
-    found = attack.set_params(**params).perturb(model, X, y)
+    X_adv = attack.set_params(**params).perturb(model, X, y)
     lost = model.predict(corners) != y
     assert 0.2 < lost.mean() < 0.8
-    assert np.all(model.predict(found)[lost] != y[lost])
+    assert np.all(model.predict(X_adv)[lost] != y[lost])
 
 
 def test_the_cascade_searches_corners_once(thresholded, monkeypatch):

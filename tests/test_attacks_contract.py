@@ -123,10 +123,11 @@ def test_integers_become_floats_and_labels_of_any_type_work(name):
 @every_attack
 def test_describe(name):
     attack = make_attack(name)
-    told = attack.describe()
-    assert list(told)[:8] == ["name", "threat_model", "norm", "eps", "n_iter", "n_restarts", "gradient", "random_state"]
-    assert told["name"] == ("PGD on NoneType" if name == "Transfer" else type(attack).__name__)
-    assert told["eps"] == getattr(attack, "eps", None)
+    description = attack.describe()
+    order = "name threat_model norm eps n_iter n_restarts gradient random_state"
+    assert list(description)[:8] == order.split()
+    assert description["name"] == ("PGD on NoneType" if name == "Transfer" else type(attack).__name__)
+    assert description["eps"] == getattr(attack, "eps", None)
     expected = {
         "SemiWhiteBox": "semi-white box",
         "PGD skip": "semi-white box",
@@ -135,8 +136,8 @@ def test_describe(name):
         "HopSkipJump": "black box",
         "Transfer": "transfer",
     }
-    assert told["threat_model"] == attack.threat_model == expected.get(name, "white box")
-    assert "verbose" not in told
+    assert description["threat_model"] == attack.threat_model == expected.get(name, "white box")
+    assert "verbose" not in description
 
 
 @every_attack
@@ -205,7 +206,7 @@ def test_wrong_boxes(clip):
         attacks.FGSM(clip=clip).perturb(model, X, y)
 
 
-def test_data_outside_the_box_are_told_apart():
+def test_data_outside_the_box_are_refused():
     X, y, X_test, y_test = digits()
     scaler = StandardScaler().fit(X)
     model = LogisticRegression(max_iter=500).fit(scaler.transform(X), y)
@@ -243,7 +244,7 @@ def test_wrong_input():
         attacks.RandomNoise().perturb(StandardScaler().fit(X), X, y)
 
 
-def test_labels_that_the_model_never_saw_are_already_wrong():
+def test_unseen_labels_count_as_misclassified():
     X, y, X_test, y_test = digits()
     model = LogisticRegression(max_iter=500).fit(X[y != 9], y[y != 9])
     X_adv = attacks.FGSM(eps=0.1).perturb(model, X_test, y_test)
@@ -282,27 +283,27 @@ def test_randomised_models_are_seeded():
     np.testing.assert_array_equal(first, second)
 
 
-def test_one_backward_pass_where_there_is_no_front_end(monkeypatch):
-    asked = []
+def test_worst_needs_one_backward_pass_without_a_front_end(monkeypatch):
+    modes = []
     original = attacks.GradientModel.gradients
 
     def counting(self, x, objectives):
-        asked.append(self.gradient_mode)
+        modes.append(self.gradient_mode)
         return original(self, x, objectives)
 
     monkeypatch.setattr(attacks.GradientModel, "gradients", counting)
     for model, X, y in (logistic(), defended("logistic"), network()):
-        asked.clear()
+        modes.clear()
         attacks.PGD(eps=0.02, n_iter=5, gradient="worst", random_state=0).perturb(model, X, y)
-        used = {mode for mode in asked if asked.count(mode) > 1}
+        used = {mode for mode in modes if modes.count(mode) > 1}
         assert used == ({"exact", "identity", "projection", "smooth"} if hasattr(model, "steps") else {"exact"})
 
 
 def test_progress_bar(capsys):
     model, X, y = logistic()
     attacks.PGD(n_iter=3, batch_size=50, verbose=1).perturb(model, X, y)
-    shown = capsys.readouterr().err
-    assert "PGD: 100%" in shown and "12/12" in shown
+    printed = capsys.readouterr().err
+    assert "PGD: 100%" in printed and "12/12" in printed
     attacks.PGD(n_iter=3).perturb(model, X, y)
     assert capsys.readouterr().err == ""
 
@@ -324,7 +325,7 @@ def test_working_memory_bounds_the_batches(name):
     assert max(sizes) <= (2**26 / (64 * 4) if name == "HopSkipJump" else 24)
 
 
-def test_networks_are_left_as_they_were():
+def test_attacks_do_not_change_networks():
     net, X, y = network()
     net.train()
     before = [p.clone() for p in net.parameters()]

@@ -1,4 +1,4 @@
-"""What an attacker may do: a box, a mask and a radius an image, in every attack and batch; and what is counted."""
+"""Clip, mask and eps per image in every attack and batch; which iterates and images count."""
 
 import json
 
@@ -26,7 +26,7 @@ from skrobust.evaluation.report.trials import check_admissible
 
 every_attack = pytest.mark.parametrize("name", ATTACKS)
 _RADIUS = {"linf": 0.15, "l2": 1.0, "l1": 4.0}
-# Attacks that offer nothing but successes need room for them.
+# Attacks that return successes only need larger radii.
 _WIDE = {"HopSkipJump": 0.7, "FAB": 0.3}
 
 
@@ -36,92 +36,92 @@ def _images(name):
     return model, X[right][[0, 3, 4]], y[right][[0, 3, 4]]
 
 
-def _words(name, model):
+def _params(name, model):
     norm = ATTACKS[name].norm
     return {} if norm == "l0" else {"eps": _WIDE.get(name, _RADIUS[norm])}
 
 
 def _agrees(name, each, alone):
-    """Images of a run with a row an image, in all batches, beside those of runs with that row for all images.
+    """Compare a run with one row per image, in all batches, with runs that use that row for all images.
 
     Parameters
     ----------
     each : dict
-        Parameters with one row an image.
+        Parameters with one row per image.
     alone : list of dict
-        The same of each image, for all images.
+        For each image, its row as parameters for all images.
     """
     model, X, y = _images(name)
-    params = _words(name, model)
+    params = _params(name, model)
     expected = np.stack(
         [make_attack(name, model, **{**params, **own}).perturb(model, X, y)[k] for k, own in enumerate(alone)]
     )
     for batch_size in (None, 1, 2):
-        found = make_attack(name, model, **{**params, **each}, batch_size=batch_size).perturb(model, X, y)
-        np.testing.assert_allclose(found, expected, atol=1e-9)
-    return X, found
+        X_adv = make_attack(name, model, **{**params, **each}, batch_size=batch_size).perturb(model, X, y)
+        np.testing.assert_allclose(X_adv, expected, atol=1e-9)
+    return X, X_adv
 
 
 @every_attack
-def test_one_box_an_image(name):
+def test_clip_per_image(name):
     low, high = -np.array([0.0, 0.1, 0.2]), np.array([1.3, 1.0, 1.1])
     boxes = [{"clip": (a, b)} for a, b in zip(low, high, strict=True)]
-    X, found = _agrees(name, {"clip": (low[:, None], high[:, None])}, boxes)
-    assert np.all(found >= low[:, None]) and np.all(found <= high[:, None])
-    assert np.any(found != X)
+    X, X_adv = _agrees(name, {"clip": (low[:, None], high[:, None])}, boxes)
+    assert np.all(X_adv >= low[:, None]) and np.all(X_adv <= high[:, None])
+    assert np.any(X_adv != X)
 
 
 @every_attack
-def test_one_mask_an_image(name):
+def test_mask_per_image(name):
     mask = np.random.default_rng(0).random((3, 64)) < 0.5
-    X, found = _agrees(name, {"mask": mask}, [{"mask": row} for row in mask])
-    np.testing.assert_array_equal(found[~mask], X[~mask])
-    assert np.any(found != X)
+    X, X_adv = _agrees(name, {"mask": mask}, [{"mask": row} for row in mask])
+    np.testing.assert_array_equal(X_adv[~mask], X[~mask])
+    assert np.any(X_adv != X)
 
 
 @pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.norm != "l0"])
-def test_one_radius_an_image(name):
+def test_eps_per_image(name):
     norm = ATTACKS[name].norm
     eps = _WIDE.get(name, _RADIUS[norm]) * np.array([1.0, 0.0, 0.6])
     for given in (eps, torch.tensor(eps)[:, None]):
-        X, found = _agrees(name, {"eps": given}, [{"eps": one} for one in eps])
-    assert np.all(norm_of(found - X, norm) <= eps)
-    np.testing.assert_array_equal(found[1], X[1])
-    assert np.any(found != X)
+        X, X_adv = _agrees(name, {"eps": given}, [{"eps": one} for one in eps])
+    assert np.all(norm_of(X_adv - X, norm) <= eps)
+    np.testing.assert_array_equal(X_adv[1], X[1])
+    assert np.any(X_adv != X)
 
 
 @pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.norm == "linf"])
 @pytest.mark.parametrize("kind", ["for all", "for each"])
-def test_one_radius_a_pixel(name, kind):
+def test_eps_per_pixel(name, kind):
     model, X, y = _images(name)
     eps = np.random.default_rng(1).choice(
         [0, 0.3, 0.9] if name in _WIDE else [0, 0.05, 0.3], size=(1 if kind == "for all" else 3, 64)
     )
     seen = []
     for batch_size in (None, 1, 2):
-        found = make_attack(name, model, eps=eps, batch_size=batch_size).perturb(model, X, y)
-        assert np.all(np.abs(found - X) <= eps)
-        seen.append(found)
+        X_adv = make_attack(name, model, eps=eps, batch_size=batch_size).perturb(model, X, y)
+        assert np.all(np.abs(X_adv - X) <= eps)
+        seen.append(X_adv)
     np.testing.assert_allclose(seen[1], seen[0], atol=1e-9)
     np.testing.assert_allclose(seen[2], seen[0], atol=1e-9)
-    assert np.any(found != X)
+    assert np.any(X_adv != X)
 
 
-def test_pixels_of_their_own_radius_are_used_to_the_end():
-    """On a binary linear model the optimum is the corner, whatever the radii."""
+def test_each_pixel_uses_its_whole_radius():
+    """On a binary linear model the optimum is a corner of the box of radii."""
     model, X, y = binary_svm()
     X, y = X[model.predict(X) == y], y[model.predict(X) == y]
     eps = np.random.default_rng(0).uniform(0, 0.02, size=X.shape)
     lifted = margins(model, X, y) + eps @ np.abs(model.coef_.ravel())
     for attack in (FGSM(eps, clip=None), PGD(eps, clip=None, random_state=0), APGD(eps, clip=None, random_state=0)):
-        found = margins(model, attack.perturb(model, X, y), y)
+        attained = margins(model, attack.perturb(model, X, y), y)
         standing = lifted < 0
-        np.testing.assert_allclose(found[standing], lifted[standing], atol=1e-6)
-        np.testing.assert_array_equal(found > 0, lifted > 0)
+        np.testing.assert_allclose(attained[standing], lifted[standing], atol=1e-6)
+        np.testing.assert_array_equal(attained > 0, lifted > 0)
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
-def test_a_masked_ball_is_the_ball_of_the_other_features(norm):
+def test_masked_features_do_not_count_in_the_norm(norm):
     model, X, y = binary_svm()
     X, y = X[model.predict(X) == y], y[model.predict(X) == y]
     mask = np.arange(64) % 3 > 0
@@ -183,13 +183,13 @@ def test_attacks_of_other_libraries(library, cls, name):
         ({"eps": np.ones((2, 64))}, r"eps must be .*got shape \(2, 64\)"),
     ],
 )
-def test_what_does_not_fit_is_refused(params, message):
+def test_shapes_that_do_not_fit_are_refused(params, message):
     model, X, y = logistic()
     with pytest.raises(ValueError, match=message):
         PGD(**params).perturb(model, X, y)
 
 
-def test_radii_that_could_mean_two_things_are_refused():
+def test_ambiguous_shapes_of_eps_are_refused():
     model, X, y = logistic()
     with pytest.raises(ValueError, match=r"eps\[:, None\] for one per image, eps\[None\] for one per feature"):
         FGSM(np.full(64, 0.1)).perturb(model, X[:64], y[:64])
@@ -198,20 +198,20 @@ def test_radii_that_could_mean_two_things_are_refused():
         FAB(some).perturb(model, X, y)
 
 
-def test_describe_tells_arrays_apart():
+def test_describe_summarises_arrays_with_a_checksum():
     eps, mask = np.full((5, 1), 0.1), np.arange(64) < 32
-    told = PGD(eps, mask=mask, clip=(np.zeros(64), 1), keep="last", perturb_all=True).describe()
-    assert told["eps"].startswith("0.1 to 0.1 in an array of shape (5, 1), checksum")
-    assert told["mask"].startswith("50% of an array of shape (64,), checksum")
-    assert told["clip"][0].startswith("0 to 0 in an array") and told["clip"][1] == 1
-    assert told["keep"] == "last" and told["perturb_all"] is True
-    assert told["mask"] != PGD(mask=~mask).describe()["mask"]
-    json.dumps(told)
+    description = PGD(eps, mask=mask, clip=(np.zeros(64), 1), keep="last", perturb_all=True).describe()
+    assert description["eps"].startswith("0.1 to 0.1 in an array of shape (5, 1), checksum")
+    assert description["mask"].startswith("50% of an array of shape (64,), checksum")
+    assert description["clip"][0].startswith("0 to 0 in an array") and description["clip"][1] == 1
+    assert description["keep"] == "last" and description["perturb_all"] is True
+    assert description["mask"] != PGD(mask=~mask).describe()["mask"]
+    json.dumps(description)
     assert PGD(gradient="iterated").describe()["n_projections"] == N_PROJECTIONS
     assert "n_projections" not in PGD().describe()
 
 
-# --- what is counted --------------------------------------------------------------------------------------------
+# --- which iterates and images count -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -244,7 +244,7 @@ def test_the_last_iterate(norm):
 
 
 @pytest.mark.parametrize("attack", [PGD(0.1, n_iter=5, random_state=0), APGD(0.1, n_iter=5, random_state=0)], ids=repr)
-def test_of_several_last_iterates_the_worst_counts(attack):
+def test_the_worst_last_iterate_of_all_restarts_is_returned(attack):
     model, X, y = defended("logistic")
     X, y = X[:60], y[:60]
     attack.set_params(keep="last", gradient="projection")
@@ -260,30 +260,30 @@ def test_last_iterates_through_transfer_and_unknown_front_ends():
     source = logistic()[0]
     plain = PGD(0.15, n_iter=4, step_size=0.1, random_state=0, keep="last")
     made = plain.perturb(source, X, y)
-    shown = Transfer(plain, source).perturb(model, X, y)
+    transferred = Transfer(plain, source).perturb(model, X, y)
     right = (model.predict(X) == y) & (source.predict(X) == y)
-    np.testing.assert_allclose(shown[right], made[right], atol=1e-12)
-    np.testing.assert_array_equal(shown[model.predict(X) != y], X[model.predict(X) != y])
+    np.testing.assert_allclose(transferred[right], made[right], atol=1e-12)
+    np.testing.assert_array_equal(transferred[model.predict(X) != y], X[model.predict(X) != y])
 
 
 @every_attack
-def test_wrong_images_too(name):
+def test_perturb_all_also_perturbs_misclassified_images(name):
     model, X, y = logistic()
     wrong = model.predict(X) != y
     X, y = X[wrong][:4], y[wrong][:4]
-    attack = make_attack(name, model, **_words(name, model))
+    attack = make_attack(name, model, **_params(name, model))
     np.testing.assert_array_equal(attack.perturb(model, X, y), X)
     inner = {"attack__perturb_all": True} if name == "Transfer" else {"perturb_all": True}
-    found = attack.set_params(**inner).perturb(model, X, y)
+    X_adv = attack.set_params(**inner).perturb(model, X, y)
     assert attack.perturb_all
     if name != "PDPGD":  # its proximal steps may return to the image, the nearest one of a wrong label
-        assert np.all(norm_of(found - X, "linf") > 0)
+        assert np.all(norm_of(X_adv - X, "linf") > 0)
     if attack.norm != "l0":
-        assert np.all(norm_of(found - X, attack.norm) <= attack.eps)
+        assert np.all(norm_of(X_adv - X, attack.norm) <= attack.eps)
 
 
-def test_the_published_count():
-    """e = eps · sgn(w) for every image, right or wrong, written out."""
+def test_perturb_all_counts_as_published():
+    """e = eps · sgn(w) for every image, correctly classified or not."""
     model, X, y = defended()
     y = np.where(np.arange(len(y)) % 3, y, 10 - y)  # every third image is wrong
     w, towards = model[-1].coef_, np.where(y == 3, 1, -1)[:, None]
@@ -292,7 +292,7 @@ def test_the_published_count():
     wrong = model.predict(X) != y
     assert wrong.any()
     np.testing.assert_allclose(attack.perturb(model, X, y)[wrong], expected[wrong], atol=1e-12)
-    # A front end may make a wrong image right: papers count it as such.
+    # A front end may correct a misclassified image: papers count it as correct.
     net, X, y = network()
     wrong = net(torch.as_tensor(X)).argmax(1).numpy() != y
     attack = IterativeFGSM(0.3, n_iter=2, step_size=0.3, keep="last", perturb_all=True)
@@ -304,7 +304,7 @@ def test_the_published_count():
 
 
 def test_iterated_projections_are_the_formula():
-    """The support is looked up where the step leads, 20 times from the step without projection; in NumPy."""
+    """In NumPy: the support is recomputed at the end of the step, 20 times, starting from the unprojected step."""
     model, X, y = defended()
     X, y = X[model.predict(X) == y], y[model.predict(X) == y]
     front, w = model[0], np.broadcast_to(model[-1].coef_, X.shape)
@@ -313,9 +313,9 @@ def test_iterated_projections_are_the_formula():
     def direction(points, delta):
         e = delta * np.sign(w) * towards
         for _ in range(N_PROJECTIONS):
-            found = np.sign(front.project(w, np.clip(points + e, X - 0.2, X + 0.2))) * towards
-            e = delta * found
-        return found
+            signs = np.sign(front.project(w, np.clip(points + e, X - 0.2, X + 0.2))) * towards
+            e = delta * signs
+        return signs
 
     expected = X + 0.2 * direction(X, 0.2)
     X_adv = FGSM(0.2, gradient="iterated", clip=None, perturb_all=True).perturb(model, X, y)
@@ -354,7 +354,7 @@ def _given(n):
     return {"mask": mask, "clip": (np.zeros((n, 1)), np.linspace(1, 1.2, n)[:, None])}
 
 
-def test_a_report_with_a_row_an_image():
+def test_report_with_parameters_per_image():
     model, X, y = logistic()
     X, y = X[:50], y[:50]
     pattern = np.linspace(0.5, 1, 50)
@@ -362,7 +362,7 @@ def test_a_report_with_a_row_an_image():
     report = robustness_report(model, X, y, eps=[0.05, 0.1], attacks=attacks, clip=_given(50)["clip"])
     for k, eps in enumerate(report.eps):
         alone = PGD(eps * pattern, n_iter=5, random_state=0, **_given(50)).perturb(model, X, y)
-        # Each radius meets the images that are left; the draws are theirs by position.
+        # Each radius attacks the remaining images; random draws depend on their positions.
         assert abs(np.mean(model.predict(alone) == y) - report.trials["model"][0].right[k].mean()) <= 0.06
     settings = report.trials["model"][0].settings
     assert settings["eps_pattern"].startswith("0.5 to 1 in an array of shape (50,)")
@@ -372,7 +372,7 @@ def test_a_report_with_a_row_an_image():
     assert len(masking_checks(model, X, y, eps=0.1, attacks=attacks[:1], clip=_given(50)["clip"], n_samples=20)) == 9
 
 
-def test_a_scorer_on_some_of_the_images():
+def test_scorer_on_a_subset_with_parameters_per_image():
     model, X, y = logistic()
     attack = FGSM(np.linspace(0, 0.3, 200), **_given(200))
     chosen = np.unique(np.linspace(0, 199, 40).round().astype(int))
@@ -381,7 +381,7 @@ def test_a_scorer_on_some_of_the_images():
     assert score == pytest.approx(np.mean(alone[chosen]))
 
 
-def test_a_report_refuses_the_count_of_papers():
+def test_report_refuses_perturb_all():
     model, X, y = logistic()
     with pytest.raises(ValueError, match="perturb_all=True.*robust_accuracy"):
         robustness_report(model, X, y, eps=0.1, attacks=FGSM(perturb_all=True))
@@ -398,7 +398,7 @@ def test_a_report_refuses_the_count_of_papers():
         ({"mask": np.arange(3)[:, None] != 1}, (1, 5, 0.2), "left its mask"),
     ],
 )
-def test_a_report_checks_the_row_of_each_image(params, moved, message):
+def test_images_are_checked_against_their_own_radius(params, moved, message):
     X = np.zeros((3, 64))
     attacked = X.copy()
     check_admissible(PGD(**{"eps": 0.3, **params}), X, attacked)

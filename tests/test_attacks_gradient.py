@@ -34,14 +34,14 @@ def test_linear_models_lose_eps_times_the_dual_norm(attack, norm):
     model, X, y = binary_svm()
     X, y = _still_right(model, X, y)
     size = np.linalg.norm(model.coef_.ravel(), ord=DUAL[norm])
-    eps = 0.9 * -margins(model, X, y).max() / size  # nobody falls, so that nobody leaves early
+    eps = 0.9 * -margins(model, X, y).max() / size  # no image is broken, so none stops early
     X_adv = attack.set_params(eps=eps, norm=norm, clip=None).perturb(model, X, y)
     iterated = isinstance(attack, PGD | IterativeLocallyLinear)
     slack = {"linf": 1e-9, "l2": 0.05, "l1": 0.15}[norm] * eps * size if iterated else 1e-9
     np.testing.assert_allclose(margins(model, X_adv, y), margins(model, X, y) + eps * size, atol=slack)
 
 
-def test_radius_at_which_a_linear_model_falls():
+def test_radius_at_which_a_linear_model_is_broken():
     model, X, y = binary_svm()
     X, y = _still_right(model, X, y)
     for norm, dual in DUAL.items():
@@ -59,18 +59,18 @@ def test_worst_other_class_is_exact_on_linear_models_in_the_box(norm, eps):
     X, y = _still_right(model, X, y)
     X, y = X[:12], y[:12]
     X_adv = LocallyLinear(eps=eps, norm=norm).perturb(model, X, y)
-    for x, label, found in zip(X, y, margins(model, X_adv, y), strict=True):
+    for x, label, attained in zip(X, y, margins(model, X_adv, y), strict=True):
         best = -np.inf
         for other in set(range(10)) - {label}:
             w = model.coef_[other] - model.coef_[label]
-            room = [(0, min(eps, 1 - v)) for v in x] + [(0, min(eps, v)) for v in x]
+            bounds = [(0, min(eps, 1 - v)) for v in x] + [(0, min(eps, v)) for v in x]
             budget = {"A_ub": np.ones((1, 128)), "b_ub": [eps]} if norm == "l1" else {}
-            gain = -optimize.linprog(np.concatenate([-w, w]), bounds=room, **budget).fun
+            gain = -optimize.linprog(np.concatenate([-w, w]), bounds=bounds, **budget).fun
             best = max(best, w @ x + model.intercept_[other] - model.intercept_[label] + gain)
-        assert found == pytest.approx(best, abs=1e-8)
+        assert attained == pytest.approx(best, abs=1e-8)
 
 
-def test_the_paper_order_of_attacks_on_a_network():
+def test_strength_of_attacks_is_ordered_as_in_the_paper():
     net, X, y = network()
     clean = np.mean(predict(net, X) == y)
 
@@ -89,13 +89,13 @@ def test_the_paper_order_of_attacks_on_a_network():
     assert accuracy(PGD(eps=1.0, random_state=0)) <= 0.05, "the whole box leaves no image standing"
 
 
-def test_the_locally_linear_attack_meets_the_nearest_other_classes_first():
+def test_locally_linear_attack_tries_the_nearest_classes_first():
     net, X, y = network()
     one, four, nine, every = (
         margins(net, IterativeLocallyLinear(eps=0.05, n_iter=5, n_targets=n).perturb(net, X, y), y)
         for n in (1, 4, 9, None)
     )
-    # Success ends an attack: beyond it margins say nothing.
+    # An attack stops at success: later margins are not comparable.
     assert (four[one <= 0] >= one[one <= 0]).all()
     assert (nine[four <= 0] >= four[four <= 0]).all()
     np.testing.assert_array_equal(nine, every)
@@ -114,7 +114,7 @@ def test_restarts_and_steps_only_help():
     assert np.all(seen[0][still] <= seen[1][still] + 1e-6) and np.all(seen[1][still] <= seen[2][still] + 1e-6)
 
 
-def test_confident_models_are_no_shelter():
+def test_confident_models_are_attacked_as_well():
     """Scores of 1e6: the plain cross-entropy has a zero gradient everywhere."""
     net, X, y = network()
     loud = torch.nn.Sequential(net, _Scale(1e6)).eval()
@@ -142,9 +142,11 @@ def test_losses_against_their_formulas():
     z, y, i = scores.detach().numpy(), label.numpy(), other.numpy()
     rows = np.arange(20)
     ranked = -np.sort(-z, axis=1)
-    others = np.where(np.arange(5) == y[:, None], -np.inf, z).max(axis=1)
-    np.testing.assert_allclose(margin(scores, label).detach(), others - z[rows, y])
-    np.testing.assert_allclose(dlr(scores, label).detach(), (others - z[rows, y]) / (ranked[:, 0] - ranked[:, 2]))
+    largest_other = np.where(np.arange(5) == y[:, None], -np.inf, z).max(axis=1)
+    np.testing.assert_allclose(margin(scores, label).detach(), largest_other - z[rows, y])
+    np.testing.assert_allclose(
+        dlr(scores, label).detach(), (largest_other - z[rows, y]) / (ranked[:, 0] - ranked[:, 2])
+    )
     expected = (z[rows, i] - z[rows, y]) / (ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2)
     np.testing.assert_allclose(targeted_dlr(scores, label, other).detach(), expected)
     # The cross-entropy is the softplus of ours, and its gradient ours times a positive number.
@@ -166,9 +168,9 @@ def test_semi_white_box_is_the_formula():
     towards = np.where(y == 3, 1, -1)[:, None]  # classes_ is (3, 7): lifting the decision function leaves class 3
     expected = X + 0.1 * np.sign(w) * towards
     X_adv = SemiWhiteBox(eps=0.1, clip=None).perturb(model, X, y)
-    kept = margins(model, expected, y) > margins(model, X, y)
-    np.testing.assert_allclose(X_adv[kept], expected[kept], atol=1e-15)
-    np.testing.assert_array_equal(X_adv[~kept], X[~kept])
+    improved = margins(model, expected, y) > margins(model, X, y)
+    np.testing.assert_allclose(X_adv[improved], expected[improved], atol=1e-15)
+    np.testing.assert_array_equal(X_adv[~improved], X[~improved])
     boxed = SemiWhiteBox(eps=0.1).perturb(model, X, y)
     right = margins(model, boxed, y) <= 0
     np.testing.assert_array_equal(right, margins(model, np.clip(expected, 0, 1), y) <= 0)
@@ -204,16 +206,16 @@ def test_white_box_is_the_formula(variant, keep):
     attack = WhiteBox(
         eps=eps, iterated_projections=variant, step_size=delta, n_iter=n_iter, keep=keep, clip=None, random_state=0
     )
-    found = margins(model, attack.perturb(model, X, y), y)
-    np.testing.assert_array_equal(found > 0, expected > 0)
+    attained = margins(model, attack.perturb(model, X, y), y)
+    np.testing.assert_array_equal(attained > 0, expected > 0)
     if keep == "last" or variant is None:
-        np.testing.assert_allclose(found, expected, atol=1e-9)
+        np.testing.assert_allclose(attained, expected, atol=1e-9)
     else:  # images leave with their first success, not their best
-        np.testing.assert_allclose(found[expected <= 0], expected[expected <= 0], atol=1e-9)
+        np.testing.assert_allclose(attained[expected <= 0], expected[expected <= 0], atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["svm", "logistic"])
-def test_knowing_more_hurts_more(kind):
+def test_white_box_is_stronger_than_semi_white_box(kind):
     model, X, y = defended(kind)
     eps = 0.1
 
@@ -242,7 +244,7 @@ def test_worst_is_the_worst_of_all_backward_passes():
     assert fallen.sum() > max((a > 0).sum() for a in alone), "no one backward pass finds all: the case is a real one"
 
 
-def test_an_attacker_who_skips_the_front_end_never_asks_it():
+def test_gradient_skip_never_calls_the_front_end():
     """His images are those of the same attack on the classifier alone, made as harmful as possible."""
     model, X, y = defended("logistic")
     X, y = _still_right(model, X, y)

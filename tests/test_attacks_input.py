@@ -63,8 +63,8 @@ def test_bytes(name):
         make_attack(name, model).perturb(model, np.rint(X[:4] * 255).astype(np.uint8), y[:4])
 
 
-def test_other_ways_to_the_models():
-    """What evaluates takes and refuses the same."""
+def test_scorers_and_reports_refuse_columns_of_another_order():
+    """Scorers, reports and checks accept and refuse the same input as attacks."""
     pd = pytest.importorskip("pandas")
     X, y, X_test, y_test = digits()
     names = [f"p{i}" for i in range(64)]

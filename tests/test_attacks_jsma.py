@@ -1,4 +1,4 @@
-"""JSMA against Papernot's rule, searched through all pairs by hand."""
+"""JSMA against Papernot's rule, by exhaustive search over pairs."""
 
 import itertools
 
@@ -36,21 +36,21 @@ def test_best_pair_is_the_best_of_all_pairs(seed, n_features, ties, kind):
     if ties:
         alpha, beta = alpha.round(), beta.round()
     free = rng.random((4, n_features)) < 0.8
-    pair, found = best_pair(*(torch.tensor(v) for v in (alpha, beta, free)))
-    single, found_single = best_single(*(torch.tensor(v) for v in (alpha, beta, free)))
+    pair, gain = best_pair(*(torch.tensor(v) for v in (alpha, beta, free)))
+    single, single_gain = best_single(*(torch.tensor(v) for v in (alpha, beta, free)))
     for i in range(4):
 
         def values(combinations, i=i):
             return [_value(alpha[i], beta[i], free[i], chosen) for chosen in combinations]
 
         best = max(values(itertools.combinations(range(n_features), 2)), default=-np.inf)
-        assert bool(found[i]) == np.isfinite(best)
-        if found[i]:
+        assert bool(gain[i]) == np.isfinite(best)
+        if gain[i]:
             assert pair[i, 0] != pair[i, 1]
             assert _value(alpha[i], beta[i], free[i], pair[i].tolist()) == pytest.approx(best)
         best = max(values([(k,) for k in range(n_features)]))
-        assert bool(found_single[i]) == np.isfinite(best)
-        if found_single[i]:
+        assert bool(single_gain[i]) == np.isfinite(best)
+        if single_gain[i]:
             assert _value(alpha[i], beta[i], free[i], single[i].tolist()) == pytest.approx(best)
 
 
@@ -103,10 +103,10 @@ def test_pair_rule_by_hand(theta):
     target = (y + 3) % 10
     X_adv = JSMA(theta=theta, gamma=0.25).perturb(net, X, y, y_target=target)
     compared = 0
-    for x, found, goal in zip(X, X_adv, target, strict=True):
+    for x, x_adv, goal in zip(X, X_adv, target, strict=True):
         expected = _by_hand(net, x, goal, theta, 0.25)
         if predict(net, expected[None])[0] == goal:
-            np.testing.assert_allclose(found, expected, atol=1e-12)
+            np.testing.assert_allclose(x_adv, expected, atol=1e-12)
             compared += 1
     assert compared >= 2
 
@@ -133,6 +133,6 @@ def test_more_features_and_more_targets_only_help():
     assert model.score(JSMA(gamma=0.3).perturb(model, X, y), y) <= all_nine
 
 
-def test_jsma_is_named_for_what_it_is():
-    told = JSMA().describe()
-    assert told["norm"] == "l0" and told["eps"] is None and told["gamma"] == 0.1
+def test_description_of_jsma():
+    description = JSMA().describe()
+    assert description["norm"] == "l0" and description["eps"] is None and description["gamma"] == 0.1

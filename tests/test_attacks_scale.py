@@ -1,4 +1,4 @@
-"""No attack depends on the scale of the scores, on a shift of all of them, or on a class that no image ever gets."""
+"""Attacks do not depend on the scale of scores, on a common shift, or on a class that is never predicted."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ from skrobust.bridge import as_module
 from skrobust.evaluation.masking import Probe, check_randomness
 
 
-class Told(torch.nn.Module):
-    """The scores of a linear model, told louder or quieter, shifted, and with a class that is never the answer."""
+class ScaledModel(torch.nn.Module):
+    """A linear model with its scores scaled, shifted, and optionally a class that is never predicted."""
 
     def __init__(self, model, scale=1.0, shift=0.0, dead=None):
         super().__init__()
@@ -27,8 +27,8 @@ class Told(torch.nn.Module):
         return scores if self.dead is None else torch.nn.functional.pad(scores, (0, 1), value=self.dead)
 
 
-class ToldClassifier(ClassifierMixin, BaseEstimator):
-    """The same with scikit-learn's methods, for the attacks that ask for answers."""
+class ScaledClassifier(ClassifierMixin, BaseEstimator):
+    """The same with scikit-learn's methods, for attacks that call `predict`."""
 
     def __init__(self, model, scale=1.0, shift=0.0, dead=None):
         self.model, self.scale, self.shift, self.dead = model, scale, shift, dead
@@ -36,43 +36,43 @@ class ToldClassifier(ClassifierMixin, BaseEstimator):
 
     def decision_function(self, X):
         with torch.no_grad():
-            return Told(self.model, self.scale, self.shift, self.dead)(torch.as_tensor(X)).numpy()
+            return ScaledModel(self.model, self.scale, self.shift, self.dead)(torch.as_tensor(X)).numpy()
 
     def predict(self, X):
         return self.decision_function(X).argmax(axis=1)
 
 
-def _found(name, told, X, y):
-    """The margins, by the plain model's scores, of what an attack finds."""
+def _margins_after(name, scaled, X, y):
+    """Margins, by the unscaled model, of the images that an attack on the scaled one returns."""
     eps = {"CarliniWagner": np.inf}.get(name, 0.1)
-    return margins(logistic()[0], make_attack(name, told, eps=eps).perturb(told, X, y).astype(np.float64), y)
+    return margins(logistic()[0], make_attack(name, scaled, eps=eps).perturb(scaled, X, y).astype(np.float64), y)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 @given(data=st.data())
 @settings(max_examples=4)
-def test_the_scores_may_be_told_in_any_way(name, data):
+def test_attacks_do_not_depend_on_the_scale_and_shift_of_scores(name, data):
     model, X, y = logistic()
-    kinds = [Told, ToldClassifier] if name in ("RandomNoise", "Square", "HopSkipJump") else [Told]
-    kind = data.draw(st.sampled_from(kinds), label="kind")
+    variants = [ScaledModel, ScaledClassifier] if name in ("RandomNoise", "Square", "HopSkipJump") else [ScaledModel]
+    variant = data.draw(st.sampled_from(variants), label="variant")
     dtype = data.draw(st.sampled_from(["float64", "float32"]), label="dtype")
     scale = 10.0 ** data.draw(st.integers(-20, 20), label="exponent of the scale")
     shift = data.draw(st.sampled_from([0.0, 1e6, -1e6]), label="shift")
     dead = data.draw(st.sampled_from([None, -1e9]), label="dead")
     if shift:
-        scale = 1.0  # the shift would leave nothing of quieter scores
+        scale = 1.0  # the shift would round smaller scores away
     if dead is not None:
         dead = dead * max(scale, 1.0)
     X, y = X[:10].astype(dtype), y[:10]
-    plain = _found(name, kind(model), X, y)
-    found = _found(name, kind(model, scale, shift, dead), X, y)
-    # Scores of 1e6 have a sixteenth for their last place in float32.
+    plain = _margins_after(name, variant(model), X, y)
+    scaled = _margins_after(name, variant(model, scale, shift, dead), X, y)
+    # float32 scores near 1e6 are rounded to multiples of 1/16.
     rounding = 8 * np.finfo(dtype).eps * max(abs(shift), 30)
     clear = np.abs(plain) > rounding
-    np.testing.assert_array_equal((found > 0)[clear], (plain > 0)[clear])
+    np.testing.assert_array_equal((scaled > 0)[clear], (plain > 0)[clear])
     if not (shift and dtype == "float32"):
         standing = plain <= -rounding
-        np.testing.assert_allclose(found[standing], plain[standing], atol=1e-4 if dtype == "float32" else 1e-8)
+        np.testing.assert_allclose(scaled[standing], plain[standing], atol=1e-4 if dtype == "float32" else 1e-8)
 
 
 @pytest.mark.parametrize(
@@ -85,29 +85,29 @@ def test_the_scores_may_be_told_in_any_way(name, data):
     ids=str,
 )
 @pytest.mark.parametrize("dead", [-1e9, -np.inf])
-def test_a_masked_class_does_not_feign_robustness(attack, dead):
-    """A tolerance taken from the score of a class that does not decide would call every success rounding."""
+def test_a_masked_class_does_not_hide_successes(attack, dead):
+    """A tolerance relative to the score of the masked class would treat every success as rounding."""
     model, X, y = logistic()
     X, y = X[:10].astype(np.float32), y[:10]
-    for told in (Told(model), Told(model, dead=dead)):
-        X_adv = attack.perturb(told, X, y)
-        assert np.all(told(torch.as_tensor(X_adv)).argmax(1).numpy() != y)
+    for scaled in (ScaledModel(model), ScaledModel(model, dead=dead)):
+        X_adv = attack.perturb(scaled, X, y)
+        assert np.all(scaled(torch.as_tensor(X_adv)).argmax(1).numpy() != y)
 
 
-def test_loud_scores_do_not_end_jsma():
-    """The product of two derivatives of 1e20 is no number of float32."""
+def test_jsma_with_very_large_scores():
+    """The product of two derivatives of 1e20 overflows float32."""
     model, X, y = logistic()
     X, y = X[:30].astype(np.float32), y[:30]
-    quiet, loud = (JSMA().perturb(told, X, y) for told in (Told(model), Told(model, 1e20)))
-    np.testing.assert_array_equal(loud, quiet)
-    assert np.mean(margins(model, loud.astype(np.float64), y) > 0) > 0.5
+    small, large = (JSMA().perturb(scaled, X, y) for scaled in (ScaledModel(model), ScaledModel(model, 1e20)))
+    np.testing.assert_array_equal(large, small)
+    assert np.mean(margins(model, large.astype(np.float64), y) > 0) > 0.5
 
 
 @pytest.mark.parametrize(
     "attack", [PGD(0.1, n_iter=10, random_state=0), Square(0.1, n_iter=100, random_state=0)], ids=str
 )
 def test_two_real_classes_beside_a_masked_one(attack):
-    """With two classes the third score, by which the difference of logits ratio is measured, is the masked one."""
+    """With two classes, the third score in the denominator of the DLR loss is the masked one."""
     X, y, X_test, y_test = digits()
     few, some = np.isin(y, [0, 8]), np.isin(y_test, [0, 8])
     module = as_module(type(logistic()[0])().fit(X[few], y[few] == 8))
@@ -120,8 +120,8 @@ def test_two_real_classes_beside_a_masked_one(attack):
     if isinstance(attack, PGD):
         attack.set_params(loss="dlr")
     plain, masked = (
-        told(torch.as_tensor(attack.perturb(told, X_test[some], label))).argmax(1).numpy() == label
-        for told in (torch.nn.Sequential(module), Masked())
+        variant(torch.as_tensor(attack.perturb(variant, X_test[some], label))).argmax(1).numpy() == label
+        for variant in (torch.nn.Sequential(module), Masked())
     )
     np.testing.assert_array_equal(masked, plain)
 
@@ -139,8 +139,8 @@ def test_losses_in_units_of_the_deciding_gap(exponent, name):
     scores = torch.tensor(np.random.default_rng(0).normal(size=(6, 5)))
     label = torch.arange(6) % 5
     plain = Goal(label).measured_at(scores)
-    told = Goal(label).measured_at(scores * 10.0**exponent)
-    torch.testing.assert_close(told.loss(scores * 10.0**exponent, name), plain.loss(scores, name))
+    measured = Goal(label).measured_at(scores * 10.0**exponent)
+    torch.testing.assert_close(measured.loss(scores * 10.0**exponent, name), plain.loss(scores, name))
     torch.testing.assert_close(plain.unit, margin(scores, label).abs() / 10)
 
 
@@ -151,19 +151,19 @@ def test_a_success_exceeds_the_rounding_of_the_two_scores_that_decide(own, dtype
     assert Goal(torch.tensor([0, 0])).reached(scores).tolist() == [True, False]
 
 
-def test_black_boxes_see_quiet_scores():
+def test_black_box_attacks_with_very_small_scores():
     """Square climbs the scores themselves, not a tie that an absolute tolerance made of them."""
     model, X, y = logistic()
     X, y = X[:60], y[:60]
     square = Square(0.15, n_iter=200, image_shape=(8, 8), random_state=0)
     noise = RandomNoise(0.15, n_restarts=200, random_state=0)
     loud, quiet = (
-        np.mean(margins(model, square.perturb(ToldClassifier(model, scale), X, y), y) > 0) for scale in (1, 1e-18)
+        np.mean(margins(model, square.perturb(ScaledClassifier(model, scale), X, y), y) > 0) for scale in (1, 1e-18)
     )
     assert loud == quiet > np.mean(margins(model, noise.perturb(model, X, y), y) > 0)
 
 
-def test_the_check_of_randomness_looks_at_the_scores_that_decide():
+def test_check_of_randomness_uses_the_deciding_scores():
     net, X, y = network()
 
     class Noisy(torch.nn.Module):

@@ -62,8 +62,8 @@ def test_masking_verdicts(tmp_path):
         return {verdict["check"] for verdict in rows[row]["verdicts"][evaluation] if verdict["status"] == "warning"}
 
     # Codes have no gradient of their own: exact gradients alone are caught.
-    found = warned("PolarizingCoder, pixels, logistic", "PGD, exact gradients")
-    assert {"zero or non-finite gradients", "black box beats white box"} <= found
+    warnings_seen = warned("PolarizingCoder, pixels, logistic", "PGD, exact gradients")
+    assert {"zero or non-finite gradients", "black box beats white box"} <= warnings_seen
     assert "zero or non-finite gradients" not in warned("none, SVM", "default attacks")
 
 

@@ -33,18 +33,18 @@ def test_quick_form_runs_and_resumes(tmp_path):
     assert set(blocks) == {"L-THR, 0", "L-THR-res, 0"} | {
         f"{name}, {n}" for name in ("L-BP", "DP", "L-BP-res", "DP-res") for n in (1, 2)
     }
-    for found in blocks.values():
-        after = list(found["attacked"]["PGD"]["4"].values())
+    for block in blocks.values():
+        after = list(block["attacked"]["PGD"]["4"].values())
         assert after == sorted(after, reverse=True) and 0 <= after[-1] <= 1
-    # Of a stopped run, what is missing is done, and nothing else.
+    # A stopped run resumes: only the missing results are computed.
     del content["results"]["blocks"]["0"]["DP, 2"]["attacked"]
     path.write_text(json.dumps(content), encoding="utf8")
     assert run().count("\n") == 1
     assert set(json.loads(path.read_text(encoding="utf8"))["results"]["blocks"]["0"]["DP, 2"]) == set(
         blocks["DP-res, 2"]
     )
-    told = page.read_text(encoding="utf8")
-    assert told.count("| DP-res | 2 |") == 1 and told.endswith("\n\n## Discussion\n\n- Written by hand.\n")
+    page_text = page.read_text(encoding="utf8")
+    assert page_text.count("| DP-res | 2 |") == 1 and page_text.endswith("\n\n## Discussion\n\n- Written by hand.\n")
     assert (tmp_path / "layered_cifar10_quick.png").stat().st_size > 10_000
 
 

@@ -24,20 +24,20 @@ def test_layered_mnist(tmp_path):
     assert set(results["comparison"]) == {"0", "1"}
     for both in results["comparison"].values():
         for network in both.values():
-            for told in network["pgd"].values():
-                fgsm, cross_entropy, margin = told["after"].values()
+            for attacked in network["pgd"].values():
+                fgsm, cross_entropy, margin = attacked["after"].values()
                 assert network["clean_on_attacked"] >= fgsm >= cross_entropy >= margin
-                assert len(told["standing"]) == round(margin * content["settings"]["n_test"])
+                assert len(attacked["standing"]) == round(margin * content["settings"]["n_test"])
             assert min(network["network"]["mean_threshold"]) >= 0
     assert {"L-THR", "L-BP, 4 steps, Parseval 0.003", "L-BP, 8 steps"} <= set(results["scouting"])
     assert set(results["steps in testing alone"]) == {"0", "2", "8", "16"}
-    for name, found in results["stronger"].items():
-        first, second, alone = found.values()
+    for name, runs in results["stronger"].items():
+        first, second, alone = runs.values()
         stood = results["comparison"]["0"][name]["pgd"]["0.1"]["standing"]
         assert set(second["standing"]) <= set(first["standing"]) <= set(stood) and alone["accuracy"] <= 1
     assert (tmp_path / "layered_mnist_quick.png").stat().st_size > 10_000
 
-    # Half of it lost: the rest is kept, and what is computed anew comes out the same.
+    # With half of the results deleted, the rest is kept and recomputed results are equal.
     del results["comparison"]["1"]["L-BP"], results["steps in testing alone"]
     path.write_text(json.dumps(content))
     printed = run(tmp_path)

@@ -46,11 +46,11 @@ class Authors:
         self.svm = svm
 
     def select(self, X):
-        """Which K coefficients of images in [-1, 1] are kept."""
+        """Mask of the K largest coefficients of images in [-1, 1]."""
         magnitudes = np.abs((X + 1) / 2 @ self.psi.T)
-        kept = np.zeros(magnitudes.shape, dtype=bool)
-        np.put_along_axis(kept, np.argpartition(magnitudes, -K, axis=1)[:, -K:], True, axis=1)
-        return kept
+        selected = np.zeros(magnitudes.shape, dtype=bool)
+        np.put_along_axis(selected, np.argpartition(magnitudes, -K, axis=1)[:, -K:], True, axis=1)
+        return selected
 
     def right(self, X, y):
         coefficients = (X + 1) / 2 @ self.psi.T * self.select(X)
@@ -77,7 +77,7 @@ class Authors:
 
 
 @pytest.mark.parametrize("wavelet", ["db2", "coif1"])
-def test_published_attacks_are_the_authors(script, images, wavelet):
+def test_published_attacks_equal_the_authors(script, images, wavelet):
     reproduction, shared = script
     X_train, y_train, X, y = images
     front_end = shared.wavelet_front_end(wavelet, (8, 8), K)
@@ -92,7 +92,7 @@ def test_published_attacks_are_the_authors(script, images, wavelet):
         # The library's attacks leave an image alone that is wrong already; the authors' may mend it.
         np.testing.assert_array_equal(ours, clean & authors.right(attacked, y), err_msg=f"{label}, {name}")
     lost = {name: np.mean(clean & ~authors.right(attacked, y)) for name, attacked in expected.items()}
-    assert max(lost.values()) > 0.05  # or nothing was compared
+    assert max(lost.values()) > 0.05  # otherwise the comparison would be empty
 
 
 def test_undefended_attack_is_optimal(script, images):

@@ -33,7 +33,7 @@ def saved(module):
 
 
 @every_module
-def test_copies_are_their_own(name):
+def test_copies_are_independent(name):
     X, module = images(), as_module(fitted(name))
     before = module(X).detach()
     twins = [copy.deepcopy(module), pickle.loads(pickle.dumps(module)), saved(module)]
@@ -229,7 +229,7 @@ def test_a_converter_that_ignores_the_mode_brings_a_warning():
     ("output", "message"),
     [(lambda s: (s, s), "a tuple"), (lambda s: {"logits": s}, r"a dict with the keys \['logits'\]")],
 )
-def test_networks_that_return_no_tensor(output, message):
+def test_networks_that_return_no_tensor_are_refused(output, message):
     class Network(nn.Module):
         def forward(self, X):
             return output(X[:, :10])

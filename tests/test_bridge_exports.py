@@ -1,4 +1,4 @@
-"""The table of docs/bridge.md says which module survives which way out of Python; each cell is tried."""
+"""The table of docs/bridge.md says which module can be traced, exported and converted; each cell is tried."""
 
 import io
 import pathlib
@@ -15,7 +15,7 @@ from skrobust import as_module
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "bridge.md"
 ROW = re.compile(r"^\| `(?P<name>[^|]*)` \| (?P<trace>[^|]*) \| (?P<export>[^|]*) \| (?P<onnx>[^|]*) \|$", re.MULTILINE)
 KINDS = ("trace", "export", "onnx")
-# What the outcomes of two solvers that stop at the same gap may differ by, for codes of size one.
+# Codes of two solvers that stop at the same gap may differ by this much, for codes of size one.
 LOOSE = {"ConvSparseCoder", 'ConvSparseCoder(output="reconstruction")', 'MOD(coding="l1")'}
 LOOSE |= {"LayeredBasisPursuit(tol=...)", "DeepPursuit(tol=...)"}
 # One of each way to be recorded; the others take minutes together.
@@ -50,7 +50,7 @@ def traced(module, example):
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         trace = torch.jit.trace(module, example, check_trace=False)
-        if "process" in TABLE[module.kept_name]["trace"]:
+        if "process" in TABLE[module.case_name]["trace"]:
             with pytest.raises(RuntimeError, match="_Node"):
                 torch.jit.save(trace, stream)
             return trace
@@ -89,19 +89,19 @@ def test_the_table_has_every_module():
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_the_table_is_true(name, kind):
+def test_exports_work_as_the_table_says(name, kind):
     module = as_module(fitted(name), dtype="float32")
-    module.kept_name = name
+    module.case_name = name
     example, X = batch(40, 43), batch(50, 57)
-    way_out = {"trace": traced, "export": exported, "onnx": in_onnx}[kind]
+    convert = {"trace": traced, "export": exported, "onnx": in_onnx}[kind]
     if TABLE[name][kind].startswith("no: "):
         with pytest.raises(Exception):  # noqa: B017, the exporters' own
-            way_out(module, example)
+            convert(module, example)
         return
-    function = way_out(module, example)
+    function = convert(module, example)
     with torch.no_grad():
         expected, result = module(X), function(X)
-    # One sample is a case of its own to exporters.
+    # Exporters treat a batch of one sample separately.
     with torch.no_grad():
         single = function(X[:1])
     tol = 2e-2 if name in LOOSE and kind != "trace" else 2e-5
@@ -112,7 +112,7 @@ def test_the_table_is_true(name, kind):
 @pytest.mark.parametrize("name", ["PatchDictionaryDenoiser", "ConvSparseCoder", "DeepPursuit(tol=...)", "KSVD"])
 def test_traces_are_differentiable(name):
     module = as_module(fitted(name))
-    module.kept_name = name
+    module.case_name = name
     X = batch(50, 54).double().requires_grad_(True)
     trace = traced(module, batch(40, 43).double())
     gradients = [torch.autograd.grad(function(X).square().sum(), X)[0] for function in (module, trace)]

@@ -41,7 +41,7 @@ SCALER = preprocessing.StandardScaler
 
 
 def NB(smoothing=1e-2):
-    # With the default smoothing, constant pixels make likelihoods of 1e9, of which no two sums agree to 1e-9.
+    # With the default smoothing, constant pixels give likelihoods of 1e9, whose sums do not agree to 1e-9.
     return naive_bayes.GaussianNB(var_smoothing=smoothing)
 
 
@@ -155,6 +155,7 @@ def fitted(name, n_classes, kind):
 
 
 def assert_close(actual, expected, tol):
+    """Equal to within rounding relative to the largest value: `tol` is 1e-9 in float64 and 1e-4 in float32."""
     assert actual.shape == expected.shape
     np.testing.assert_allclose(actual.detach().numpy(), expected, rtol=0, atol=tol * max(1, np.abs(expected).max()))
 
@@ -311,7 +312,7 @@ def test_columns_of_dataframes():
 
 @pytest.mark.parametrize("name", [*CLASSIFIERS, *TRANSFORMERS])
 def test_module_moves_as_a_whole(name):
-    """On the meta device nothing is computed, but tensors left behind on the CPU show."""
+    """The meta device computes nothing, but reveals tensors left on the CPU."""
     X, y, _ = images(4)
     if name in CLASSIFIERS:
         if "OvO" in name:
@@ -475,7 +476,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("reason", REFUSED)
-def test_what_has_no_torch_form_says_why(reason):
+def test_unsupported_estimators_give_the_reason(reason):
     X, y, _ = images(4)
     model = REFUSED[reason](X, y)
     if reason.startswith("no transform"):

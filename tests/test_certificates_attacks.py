@@ -72,9 +72,9 @@ def test_corner_search_against_brute_force():
     breakable = np.array(
         [np.any(model.predict(np.clip(x + eps * corners, 0, 1)) != t) for x, t in zip(X, y, strict=True)]
     )
-    found = model.predict(CornerSearch(eps=eps, n_targets=2).perturb(model, X, y)) != y
-    assert not (found & ~breakable).any()
-    assert found.sum() >= 0.95 * breakable.sum() > 20
+    misclassified = model.predict(CornerSearch(eps=eps, n_targets=2).perturb(model, X, y)) != y
+    assert not (misclassified & ~breakable).any()
+    assert misclassified.sum() >= 0.95 * breakable.sum() > 20
 
 
 def test_black_box_does_not_beat_white_box(network):
@@ -86,18 +86,19 @@ def test_black_box_does_not_beat_white_box(network):
 
 
 def test_every_second_restart_is_annealed(network, monkeypatch):
-    told = []
-    monkeypatch.setattr(PolarizingModule, "anneal", lambda module, share: told.append(share))
+    shares = []
+    monkeypatch.setattr(PolarizingModule, "anneal", lambda module, share: shares.append(share))
     attack = PGD(eps=1e-6, n_iter=4, n_restarts=3, gradient="smooth", random_state=0)
     attack.perturb(network, DIGITS[TEST][:5], LABELS[TEST][:5])
-    assert told == [None, 0.0, 0.25, 0.5, 0.75, None, None]
+    assert shares == [None, 0.0, 0.25, 0.5, 0.75, None, None]
 
 
 def test_corner_search_is_an_attack_like_others(pixel):
     attack = CornerSearch(eps=0.1)
     assert clone(attack).get_params() == attack.get_params()
-    told = attack.describe()
-    assert (told["name"], told["threat_model"], told["norm"]) == ("CornerSearch", "white box", "linf")
+    description = attack.describe()
+    assert description["name"] == "CornerSearch"
+    assert description["threat_model"] == "white box" and description["norm"] == "linf"
     X, y = DIGITS[TEST][:40], LABELS[TEST][:40]
     one = attack.perturb(pixel, X, y)
     np.testing.assert_array_equal(CornerSearch(eps=0.1, batch_size=7).perturb(pixel, X, y), one)

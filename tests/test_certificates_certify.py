@@ -58,11 +58,11 @@ def rational_scores(pipeline, z):
 
 
 def worst_margin(pipeline, codes, label):
-    found = []
+    margins = []
     for z in codes:
         scores = rational_scores(pipeline, z)
-        found.append(min(scores[label] - s for c, s in enumerate(scores) if c != label))
-    return min(found)
+        margins.append(min(scores[label] - s for c, s in enumerate(scores) if c != label))
+    return min(margins)
 
 
 def compare(certified, margins, exact=True):
@@ -107,7 +107,7 @@ def test_codes_against_enumeration(seed, levels, n_classes, eps, scaled, clip, c
             low, high = value - Fraction(eps), value + Fraction(eps)
             if clip is not None:
                 low, high = max(low, 0), min(high, 1)
-            # A code changes at thresholds only: between and beyond them one value stands for all.
+            # A code changes only at thresholds: one value between each pair is enough.
             ends = sorted([t for cut in cuts for t in (cut, -cut) if low <= t <= high] + [low, high])
             middles = [(a + b) / 2 for a, b in itertools.pairwise(ends)]
             reachable.append(sorted({code(v) for v in (*ends, *middles)}))
@@ -154,8 +154,8 @@ def test_linear_against_rationals(seed, n_classes, eps, clip, norm):
                 value -= e * max(map(abs, d))
             else:
                 for w, v in zip(d, x, strict=True):
-                    room = e if clip is None else min(e, v if w > 0 else 1 - v)
-                    value -= abs(w) * room
+                    largest_change = e if clip is None else min(e, v if w > 0 else 1 - v)
+                    value -= abs(w) * largest_change
             worst.append(value)
         margins.append(min(worst))
     compare(certificate.certified, margins, exact=certificate.is_exact)
@@ -214,7 +214,7 @@ HEADS = {
 
 @pytest.mark.parametrize("name", HEADS)
 def test_heads_are_exact(name):
-    """What is not certified is changed by the worst code; what is certified by none of many."""
+    """The worst code changes images that are not certified; none of many codes changes a certified one."""
     coder = PolarizingCoder(threshold=0.5)
     model = make_pipeline(coder, HEADS[name]).fit(DIGITS[TRAIN], LABELS[TRAIN])
     X, y = DIGITS[TEST], LABELS[TEST]
@@ -363,7 +363,7 @@ def test_binary_strings_searches_and_unknown_labels():
     np.testing.assert_array_equal(other.certified[50:], certificate.certified[50:])
 
 
-def test_certificate_words():
+def test_text_of_certificates():
     model = MODELS["pixel"].fit(DIGITS[TRAIN], LABELS[TRAIN])
     certificate = certify(model, DIGITS[TEST], LABELS[TEST], 0.1)
     assert certificate.accuracy_at(0) == certificate.accuracy
@@ -395,7 +395,7 @@ def test_layouts():
         (make_pipeline(WaveletSparsifier("db5", level=6), LinearSVC()), None),
     ],
 )
-def test_what_has_no_certificate(model, message):
+def test_models_without_certificate_are_refused(model, message):
     model.fit(DIGITS[:60], LABELS[:60])
     if message is None:
         certify(model, DIGITS[:5], LABELS[:5], 0.01)

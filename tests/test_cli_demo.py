@@ -1,8 +1,7 @@
-"""The command line: help, wrong arguments, the demo from end to end, and what an interruption leaves."""
+"""The command line: help, wrong arguments, the demo from end to end, and clean-up after an interruption."""
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -50,7 +49,7 @@ def test_wrong_arguments(arguments, message, capsys, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_written_is_said_before_the_work(tmp_path, capsys):
+def test_unwritable_outputs_are_refused_before_the_work(tmp_path, capsys):
     assert main(["demo", "--output", str(tmp_path / "nowhere" / "report.html")]) == 2
     assert "does not exist. Create it" in capsys.readouterr().err
     assert main(["demo", "--output", str(tmp_path)]) == 2
@@ -60,7 +59,7 @@ def test_what_cannot_be_written_is_said_before_the_work(tmp_path, capsys):
     assert "name the same file" in capsys.readouterr().err
 
 
-def test_missing_data_are_said_plainly(tmp_path, capsys, monkeypatch):
+def test_missing_data_give_a_clear_error(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("SKROBUST_DATA", raising=False)
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "home"))
     output = str(tmp_path / "report.html")
@@ -71,7 +70,7 @@ def test_missing_data_are_said_plainly(tmp_path, capsys, monkeypatch):
 
 
 def test_other_files_and_downloads_from_the_command_line(tmp_path, capsys, monkeypatch):
-    """What the loaders' errors advise is there as flags, and reaches the loaders."""
+    """The options that the loaders' errors advise exist as flags, and are passed to the loaders."""
     import sklearn.datasets
     from datasets_writers import write_mnist
 
@@ -100,7 +99,7 @@ def test_other_files_and_downloads_from_the_command_line(tmp_path, capsys, monke
     assert not (tmp_path / "new").exists()
 
 
-def test_missing_packages_are_said_plainly(tmp_path, capsys, monkeypatch):
+def test_missing_packages_give_a_clear_error(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["demo", "--output", str(tmp_path / "report.html")]) == 2
     assert "pip install 'skrobust[plot]'" in capsys.readouterr().err
@@ -131,33 +130,37 @@ def test_demo_from_end_to_end(tmp_path, capsys, few_settings):
     for row in worst:
         assert f"{100 * row['accuracy']:.1f}" in printed
         assert row["accuracy"] <= row["clean_accuracy"]
-    # The conclusion's words follow from the figures.
+    # The conclusion follows from the figures.
     by_model = {row["model"]: row["accuracy"] for row in worst if row["eps"] == 0.1}
     sentence = next(line for line in printed.splitlines() if line.startswith("“wavelet front end” is"))
     difference = 100 * (by_model["wavelet front end"] - by_model["undefended"])
     assert f"difference of {difference:+.1f}".replace("-", "−") in sentence
     assert "is better than" not in sentence or difference > 0
-    # What is proved stands beside what was found, and is never more.
-    for name in ("polarizing coder", "undefended"):
-        told = content["settings"][f"certified accuracy, {name}"]
-        assert told.endswith("(exact worst case)")
-        for row in worst:
-            if row["model"] == name:
-                certified = float(re.search(rf"([\d.]+)\s% at {row['eps']:g}", told)[1])
-                assert certified <= round(100 * row["accuracy"], 1)
-                assert re.search(
-                    rf"{name} +{row['eps']:g} +{certified:.1f}\s% +{100 * row['accuracy']:.1f}\s%", printed
-                )
-    assert "(lower bound)" in content["settings"]["certified accuracy, wavelet front end"]
+    # Certified accuracy is at most the accuracy under attack.
+    attacked = {(row["model"], row["eps"]): row["accuracy"] for row in worst}
+    certified = {(row["model"], row["eps"]): row["accuracy"] for row in content["certified"]}
+    assert certified.keys() == attacked.keys()
+    assert all(0 <= certified[key] <= attacked[key] for key in certified)
+    is_exact = {row["model"]: row["is_exact"] for row in content["certified"]}
+    assert is_exact == {"wavelet front end": False, "polarizing coder": True, "undefended": True}
+    # The certificates in words: the settings and the printed table say the same figures.
+    for name, exact in is_exact.items():
+        meaning = "exact worst case" if exact else "lower bound"
+        shares = ", ".join(f"{100 * certified[name, eps]:.1f}\N{NO-BREAK SPACE}% at {eps:g}" for eps in (0.05, 0.1))
+        assert content["settings"][f"certified accuracy, {name}"] == f"{shares} ({meaning})"
+    name, eps = "undefended", 0.05
+    cells = [name, f"{eps:g}", f"{100 * certified[name, eps]:.1f}", "%", f"{100 * attacked[name, eps]:.1f}", "%"]
+    assert cells in [line.split()[: len(cells)] for line in printed.splitlines()]
     # All were tuned with equally many settings.
     assert "settings ×" in printed and "tuned for" in content["settings"]
     text = html.read_text(encoding="utf-8")
     assert text.startswith("<!DOCTYPE html>") and text.rstrip().endswith("</html>")
     assert sentence.split(":")[0] in text
-    # It says plainly which helped.
-    plain = [line for line in printed.splitlines() if line.startswith("At eps = 0.1, ")]
-    assert sum(line.count(f"“{name}” (") for line in plain for name in ("wavelet front end", "polarizing coder")) == 2
-    # The same command, the same figures.
+    # The conclusion names each defence once, as helpful, harmful or neither.
+    conclusions = [line for line in printed.splitlines() if line.startswith("At eps = 0.1, ")]
+    for name in ("wavelet front end", "polarizing coder"):
+        assert sum(line.count(f"“{name}” (") for line in conclusions) == 1
+    # The same command gives the same figures.
     assert main(["demo", *SMALL, "--seed", "1", "--output", str(html), "--json", str(figures)]) == 0
     again = json.loads(figures.read_text(encoding="utf-8"))
     for a, b in zip(content["rows"], again["rows"], strict=True):
@@ -175,7 +178,7 @@ def test_undefended_gets_as_many_fits_as_any_defence():
         assert list(plan)[-1] == UNDEFENDED and sizes[UNDEFENDED] == max(sizes.values()) > 1
 
 
-def test_what_helped_follows_from_the_intervals():
+def test_conclusions_follow_from_the_intervals():
     from types import SimpleNamespace
 
     from skrobust.cli.proved import Proved, bounds_table, what_helped
@@ -228,21 +231,21 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
-def test_an_interrupt_that_python_drops_comes_again():
+def test_an_interrupt_that_python_drops_is_repeated():
     import weakref
 
     from skrobust.cli.interrupts import persistent_interrupts
 
-    class Thing:
+    class Referent:
         pass
 
-    thing = Thing()
-    # What a callback of a weak reference raises is printed and forgotten.
-    reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    referent = Referent()
+    # Python prints and drops an exception raised in a callback of a weak reference.
+    reference = weakref.ref(referent, lambda _: signal.raise_signal(signal.SIGINT))
     before = signal.getsignal(signal.SIGINT)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt), persistent_interrupts():
-        del thing
+        del referent
         assert reference() is None
         while time.monotonic() < started + 10:
             time.sleep(0.05)

@@ -70,7 +70,7 @@ def test_every_front_end_and_reconstruction_is_clipped(front, X):
 
 @pytest.mark.parametrize("coder", _CODERS[1:], ids=_name)
 def test_backward_passes_of_the_clip(coder, X):
-    """Exact: nothing flows through a pixel outside the range; projection and identity: as if there were no clip."""
+    """Exact: zero gradient at pixels outside the range. Projection and identity: as without the clip."""
     free, fitted, clip = _with_a_clip_that_acts(coder, X)
     weights = torch.as_tensor(np.random.default_rng(2).normal(size=X.shape))
 
@@ -98,7 +98,7 @@ def test_codes_and_inverses_are_not_clipped(X):
 
 @pytest.mark.parametrize("front", _CODERS + _FRONT_ENDS, ids=_name)
 @pytest.mark.parametrize("clip", [(1, 0), (0,), (0, float("nan"))])
-def test_ranges_that_are_none(front, clip, X):
+def test_invalid_ranges_are_refused(front, clip, X):
     with pytest.raises(ValueError, match=r"clip must be None or \(lowest, highest\)"):
         clone(front).set_params(clip=clip).fit(X)
 

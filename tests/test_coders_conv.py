@@ -128,7 +128,7 @@ def test_sparse_output_makes_no_dense_array():
     X = np.random.default_rng(0).normal(size=(900, 16, 16)).astype(np.float32)
     coder = ConvSparseCoder(16, kernel_size=4, alpha=2.0, dictionary=X[:16, :4, :4] / 4, sparse_output=True, n_jobs=1)
     coder.fit(X)
-    coder.inverse_transform(coder.transform(X))  # what is compiled and kept is no part of it
+    coder.inverse_transform(coder.transform(X))  # compiles first, outside the measured memory
     dense = 900 * math.prod(coder.code_shape_) * 4
     with config_context(working_memory=1):
         tracemalloc.start()
@@ -213,7 +213,7 @@ def test_exact_gradient_is_the_derivative(pursuit, digits):
     assert float((slope * direction).sum()) == pytest.approx(float((difference * weights).sum()), rel=1e-6)
 
 
-def test_gradient_modes_differ_as_they_say(digits):
+def test_gradient_modes_differ_as_documented(digits):
     X, _ = digits
     x = torch.as_tensor(X[:2]).requires_grad_()
     front_end = coder_for(output="reconstruction").fit(X)
@@ -242,7 +242,7 @@ def test_pipeline_grid_search_pickle(digits):
 
 
 @pytest.mark.parametrize("grid", [(7,), (5, 6), (1, 4)])
-def test_low_pass_minimises_what_it_says(grid):
+def test_low_pass_minimises_its_objective(grid):
     values = np.random.default_rng(0).normal(size=(3, *grid, 2))
     weight, smooth = 3.0, LowPass(grid, 3.0)(values)
     # the normal equations, by dense differences
@@ -295,7 +295,7 @@ def test_highpass(pursuit, digits):
     )
 
 
-def test_highpass_removes_what_is_smooth():
+def test_highpass_removes_smooth_images():
     rows, columns = np.mgrid[:20, :20] / 20
     ramp = (rows + columns)[None]
     coder = ConvSparseCoder(4, kernel_size=3, highpass=0.1, n_epochs=1, alpha=0.5, random_state=0).fit(ramp)

@@ -85,12 +85,12 @@ def test_module_and_its_gradient_are_those_of_dense_ista(padding, stride, n_chan
     if output == "code" and torch.linalg.matrix_rank(D) < D.shape[1]:
         pytest.skip("several codes solve the problem; the reconstruction is still unique")
     by_module, by_ista = (torch.tensor(X, requires_grad=True) for _ in range(2))
-    found = as_module(coder)(by_module)
+    result = as_module(coder)(by_module)
     expected = dense_ista(by_ista, D, 6000)
     expected = expected if output == "code" else expected @ D.T
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-    weights = torch.tensor(np.random.default_rng(1).normal(size=tuple(found.shape)))
-    (found * weights).sum().backward()
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
+    weights = torch.tensor(np.random.default_rng(1).normal(size=tuple(result.shape)))
+    (result * weights).sum().backward()
     (expected * weights).sum().backward()
     torch.testing.assert_close(by_module.grad, by_ista.grad, rtol=0, atol=1e-5)
 

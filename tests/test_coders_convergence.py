@@ -46,25 +46,25 @@ def X():
     return np.random.default_rng(0).random((12, 8, 8))
 
 
-def _told(call):
-    with warnings.catch_warnings(record=True) as found:
+def _convergence_warnings(call):
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         call()
-    return [str(warning.message) for warning in found if issubclass(warning.category, ConvergenceWarning)]
+    return [str(warning.message) for warning in caught if issubclass(warning.category, ConvergenceWarning)]
 
 
 @pytest.mark.parametrize("coder", _CODERS, ids=_name)
 def test_one_warning_a_fit_with_the_number_of_images(coder, X):
     coder = clone(coder).fit(X)
     with config_context(working_memory=0.01):  # many batches
-        (message,) = _told(lambda: coder.transform(X))
+        (message,) = _convergence_warnings(lambda: coder.transform(X))
     assert f"{_name(coder)}: 12 of 12 images" in message and "tol=1e-08" in message
     before = pickle.dumps(coder)
     for again in (coder.transform, lambda X: coder.score(X), lambda X: coder.transform(torch.tensor(X))):
-        assert _told(lambda again=again: again(X)) == []
+        assert _convergence_warnings(lambda again=again: again(X)) == []
     assert pickle.dumps(coder) == before
     coder.fit(X)
-    assert len(_told(lambda: [coder.transform(X), coder.transform(X)])) == 1
+    assert len(_convergence_warnings(lambda: [coder.transform(X), coder.transform(X)])) == 1
 
 
 @pytest.mark.parametrize("coder", _CODERS, ids=_name)
@@ -73,31 +73,34 @@ def test_an_attack_warns_once(coder, X):
     front = clone(coder).set_params(image_shape=(8, 8))
     model = make_pipeline(front, LogisticRegression())
     flat = X.reshape(12, -1)
-    told = _told(lambda: model.fit(flat, y))
-    told += _told(lambda: PGD(0.05, n_iter=3).perturb(model, flat, y))
-    told += _told(lambda: model.predict(flat))
-    assert len(told) == 1 and "12 of 12 images" in told[0]
+    messages = _convergence_warnings(lambda: model.fit(flat, y))
+    messages += _convergence_warnings(lambda: PGD(0.05, n_iter=3).perturb(model, flat, y))
+    messages += _convergence_warnings(lambda: model.predict(flat))
+    assert len(messages) == 1 and "12 of 12 images" in messages[0]
     module = as_module(copy.deepcopy(front).fit(flat))
     at = torch.tensor(flat)
-    assert len(_told(lambda: [module(at), module(at)])) == 1
+    assert len(_convergence_warnings(lambda: [module(at), module(at)])) == 1
 
 
 def test_learned_layers_warn_once(X):
     coder = LayeredBasisPursuit((4, 3, 2), kernel_size=2, alpha=1e-3, n_epochs=1, random_state=0, **_SHORT)
-    told = _told(lambda: [coder.fit(X), coder.transform(X), coder.transform(X)])
-    assert len(told) == 1 and told[0].startswith("LayeredBasisPursuit: 24 of 24 images")  # two layers read codes
+    messages = _convergence_warnings(lambda: [coder.fit(X), coder.transform(X), coder.transform(X)])
+    assert len(messages) == 1
+    assert messages[0].startswith("LayeredBasisPursuit: 24 of 24 images")  # 12 for each of two layers that read codes
 
 
 def test_dictionary_learners_warn_once(X):
     learner = MOD(8, coding="l1", alpha=1e-14, max_iter=1, random_state=0)
     signals = X.reshape(12, -1).astype(np.float32)
     learner.fit(signals)
-    told = _told(lambda: [learner.transform(signals), learner.transform(signals), learner.atom_usage(signals)])
-    assert len(told) == 1 and told[0].startswith("MOD: 12 of 12 images ended at max_iter=")
+    messages = _convergence_warnings(
+        lambda: [learner.transform(signals), learner.transform(signals), learner.atom_usage(signals)]
+    )
+    assert len(messages) == 1 and messages[0].startswith("MOD: 12 of 12 images ended at max_iter=")
 
 
-def test_threads_do_not_hear_each_other(X):
-    """What one thread ignores another tells."""
+def test_ignoring_warnings_in_one_thread_does_not_affect_others(X):
+    """Warnings ignored in one thread are still raised in another."""
     operator = ConvolutionalOperator(_ATOMS, (8, 8, 1))
 
     def pursue(ignoring):
@@ -107,20 +110,20 @@ def test_threads_do_not_hear_each_other(X):
             return convolutional_basis_pursuit(X[..., None], operator, 1e-3, **_SHORT)
 
     with ThreadPoolExecutor(2) as pool:
-        told = _told(lambda: list(pool.map(pursue, [True, False] * 4)))
-    assert len(told) == 4 and all("12 of 12 signals ended at max_iter=2" in message for message in told)
+        messages = _convergence_warnings(lambda: list(pool.map(pursue, [True, False] * 4)))
+    assert len(messages) == 4 and all("12 of 12 signals ended at max_iter=2" in message for message in messages)
 
 
 @pytest.mark.parametrize("pursuit", [layered_thresholding, layered_basis_pursuit, deep_pursuit, multilayer_pursuit])
 def test_layered_pursuits_take_any_real_numbers(pursuit):
-    """Integers are no reason to round penalties to integers, nor lists to fail."""
+    """Penalties are not rounded for integer signals, and lists are accepted."""
     operator = ConvolutionalOperator(_ATOMS, (6, 6, 1))
     layers = LayeredDictionary([operator, ConvolutionalOperator(_LAYERS[1], operator.code_shape)])
     X = np.random.default_rng(0).integers(0, 9, (2, 6, 6, 1))
 
     def codes(values):
-        found = pursuit(values, layers, 0.7)
-        return found if isinstance(found, list) else found.codes
+        result = pursuit(values, layers, 0.7)
+        return result if isinstance(result, list) else result.codes
 
     expected = codes(X.astype(float))
     for values in (X, X.astype(np.float16), X.tolist()):

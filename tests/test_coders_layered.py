@@ -69,8 +69,8 @@ def test_codes_are_those_of_the_pursuit(cls, digits):
     X, _ = digits
     coder = coder_for(cls).fit(X)
     expected = FUNCTIONS[cls](X.reshape(-1, 8, 8, 1), coder.layers_)
-    for found, codes in zip(coder.encode(X), expected, strict=True):
-        np.testing.assert_allclose(found, codes, atol=1e-12)
+    for layer_codes, codes in zip(coder.encode(X), expected, strict=True):
+        np.testing.assert_allclose(layer_codes, codes, atol=1e-12)
     np.testing.assert_allclose(coder.transform(X), expected[-1].reshape(len(X), -1), atol=1e-12)
     everything = clone(coder).set_params(per_layer=True).fit(X)
     flat = np.concatenate([codes.reshape(len(X), -1) for codes in expected], axis=1)
@@ -197,7 +197,7 @@ def test_grid_search_over_penalties_of_layers(digits):
     assert search.best_score_ > 0.5
 
 
-def test_penalties_so_large_that_nothing_is_left(digits):
+def test_very_large_penalties_give_zero_codes(digits):
     X, _ = digits
     for cls in CODERS:
         coder = coder_for(cls, **{penalty_of(cls): 100.0}).fit(X)

@@ -97,7 +97,7 @@ def test_exact_gradients_are_those_of_differences(images, penalty):
 @pytest.mark.parametrize("gradient", ["identity", "projection", "smooth", "skip"])
 @pytest.mark.parametrize("penalty", ["group_l1", RoundedL1()], ids=name)
 def test_surrogate_gradients(images, penalty, gradient):
-    """They need nothing of the penalty but its proximal operator."""
+    """They only need the proximal operator of the penalty."""
     X = images[0][:3]
     coder = coder_with(penalty, output="reconstruction").fit(X)
     x = torch.tensor(X, requires_grad=True)
@@ -108,7 +108,7 @@ def test_surrogate_gradients(images, penalty, gradient):
     assert x.grad.isfinite().all() and x.grad.any()
 
 
-def test_a_users_penalty_works_in_the_coder(images):
+def test_a_user_defined_penalty_works_in_the_coder(images):
     X, _ = images
     coder = coder_with(RoundedL1(), tol=1e-9).fit(X)
     codes = coder.transform(X)
@@ -142,7 +142,7 @@ def test_learning_and_grid_search(images):
     assert search.best_params_["convsparsecoder__penalty__l1_ratio"] in (0.2, 0.8)
 
 
-def test_what_does_not_go_together(images):
+def test_unsupported_combinations_are_refused(images):
     X, _ = images
     for pursuit in ("omp", "thresholding"):
         with pytest.raises(ValueError, match="penalty='group_l1' needs pursuit='bp'"):
@@ -212,10 +212,10 @@ def test_dense_derivatives(dense, penalty):
 
     inputs = [torch.tensor(values, requires_grad=True) for values in (X, components)]
     value(*inputs, weights=torch.tensor(weights)).backward()
-    found = sum(float((v.grad.numpy() * direction).sum()) for v, direction in zip(inputs, directions, strict=True))
+    derivative = sum(float((v.grad.numpy() * direction).sum()) for v, direction in zip(inputs, directions, strict=True))
     step = 1e-5
     ahead, behind = (value(X + s * directions[0], components + s * directions[1]) for s in (step, -step))
-    assert found == pytest.approx((ahead - behind) / (2 * step), rel=1e-3)
+    assert derivative == pytest.approx((ahead - behind) / (2 * step), rel=1e-3)
 
 
 def test_dense_user_penalty_and_its_warning(dense):

@@ -112,7 +112,7 @@ def test_wavelets_against_pywt(shape, wavelet, level, levels):
         coefficients = pywt.wavedecn(values, wavelet, mode="periodization", level=used, axes=axes)
         return pywt.coeffs_to_array(coefficients, axes=axes)[0].reshape(len(values), -1)
 
-    # The l1 norm of an atom is what it responds to its own signs: read off from responses to unit signals.
+    # The l1 norm of an atom is its response to its own signs; unit signals give its entries.
     units = np.eye(int(np.prod(shape))).reshape(-1, *images.shape[1:])
     norms = np.abs(analyze(units)).sum(axis=0)
     norms[norms < 1e-9] = 1  # an odd size's repeated last sample minus itself
@@ -153,7 +153,7 @@ def test_layouts_and_dtypes_agree(n_samples, height, width, n_channels, dtype, o
 
 
 def test_float32_pixels_have_the_code_of_float64():
-    # 0.3 lies between two float32 numbers; nothing may fall between it and its rounded form.
+    # 0.3 lies between two float32 numbers; no pixel may lie between it and its rounded form.
     single = np.float32(0.3)
     X = np.array([[np.nextafter(single, np.float32(0)), single, np.nextafter(single, np.float32(1))]])
     coder = PolarizingCoder(threshold=0.3).fit(X)
@@ -179,7 +179,7 @@ def test_without_explicit_vectors():
         "c = PolarizingCoder(np.random.default_rng(1).random((20, 3, 2)), threshold=0.5).fit(X);"
         "print(c.transform(X).sum(axis=0).astype(int).tolist())"
     )
-    found = [
+    results = [
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "SKROBUST_EXPLICIT_VECTORS": explicit},
@@ -189,8 +189,8 @@ def test_without_explicit_vectors():
         ).stdout
         for explicit in "01"
     ]
-    assert found[0] == found[1]
-    assert "1" in found[0]
+    assert results[0] == results[1]
+    assert "1" in results[0]
 
 
 # Dictionaries.
@@ -227,7 +227,7 @@ def test_learned_filters(signed):
     again = PolarizingCoder("learned", **params).fit(DIGITS)
     np.testing.assert_array_equal(again.components_, atoms)
     np.testing.assert_array_equal(again.thresholds_, coder.thresholds_)
-    # What is learned is seen in the data: responses spread more than those of random filters of the same kind.
+    # Learned filters fit the data: responses vary more than those of random filters of the same kind.
     random = np.random.default_rng(0).random((6, 3, 3, 1))
     if signed:
         random -= random.mean(axis=(1, 2), keepdims=True)
@@ -353,7 +353,7 @@ def _backward(coder, gradient, X, upstream, temperature=None, annealed=None):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("output", ["code", "reconstruction"])
-def test_gradients_are_what_they_are_called(kind, output):
+def test_gradient_modes_are_as_documented(kind, output):
     coder = PolarizingCoder(**KINDS[kind], output=output, image_shape=(8, 8)).fit(DIGITS)
     rng = np.random.default_rng(0)
     X = DIGITS[:20] + 0.01 * rng.normal(size=(20, 64))

@@ -1,4 +1,4 @@
-"""How far perturbations reach: code bounds, flip distances, ambiguous shares, chosen thresholds."""
+"""Perturbations and codes: code bounds, flip distances, ambiguous shares, chosen thresholds."""
 
 from fractions import Fraction
 
@@ -225,8 +225,8 @@ def test_verdicts():
     assert coder.ambiguous_share(polar, 0.2).verdict.startswith("Fits: linf perturbations of 0.2 can change 0.0%")
     grey = rng.random((200, 30))
     coder = PolarizingCoder(eps=0.2).fit(grey)
-    told = [coder.ambiguous_share(grey, eps).verdict.split(":")[0] for eps in (0.03, 0.1, 0.2)]
-    assert told == ["Fits", "Fits partly", "Does not fit"]
+    verdicts = [coder.ambiguous_share(grey, eps).verdict.split(":")[0] for eps in (0.03, 0.1, 0.2)]
+    assert verdicts == ["Fits", "Fits partly", "Does not fit"]
     assert str(coder.ambiguous_share(np.zeros((3, 30)), 0.1)).startswith("Useless: all images have the same code")
 
 
@@ -270,7 +270,7 @@ def test_several_thresholds_lie_apart():
     assert (np.diff(crowded[0]) > 0).all()
 
 
-def test_groups_and_atoms_have_their_own():
+def test_thresholds_per_group_and_per_atom():
     rng = np.random.default_rng(0)
     X = (rng.random((500, 6, 6, 2)) < 0.5) * [0.4, 1.0]
     shared = PolarizingCoder(eps=0.05).fit(X)

@@ -1,4 +1,4 @@
-"""CIFAR-10-C: the right rows of the right file, and files that are not what they should be."""
+"""CIFAR-10-C: the right rows of the right file, and invalid files."""
 
 import numpy as np
 import pytest

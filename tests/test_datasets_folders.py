@@ -115,7 +115,7 @@ def test_postscript_is_not_run(tmp_path):
         load_image_folder(tmp_path)
 
 
-def test_folders_that_are_none(tmp_path):
+def test_invalid_folders_are_refused(tmp_path):
     with pytest.raises(DatasetNotFoundError, match="There is no folder .*nowhere"):
         load_image_folder(tmp_path / "nowhere")
     with pytest.raises(DatasetNotFoundError, match="has no folders. It needs one folder per class"):

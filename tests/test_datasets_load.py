@@ -61,7 +61,7 @@ def test_every_name_loads(tmp_path):
     assert set(DATASETS) == {*shapes, "image-folder", "idx", "cifar100", "cifar10-c"}
 
 
-def test_names_are_read_kindly(tmp_path):
+def test_names_ignore_case_and_underscores(tmp_path):
     write_mnist(tmp_path)
     for name in ("Fashion_MNIST", "fashion-mnist"):
         assert len(load_dataset(name, data_home=tmp_path, verify=False).target) == 20

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: where files may lie, what they are checked against, and what a user is told."""
+"""MNIST and Fashion-MNIST: folders searched, verification and error messages."""
 
 import dataclasses
 import gzip
@@ -160,19 +160,19 @@ def test_search_order(tmp_path, monkeypatch):
     for size, home in enumerate(homes.values(), start=13):
         write_mnist(home / "MNIST", n_train=size)
 
-    def found(data_home=None):
+    def n_images(data_home=None):
         return len(load_mnist(data_home, verify=False).target)
 
-    assert found() == 15
+    assert n_images() == 15
     monkeypatch.setenv("SKROBUST_DATA", str(homes["environment"]))
-    assert found() == 14
-    assert found(homes["argument"]) == 13
+    assert n_images() == 14
+    assert n_images(homes["argument"]) == 13
     # The variable's folder lacks the files: scikit-learn's data home still has them. A folder that was asked for
     # by name is never replaced by another.
     monkeypatch.setenv("SKROBUST_DATA", str(tmp_path / "empty"))
-    assert found() == 15
+    assert n_images() == 15
     with pytest.raises(DatasetNotFoundError):
-        found(tmp_path / "empty")
+        n_images(tmp_path / "empty")
 
 
 def test_home_directory_and_scikit_learn_default(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The unpickler of CIFAR's batches against pickles that want to do something."""
+"""The unpickler of CIFAR's batches against pickles that call functions."""
 
 import builtins
 import collections
@@ -38,7 +38,7 @@ def _refused(content, match=None):
     assert str(caught.value).startswith("batch was refused")
 
 
-def test_what_numpy_and_python_two_wrote():
+def test_pickles_of_python_two_are_read():
     batch = load_plain_pickle(_GOOD, "batch")
     assert batch["labels"] == [3, 4] and batch["batch_label"] == "a batch"
     np.testing.assert_array_equal(batch["data"], _PLANES)
@@ -50,7 +50,7 @@ def test_what_numpy_and_python_two_wrote():
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("dtype", ["u1", "i8", "<u2", ">i4"])
 @pytest.mark.parametrize("order", "CF")
-def test_what_numpy_writes_today(protocol, dtype, order):
+def test_pickles_of_current_numpy_are_read(protocol, dtype, order):
     array = np.asarray(np.arange(6).reshape(2, 3), dtype=dtype, order=order)
     batch = load_plain_pickle(pickle.dumps({b"data": array, "labels": [1, -(2**40)], "n": None}, protocol), "batch")
     np.testing.assert_array_equal(batch["data"], array)
@@ -110,7 +110,7 @@ def test_python_two_names_are_refused(tmp_path, protocol):
     assert not mark.exists()
 
 
-def test_doors_other_than_names_are_refused():
+def test_other_opcodes_that_import_or_call_are_refused():
     copyreg.add_extension("os", "system", 240)
     try:
         _refused(b"\x80\x02\x82\xf0U\x04true\x85R.", "instruction EXT1")
@@ -195,7 +195,7 @@ def test_admitted_names_cannot_be_changed(target, name):
         _array(shape=b"J\x00\x00\x00\x40J\x00\x00\x00\x40\x86"),
     ],
 )
-def test_promises_of_size_allocate_nothing(content):
+def test_declared_sizes_allocate_nothing(content):
     tracemalloc.start()
     _refused(content)
     peak = tracemalloc.get_traced_memory()[1]

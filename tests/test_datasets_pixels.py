@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from skrobust.datasets import DatasetFileError, load_image_folder
 
 _RNG = np.random.default_rng(0)
-_TURNED = {  # how a viewer turns what is stored, by the EXIF specification
+_TURNED = {  # how a viewer rotates the stored image, by the EXIF specification
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -155,7 +155,7 @@ def test_cmyk_becomes_rgb(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_crop_pad_and_stretch(tmp_path, dtype):
-    """Four areas of one value each, so that every way of scaling is told from the others without a reference."""
+    """Four areas of one value each, which distinguish the ways of scaling without a reference."""
     white = np.iinfo(dtype).max
     wide = np.zeros((20, 40), dtype)
     wide[:, 10:30] = white
@@ -186,7 +186,7 @@ def test_shrinking_averages(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, (4,), (4, 4, 3), (4, 0), (4.5, 4), "8"])
-def test_sizes_that_are_none(tmp_path, size):
+def test_invalid_sizes_are_refused(tmp_path, size):
     _folder(tmp_path, **{"1_png": Image.fromarray(np.zeros((4, 4), np.uint8))})
     with pytest.raises(InvalidParameterError, match="'size' parameter"):
         load_image_folder(tmp_path, size=size)

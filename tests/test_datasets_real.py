@@ -60,7 +60,7 @@ def test_cifar10_as_binary_batches_in_any_order(tmp_path):
 
 
 @pytest.mark.parametrize("loader", [load_fashion_mnist, load_cifar100])
-def test_sets_that_may_be_there(loader):
+def test_optional_data_sets(loader):
     bunch = _load(loader, split="all", dtype="uint8")
     assert len(bunch.target) in (60_000, 70_000)
     assert np.ptp(np.bincount(bunch.target)) == 0

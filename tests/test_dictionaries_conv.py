@@ -24,7 +24,7 @@ def sparse_codes(rng, shape, share=0.2):
 def test_sums_give_the_squared_error_of_any_atoms(padding, stride, two_axes, masked, seed):
     rng = np.random.default_rng(seed)
     grid, kernel = ((6, 7), (3, 2)) if two_axes else ((9,), (4,))
-    atoms, others = rng.normal(size=(2, 3, *kernel, 2))
+    atoms, other_atoms = rng.normal(size=(2, 3, *kernel, 2))
     operator = ConvolutionalOperator(atoms, (*grid, 2), padding=padding, stride=stride)
     codes = sparse_codes(rng, (4, *operator.code_shape))
     X = rng.normal(size=(4, *grid, 2))
@@ -32,10 +32,10 @@ def test_sums_give_the_squared_error_of_any_atoms(padding, stride, two_axes, mas
     statistics = ConvolutionalStatistics(atoms.shape)
     statistics.add(X[:1], codes[:1], operator.geometry, mask=None if mask is None else mask[:1])
     statistics.add(X[1:], codes[1:], operator.geometry, mask=None if mask is None else mask[1:])
-    for components in (atoms, others):
+    for components in (atoms, other_atoms):
         rebuilt = ConvolutionalOperator(components, (*grid, 2), padding=padding, stride=stride).synthesize(codes)
-        left = (X - rebuilt) * (1 if mask is None else mask[..., None])
-        assert statistics.squared_error(components) == pytest.approx((left**2).sum(), rel=1e-9)
+        residual = (X - rebuilt) * (1 if mask is None else mask[..., None])
+        assert statistics.squared_error(components) == pytest.approx((residual**2).sum(), rel=1e-9)
     improved = statistics.improve(atoms / 10)
     assert statistics.squared_error(improved) <= statistics.squared_error(atoms / 10)
     assert np.linalg.norm(improved.reshape(3, -1), axis=1).max() <= 1 + 1e-12
@@ -49,8 +49,8 @@ def test_update_reaches_the_least_squares_atoms():
     codes = sparse_codes(rng, (6, *operator.code_shape))
     statistics = ConvolutionalStatistics(truth.shape)
     statistics.add(operator.synthesize(codes), codes, operator.geometry)
-    found = statistics.improve(np.zeros_like(truth), n_passes=300)
-    np.testing.assert_allclose(found, truth, atol=1e-6)
+    atoms = statistics.improve(np.zeros_like(truth), n_passes=300)
+    np.testing.assert_allclose(atoms, truth, atol=1e-6)
 
 
 def planted(n=40, seed=0):
@@ -62,12 +62,12 @@ def planted(n=40, seed=0):
     return atoms, operator.synthesize(codes) + 0.01 * rng.normal(size=(n, 20, 20, 1))
 
 
-def worst_match(found, truth):
+def worst_match(atoms, truth):
     """Smallest over true atoms of the largest cross-correlation with a learned one."""
     matches = []
     for atom in truth:
         best = 0.0
-        for other in found:
+        for other in atoms:
             spectrum = np.fft.fft2(atom[..., 0], (11, 11)) * np.fft.fft2(other[..., 0], (11, 11)).conj()
             best = max(best, np.abs(np.fft.ifft2(spectrum)).max())
         matches.append(best)
@@ -139,7 +139,7 @@ def test_integers_and_lists_are_signals():
         learner.pass_online(values, 2)
 
 
-def test_what_cannot_be_learned_from_is_named():
+def test_unusable_training_data_are_refused():
     X = np.random.default_rng(0).normal(size=(3, 8, 1))
     with pytest.raises(ValueError, match="init must be 'data' or 'random', got 'zeros'"):
         initial_convolutional_atoms(X, 2, (3,), init="zeros")

@@ -38,11 +38,11 @@ def test_tiles_of_images():
     np.testing.assert_array_equal(usage[display.order_], np.sort(usage)[::-1])
     np.testing.assert_array_equal([bar.get_height() for bar in display.usage_ax_.patches], np.sort(usage)[::-1])
     first = learner.components_[display.order_[0]].reshape(4, 5)
-    shown = display.ax_.images[0].get_array()[:4, :5]
-    np.testing.assert_allclose(shown, 0.5 + 0.5 * first / np.abs(first).max())
+    tile = display.ax_.images[0].get_array()[:4, :5]
+    np.testing.assert_allclose(tile, 0.5 + 0.5 * first / np.abs(first).max())
 
 
-def test_places_of_tiles():
+def test_positions_of_tiles():
     atoms = np.arange(1.0, 6.0)[:, None, None] * np.ones((5, 2, 3))
     atoms[:, 0, 0] *= -1
     picture = mosaic(atoms)

@@ -43,11 +43,11 @@ def test_the_objective_falls_from_pass_to_pass(learner):
     assert learner.objective_[-1] < 0.9 * learner.objective_[0]
 
 
-def test_the_record_counts_the_penalty():
+def test_recorded_objective_includes_the_penalty():
     X = signals()
     init = X[:20] / np.linalg.norm(X[:20], axis=1, keepdims=True)
     learner = OnlineDictionaryLearning(coding="l1", alpha=ALPHA, init=init, batch_size=len(X), max_iter=1).fit(X)
     codes = basis_pursuit(X, init, alpha=ALPHA).toarray()
-    left = 0.5 * np.square(X - codes @ init).sum(axis=1) + ALPHA * np.abs(codes).sum(axis=1)
+    objectives = 0.5 * np.square(X - codes @ init).sum(axis=1) + ALPHA * np.abs(codes).sum(axis=1)
     # Online, codes are as good as an update of the atoms needs: the record is a little above the minimum.
-    assert left.mean() < learner.objective_[0] < 1.005 * left.mean()
+    assert objectives.mean() < learner.objective_[0] < 1.005 * objectives.mean()

@@ -1,4 +1,4 @@
-"""The learners as estimators: what they find, edge cases, dtypes, layouts, interruption."""
+"""The learners as estimators: recovery, edge cases, dtypes, layouts, interruption."""
 
 import warnings
 
@@ -87,7 +87,7 @@ def test_planted_dictionary_from_a_stream():
 
 
 @each_learner
-def test_what_fit_leaves(Learner):
+def test_attributes_after_fit(Learner):
     X = signals()
     learner = Learner(20, n_nonzero_coefs=2, random_state=0, max_iter=8).fit(X)
     assert learner.components_.shape == (20, 12)
@@ -104,15 +104,15 @@ def test_what_fit_leaves(Learner):
 
 
 @each_learner
-def test_the_record_is_the_objective(Learner):
+def test_objective_per_iteration_is_the_objective(Learner):
     X = signals()
     learner = Learner(20, n_nonzero_coefs=2, random_state=0, max_iter=1, tol=0)
-    if Learner is OnlineDictionaryLearning:  # of the atoms as the signals met them: the first ones
+    if Learner is OnlineDictionaryLearning:  # measured with the atoms that coded the signals: the initial ones
         init = signals(1, n=20)
         learner.set_params(init=init, batch_size=len(X))
         codes = orthogonal_mp(X, init / np.linalg.norm(init, axis=1, keepdims=True), n_nonzero_coefs=2)
-        left = X - codes @ (init / np.linalg.norm(init, axis=1, keepdims=True))
-        assert learner.fit(X).objective_[0] == pytest.approx(0.5 * np.square(left).sum(axis=1).mean())
+        residual = X - codes @ (init / np.linalg.norm(init, axis=1, keepdims=True))
+        assert learner.fit(X).objective_[0] == pytest.approx(0.5 * np.square(residual).sum(axis=1).mean())
         return
     components = unit_rows(signals(1, n=20))
     codes = orthogonal_mp(X, components, n_nonzero_coefs=2)
@@ -132,7 +132,7 @@ def test_float32_stays_and_agrees(Learner, coding):
     single, double = Learner(**params).fit(X.astype(np.float32)), Learner(**params).fit(X)
     assert single.components_.dtype == single.transform(X.astype(np.float32)).dtype == np.float32
     assert double.components_.dtype == double.transform(X).dtype == np.float64
-    # float32 may select another atom where two nearly tie; what is minimised hardly differs.
+    # float32 may select another atom where two nearly tie, which changes the objective a little.
     np.testing.assert_allclose(single.objective_, double.objective_, rtol=1e-2)
 
 
@@ -155,7 +155,7 @@ def test_seeds(Learner):
 
 @each_learner
 @pytest.mark.parametrize("init", ["data", "dct", "random"])
-def test_ways_to_begin(Learner, init):
+def test_initial_dictionaries(Learner, init):
     X = signals(d=16)
     learner = Learner(24, init=init, image_shape=(4, 4), n_nonzero_coefs=2, random_state=0, max_iter=4).fit(X)
     np.testing.assert_allclose(np.linalg.norm(learner.components_, axis=1), 1)
@@ -290,14 +290,14 @@ def test_tolerance_of_the_residual(Learner):
 
 
 @each_learner
-def test_stops_when_nothing_moves(Learner):
+def test_stops_when_atoms_no_longer_change(Learner):
     X = np.repeat(np.eye(4), 30, axis=0)
     learner = Learner(4, n_nonzero_coefs=1, init=np.eye(4), max_iter=40).fit(X)
     assert learner.n_iter_ == 2
 
 
 @each_learner
-def test_warm_start_goes_on(Learner):
+def test_warm_start_continues(Learner):
     X = signals()
     params = {"n_components": 20, "n_nonzero_coefs": 2, "random_state": 0, "tol": 0, "init": signals(1, n=20)}
     if Learner is OnlineDictionaryLearning:
@@ -400,8 +400,8 @@ def test_partial_fit_in_pieces_is_partial_fit():
 
 def test_progress_bar(capsys):
     KSVD(20, n_nonzero_coefs=2, max_iter=3, tol=0, verbose=1).fit(signals())
-    shown = capsys.readouterr().err
-    assert "KSVD: 100%" in shown
-    assert "objective" in shown
+    printed = capsys.readouterr().err
+    assert "KSVD: 100%" in printed
+    assert "objective" in printed
     KSVD(20, n_nonzero_coefs=2, max_iter=3).fit(signals())
     assert capsys.readouterr().err == ""

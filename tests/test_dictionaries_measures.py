@@ -102,15 +102,15 @@ def test_welch_bound_is_reached():
 
 def stripes_by_pixels(codes, grid, kernel, stride, circular):
     """The most atoms whose pixels meet those of the atoms at one position, set by set."""
-    places = list(np.ndindex(*codes.shape[1:-1]))
+    positions = list(np.ndindex(*codes.shape[1:-1]))
     covered = []
-    for place in places:
-        axes = [[p * stride + t for t in range(k)] for p, k in zip(place, kernel, strict=True)]
+    for position in positions:
+        axes = [[p * stride + t for t in range(k)] for p, k in zip(position, kernel, strict=True)]
         if circular:
             axes = [[pixel % n for pixel in axis] for axis, n in zip(axes, grid, strict=True)]
         covered.append(set(itertools.product(*axes)))
-    stripes = [[place for place, other in zip(places, covered, strict=True) if other & own] for own in covered]
-    return [max(sum(int((code[place] != 0).sum()) for place in stripe) for stripe in stripes) for code in codes]
+    stripes = [[position for position, other in zip(positions, covered, strict=True) if other & own] for own in covered]
+    return [max(sum(int((code[position] != 0).sum()) for position in stripe) for stripe in stripes) for code in codes]
 
 
 @pytest.mark.parametrize("circular", [False, True])
@@ -124,8 +124,8 @@ def test_stripe_sparsity_by_brute_force(grid, kernel, stride, circular):
     shape = [-(-n // stride) for n in grid]
     codes = rng.normal(size=(3, *shape, 2)) * (rng.random((3, *shape, 2)) < 0.3)
     expected = stripes_by_pixels(codes, grid, kernel, stride, circular)
-    found = stripe_sparsity(codes, kernel, stride=stride, circular=circular, grid=grid if circular else None)
-    np.testing.assert_array_equal(found, expected)
+    result = stripe_sparsity(codes, kernel, stride=stride, circular=circular, grid=grid if circular else None)
+    np.testing.assert_array_equal(result, expected)
     if circular:  # of a circle that is not given, the worst
         circles = itertools.product(
             *(range(max((p - 1) * stride + 1, k), p * stride + 1) for p, k in zip(shape, kernel, strict=True))

@@ -56,8 +56,8 @@ def test_attacks_are_shorter_than_promised(name):
 
 def test_inherited_defaults(own_attacks):
     for attack in own_attacks:
-        told = clone(attack).describe()
-        assert (told["norm"], told["eps"], told["n_iter"]) == ("linf", 0.1, 5)
+        description = clone(attack).describe()
+        assert (description["norm"], description["eps"], description["n_iter"]) == ("linf", 0.1, 5)
         assert (attack.clip, attack.mask, attack.perturb_all, attack.batch_size) == ((0, 1), None, False, None)
         assert (attack.random_state, attack.device, attack.verbose) in {(0, None, 0), (None, None, 0)}
     black_box, gradient = own_attacks

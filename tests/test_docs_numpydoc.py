@@ -50,33 +50,35 @@ def _names():
     for section in PAGE.read_text(encoding="utf8").split(".. currentmodule:: ")[1:]:
         module, *names = section.split("```")[0].split()
         for name in names[names.index("api") + 1 :]:
-            found = getattr(importlib.import_module(module), name)
-            if inspect.isfunction(found) or inspect.isclass(found):
-                yield found.__module__, name, found
-            for member in dir(found) if inspect.isclass(found) else ():
-                method = inspect.getattr_static(found, member)
+            public_object = getattr(importlib.import_module(module), name)
+            if inspect.isfunction(public_object) or inspect.isclass(public_object):
+                yield public_object.__module__, name, public_object
+            for member in dir(public_object) if inspect.isclass(public_object) else ():
+                method = inspect.getattr_static(public_object, member)
                 method = getattr(method, "__func__", method)  # of class methods
                 if inspect.isfunction(method) and method.__qualname__ == f"{name}.{member}" and member[0] != "_":
-                    yield found.__module__, method.__qualname__, method
+                    yield public_object.__module__, method.__qualname__, method
 
 
-NAMES = {f"{module}.{name}": found for module, name, found in _names()}
+NAMES = {f"{module}.{name}": public_object for module, name, public_object in _names()}
 
 
-def _is_result(found):
+def _is_result(public_object):
     """Whether a class of results describes all its fields as attributes: users read them, and write none."""
-    if not inspect.isclass(found):
+    if not inspect.isclass(public_object):
         return False
-    names = {one.name for one in dataclasses.fields(found)} if dataclasses.is_dataclass(found) else set()
-    names |= set(getattr(found, "_fields", ()))
-    attributes = NumpyDocString(inspect.getdoc(found))["Attributes"]
+    names = (
+        {one.name for one in dataclasses.fields(public_object)} if dataclasses.is_dataclass(public_object) else set()
+    )
+    names |= set(getattr(public_object, "_fields", ()))
+    attributes = NumpyDocString(inspect.getdoc(public_object))["Attributes"]
     return bool(names) and names <= {name for entry in attributes for name in entry.name.split(", ")}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_docstring(name):
-    found = NAMES[name]
-    excused = "." in found.__qualname__ or found.__name__ in MADE_FOR_USERS or _is_result(found)
+    public_object = NAMES[name]
+    excused = "." in public_object.__qualname__ or public_object.__name__ in MADE_FOR_USERS or _is_result(public_object)
     checks = OF_METHODS if excused else CHECKS
     wrong = [f"{code}: {text}" for code, text in validate(name)["errors"] if code in checks]
     assert not wrong

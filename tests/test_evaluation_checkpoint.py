@@ -1,4 +1,4 @@
-"""Checkpoints know models by what they compute with, in every process."""
+"""Checkpoints recognise equal models by parameters and code, in every process."""
 
 import pickle
 import subprocess

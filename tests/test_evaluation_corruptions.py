@@ -38,15 +38,15 @@ def test_gaussian_noise_has_the_published_standard_deviation(severity):
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_shot_noise_has_the_published_variance(severity):
     photons = (500, 250, 100, 75, 50)[severity - 1]
-    found = np.rint(255 * corrupt(_grey(51), "shot_noise", severity, random_state=0))
+    corrupted = np.rint(255 * corrupt(_grey(51), "shot_noise", severity, random_state=0))
     # Few photons leave few levels: the truncated distribution is summed rather than approximated.
-    counts = np.arange(2 * photons)
-    probability = poisson.pmf(counts, 51 / 255 * photons)
-    levels = np.floor(np.clip(counts / photons, 0, 1) * 255)
+    n_photons = np.arange(2 * photons)
+    probability = poisson.pmf(n_photons, 51 / 255 * photons)
+    levels = np.floor(np.clip(n_photons / photons, 0, 1) * 255)
     mean = probability @ levels
     variance = probability @ (levels - mean) ** 2
-    assert abs(found.mean() - mean) < 4 * np.sqrt(variance / found.size)
-    assert found.var() == pytest.approx(variance, rel=0.02)  # of a sample
+    assert abs(corrupted.mean() - mean) < 4 * np.sqrt(variance / corrupted.size)
+    assert corrupted.var() == pytest.approx(variance, rel=0.02)  # of a sample
     # Truncation to 256 levels changes the variance of Poisson noise.
     assert variance == pytest.approx(255**2 * 0.2 / photons, rel=0.1)
 
@@ -161,18 +161,20 @@ def test_glass_blur_copies_pixels_as_the_published_loop_does(severity):
     """The published swap of two views of a colour image overwrites the one and leaves the other."""
     from skimage.filters import gaussian
 
-    sigma, reach, rounds = KINDS["glass_blur"].constants[severity - 1]
+    sigma, max_shift, rounds = KINDS["glass_blur"].constants[severity - 1]
     image = _colour_images(1, seed=severity, shape=(12, 10, 3))[0]
-    moves = np.random.default_rng(7).integers(-reach, reach, size=(rounds, 12 - 2 * reach, 10 - 2 * reach, 2))
+    moves = np.random.default_rng(7).integers(
+        -max_shift, max_shift, size=(rounds, 12 - 2 * max_shift, 10 - 2 * max_shift, 2)
+    )
     x = np.uint8(gaussian(image / 255.0, sigma=sigma, channel_axis=-1) * 255)
     for step in range(rounds):
-        for i, h in enumerate(range(12 - reach, reach, -1)):
-            for j, w in enumerate(range(10 - reach, reach, -1)):
+        for i, h in enumerate(range(12 - max_shift, max_shift, -1)):
+            for j, w in enumerate(range(10 - max_shift, max_shift, -1)):
                 dx, dy = moves[step, i, j]
                 x[h, w], x[h + dy, w + dx] = x[h + dy, w + dx], x[h, w]
     expected = np.clip(gaussian(x / 255.0, sigma=sigma, channel_axis=-1), 0, 1) * 255
-    found = glass_blur(image, (sigma, reach, rounds), np.random.default_rng(7))
-    np.testing.assert_array_equal(np.uint8(found), np.uint8(expected))
+    result = glass_blur(image, (sigma, max_shift, rounds), np.random.default_rng(7))
+    np.testing.assert_array_equal(np.uint8(result), np.uint8(expected))
 
 
 def test_plasma_is_a_normalised_fractal_whose_roughness_follows_the_decay():

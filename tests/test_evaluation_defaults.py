@@ -1,4 +1,4 @@
-"""The default attacks: what they must find, at which cost, and that AutoAttack finds no more."""
+"""The default attacks: strength, cost, and comparison with AutoAttack."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_strongest_attack_is_no_weaker_than_pgd(norm, eps, n_classes):
 
 @pytest.mark.parametrize(("n_classes", "n_targets"), [(2, 1), (3, 2), (12, 9)])
 def test_cost_of_the_strongest_attack(n_classes, n_targets, monkeypatch):
-    # Nothing falls at this eps: the image costs as many passes as the documentation says.
+    # No image is broken at this eps: each costs as many passes as documented.
     X = np.eye(n_classes)
     model = LogisticRegression(C=100.0).fit(X, np.arange(n_classes))
     calls = []
@@ -61,7 +61,7 @@ def test_cost_of_the_strongest_attack(n_classes, n_targets, monkeypatch):
     images, labels = X[:1] * 1.0, np.arange(1)
     attack = strongest_attack().set_params(eps=1e-3)
     model.predict(attack.perturb(model, images, labels))
-    n_probes = len(calls) - 101 * n_targets  # that all backward passes are one is found out beforehand
+    n_probes = len(calls) - 101 * n_targets  # probes that find that all backward passes are equal
     assert 0 <= n_probes <= 16
 
 
@@ -83,7 +83,7 @@ def test_strongest_attack_breaks_what_fab_breaks_behind_calibration():
     assert not (by_fab & ~by_strongest).any()
 
 
-def test_default_attacks_hold_rivals_in_turn():
+def test_parts_of_the_default_cascade():
     (X, y), (X_test, y_test) = digits()
     model = LinearSVC(random_state=0).fit(X, y)
     report = robustness_report(model, X_test[:10], y_test[:10], eps=0.05, checks=False)

@@ -1,4 +1,4 @@
-"""Displays: what they draw, in which colours, from reports and from estimators."""
+"""Displays: contents and colours, from reports and from estimators."""
 
 import matplotlib
 import numpy as np

@@ -46,11 +46,13 @@ def test_errors_equal_those_of_the_dense_matrix(skip, dtype):
     flat = np.concatenate([w.reshape(7, -1) for w in codes], axis=1)
     nothing = [np.zeros((7, *shape), dtype) for shape in layers.code_shapes]
     whole = np.concatenate([layers.target(k, signals, nothing).reshape(7, -1) for k in range(3)], axis=1)
-    left = np.split(whole - flat @ dense.T, np.cumsum([np.prod(o.signal_shape) for o in layers.operators])[:-1], axis=1)
+    residuals = np.split(
+        whole - flat @ dense.T, np.cumsum([np.prod(o.signal_shape) for o in layers.operators])[:-1], axis=1
+    )
     errors, of_signals = reconstruction_errors(signals, layers, codes)
     for k in range(3):
         target = layers.target(k, signals, codes).reshape(7, -1)
-        expected = np.linalg.norm(left[k], axis=1) / np.linalg.norm(target, axis=1)
+        expected = np.linalg.norm(residuals[k], axis=1) / np.linalg.norm(target, axis=1)
         np.testing.assert_allclose(errors[:, k], expected, rtol=1e-4 if dtype == np.float32 else 1e-9)
     made = layers.reconstruct(codes)
     np.testing.assert_allclose(
@@ -62,7 +64,7 @@ def test_errors_equal_those_of_the_dense_matrix(skip, dtype):
     np.testing.assert_allclose(of_tensors[0], errors, rtol=1e-4)
 
 
-def test_what_is_zero_is_reconstructed_by_zero():
+def test_zero_signals_have_zero_reconstructions():
     layers = chain()
     codes = [np.zeros((2, *shape)) for shape in layers.code_shapes]
     errors, of_signals = reconstruction_errors(np.zeros((2, *layers.data_shape)), layers, codes)
@@ -74,7 +76,7 @@ def test_what_is_zero_is_reconstructed_by_zero():
         reconstruction_errors(X, layers, codes[:2])
 
 
-def test_traces_are_of_what_the_pursuit_returns():
+def test_traces_equal_the_errors_of_pursuits():
     layers = chain()
     for function in (layered_basis_pursuit, deep_pursuit, multilayer_pursuit):
         trace = pursuit_trace(function, X, layers, [0.05, 0.1, 0.05], iterations=(0, 3), positive=False)

@@ -1,4 +1,4 @@
-"""The report: what it counts, what it refuses, its forms, and going on after a stop."""
+"""The report: rows, refusals, output formats, and resuming after a stop."""
 
 import json
 import re
@@ -90,7 +90,7 @@ def test_binary_linear_curve_is_the_closed_form(digits):
     assert (low <= accuracy).all() and (accuracy <= high).all()
 
 
-def test_what_breaks_at_a_smaller_eps_stays_broken(model, held_out):
+def test_images_broken_at_a_smaller_eps_stay_broken(model, held_out):
     X, y = held_out
     X, y = X[model.predict(X) == y][:30], y[model.predict(X) == y][:30]
     worst_class = model.predict(np.zeros((1, 64)))[0]
@@ -101,7 +101,7 @@ def test_what_breaks_at_a_smaller_eps_stays_broken(model, held_out):
 
         return script
 
-    # The zero image is within 1 of everything.
+    # Every image is within 1 of the zero image.
     attacks = [Scripted(only_at(1.0), name="a"), Scripted(only_at(1.1), name="b")]
     report = robustness_report(model, X, y, eps=[1.0, 1.1, 1.2], attacks=attacks)
     survive = (y == worst_class).mean()
@@ -199,7 +199,7 @@ def test_conclusions_follow_the_interval(model, held_out):
     assert "no better than" in report.conclusions()[0]
 
 
-def test_models_without_gradients_meet_black_boxes(digits, held_out):
+def test_models_without_gradients_get_black_box_attacks(digits, held_out):
     X, y = digits
     forest = RandomForestClassifier(10, random_state=0).fit(X[:900], y[:900])
     X, y = held_out
@@ -349,7 +349,7 @@ def test_settings_do_not_hold_addresses(model, held_out):
     assert "_same" in text and "0x" not in text and "\n" not in text
 
 
-def test_files_are_whole_or_not_there(model, held_out, tmp_path, monkeypatch):
+def test_files_are_written_whole_or_not_at_all(model, held_out, tmp_path, monkeypatch):
     X, y = held_out
     report = robustness_report(model, X, y, eps=0.1, attacks=FGSM())
     target = tmp_path / "report.json"
@@ -373,9 +373,9 @@ def test_files_are_whole_or_not_there(model, held_out, tmp_path, monkeypatch):
         report.to_html(tmp_path)
 
 
-def test_a_stopped_report_goes_on(model, held_out, tmp_path):
+def test_a_stopped_report_resumes(model, held_out, tmp_path):
     X, y = held_out
-    kept = tmp_path / "progress.npz"
+    checkpoint = tmp_path / "progress.npz"
     stop = []
 
     def darken(eps, X, y):
@@ -394,10 +394,10 @@ def test_a_stopped_report_goes_on(model, held_out, tmp_path):
         calls = 0
 
     attacks = [First(darken, name="first"), Second(interrupted, name="second")]
-    params = {"eps": [0.2, 0.4], "attacks": attacks, "checkpoint": kept}
+    params = {"eps": [0.2, 0.4], "attacks": attacks, "checkpoint": checkpoint}
     with pytest.raises(KeyboardInterrupt):
         robustness_report(model, X, y, **params)
-    assert kept.exists() and First.calls == 2
+    assert checkpoint.exists() and First.calls == 2
     resumed = robustness_report(model, X, y, **params)
     assert First.calls == 2  # not run again
     whole = robustness_report(model, X, y, **{**params, "checkpoint": None})
@@ -410,7 +410,7 @@ def test_a_stopped_report_goes_on(model, held_out, tmp_path):
     np.testing.assert_array_equal(resumed.examples.views[0].attacked, whole.examples.views[0].attacked)
     with pytest.raises(ValueError, match="belongs to other models, images or eps"):
         robustness_report(model, X[:-1], y[:-1], **params)
-    kept.write_bytes(b"not a zip file")
+    checkpoint.write_bytes(b"not a zip file")
     with pytest.raises(ValueError, match="is not a checkpoint"):
         robustness_report(model, X, y, **params)
 

@@ -155,8 +155,8 @@ def test_cross_validate_and_pickle(digits):
     X, y = digits
     scorer = make_robust_scorer([FGSM(eps=0.05), Corruption(random_state=0)])
     model = LogisticRegression(max_iter=300)
-    found = cross_validate(model, X, y, scoring={"clean": "accuracy", "robust": scorer}, cv=3, n_jobs=2)
-    assert (found["test_robust"] <= found["test_clean"]).all()
+    results = cross_validate(model, X, y, scoring={"clean": "accuracy", "robust": scorer}, cv=3, n_jobs=2)
+    assert (results["test_robust"] <= results["test_clean"]).all()
     model.fit(X, y)
     assert pickle.loads(pickle.dumps(scorer))(model, X, y) == scorer(model, X, y)
     assert "FGSM(eps=0.05)" in repr(scorer) and "max_samples=7" in repr(make_robust_scorer(FGSM(), max_samples=7))
@@ -179,7 +179,7 @@ def test_max_samples_spreads_over_all_images(digits):
     assert seen[1] == 20
 
 
-def test_trade_off_refuses_what_cannot_be_kept():
+def test_invalid_trade_offs_are_refused():
     results = {"mean_test_clean": np.array([0.7, 0.9]), "mean_test_robust": np.array([0.5, np.nan])}
     assert TradeOff({"robust": 1})(results) == 0
     with pytest.raises(ValueError, match=r"No candidate satisfies at_least=.*clean 0\.9000"):
@@ -216,8 +216,8 @@ def test_errors(pair):
 @pytest.mark.parametrize("as_images", [False, True])
 def test_a_scorer_of_all_corruptions_that_fit(pair, as_images):
     model, X, y = pair
-    kinds = corruptions_for(X, image_shape=(8, 8))
-    each = [robust_accuracy(model, X[:40], y[:40], kind) for kind in kinds]
+    corruptions = corruptions_for(X, image_shape=(8, 8))
+    each = [robust_accuracy(model, X[:40], y[:40], corruption) for corruption in corruptions]
     scorer = make_robust_scorer("corruptions", reduce="mean")
     seen, classifier = X[:40], model
     if as_images:
@@ -239,7 +239,7 @@ class _OnImages(BaseEstimator):
         return self.model.predict(X.reshape(len(X), -1))
 
 
-def test_sample_weights_are_asked_for(digits):
+def test_sample_weights_are_requested(digits):
     X, y = digits
     weights = (np.arange(len(y)) % 3).astype(float)
     model = LogisticRegression(max_iter=200).fit(X[:180], y[:180])

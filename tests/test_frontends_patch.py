@@ -231,7 +231,7 @@ def test_plain_numba_does_the_same():
         "d = PatchDictionaryDenoiser(20, patch_size=(3, 4), dictionary='dct', noise_std=0.1).fit(X);"
         "print(d.transform(X).ravel().round(9).tolist())"
     )
-    found = [
+    results = [
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "SKROBUST_EXPLICIT_VECTORS": explicit},
@@ -241,7 +241,7 @@ def test_plain_numba_does_the_same():
         ).stdout
         for explicit in "01"
     ]
-    assert found[0] == found[1]
+    assert results[0] == results[1]
 
 
 # Dictionaries.

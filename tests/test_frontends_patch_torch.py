@@ -94,7 +94,7 @@ def matching_pursuit(atoms, patch, support):
     return np.eye(16) - residual
 
 
-def test_gradients_are_what_they_are_called(fitted):
+def test_gradient_modes_are_as_documented(fitted):
     rng = np.random.default_rng(0)
     X, W = DIGITS[:8] + 0.01 * rng.normal(size=(8, 64)), rng.normal(size=(8, 64))
     free = PatchDictionaryDenoiser(**{**fitted.get_params(), "clip": None}).fit(X).transform(X)
@@ -133,8 +133,8 @@ def test_memory_bounds_change_nothing(fitted):
     for gradient in ("exact", "smooth"):
         expected = backward(fitted, gradient, X, W)
         with config_context(working_memory=0.05):
-            found = backward(fitted, gradient, X, W)
-        for a, b in zip(found, expected, strict=True):
+            result = backward(fitted, gradient, X, W)
+        for a, b in zip(result, expected, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-12)
 
 
@@ -143,9 +143,9 @@ def test_the_path_of_other_devices(fitted, monkeypatch):
     X, W = DIGITS[:10] + 0.01 * np.random.default_rng(0).normal(size=(10, 64)), np.ones((10, 64))
     expected = backward(fitted, "exact", X, W)
     monkeypatch.setattr(PatchModule, "uses_kernels", staticmethod(lambda pixels: False))
-    found = backward(fitted, "exact", X, W)
-    np.testing.assert_allclose(found[0], expected[0], atol=1e-9)
-    np.testing.assert_allclose(found[1], expected[1], atol=1e-9)
+    result = backward(fitted, "exact", X, W)
+    np.testing.assert_allclose(result[0], expected[0], atol=1e-9)
+    np.testing.assert_allclose(result[1], expected[1], atol=1e-9)
 
 
 def test_tensors_in_tensors_out(fitted):

@@ -70,16 +70,16 @@ def test_one_k_per_channel():
     X = np.random.default_rng(0).random((4, 16, 16, 3))
     model = WaveletSparsifier("sym4", n_nonzero_coefs=(0.1, 3, 7)).fit(X)
     assert model.n_nonzero_coefs_ == (25, 3, 7)
-    kept = model.transform_coefficients(X)
-    assert sparse.issparse(kept)
-    per_channel = kept.toarray().reshape(4, 3, -1)
+    coefficients = model.transform_coefficients(X)
+    assert sparse.issparse(coefficients)
+    per_channel = coefficients.toarray().reshape(4, 3, -1)
     np.testing.assert_array_equal(np.count_nonzero(per_channel, axis=2), [[25, 3, 7]] * 4)
-    np.testing.assert_array_equal(model.support(X).toarray(), kept.toarray() != 0)
+    np.testing.assert_array_equal(model.support(X).toarray(), coefficients.toarray() != 0)
     np.testing.assert_allclose(
-        model.inverse_transform_coefficients(kept).reshape(X.shape), model.transform(X), atol=1e-12
+        model.inverse_transform_coefficients(coefficients).reshape(X.shape), model.transform(X), atol=1e-12
     )
     dense = model.transform_coefficients(torch.from_numpy(X)).numpy()
-    np.testing.assert_allclose(dense, kept.toarray(), atol=1e-12)
+    np.testing.assert_allclose(dense, coefficients.toarray(), atol=1e-12)
 
 
 def test_ycbcr_constants_and_round_trip():
@@ -99,7 +99,7 @@ def test_ycbcr_constants_and_round_trip():
     )
 
 
-def test_a_size_that_does_not_halve_is_said_not_to_be_orthonormal():
+def test_orthonormal_only_if_all_sizes_halve():
     X = np.zeros((1, 28, 28))
     assert WaveletSparsifier(level=2).fit(X).is_orthonormal_
     third = WaveletSparsifier(level=3).fit(X)
@@ -119,7 +119,7 @@ def test_default_level_is_the_deepest_that_halves_all_sizes(shape, level):
     assert model.is_orthonormal_ == (level == 0 or all(n % 2**level == 0 for n in shape[:2]))
 
 
-def test_default_level_keeps_what_level_1_erases():
+def test_default_level_keeps_images_that_level_1_erases():
     """At 3.5 % of the coefficients, level 1 cannot hold the brightness of each block of pixels."""
     y, x = np.mgrid[:32, :32] / 31
     X = (0.6 + 0.3 * np.sin(3 * x + 2 * y))[None]
@@ -216,7 +216,7 @@ def test_forward_is_exact_in_every_mode(fitted, gradient):
     np.testing.assert_allclose(single, fitted.transform(DIGITS[:50].astype(np.float32)), atol=1e-5)
 
 
-def test_gradients_are_what_they_are_called(fitted):
+def test_gradient_modes_are_as_documented(fitted):
     rng = np.random.default_rng(0)
     X, W = DIGITS[:20] + 0.01 * rng.normal(size=(20, 64)), rng.normal(size=(20, 64))
     support = fitted.support(X).toarray()

@@ -45,7 +45,7 @@ def test_equals_a_plain_loop(kind, shape):
     before = {name: value.clone() for name, value in begin.state_dict().items()}
     options = {"learning_rate": 0.02, "momentum": 0.7, "random_state": 0}
     # With all samples in one batch their order does not matter.
-    found = train_layered(
+    trained = train_layered(
         begin, X, y, n_epochs=4, batch_size=24, weight_decay=0.1, incoherence=0.5, parseval=0.01, **options
     )
     plain = LayeredClassifier(pursuit(shape=shape, dtype=torch.float64, pursuit=kind, learn_steps=True), 3)
@@ -59,7 +59,7 @@ def test_equals_a_plain_loop(kind, shape):
             plain.pursuit.atoms, plain.pursuit.stride, plain.pursuit.code_shapes, strict=True
         ):
             loss = loss + 0.5 * incoherence_penalty(atoms, stride, codes[:-1]) + 0.01 * parseval_penalty(atoms)
-        assert found.history[epoch]["loss"] == pytest.approx(loss.item(), rel=1e-9)
+        assert trained.history[epoch]["loss"] == pytest.approx(loss.item(), rel=1e-9)
         plain.zero_grad()
         loss.backward()
         with torch.no_grad():
@@ -72,9 +72,9 @@ def test_equals_a_plain_loop(kind, shape):
                 threshold.clamp_(min=0)
             if hasattr(plain.pursuit, "betas"):
                 plain.pursuit.betas.clamp_(0.1, 1)
-    for name, parameter in found.named_parameters():
+    for name, parameter in trained.named_parameters():
         torch.testing.assert_close(parameter, plain.get_parameter(name), rtol=1e-8, atol=1e-10)
-    assert not found.training and found.head.weight.dtype == torch.float64
+    assert not trained.training and trained.head.weight.dtype == torch.float64
     for name, value in begin.state_dict().items():
         assert torch.equal(value, before[name])
 
@@ -82,7 +82,7 @@ def test_equals_a_plain_loop(kind, shape):
 @pytest.mark.parametrize("kind", ["basis", "deep"])
 def test_learns_and_stays_in_bounds(kind):
     X, y = data(90)
-    found = train_layered(
+    trained = train_layered(
         pursuit(pursuit=kind, unit_norm=True, learn_steps=True),
         X,
         y,
@@ -91,8 +91,8 @@ def test_learns_and_stays_in_bounds(kind):
         learning_rate=0.1,
         random_state=0,
     )
-    assert found.history[-1]["accuracy"] > 0.95 > 0.8 > found.history[0]["accuracy"]
-    layered = found.pursuit
+    assert trained.history[-1]["accuracy"] > 0.95 > 0.8 > trained.history[0]["accuracy"]
+    layered = trained.pursuit
     assert all((threshold >= 0).all() for threshold in layered.thresholds)
     assert ((layered.betas >= 0.1) & (layered.betas <= 1)).all()
     for atoms in layered.atoms:
@@ -103,9 +103,9 @@ def test_learns_and_stays_in_bounds(kind):
         codes = torch.eye(int(np.prod(operator.code_shape))).reshape(-1, *operator.code_shape)
         largest = torch.linalg.matrix_norm(operator.synthesize(codes).flatten(1), 2) ** 2
         assert norm.item() == pytest.approx(largest.item(), rel=1e-3)  # by power iteration
-    X_adv = FGSM(eps=2.0, clip=None).perturb(found, X.astype(np.float32), y)
+    X_adv = FGSM(eps=2.0, clip=None).perturb(trained, X.astype(np.float32), y)
     with torch.no_grad():
-        assert (found(torch.as_tensor(X_adv)).argmax(1).numpy() == y).mean() < 0.7
+        assert (trained(torch.as_tensor(X_adv)).argmax(1).numpy() == y).mean() < 0.7
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_learns_and_stays_in_bounds(kind):
     [(None, {}), ("cosine", {"batch_norm": True}), (2, {"pursuit": "deep", "skip": "dense", "learn_steps": True})],
 )
 @pytest.mark.parametrize("stopped_at", ["a step", "the checkpoint"])
-def test_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch, schedule, options, stopped_at):
+def test_resumed_training_equals_uninterrupted_training(tmp_path, monkeypatch, schedule, options, stopped_at):
     X, y = data(30)
     begin = pursuit(**options)
     before = {name: value.clone() for name, value in begin.state_dict().items()}
@@ -156,7 +156,7 @@ def test_more_epochs_from_a_checkpoint(tmp_path, schedule):
     assert_same(longer, train(5))
 
 
-def test_without_a_seed_a_checkpoint_is_gone_on_from(tmp_path):
+def test_without_a_seed_a_checkpoint_is_resumed(tmp_path):
     X, y = data()
     first = train_layered(pursuit(), X, y, n_epochs=1, checkpoint=tmp_path / "a.pt")
     assert_same(train_layered(pursuit(), X, y, n_epochs=1, checkpoint=tmp_path / "a.pt"), first)
@@ -167,7 +167,7 @@ def test_checkpoints_of_other_trainings_are_refused(tmp_path):
     path = tmp_path / "training.pt"
     train = {"n_epochs": 2, "batch_size": 8, "random_state": 0, "checkpoint": path}
     train_layered(pursuit(), X, y, **train)
-    kept = path.read_bytes()
+    content = path.read_bytes()
     for name, changed in {
         "learning_rate": {"learning_rate": 0.1},
         "batch_size": {"batch_size": 9},
@@ -188,7 +188,7 @@ def test_checkpoints_of_other_trainings_are_refused(tmp_path):
             train_layered(pursuit(), X_other, y_other, **train)
     with pytest.raises(ValueError, match="holds 2 epochs, more than n_epochs=1"):
         train_layered(pursuit(), X, y, **{**train, "n_epochs": 1})
-    assert path.read_bytes() == kept
+    assert path.read_bytes() == content
 
 
 class Harmful:
@@ -224,10 +224,10 @@ def test_foreign_files_are_refused_and_never_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "rates"),
+    ("schedule", "factors"),
     [(None, [1] * 6), (1, [1, 1, 0.1, 0.1, 0.01, 0.01]), ("cosine", (1 + np.cos(np.pi * np.arange(6) / 6)) / 2)],
 )
-def test_schedules(monkeypatch, schedule, rates):
+def test_schedules(monkeypatch, schedule, factors):
     X, y = data()
     taken, step = [], torch.optim.SGD.step
 
@@ -238,10 +238,10 @@ def test_schedules(monkeypatch, schedule, rates):
     monkeypatch.setattr(torch.optim.SGD, "step", record)
     train_layered(pursuit(), X, y, n_epochs=3, batch_size=16, learning_rate=0.01, schedule=schedule)
     assert all(len(rate) == 1 for rate in taken)
-    np.testing.assert_allclose([rate.pop() for rate in taken], 0.01 * np.array(rates))
+    np.testing.assert_allclose([rate.pop() for rate in taken], 0.01 * np.array(factors))
 
 
-def test_a_seed_decides_and_nothing_else_is_drawn():
+def test_random_state_decides_and_global_generators_are_unchanged():
     X, y = data()
     state = torch.get_rng_state()
     first, same, other = (train_layered(pursuit(), X, y, n_epochs=2, batch_size=8, random_state=s) for s in (0, 0, 1))
@@ -252,23 +252,23 @@ def test_a_seed_decides_and_nothing_else_is_drawn():
 
 def test_half_precision_uses_parameters_as_they_are():
     X, y = data(shape=(6, 5, 2))
-    found = []
+    results = []
     for cache in (True, False):
         with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=cache):
-            found.append(train_layered(pursuit(), X, y, n_epochs=3, batch_size=8, random_state=0))
-    assert_same(*found)
+            results.append(train_layered(pursuit(), X, y, n_epochs=3, batch_size=8, random_state=0))
+    assert_same(*results)
     full = train_layered(pursuit(), X, y, n_epochs=3, batch_size=8, random_state=0)
     # bfloat16 has 8 bits: products are known to half a per cent.
-    assert found[0].history[-1]["loss"] == pytest.approx(full.history[-1]["loss"], rel=0.05)
+    assert results[0].history[-1]["loss"] == pytest.approx(full.history[-1]["loss"], rel=0.05)
 
 
-def test_progress_is_told(capsys):
+def test_progress_bar(capsys):
     X, y = data()
     train_layered(pursuit(), X, y, n_epochs=2)
     assert capsys.readouterr() == ("", "")
     train_layered(pursuit(), X, y, n_epochs=2, verbose=1)
-    shown = capsys.readouterr()
-    assert re.search(r"train_layered: 100%.*2/2.*loss .*, accuracy", shown.err) and not shown.out
+    printed = capsys.readouterr()
+    assert re.search(r"train_layered: 100%.*2/2.*loss .*, accuracy", printed.err) and not printed.out
 
 
 @pytest.mark.parametrize(
@@ -305,11 +305,11 @@ def brute_incoherence(atoms, stride, code_grid):
     """Mean squared cosine over ordered pairs and shifts, atom by atom."""
     kernel = atoms.shape[1:-1]
     atoms = atoms / np.sqrt((atoms**2).sum(axis=tuple(range(1, atoms.ndim)), keepdims=True))
-    most = [
+    largest = [
         (k - 1) // s if g is None else min((k - 1) // s, g - 1)
         for k, s, g in zip(kernel, stride, code_grid, strict=True)
     ]
-    total, shifts = 0.0, list(itertools.product(*(range(-m, m + 1) for m in most)))
+    total, shifts = 0.0, list(itertools.product(*(range(-m, m + 1) for m in largest)))
     for shift in shifts:
         canvas = np.zeros((len(atoms), *(3 * k for k in kernel), atoms.shape[-1]))
         moved = canvas.copy()
@@ -335,17 +335,17 @@ def test_incoherence_against_shifting_each_atom(kernel, n_atoms, n_channels, dat
     stride = tuple(data.draw(st.integers(1, 3)) for _ in kernel)
     grid = data.draw(st.one_of(st.none(), st.tuples(*(st.integers(1, 4) for _ in kernel))))
     atoms = np.random.default_rng(0).normal(size=(n_atoms, *kernel, n_channels))
-    found = incoherence_penalty(torch.as_tensor(atoms), stride, grid)
+    penalty = incoherence_penalty(torch.as_tensor(atoms), stride, grid)
     expected = brute_incoherence(atoms, stride, grid or [None] * len(kernel))
-    assert found.item() == pytest.approx(expected, rel=1e-10, abs=1e-14)
+    assert penalty.item() == pytest.approx(expected, rel=1e-10, abs=1e-14)
 
 
 @pytest.mark.parametrize("n_atoms", [3, 8, 30])
 def test_parseval_penalty(n_atoms):
     atoms = np.random.default_rng(0).normal(size=(n_atoms, 2, 2, 2))
     values = np.linalg.svd(atoms.reshape(n_atoms, -1), compute_uv=False)
-    found = parseval_penalty(torch.as_tensor(atoms)).item()
-    assert found == pytest.approx(((values**2 - 1) ** 2).sum())
+    penalty = parseval_penalty(torch.as_tensor(atoms)).item()
+    assert penalty == pytest.approx(((values**2 - 1) ** 2).sum())
     zero = torch.zeros(2, 3, 3, 1, requires_grad=True)
     (parseval_penalty(zero) + incoherence_penalty(zero)).backward()
     assert torch.isfinite(zero.grad).all()

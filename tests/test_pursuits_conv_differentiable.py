@@ -22,7 +22,7 @@ def test_half_precision_is_solved_in_double():
         assert codes.dtype == implicit_pursuit(halves, operator, 0.5).dtype == torch.float64
 
 
-def test_differentiable_pursuits_name_what_is_wrong():
+def test_differentiable_pursuits_name_wrong_parameters():
     operator, X = make_problem()
     for call in (lambda X: unrolled_pursuit(X, operator, 0.5, n_iter=2), lambda X: implicit_pursuit(X, operator, 0.5)):
         with pytest.raises(TypeError, match="takes tensors, got ndarray"):
@@ -37,8 +37,8 @@ def test_unrolled_reaches_the_solution_and_has_its_derivative():
     operator, X = make_problem((6, 1), (3,), 3, n=2)
     X = torch.as_tensor(X)
     codes = unrolled_pursuit(X, operator, 0.5, n_iter=3000)
-    found = convolutional_basis_pursuit(X, operator, 0.5, tol=1e-10, max_iter=20_000)
-    torch.testing.assert_close(codes, found.codes, atol=1e-4, rtol=0)
+    result = convolutional_basis_pursuit(X, operator, 0.5, tol=1e-10, max_iter=20_000)
+    torch.testing.assert_close(codes, result.codes, atol=1e-4, rtol=0)
 
     def few_steps(values, atoms, alpha):
         return unrolled_pursuit(values, ConvolutionalOperator(atoms, (6, 1)), alpha, n_iter=4, step=0.05)

@@ -55,13 +55,13 @@ def test_stripes_on_a_circle_that_no_stride_divides(length, kernel, stride):
     X = rng.normal(size=(40, length, 1))
     pixels = [{(p * stride + t) % length for t in range(kernel)} for p in range(operator.code_shape[0])]
     overlap = np.array([[bool(a & b) for b in pixels] for a in pixels])
-    for most in (1, 2):
+    for max_atoms in (1, 2):
         for codes in (
-            convolutional_omp(X, operator, stripe_sparsity=most),
-            convolutional_thresholding(X, operator, 0.01, stripe_sparsity=most),
+            convolutional_omp(X, operator, stripe_sparsity=max_atoms),
+            convolutional_thresholding(X, operator, 0.01, stripe_sparsity=max_atoms),
         ):
             stripes = (codes != 0).sum(axis=-1) @ overlap
-            assert stripes.max() == most
+            assert stripes.max() == max_atoms
 
 
 @pytest.mark.parametrize("padding", ["same", "circular"])
@@ -85,8 +85,8 @@ def test_stops_at_the_residual():
     operator, X = make_problem()
     tol = 0.5 * np.linalg.norm(X[0])
     codes = convolutional_omp(X[:1], operator, tol=tol)
-    left = np.linalg.norm(X[:1] - operator.synthesize(codes))
-    assert left <= tol
+    residual = np.linalg.norm(X[:1] - operator.synthesize(codes))
+    assert residual <= tol
     fewer = convolutional_omp(X[:1], operator, n_nonzero_coefs=int((codes != 0).sum()) - 1)
     assert np.linalg.norm(X[:1] - operator.synthesize(fewer)) > tol
     with pytest.warns(ConvergenceWarning, match="above tol=0.01"):
@@ -117,24 +117,24 @@ def test_thresholding_is_a_layer():
 @pytest.mark.parametrize("positive", [False, True])
 @pytest.mark.parametrize(("padding", "stride"), [*((p, 1) for p in PADDINGS), ("full", 2), ("circular", 2)])
 @pytest.mark.parametrize("most", [1, 3, 1000])
-def test_thresholding_ends_where_a_stripe_would_overfill(most, padding, stride, positive):
+def test_thresholding_stops_before_a_stripe_is_overfull(most, padding, stride, positive):
     operator, X = make_problem(padding, shape=(8, 6, 2), kernel=(3, 2), n_atoms=3, stride=stride)
     thresholds = np.array([0.1, 0.5, 0.0])
     codes = convolutional_thresholding(X, operator, thresholds, positive=positive, stripe_sparsity=most)
     correlations = operator.analyze(X)
     excess = (correlations if positive else np.abs(correlations)) - thresholds
-    for found, seen, over in zip(codes, correlations, excess, strict=True):  # one after the other
-        kept, left_out = np.zeros(over.shape, dtype=bool), 0.0
+    for code, seen, over in zip(codes, correlations, excess, strict=True):  # one after the other
+        selected, first_excluded = np.zeros(over.shape, dtype=bool), 0.0
         for at in np.argsort(-over, axis=None):
             if over.flat[at] <= 0:
                 break
-            kept.flat[at] = True
+            selected.flat[at] = True
             circle = {"circular": True, "grid": (8, 6)} if padding == "circular" else {}
-            fullest = stripe_sparsity(kept[None], (3, 2), stride=stride, **circle)[0]
+            fullest = stripe_sparsity(selected[None], (3, 2), stride=stride, **circle)[0]
             if fullest > most:
-                left_out = over.flat[at]
+                first_excluded = over.flat[at]
                 break
-        np.testing.assert_allclose(found, np.sign(seen) * np.maximum(over - left_out, 0), atol=1e-12)
+        np.testing.assert_allclose(code, np.sign(seen) * np.maximum(over - first_excluded, 0), atol=1e-12)
     values = torch.as_tensor(X).requires_grad_()
 
     def on_tensors(values):
@@ -145,7 +145,7 @@ def test_thresholding_ends_where_a_stripe_would_overfill(most, padding, stride, 
         assert torch.autograd.gradcheck(on_tensors, values)
 
 
-def test_rounding_overfills_no_stripe():
+def test_rounding_never_exceeds_the_stripe_sparsity():
     operator, X = make_problem(dtype=np.float32, shape=(12, 13, 1), n_atoms=7)
     codes = convolutional_thresholding(X, operator, 0.3, stripe_sparsity=4)
     assert codes.dtype == np.float32
@@ -187,10 +187,10 @@ def test_errors(change, message):
 def test_results():
     operator, X = make_problem()
     with pytest.warns(ConvergenceWarning, match="above tol="):
-        found = convolutional_omp(X, operator, tol=3.5, n_nonzero_coefs=9, return_result=True)
-    norms = np.linalg.norm((X - operator.synthesize(found.codes)).reshape(3, -1), axis=1)
-    np.testing.assert_allclose(found.objective, norms**2 / 2, rtol=1e-9)
-    np.testing.assert_array_equal(found.n_iter, (found.codes != 0).sum(axis=(1, 2, 3)))
-    np.testing.assert_array_equal(found.converged, norms <= 3.5)
-    assert found.gap is None
+        result = convolutional_omp(X, operator, tol=3.5, n_nonzero_coefs=9, return_result=True)
+    norms = np.linalg.norm((X - operator.synthesize(result.codes)).reshape(3, -1), axis=1)
+    np.testing.assert_allclose(result.objective, norms**2 / 2, rtol=1e-9)
+    np.testing.assert_array_equal(result.n_iter, (result.codes != 0).sum(axis=(1, 2, 3)))
+    np.testing.assert_array_equal(result.converged, norms <= 3.5)
+    assert result.gap is None
     assert convolutional_omp(X, operator, n_nonzero_coefs=2, return_result=True).converged is None

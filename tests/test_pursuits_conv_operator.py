@@ -65,8 +65,8 @@ def test_equals_the_dense_dictionary(evaluation, problem):
     assert D.shape[1] == np.prod(operator.code_shape)
     np.testing.assert_allclose(operator.synthesize(Z).reshape(2, -1), Z.reshape(2, -1) @ D.T, atol=1e-11)
     np.testing.assert_allclose(operator.analyze(X).reshape(2, -1), X.reshape(2, -1) @ D, atol=1e-11)
-    left, right = (operator.synthesize(Z) * X).sum(), (Z * operator.analyze(X)).sum()
-    assert abs(left - right) <= 1e-12 * np.linalg.norm(Z) * np.linalg.norm(X) * np.linalg.norm(D, 2)
+    over_signals, over_codes = (operator.synthesize(Z) * X).sum(), (Z * operator.analyze(X)).sum()
+    assert abs(over_signals - over_codes) <= 1e-12 * np.linalg.norm(Z) * np.linalg.norm(X) * np.linalg.norm(D, 2)
 
 
 @given(problem=problems())

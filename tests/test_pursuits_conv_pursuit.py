@@ -65,15 +65,15 @@ def test_equals_scikit_learn_on_the_dense_dictionary(padding, stride, positive, 
     # weights by scaling the columns, the mask by dropping rows
     D = dense_dictionary(operator.components, operator.signal_shape, padding, stride)
     per_column = np.tile(weights, operator.geometry.n_positions)
-    kept = mask.ravel()
+    valid = mask.ravel()
     for x, codes, gap in zip(X, result.codes, result.gap, strict=True):
-        A = D[kept] / per_column
+        A = D[valid] / per_column
         lasso = Lasso(alpha / len(A), positive=positive, fit_intercept=False, tol=1e-12, max_iter=100_000)
-        lasso.fit(A, x.ravel()[kept])
-        best = 0.5 * ((x.ravel()[kept] - A @ lasso.coef_) ** 2).sum() + alpha * np.abs(lasso.coef_).sum()
-        found = objective(x[None], operator, codes[None], alpha, weights, mask)[0]
-        assert found <= best * (1 + 1e-8)
-        assert found - best <= gap + 1e-9 * best
+        lasso.fit(A, x.ravel()[valid])
+        best = 0.5 * ((x.ravel()[valid] - A @ lasso.coef_) ** 2).sum() + alpha * np.abs(lasso.coef_).sum()
+        reached = objective(x[None], operator, codes[None], alpha, weights, mask)[0]
+        assert reached <= best * (1 + 1e-8)
+        assert reached - best <= gap + 1e-9 * best
     np.testing.assert_allclose(result.objective, objective(X, operator, result.codes, alpha, weights, mask))
     if positive:
         assert (result.codes >= 0).all()
@@ -103,9 +103,9 @@ def test_gap_bounds_the_suboptimality(kind, solver, dtype):
     for tol in (0.5, 1e-2, 1e-4):
         result = convolutional_basis_pursuit(X, operator, alpha, solver=solver, tol=tol, max_iter=5000)
         assert result.codes.dtype == dtype
-        found = objective(X.astype(float), operator, result.codes, alpha)
-        rounding = 0 if dtype == np.float64 else 1e-5 * found + 1e-9
-        assert (found - least <= result.gap + rounding + 1e-10 * found + 1e-15).all()
+        reached = objective(X.astype(float), operator, result.codes, alpha)
+        rounding = 0 if dtype == np.float64 else 1e-5 * reached + 1e-9
+        assert (reached - least <= result.gap + rounding + 1e-10 * reached + 1e-15).all()
         assert (result.gap <= tol * result.objective + 1e-12).all()
 
 
@@ -248,9 +248,9 @@ def test_planted_codes_are_found_at_small_penalties(share, padding, n_channels, 
     X = operator.synthesize(codes)
     mask = rng.random((32, 32)) < 0.8 if masked else None
     alpha = share * convolutional_alpha_max(X, operator, mask=mask).max()
-    found = convolutional_basis_pursuit(X, operator, alpha, mask=mask)
-    assert found.gap[0] <= 1e-3 * found.objective[0]
-    np.testing.assert_allclose(found.codes, codes, atol=10 * share)
+    result = convolutional_basis_pursuit(X, operator, alpha, mask=mask)
+    assert result.gap[0] <= 1e-3 * result.objective[0]
+    np.testing.assert_allclose(result.codes, codes, atol=10 * share)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -260,11 +260,11 @@ def test_natural_signals_converge_at_small_penalties(dtype):
     atoms = X[0][:, :, 0][np.add.outer(np.arange(0, 16, 2), np.arange(6))][:, :, 4:10, None]
     operator = ConvolutionalOperator(atoms + 0.1 * np.random.default_rng(0).normal(size=atoms.shape), (24, 24, 1))
     alpha = 1e-4 * convolutional_alpha_max(X, operator).max()
-    found = convolutional_basis_pursuit(X, operator, alpha, tol=3e-2)
-    assert (found.gap <= 3e-2 * found.objective).all()
+    result = convolutional_basis_pursuit(X, operator, alpha, tol=3e-2)
+    assert (result.gap <= 3e-2 * result.objective).all()
     with pytest.warns(ConvergenceWarning, match="largest"):
         short = convolutional_basis_pursuit(X, operator, alpha, tol=1e-2, max_iter=40)
-    assert (short.objective - short.gap <= found.objective * (1 + 1e-5)).all()
+    assert (short.objective - short.gap <= result.objective * (1 + 1e-5)).all()
 
 
 @pytest.mark.parametrize(("evaluation", "expected"), [("auto", []), ("fft", [("fista", 2)])])
@@ -279,7 +279,7 @@ def test_sparse_codes_of_large_atoms_stay_with_descent(handed_over, evaluation, 
     assert handed_over == expected and (result.gap <= 1e-3 * result.objective).all()
 
 
-def test_proximal_gradient_goes_on_with_those_that_are_not_done():
+def test_proximal_gradient_continues_signals_that_did_not_converge():
     operator, X = make_problem((12, 12, 1), (3, 3), 4)
     X[1] *= 1e-3  # its code is zero
 
@@ -300,16 +300,16 @@ def test_proximal_gradient_goes_on_with_those_that_are_not_done():
     assert at_last >= max(n_iter) - sorted(n_iter)[1]
 
 
-def test_path_equals_single_pursuits_and_begins_where_the_last_one_ended():
+def test_path_equals_single_pursuits_and_starts_at_the_last_codes():
     operator, X = make_problem()
     alphas = convolutional_alpha_max(X, operator).max() * np.array([0.25, 1.01, 0.5, 0.25])
     path = list(convolutional_path(X, operator, alphas, tol=1e-6, positive=True))
     assert [alpha for alpha, _ in path] == sorted(alphas, reverse=True)
     assert not path[0][1].codes.any()
-    for alpha, found in path:
+    for alpha, result in path:
         cold = convolutional_basis_pursuit(X, operator, alpha, tol=1e-6, positive=True)
-        np.testing.assert_allclose(found.objective, cold.objective, rtol=1e-5)
-        assert (found.gap <= 1e-6 * found.objective).all()
+        np.testing.assert_allclose(result.objective, cold.objective, rtol=1e-5)
+        assert (result.gap <= 1e-6 * result.objective).all()
     assert (path[-1][1].n_iter == 0).all()  # the same penalty again
     begun = next(convolutional_path(X, operator, alphas[:1], tol=1e-6, positive=True, init=path[-1][1].codes))
     assert (begun[1].n_iter == 0).all()
@@ -380,16 +380,16 @@ def test_descent_solves_codes_with_nearly_as_many_coefficients_as_values(handed_
 
 
 @pytest.mark.parametrize("solver", ["descent", "fista", "admm"])
-def test_what_is_missing_may_be_anything(solver):
+def test_masked_values_are_ignored(solver):
     operator, X = make_problem()
     mask = np.random.default_rng(1).random(X.shape) < 0.7
     alpha = 0.3 * convolutional_alpha_max(X, operator, mask=mask).min()
     expected = convolutional_basis_pursuit(X, operator, alpha, mask=mask, solver=solver)
     for unknown in (np.nan, np.inf, 1e9):
         values = np.where(mask, X, unknown)
-        found = convolutional_basis_pursuit(values, operator, alpha, mask=mask, solver=solver)
-        np.testing.assert_array_equal(found.codes, expected.codes)
-        np.testing.assert_array_equal(found.gap, expected.gap)
+        result = convolutional_basis_pursuit(values, operator, alpha, mask=mask, solver=solver)
+        np.testing.assert_array_equal(result.codes, expected.codes)
+        np.testing.assert_array_equal(result.gap, expected.gap)
         np.testing.assert_array_equal(
             convolutional_alpha_max(values, operator, mask=mask), convolutional_alpha_max(X, operator, mask=mask)
         )
@@ -423,9 +423,9 @@ def test_masks_of_all_shapes():
         spread = full & (part[..., None] if part.ndim == 2 else part)
         np.testing.assert_array_equal(codes(part), codes(spread))
     pixels, other = mask[..., 0], ConvolutionalOperator(operator.components, (4, 3, 2))
-    found = convolutional_basis_pursuit(X[:, :, :3], other, 0.5, mask=pixels[:, :, :3])
+    result = convolutional_basis_pursuit(X[:, :, :3], other, 0.5, mask=pixels[:, :, :3])
     expected = convolutional_basis_pursuit(X[:, :, :3], other, 0.5, mask=mask[:, :, :3, :1])
-    np.testing.assert_array_equal(found.codes, expected.codes)
+    np.testing.assert_array_equal(result.codes, expected.codes)
     for shape in ((4,), (2, 4, 4, 2), (4, 4, 3), (1, 4, 4, 3), (3, 4, 4)):
         with pytest.raises(ValueError, match="matches neither one signal"):
             codes(np.ones(shape))
@@ -442,7 +442,7 @@ def test_no_signals_have_no_codes(solver):
     assert convolutional_omp(X[:0], operator).shape == (0, 9, 11, 6)
 
 
-def test_begins_at_arrays_tensors_and_lists():
+def test_initial_codes_may_be_arrays_tensors_or_lists():
     operator, X = make_problem()
     begun = convolutional_basis_pursuit(X, operator, 0.5, tol=1e-6, max_iter=20_000).codes
     for values in (X, torch.as_tensor(X)):
@@ -452,7 +452,7 @@ def test_begins_at_arrays_tensors_and_lists():
                 assert (result.n_iter == 0).all()
 
 
-def test_warns_short_of_the_gap():
+def test_warns_when_the_gap_is_not_reached():
     operator, X = make_problem()
     with pytest.warns(ConvergenceWarning, match="max_iter=2, .* with a relative duality gap above tol=1e-08"):
         convolutional_basis_pursuit(X, operator, 0.1, tol=1e-8, max_iter=2)
@@ -514,7 +514,7 @@ def test_agrees_with_alphacsc():
 
 
 @pytest.mark.parametrize("height", [9, 300])
-def test_coefficients_of_which_nothing_counts_are_left_out_of_codes(height):
+def test_coefficients_whose_atoms_are_masked_are_zero(height):
     operator, X = make_problem((height, 8, 1), (3, 3), 5, n=2)
     mask = np.ones((height, 8))
     mask[:5] = 0

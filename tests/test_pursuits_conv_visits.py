@@ -1,4 +1,4 @@
-"""What coordinate descent does with one atom, for every shape with code of its own, and its working set."""
+"""Coordinate descent on one atom, for every atom shape with specialised code, and its working set."""
 
 import os
 import subprocess

@@ -32,8 +32,8 @@ def flat(codes):
     return torch.cat([w.flatten(1) for w in codes], dim=1)
 
 
-def closed_form(X, layers, alphas, found):
-    """The solution on the support of `found`, from the matrix of the structured dictionary."""
+def closed_form(X, layers, alphas, codes):
+    """The solution on the support of `codes`, from the matrix of the structured dictionary."""
     sizes = [int(np.prod(shape)) for shape in layers.code_shapes]
     units = torch.eye(sum(sizes), dtype=X.dtype).split(sizes, dim=1)
     units = [unit.reshape(-1, *shape) for unit, shape in zip(units, layers.code_shapes, strict=True)]
@@ -42,7 +42,7 @@ def closed_form(X, layers, alphas, found):
     nothing = [X.new_zeros(len(X), *shape) for shape in layers.code_shapes]
     signals = flat([layers.target(j, X, nothing) for j in range(layers.n_layers)])
     rows = []
-    for b, w in zip(signals, found.detach(), strict=True):
+    for b, w in zip(signals, codes.detach(), strict=True):
         support = w != 0
         atoms = dense[:, support]
         right = atoms.T @ b - penalties[support] * w[support].sign()
@@ -64,8 +64,8 @@ def test_derivatives_in_everything_are_those_of_the_closed_form(skip, positive):
     assert 0.05 < float((implicit != 0).double().mean()) < 0.95
     np.testing.assert_allclose(implicit.detach(), expected.detach(), atol=1e-4)
     weights = torch.linspace(-1, 1, implicit.shape[1], dtype=torch.float64)
-    found, wanted = (torch.autograd.grad((codes * weights).sum(), inputs) for codes in (implicit, expected))
-    for one, other in zip(found, wanted, strict=True):
+    derivatives, exact = (torch.autograd.grad((codes * weights).sum(), inputs) for codes in (implicit, expected))
+    for one, other in zip(derivatives, exact, strict=True):
         assert float(other.abs().max()) > 0
         np.testing.assert_allclose(one, other, atol=1e-4 * float(other.abs().max()))
 
@@ -83,16 +83,16 @@ def test_gradcheck_in_signals_and_penalties():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_remembers_little_and_keeps_the_dtype(dtype):
+def test_memory_is_bounded_and_the_dtype_is_kept(dtype):
     X, atoms, alphas = problem(dtype, n=3)
-    kept = []
+    saved = []
     layers = dictionary([a.numpy() for a in atoms], None)
     X.requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
         codes = implicit_deep_pursuit(X, layers, 0.1, tol=1e-5, max_iter=5000)
     assert [tuple(w.shape[1:]) for w in codes] == layers.code_shapes and codes[0].dtype == dtype
     size = 3 * sum(int(np.prod(shape)) for shape in layers.code_shapes)
-    assert sum(t.numel() for t in kept) < 10 * size
+    assert sum(t.numel() for t in saved) < 10 * size
     codes[-1].sum().backward()
     assert X.grad.dtype == dtype and bool(X.grad.isfinite().all())
 

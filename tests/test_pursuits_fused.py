@@ -59,17 +59,17 @@ def test_equals_plain_operations(dtype, layout, with_previous, positive, device)
             return function(point, previous, thresholds, momentum, positive, slopes=slopes, step=step)
         return function(point, previous, thresholds, momentum, positive, slopes, step)
 
-    found, expected = call(shrink_with_momentum, keyword=True), call(plain, keyword=False)
+    result, expected = call(shrink_with_momentum, keyword=True), call(plain, keyword=False)
     rounding = dict(rtol=1e-5, atol=1e-6) if dtype == torch.float32 else {}
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(result, expected, strict=True):
         torch.testing.assert_close(one, other, **rounding)
-    sides = [torch.randn_like(found[0]) for _ in range(2)]
+    sides = [torch.randn_like(result[0]) for _ in range(2)]
     for picked in ((0,), (1,), (0, 1)):
         gradients = [
             torch.autograd.grad(
                 [pair[i] for i in picked], inputs, [sides[i] for i in picked], retain_graph=True, allow_unused=True
             )
-            for pair in (found, expected)
+            for pair in (result, expected)
         ]
         for v, one, other in zip(inputs, *gradients, strict=True):
             one, other = (torch.zeros_like(v) if g is None else g for g in (one, other))
@@ -80,8 +80,8 @@ def test_numbers_and_tensors_agree():
     point, slopes, previous, _ = make_inputs()
     expected = plain(point, previous, 0.3, 0.2, False, slopes, 0.5)
     for wrap in (float, torch.tensor):
-        found = shrink_with_momentum(point, previous, wrap(0.3), wrap(0.2), slopes=slopes, step=wrap(0.5))
-        for one, other in zip(found, expected, strict=True):
+        result = shrink_with_momentum(point, previous, wrap(0.3), wrap(0.2), slopes=slopes, step=wrap(0.5))
+        for one, other in zip(result, expected, strict=True):
             torch.testing.assert_close(one, other)
     with torch.no_grad():
         torch.testing.assert_close(shrink_with_momentum(point, None, 0.3, 0.0)[0], torch.nn.Softshrink(0.3)(point))

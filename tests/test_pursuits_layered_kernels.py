@@ -29,11 +29,13 @@ def test_one_pass_is_numpy(shape, dtype):
                     assert codes.dtype == carried.dtype == dtype
                     np.testing.assert_allclose(codes, wanted, **tolerance)
                     np.testing.assert_allclose(carried, wanted + momentum * (wanted - before), **tolerance)
-        left = point[..., :1]
-        found = half_squares_and_penalties(left, point, thresholds)
+        residual = point[..., :1]
+        result = half_squares_and_penalties(residual, point, thresholds)
         axes = tuple(range(1, point.ndim))
-        expected = (left.astype(float) ** 2).sum(axis=axes) / 2 + (abs(point.astype(float)) * thresholds).sum(axis=axes)
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        expected = (residual.astype(float) ** 2).sum(axis=axes) / 2 + (abs(point.astype(float)) * thresholds).sum(
+            axis=axes
+        )
+        np.testing.assert_allclose(result, expected, rtol=1e-12)
     momentum = rng.uniform(size=len(point)).astype(dtype)
     by_sample = momentum.reshape(-1, *[1] * (point.ndim - 1))
     np.testing.assert_allclose(extrapolate(before, point, momentum), point + by_sample * (point - before), **tolerance)

@@ -22,7 +22,7 @@ def with_residual(result):
 
 
 def greedy(x, components, k, tol=0.0, selection="omp"):
-    """The pursuit in words: pick, fit by least squares, look at the residual."""
+    """The pursuit in plain Python: pick, fit by least squares, look at the residual."""
     norms = np.linalg.norm(components, axis=1)
     candidates = [j for j in range(len(components)) if norms[j] > 0]
     support, z, r = [], np.zeros(len(components)), x
@@ -78,7 +78,7 @@ def by_sklearn(X, components, k=None, tol=None):
     unit=st.booleans(),
 )
 def test_equals_the_reference(seed, m, d, k, selection, unit):
-    k = min(k, m, d - 1)  # any last atom would leave nothing of d dimensions
+    k = min(k, m, d - 1)  # with d atoms the residual is zero whichever comes last
     X, components = problem(seed, 6, m, d, k, 0.3, unit)
     codes, residual = with_residual(
         orthogonal_mp(X, components, n_nonzero_coefs=k, selection=selection, sparse_output=False, return_result=True)
@@ -93,9 +93,9 @@ def test_equals_the_reference(seed, m, d, k, selection, unit):
 def test_equals_the_reference_by_tolerance(seed, m, d, budget):
     X, components = problem(seed, 6, m, d, noise=0.3)
     tol = budget * np.linalg.norm(X, axis=1) * np.linspace(0.3, 1, 6)
-    most = min(m, d) // 2 + 1
-    codes = orthogonal_mp(X, components, n_nonzero_coefs=most, tol=tol, sparse_output=False)
-    expected = [greedy(x, components, most, t)[0] for x, t in zip(X, tol, strict=True)]
+    n_nonzero = min(m, d) // 2 + 1
+    codes = orthogonal_mp(X, components, n_nonzero_coefs=n_nonzero, tol=tol, sparse_output=False)
+    expected = [greedy(x, components, n_nonzero, t)[0] for x, t in zip(X, tol, strict=True)]
     np.testing.assert_allclose(codes, expected, atol=1e-8)
 
 
@@ -110,10 +110,10 @@ def test_missing_samples(selection, with_tol):
         np.where(mask, X, np.nan), components, n_nonzero_coefs=4, tol=tol, mask=mask, selection=selection,
         return_result=True,
     ))  # fmt: skip
-    for i, (x, shown) in enumerate(zip(X, mask, strict=True)):
-        z, r = greedy(x[shown], components[:, shown], min(4, shown.sum()), tol[i] if with_tol else 0, selection)
+    for i, (x, valid) in enumerate(zip(X, mask, strict=True)):
+        z, r = greedy(x[valid], components[:, valid], min(4, valid.sum()), tol[i] if with_tol else 0, selection)
         np.testing.assert_allclose(residual[i], r, atol=1e-9)
-        if shown.sum() > 4:  # else the last atom leaves nothing, whichever it is
+        if valid.sum() > 4:  # otherwise any last atom gives a zero residual
             np.testing.assert_allclose(codes[[i]].toarray()[0], z, atol=1e-8)
     one = mask[5]
     same = orthogonal_mp(np.where(one, X, np.nan), components, n_nonzero_coefs=3, mask=one, selection=selection)
@@ -171,8 +171,8 @@ def test_swapped_atoms():
     codes = np.zeros((2, 30))
     codes[0, [21, 0]] = 1.0, 0.5
     codes[1, [0, 21]] = 1.0, 0.5
-    found = orthogonal_mp(codes @ components, components, n_nonzero_coefs=2)
-    np.testing.assert_allclose(found.toarray(), codes, atol=1e-14)
+    result = orthogonal_mp(codes @ components, components, n_nonzero_coefs=2)
+    np.testing.assert_allclose(result.toarray(), codes, atol=1e-14)
     from_gram = orthogonal_mp_gram(
         components @ components.T, codes @ components @ components.T, n_nonzero_coefs=2, sparse_output=False
     )
@@ -274,7 +274,7 @@ def test_float32_against_float64(shape, selection):
     """Codes are least squares on their support, and as good as those of float64 where supports differ."""
     n, m, d = shape
     X, components = problem(5, n, m, d, 4, 0.2)
-    k = max(1, min(5, m, d - 1))  # any last atom would leave nothing of d dimensions
+    k = max(1, min(5, m, d - 1))  # with d atoms the residual is zero whichever comes last
     settings = {"n_nonzero_coefs": k, "selection": selection, "return_result": True}
     codes, residual = with_residual(orthogonal_mp(X.astype(np.float32), components, **settings))
     exact, exact_residual = with_residual(orthogonal_mp(X, components, **settings))
@@ -283,7 +283,9 @@ def test_float32_against_float64(shape, selection):
     np.testing.assert_allclose(residual, np.linalg.norm(X - codes.astype(float) @ components, axis=1), atol=1e-4)
     same = (codes.astype(bool) != exact.astype(bool)).sum(axis=1) == 0
     assert same.mean() > 0.97
-    np.testing.assert_allclose(codes.toarray()[same], exact.toarray()[same], rtol=1e-2, atol=1e-3)  # float32
+    # OLS may select nearly dependent atoms where codes reach 18 and float32 has errors of 0.06.
+    rtol, atol = (1e-2, 1e-3) if selection == "ols" else (2e-4, 1e-5)
+    np.testing.assert_allclose(codes.toarray()[same], exact.toarray()[same], rtol=rtol, atol=atol)
     np.testing.assert_allclose(residual.mean(), exact_residual.mean(), rtol=1e-3, atol=1e-4)
 
 
@@ -416,15 +418,15 @@ def test_errors_of_shapes():
 def test_results(kind):
     X, components = problem(0, 30, 25, 12)
     settings = {"n_nonzero_coefs": 2, "return_result": True}
-    found = orthogonal_mp(kind(X), kind(components), tol=0.5, sparse_output=False, **settings)
-    codes = np.asarray(found.codes)
+    result = orthogonal_mp(kind(X), kind(components), tol=0.5, sparse_output=False, **settings)
+    codes = np.asarray(result.codes)
     norms = np.linalg.norm(X - codes @ components, axis=1)
-    np.testing.assert_allclose(found.objective, norms**2 / 2, rtol=1e-9)
-    np.testing.assert_array_equal(found.n_iter, (codes != 0).sum(axis=1))
-    np.testing.assert_array_equal(found.converged, norms <= 0.5)
-    assert found.gap is None and 0 < found.converged.mean() < 1
+    np.testing.assert_allclose(result.objective, norms**2 / 2, rtol=1e-9)
+    np.testing.assert_array_equal(result.n_iter, (codes != 0).sum(axis=1))
+    np.testing.assert_array_equal(result.converged, norms <= 0.5)
+    assert result.gap is None and 0 < result.converged.mean() < 1
     assert orthogonal_mp(kind(X), kind(components), **settings).converged is None
     gram, correlations = components @ components.T, X @ components.T
     assert orthogonal_mp_gram(gram, correlations, **settings).objective is None
-    found = orthogonal_mp_gram(gram, correlations, squared_norms=(X**2).sum(axis=1), **settings)
-    np.testing.assert_allclose(found.objective, ((X - found.codes @ components) ** 2).sum(axis=1) / 2, rtol=1e-9)
+    result = orthogonal_mp_gram(gram, correlations, squared_norms=(X**2).sum(axis=1), **settings)
+    np.testing.assert_allclose(result.objective, ((X - result.codes @ components) ** 2).sum(axis=1) / 2, rtol=1e-9)

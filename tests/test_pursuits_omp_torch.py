@@ -36,8 +36,8 @@ def test_lock_step_agrees_with_the_kernels(selection, unit, k):
     settings = {"n_nonzero_coefs": k, "selection": selection}
     codes, residual = with_residual(orthogonal_mp(X, components, return_result=True, **settings))
     for gram in (None, torch.tensor(components @ components.T)):
-        found, norms = lock_step(X, components, gram, **settings)
-        np.testing.assert_allclose(found, codes.toarray(), atol=1e-8)
+        result, norms = lock_step(X, components, gram, **settings)
+        np.testing.assert_allclose(result, codes.toarray(), atol=1e-8)
         np.testing.assert_allclose(norms, residual, atol=1e-9)
 
 
@@ -56,37 +56,37 @@ def test_lock_step_with_tolerances_and_masks(selection, monkeypatch):
         given = None if masked is None else torch.tensor(masked)
         seen = X if masked is None else X * masked
         settings = {"n_nonzero_coefs": 6, "tol": tol, "selection": selection}
-        found, norms = lock_step(seen, components, mask=given, **settings)
-        np.testing.assert_allclose(found, codes.toarray(), atol=1e-8)
+        result, norms = lock_step(seen, components, mask=given, **settings)
+        np.testing.assert_allclose(result, codes.toarray(), atol=1e-8)
         np.testing.assert_allclose(norms, residual, atol=1e-9)
         monkeypatch.setattr(_omp_torch, "get_config", lambda: {"working_memory": 0})  # no room for a Gram matrix
-        np.testing.assert_allclose(lock_step(seen, components, mask=given, **settings)[0], found, atol=1e-10)
+        np.testing.assert_allclose(lock_step(seen, components, mask=given, **settings)[0], result, atol=1e-10)
         monkeypatch.undo()
 
 
 def test_lock_step_in_float32_with_tiny_and_huge_signals():
     X, components = (a.astype(np.float32) for a in problem(0, 200, 40, 20))
-    found, residual = lock_step(X, components)
+    result, residual = lock_step(X, components)
     codes, norms = with_residual(orthogonal_mp(X, components, n_nonzero_coefs=4, return_result=True))
-    assert found.dtype == torch.float32 and residual.dtype == np.float64
-    same = ((found.numpy() != 0) == (codes.toarray() != 0)).all(axis=1)
+    assert result.dtype == torch.float32 and residual.dtype == np.float64
+    same = ((result.numpy() != 0) == (codes.toarray() != 0)).all(axis=1)
     assert same.mean() > 0.98
-    np.testing.assert_allclose(found.numpy()[same], codes.toarray()[same], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(result.numpy()[same], codes.toarray()[same], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(residual, norms, rtol=1e-3, atol=1e-5)
     for scale in (np.float32(2.0**-100), np.float32(2.0**100)):
-        np.testing.assert_array_equal(lock_step(X * scale, components)[0], found * scale)
+        np.testing.assert_array_equal(lock_step(X * scale, components)[0], result * scale)
 
 
 def test_lock_step_warns_and_never_returns_nan():
     rng = np.random.default_rng(0)
     components = rng.normal(size=(30, 3)) @ rng.normal(size=(3, 12))
     X = rng.normal(size=(10, 12))
-    found, residual = lock_step(X, components, n_nonzero_coefs=10)
+    result, residual = lock_step(X, components, n_nonzero_coefs=10)
     expected = np.linalg.norm(X - X @ np.linalg.pinv(components) @ components, axis=1)
     np.testing.assert_allclose(residual, expected, atol=1e-9)
     with pytest.warns(ConvergenceWarning, match="10 of 10 signals did not reach tol"):
         lock_step(X, components[:2], n_nonzero_coefs=None, tol=0.0)
-    assert torch.isfinite(found).all()
+    assert torch.isfinite(result).all()
 
 
 @pytest.mark.parametrize("sparse_output", [True, False])
@@ -133,8 +133,8 @@ def test_gradients(masked, unit):
     weights = torch.tensor(np.random.default_rng(1).normal(size=(7, 15)))
     expected = torch.autograd.grad((codes(X, components) * weights).sum(), (X, components))
     sparse_codes = orthogonal_mp(X, components, n_nonzero_coefs=3, mask=mask)
-    found = torch.autograd.grad((sparse_codes.to_dense() * weights).sum(), (X, components))
-    for a, b in zip(found, expected, strict=True):
+    gradients = torch.autograd.grad((sparse_codes.to_dense() * weights).sum(), (X, components))
+    for a, b in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 

@@ -96,7 +96,7 @@ def test_derivatives_on_the_support(penalty, values):
 def test_tensors_agree_with_arrays(penalty, values, dtype):
     values = values.astype(dtype)
     tensor = torch.tensor(values)
-    rtol = 1e-5 if dtype == np.float32 else 1e-12
+    rtol = 1e-6 if dtype == np.float32 else 1e-14  # some rounding errors
     assert penalty.prox(values, 0.5).dtype == dtype
     codes = penalty.prox(values, 0.5)
     assert penalty.prox(tensor, 0.5).dtype == tensor.dtype

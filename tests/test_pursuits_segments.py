@@ -38,8 +38,8 @@ def codes_of(function, parameters, skip, max_iter, **options):
     for a in atoms:
         operators.append(ConvolutionalOperator(a, shape))
         shape = operators[-1].code_shape
-    found = function(X, LayeredDictionary(operators, skip), alphas, max_iter=max_iter, **options)
-    return torch.cat([w.flatten(1) for w in found], dim=1)
+    result = function(X, LayeredDictionary(operators, skip), alphas, max_iter=max_iter, **options)
+    return torch.cat([w.flatten(1) for w in result], dim=1)
 
 
 def values_and_gradients(function, max_iter, skip=None, dtype=torch.float64, **options):
@@ -47,18 +47,18 @@ def values_and_gradients(function, max_iter, skip=None, dtype=torch.float64, **o
     X, atoms, alphas, _ = problem(dtype)
     if "step" in options:
         options["step"] = [torch.tensor(s, dtype=dtype, requires_grad=True) for s in options["step"]]
-    kept = {}
+    saved = {}
 
     def keep(tensor):
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         codes = codes_of(function, (X, atoms, alphas), skip, max_iter, **options)
     weights = torch.linspace(-1, 1, codes.shape[1], dtype=dtype)
     wanted = [X, *atoms, *alphas, *options.get("step", [])]
-    return codes.detach(), torch.autograd.grad((codes * weights).sum(), wanted), sum(kept.values())
+    return codes.detach(), torch.autograd.grad((codes * weights).sum(), wanted), sum(saved.values())
 
 
 @pytest.mark.parametrize("skip", [None, "residual"])
@@ -97,7 +97,7 @@ def test_memory_grows_with_the_root_of_the_iterations(function, monkeypatch):
     assert 0 < outside + sum(states.values()) < 3 * few
 
 
-def test_few_iterations_and_inference_do_without(monkeypatch):
+def test_few_iterations_and_inference_use_no_segments(monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("segments")
 
@@ -152,11 +152,11 @@ def test_convolutions_of_half_precision(function, steps):
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_on_a_gpu(function, max_iter):
     X, atoms, alphas, _ = problem()
-    found = []
+    results = []
     for device in ("cpu", "cuda"):
         on = [[value.detach().to(device).requires_grad_() for value in values] for values in ([X], atoms, alphas)]
         codes = codes_of(function, (on[0][0], on[1], on[2]), None, max_iter)
         gradients = torch.autograd.grad((codes * codes).sum(), [*on[0], *on[1], *on[2]])
-        found.append([codes.detach().cpu(), *(gradient.cpu() for gradient in gradients)])
-    for one, other in zip(*found, strict=True):
+        results.append([codes.detach().cpu(), *(gradient.cpu() for gradient in gradients)])
+    for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)

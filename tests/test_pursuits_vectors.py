@@ -90,10 +90,10 @@ def test_pack_count_keep(dtype):
     a = np.random.default_rng(1).normal(size=64).astype(dtype)
     before, out = a.copy(), np.zeros(80, dtype)
     n, count = _pack(a, out, dtype(0.7))
-    kept = np.abs(before) >= dtype(0.7)
-    assert n == count == kept.sum()
-    np.testing.assert_array_equal(out[:n], np.abs(before[kept]))
-    np.testing.assert_array_equal(a, np.where(kept, before, 0))
+    selected = np.abs(before) >= dtype(0.7)
+    assert n == count == selected.sum()
+    np.testing.assert_array_equal(out[:n], np.abs(before[selected]))
+    np.testing.assert_array_equal(a, np.where(selected, before, 0))
 
 
 @kernel

@@ -15,7 +15,7 @@ from skrobust.operators import WaveletBasis
 from skrobust.operators.wavelet.plan import max_levels
 from skrobust.operators.wavelet.torch import largest_mask
 
-TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
+TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}  # rounding over up to six levels, with a margin
 ORTHOGONAL = [name for name in pywt.wavelist(kind="discrete") if pywt.Wavelet(name).orthogonal]
 BIORTHOGONAL = [name for name in pywt.wavelist(kind="discrete") if not pywt.Wavelet(name).orthogonal]
 
@@ -35,12 +35,12 @@ def _reference_sparsify(x, wavelet, level, k, *, gap=0):
     if k < magnitudes.size and 0 < magnitudes[k - 1] - magnitudes[k] < gap:
         return None
     order = np.argsort(-np.abs(coefficients), axis=None, kind="stable")[:k]
-    kept = np.zeros_like(coefficients)
-    kept.flat[order] = coefficients.flat[order]
+    largest = np.zeros_like(coefficients)
+    largest.flat[order] = coefficients.flat[order]
     if level == 0:
-        return kept
+        return largest
     restored = pywt.waverecn(
-        pywt.array_to_coeffs(kept, slices, output_format="wavedecn"), wavelet, mode="periodization"
+        pywt.array_to_coeffs(largest, slices, output_format="wavedecn"), wavelet, mode="periodization"
     )
     return restored[tuple(slice(n) for n in x.shape)]
 
@@ -117,12 +117,12 @@ def test_inverse_and_adjoint(grid):
     np.testing.assert_allclose(basis.synthesize(torch.from_numpy(C)).numpy(), basis.synthesize(C), atol=1e-12)
 
 
-def test_energy_is_kept_and_error_is_what_was_dropped():
+def test_energy_is_preserved_and_the_error_is_the_dropped_part():
     X = np.random.default_rng(0).normal(size=(5, 16, 16, 1))
     basis = WaveletBasis("sym4", (16, 16), 3)
-    coefficients, kept = basis.transform(X), basis.transform(X, [20])
+    coefficients, selected = basis.transform(X), basis.transform(X, [20])
     np.testing.assert_allclose(np.linalg.norm(coefficients), np.linalg.norm(X))
-    dropped = np.linalg.norm(coefficients - kept)
+    dropped = np.linalg.norm(coefficients - selected)
     np.testing.assert_allclose(np.linalg.norm(X - basis.sparsify(X, [20])), dropped)
 
 
@@ -131,14 +131,16 @@ def test_exactly_k_survive_ties_and_backends_agree_on_them(dtype):
     digits = (load_digits().images / 16).astype(dtype)[..., None]  # few grey levels: many equal coefficients
     basis = WaveletBasis("haar", (8, 8), 1)
     for k in (1, 5, 16):
-        kept = basis.transform(digits, [k])
+        selected = basis.transform(digits, [k])
         available = np.count_nonzero(np.abs(basis.transform(digits)) > 1e-5, axis=(1, 2, 3))
-        np.testing.assert_array_equal(np.count_nonzero(np.abs(kept) > 1e-5, axis=(1, 2, 3)), np.minimum(k, available))
+        np.testing.assert_array_equal(
+            np.count_nonzero(np.abs(selected) > 1e-5, axis=(1, 2, 3)), np.minimum(k, available)
+        )
         on_torch = basis.transform(torch.from_numpy(digits), [k]).numpy()
-        np.testing.assert_array_equal(np.abs(on_torch) > 1e-5, np.abs(kept) > 1e-5)
+        np.testing.assert_array_equal(np.abs(on_torch) > 1e-5, np.abs(selected) > 1e-5)
     constant = np.ones((1, 8, 8, 1), dtype)
-    kept = basis.transform(constant, [3])
-    assert np.flatnonzero(kept).tolist() == [0, 1, 2]
+    selected = basis.transform(constant, [3])
+    assert np.flatnonzero(selected).tolist() == [0, 1, 2]
     assert largest_mask(torch.from_numpy(basis.transform(constant)), [3]).sum() == 3
 
 
@@ -157,7 +159,7 @@ def test_threads_do_not_change_the_result():
     np.testing.assert_array_equal(one, two)
 
 
-def test_dmey_is_not_called_orthonormal():
+def test_dmey_is_not_orthonormal():
     assert not WaveletBasis("dmey", (64,), 1).is_orthonormal
     assert WaveletBasis("db38", (64,), 1).is_orthonormal
 
@@ -188,7 +190,7 @@ def test_pickle():
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(basis)).analyze(X), basis.transform(X))
 
 
-def test_counts_and_arrays_of_any_kind():
+def test_integer_types_and_array_types():
     """One count for all channels or one a channel; lists, integers and empty batches."""
     X = np.random.default_rng(0).integers(0, 9, (3, 8, 8, 2))
     basis = WaveletBasis("haar", (8, 8))
@@ -219,14 +221,14 @@ def test_counts_and_arrays_of_any_kind():
         (True, "ks must be an integer"),
     ],
 )
-def test_counts_that_are_none(ks, message, of):
+def test_invalid_counts_are_refused(ks, message, of):
     basis, X = WaveletBasis("haar", (8, 8)), of(np.ones((1, 8, 8, 2)))
     for method in (basis.sparsify, basis.transform):
         with pytest.raises(ValueError, match=message):
             method(X, ks)
 
 
-def test_other_arguments_that_do_not_fit():
+def test_other_invalid_arguments_are_refused():
     basis, X = WaveletBasis("haar", (8, 8)), np.ones((1, 8, 8, 1))
     for method in (lambda X: basis.sparsify(X, 3), basis.transform):
         for wrong in (X[..., 0], X[:, :4], torch.ones(1, 8, 8)):

@@ -53,11 +53,11 @@ def test_solutions_are_fixed_points(problem, penalty, with_mask, tensors):
     assert result.converged.all() and (result.gap <= 1e-10 * result.objective).all()
     codes = np.asarray(result.codes)
     matrix = operator.to_dense()
-    left = (X.reshape(3, -1) - codes.reshape(3, -1) @ matrix.T).reshape(X.shape)
-    left = left if mask is None else left * mask[..., None]
-    slopes = (left.reshape(3, -1) @ matrix).reshape(codes.shape)
+    residual = (X.reshape(3, -1) - codes.reshape(3, -1) @ matrix.T).reshape(X.shape)
+    residual = residual if mask is None else residual * mask[..., None]
+    slopes = (residual.reshape(3, -1) @ matrix).reshape(codes.shape)
     np.testing.assert_allclose(penalty.prox(codes + slopes, alpha), codes, atol=2e-4)
-    value = (left**2).sum(axis=(1, 2, 3)) / 2 + alpha * penalty.value(codes)
+    value = (residual**2).sum(axis=(1, 2, 3)) / 2 + alpha * penalty.value(codes)
     np.testing.assert_allclose(result.objective, value, rtol=1e-8)
 
 
@@ -111,7 +111,7 @@ def test_implicit_and_unrolled_derivatives_agree(problem, penalty):
         np.testing.assert_allclose(implicit, unrolled, rtol=1e-3, atol=1e-3 * np.abs(unrolled).max())
 
 
-def test_descent_names_the_solver_that_can(problem):
+def test_descent_names_a_solver_that_supports_the_penalty(problem):
     operator, X = problem
     with pytest.raises(ValueError, match="solver='descent' needs penalty='l1' with one weight per.*solver='fista'"):
         convolutional_basis_pursuit(X, operator, 0.1, penalty="group_l1", solver="descent")
@@ -131,7 +131,7 @@ class Huberised(Penalty):
         return (abs(inner) <= 0.1) * inner + (abs(inner) > 0.1) * outer
 
 
-def test_a_users_penalty_stops_by_its_steps(problem):
+def test_a_user_defined_penalty_stops_by_its_step_size(problem):
     operator, X = problem
     result = convolutional_basis_pursuit(X, operator, 0.5, penalty=Huberised(), tol=1e-8, max_iter=20_000)
     assert np.isnan(result.gap).all() and result.converged.all()

@@ -93,7 +93,7 @@ def test_editing_an_inlined_function_of_another_file_invalidates(folder, modules
     assert back(3) == 8 and back.stats.cache_hits
 
 
-def test_the_stamp_covers_all_modules_that_kernels_are_made_of(folder, monkeypatch, tmp_path):
+def test_stamp_covers_all_modules_that_kernels_use(folder, monkeypatch, tmp_path):
     package = tmp_path / "skrobust"
     shutil.copytree(ROOT / "skrobust", package, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(cache, "PACKAGE", package)
@@ -167,7 +167,7 @@ def test_the_notice_can_be_silenced_and_a_short_compile_has_none(folder, modules
     assert not capsys.readouterr().err
 
 
-def test_the_notice_leaves_a_progress_bar_whole(folder, modules, impatient):
+def test_the_notice_does_not_break_a_progress_bar(folder, modules, impatient):
     stream = io.StringIO()
     with contextlib.redirect_stderr(stream), tqdm(total=2, desc="coding", file=stream) as bar:
         bar.update()
@@ -178,7 +178,7 @@ def test_the_notice_leaves_a_progress_bar_whole(folder, modules, impatient):
     assert stream.getvalue().rpartition("\r")[2].startswith("coding")
 
 
-def test_no_folder_at_all_is_no_error(folder, modules):
+def test_works_without_any_cache_folder(folder, modules):
     folder.write_text("a file, no folder")
     cache_folders()[1].write_text("another")
     with pytest.warns(RuntimeWarning, match="compiled again in each process"):
@@ -192,8 +192,8 @@ def test_old_folders_are_removed(folder, modules):
         os.utime(other, (number, number))
     for number in range(KEPT_VERSIONS + 3):
         assert modules(inner=INNER.format(number), outer=OUTER)["outer"].run(0) == 2 * number
-    left = sorted(path.name for path in folder.iterdir())
-    assert len(left) == KEPT_VERSIONS and "0.0.0-other" not in left and f"0.0.{number}-other" in left
+    remaining = sorted(path.name for path in folder.iterdir())
+    assert len(remaining) == KEPT_VERSIONS and "0.0.0-other" not in remaining and f"0.0.{number}-other" in remaining
     (current,) = (path for path in folder.iterdir() if not path.name.endswith("-other"))
     assert len(list(current.glob("outer-*"))) == KEPT_VERSIONS
 
@@ -208,7 +208,7 @@ def test_old_folders_are_removed(folder, modules):
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="places of Linux")
-def test_places(environment, expected):
+def test_cache_folders(environment, expected):
     names = "SKROBUST_CACHE_DIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME"
     inherited = {name: value for name, value in os.environ.items() if name not in names}
     code = "from skrobust.kernels.cache import cache_folders; print(cache_folders()[0])"
@@ -235,14 +235,14 @@ def test_every_kernel_has_this_cache():
 
     paths = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "skrobust").rglob("*kernels*.py")]
     names = [".".join(path.parts) for path in paths]
-    found = [
+    compiled = [
         value
         for name in names
         for value in vars(importlib.import_module(name)).values()
         if isinstance(value, Dispatcher)
     ]
-    assert len(found) > 50
-    assert {value.stats.cache_path for value in found} == {str(cache_folders()[0])}
+    assert len(compiled) > 50
+    assert {value.stats.cache_path for value in compiled} == {str(cache_folders()[0])}
     assert kernel(fastmath=True)(abs_of).targetoptions["fastmath"] is True
 
 

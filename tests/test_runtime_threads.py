@@ -1,4 +1,4 @@
-"""Threads and processes: no work, no thread; forks and workers of all kinds; nothing of the process is left changed."""
+"""Threads and processes: no thread without work; forks and workers of all kinds; process settings restored."""
 
 import os
 import pathlib
@@ -134,7 +134,7 @@ def test_many_images_use_all_allowed_threads(many_processors, n_jobs, n_started)
     assert many_processors.n_threads == n_started
 
 
-def test_threads_get_no_less_than_their_work(many_processors):
+def test_threads_get_a_minimum_of_work(many_processors):
     worth = threads.WORTH_A_THREAD
     assert [threads.threads_for(100, work) for work in (0, worth, 2 * worth - 1, 2 * worth, 100 * worth)] == [
         1, 1, 1, 2, 8,
@@ -142,7 +142,7 @@ def test_threads_get_no_less_than_their_work(many_processors):
     assert [threads.threads_for(n) for n in (0, 1, 3, 100)] == [1, 1, 3, 8]
 
 
-def test_a_system_without_threads_to_give(monkeypatch, many_processors):
+def test_works_where_no_thread_can_start(monkeypatch, many_processors):
     def refuse(self):
         raise RuntimeError("can't start new thread")
 
@@ -226,7 +226,7 @@ def test_limits_of_blas_overlap():
         assert _blas_threads() == before
 
 
-def test_transforms_leave_blas_alone(monkeypatch):
+def test_transforms_do_not_change_blas_threads(monkeypatch):
     monkeypatch.setattr(resources, "threadpool_limits", lambda *_, **__: pytest.fail("BLAS of the process was limited"))
     for model in WaveletSparsifier("haar"), PolarizingCoder(np.eye(64) + 0.1):
         model.fit_transform(X)
@@ -235,7 +235,7 @@ def test_transforms_leave_blas_alone(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_has_no_limit_of_its_parent():
+def test_a_forked_child_does_not_inherit_the_limit():
     code = """
 import os, threading
 from threadpoolctl import threadpool_info, threadpool_limits

@@ -87,7 +87,7 @@ def test_learners_in_decimal_units(learner):
 
 @pytest.mark.parametrize("learner", [KSVD, MOD, OnlineDictionaryLearning])
 @pytest.mark.parametrize(("dtype", "unit"), [("float64", 1e-158), ("float64", 1e-310), ("float64", 1e300)])
-def test_learners_at_the_ends_of_the_range(learner, dtype, unit):
+def test_learners_at_the_limits_of_the_dtype(learner, dtype, unit):
     fitted = learner(10, n_nonzero_coefs=2, max_iter=5, random_state=0).fit((unit * normal(200, 16)).astype(dtype))
     np.testing.assert_allclose(np.linalg.norm(fitted.components_, axis=1), 1, rtol=1e-6)
 
@@ -114,11 +114,11 @@ def test_orthogonal_matching_pursuit(unit, selection, masked):
     mask = normal(30, 12, seed=2) > -1 if masked else None
 
     def run(X, unit):
-        found = orthogonal_mp(
+        result = orthogonal_mp(
             X, atoms, n_nonzero_coefs=5, tol=1.5 * unit, selection=selection, mask=mask, sparse_output=False,
             return_result=True,
         )  # fmt: skip
-        return [(found.codes, 1), (found.objective, 2), (found.converged, 0)]
+        return [(result.codes, 1), (result.objective, 2), (result.converged, 0)]
 
     check(run, *unit, 30, 12)
 
@@ -171,8 +171,8 @@ def test_convolutional_basis_pursuit(solver, unit, masked):
     mask = normal(8, 7, seed=2) > -1 if masked else None
 
     def run(X, unit):
-        found = convolutional_basis_pursuit(X, operator, 0.2 * unit, solver=solver, mask=mask, max_iter=40, tol=1e-6)
-        return [(found.codes, 1), (found.gap, 2), (found.objective, 2), (found.n_iter, 0)]
+        result = convolutional_basis_pursuit(X, operator, 0.2 * unit, solver=solver, mask=mask, max_iter=40, tol=1e-6)
+        return [(result.codes, 1), (result.gap, 2), (result.objective, 2), (result.n_iter, 0)]
 
     def codes_only(X, unit):
         return [pair if pair[1] < 2 else (pair[0] * 0, 0) for pair in run(X, unit)]
@@ -211,9 +211,9 @@ def test_layered_pursuits(unit):
             (deep_pursuit, {"tol": 1e-3}),
             (multilayer_pursuit, {}),
         ):
-            found = pursuit(X, layers, 0.1 * unit, max_iter=15, return_result=True, **parameters)
-            pairs += [(codes, 1) for codes in found.codes]
-            pairs += [] if found.objective is None else [(found.objective, 2)]
+            result = pursuit(X, layers, 0.1 * unit, max_iter=15, return_result=True, **parameters)
+            pairs += [(codes, 1) for codes in result.codes]
+            pairs += [] if result.objective is None else [(result.objective, 2)]
         return pairs
 
     check(run, *unit, 3, 9, 1)
@@ -290,7 +290,7 @@ def test_exponents():
     assert float(times_power(tiniest, 160)) == 2.0**11
 
 
-def test_what_is_not_a_number_never_becomes_an_index():
+def test_nan_never_becomes_an_index():
     from skrobust.estimators.polar.kernels import count
     from skrobust.pursuits.greedy.omp.arrays import scaled
     from skrobust.pursuits.greedy.omp.atoms import UnitAtoms
@@ -298,10 +298,10 @@ def test_what_is_not_a_number_never_becomes_an_index():
 
     rng = np.random.default_rng(0)
     odd = np.array([np.nan, np.inf, -np.inf, 1e308, -1e308, 5e-324, 0.0])
-    counts = np.zeros((1, 8), dtype=np.int64)
-    count(odd[:, None], np.ones(1), np.zeros(1, np.int64), 0.0, 4.0, False, counts)
-    assert counts.sum() == len(odd)
-    assert counts[0, -1] == 2  # infinity and 1e308
+    histogram = np.zeros((1, 8), dtype=np.int64)
+    count(odd[:, None], np.ones(1), np.zeros(1, np.int64), 0.0, 4.0, False, histogram)
+    assert histogram.sum() == len(odd)
+    assert histogram[0, -1] == 2  # infinity and 1e308
     for dtype in "float32", "float64":
         with np.errstate(over="ignore"):
             atoms = UnitAtoms(rng.normal(size=(20, 8)).astype(dtype))
@@ -337,7 +337,7 @@ def test_no_tolerance_means_all_iterations(solver):
     operator = ConvolutionalOperator(np.eye(2).reshape(2, 2, 1), (6, 1), padding="circular", stride=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = convolutional_basis_pursuit(normal(2, 6, 1), operator, 0.1, solver=solver, tol=0, max_iter=60)
-    assert (found.n_iter >= 60).all()
+        result = convolutional_basis_pursuit(normal(2, 6, 1), operator, 0.1, solver=solver, tol=0, max_iter=60)
+    assert (result.n_iter >= 60).all()
     layers = LayeredDictionary([operator])
     assert (deep_pursuit(normal(2, 6, 1), layers, 0.1, tol=0, max_iter=30, return_result=True).n_iter == 30).all()

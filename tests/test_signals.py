@@ -78,7 +78,7 @@ def test_layout_is_inferred(sample_shape, image_shape, expected):
         ((12,), (3.0, 4.0), "image_shape must be None"),
     ],
 )
-def test_layout_refuses(sample_shape, image_shape, message):
+def test_invalid_layouts_are_refused(sample_shape, image_shape, message):
     with pytest.raises(ValueError, match=message):
         SignalLayout.infer(sample_shape, image_shape)
 
@@ -107,7 +107,7 @@ def test_other_images_are_read_channels_last(sample_shape):
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (6, 4, 4), (6, 4, 4, 3)])
-def test_layout_in_is_layout_out(shape):
+def test_output_has_the_layout_of_the_input(shape):
     X = np.random.default_rng(0).normal(size=shape)
     model = Identity().fit(X)
     assert model.n_features_in_ == np.prod(shape[1:])
@@ -204,7 +204,7 @@ def test_threads_are_bounded_and_restored():
 
 
 @pytest.mark.parametrize("total", [1, 7, 100, 784, 3072, 150528])
-def test_fractions_are_those_that_the_user_wrote(total):
+def test_fractions_are_taken_as_written_in_decimal(total):
     """Every multiple of a hundredth, of a thousandth and of 1 / total, as a decimal fraction says it."""
     for denominator in (100, 1000, total):
         for numerator in range(1, denominator + 1, max(1, denominator // 500)):
@@ -255,7 +255,7 @@ def test_clipped_values_and_their_derivative(low, high, dtype):
 
 
 @pytest.mark.parametrize("container", ["pandas", "polars"])
-def test_frames_hold_rows_and_no_images(container):
+def test_data_frames_are_rows_not_images(container):
     pytest.importorskip(container)
     X = np.random.default_rng(0).random((5, 8, 8))
     front = WaveletSparsifier("haar").set_output(transform=container)

@@ -91,11 +91,11 @@ def leads(panel, content, seeds):
 def scouted(panel, content):
     rows = {name: row for name, row in content["results"].get("scouting", {}).items() if "attacked" in row}
     (eps,) = content["settings"]["scouting"]["eps"]
-    for place, (name, row) in enumerate(rows.items()):
+    for row_number, (name, row) in enumerate(rows.items()):
         after = row["attacked"][str(eps)]
         hue = HUES[name.split(",")[0]]
-        panel.barh(place, 100 * after["FGSM"], height=0.62, color=hue, alpha=0.3)
-        panel.barh(place, 100 * list(after.values())[-1], height=0.62, color=hue)
+        panel.barh(row_number, 100 * after["FGSM"], height=0.62, color=hue, alpha=0.3)
+        panel.barh(row_number, 100 * list(after.values())[-1], height=0.62, color=hue)
     panel.set_yticks(range(len(rows)), list(rows))
     panel.invert_yaxis()
     panel.set(xlim=(0, 100), xlabel=f"accuracy at eps {eps}, %")

@@ -131,16 +131,16 @@ def _table(content, experiment, settings):
     ]
     for name, steps, found in rows_of(content, experiment):
         cells = [
-            _told([one["training"]["accuracy"][-1] for one in found]),
-            _told([one["clean"] for one in found]),
-            *(_told([_value(one["attacked"], e, "FGSM") for one in found]) for e in settings["fgsm_eps"]),
-            *(_told([_value(one["attacked"], e, "PGD") for one in found]) for e in settings["pgd_eps"]),
+            _mean_and_range([one["training"]["accuracy"][-1] for one in found]),
+            _mean_and_range([one["clean"] for one in found]),
+            *(_mean_and_range([_value(one["attacked"], e, "FGSM") for one in found]) for e in settings["fgsm_eps"]),
+            *(_mean_and_range([_value(one["attacked"], e, "PGD") for one in found]) for e in settings["pgd_eps"]),
         ]
         lines.append(f"| {name} | {steps} | " + " | ".join(cells) + " |")
     return lines
 
 
-def _told(shares):
+def _mean_and_range(shares):
     """Mean in %, with the spread over seeds where there are several."""
     mean = f"{100 * np.mean(shares):.1f}"
     return mean if len(shares) == 1 else f"{mean} ± {100 * np.std(shares, ddof=1):.1f}"

@@ -103,19 +103,19 @@ def draw(images, clean, atoms, path):
     """A part of one image as each method leaves it, and the atoms learned from it."""
     from matplotlib.figure import Figure
 
-    shown = {"clean": clean, **images}
-    shown.pop("reference")
+    pictures = {"clean": clean, **images}
+    pictures.pop("reference")
     part = np.s_[:128, 60:188]
     figure = Figure(figsize=(9.6, 4.9), layout="constrained")
     axes = figure.subplots(2, 4).ravel()
-    for ax, (name, image) in zip(axes, shown.items(), strict=False):
+    for ax, (name, image) in zip(axes, pictures.items(), strict=False):
         ax.imshow(image[part].clip(0, 1), cmap="gray", vmin=0, vmax=1)
         psnr = "" if name == "clean" else f", {quality(clean, image)['psnr']:.2f} dB"
         ax.set_title(f"{name}{psnr}", fontsize=9)
         ax.axis("off")
-    DictionaryDisplay(atoms.reshape(-1, 8, 8)).plot(ax=axes[len(shown)])
-    axes[len(shown)].set_title("atoms learned from the noisy image", fontsize=9)
-    for ax in axes[len(shown) + 1 :]:
+    DictionaryDisplay(atoms.reshape(-1, 8, 8)).plot(ax=axes[len(pictures)])
+    axes[len(pictures)].set_title("atoms learned from the noisy image", fontsize=9)
+    for ax in axes[len(pictures) + 1 :]:
         ax.remove()
     figure.savefig(path, dpi=90)
 

@@ -126,8 +126,8 @@ def first_atoms(plan, rng):
     """Atoms of torch's own initial size for convolutions; `plan` holds (atoms, kernel size) of each layer."""
     channels, atoms = SHAPE[-1], []
     for n, kernel in plan:
-        reach = 1 / np.sqrt(kernel * kernel * channels)
-        atoms.append(rng.uniform(-reach, reach, size=(n, kernel, kernel, channels)))
+        bound = 1 / np.sqrt(kernel * kernel * channels)
+        atoms.append(rng.uniform(-bound, bound, size=(n, kernel, kernel, channels)))
         channels = n
     return atoms
 
@@ -191,7 +191,7 @@ def trained(path, network, data, size, n_epochs, seed, device):
     optimizer = torch.optim.SGD(groups, lr=size["learning_rate"], momentum=0.9)
     n_steps = n_epochs * (-(-len(X) // size["batch_size"]))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-    generator, begin, told = torch.Generator().manual_seed(seed), time.perf_counter(), {"accuracy": []}
+    generator, begin, training = torch.Generator().manual_seed(seed), time.perf_counter(), {"accuracy": []}
     network.train()
     for _ in range(n_epochs):
         n_right = 0
@@ -207,12 +207,12 @@ def trained(path, network, data, size, n_epochs, seed, device):
             schedule.step()
             network.pursuit.project_()
             n_right += int((scores.argmax(1) == labels).sum())
-        told["accuracy"].append(n_right / len(X))
+        training["accuracy"].append(n_right / len(X))
     network.pursuit.settle()
-    told["seconds"] = time.perf_counter() - begin
+    training["seconds"] = time.perf_counter() - begin
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"settings": settings, "state": network.state_dict(), "told": told}, path)
-    return network.eval().requires_grad_(False), told
+    torch.save({"settings": settings, "state": network.state_dict(), "told": training}, path)
+    return network.eval().requires_grad_(False), training
 
 
 def shifted(X, generator):
@@ -317,17 +317,17 @@ def main():
     many, few = ((X_test[: size[n]], y_test[: size[n]]) for n in ("n_test_clean", "n_test"))
     for seed in size["seeds"]:
         for experiment, name, steps, make in networks(size):
-            place = experiment, seed, f"{name}, {steps}"
-            if "attacked" in results.found.get(experiment, {}).get(str(seed), {}).get(place[-1], {}):
+            keys = experiment, seed, f"{name}, {steps}"
+            if "attacked" in results.found.get(experiment, {}).get(str(seed), {}).get(keys[-1], {}):
                 continue
             path = args.models / f"cifar10_{label}_{experiment}_{name}_{steps}_{seed}.pt"
-            network, told = trained(
+            network, training = trained(
                 path, make(seed), (X, y), size, size[experiment]["n_epochs"], seed, torch.device(args.device)
             )
-            results.get((*place, "training"), lambda told=told: told)
-            results.get((*place, "network"), lambda made=network: about(made, X_test))
-            results.get((*place, "clean"), lambda made=network: float(right(made, *many).mean()))
-            results.get((*place, "attacked"), lambda made=network, s=seed: attacked(made, *few, size, s))
+            results.get((*keys, "training"), lambda training=training: training)
+            results.get((*keys, "network"), lambda made=network: about(made, X_test))
+            results.get((*keys, "clean"), lambda made=network: float(right(made, *many).mean()))
+            results.get((*keys, "attacked"), lambda made=network, s=seed: attacked(made, *few, size, s))
     content = json.loads((args.output / f"{stem}.json").read_text(encoding="utf8"))
     draw(content, args.output / f"{stem}.png")
     if args.page is not None or label == "reduced":

@@ -108,8 +108,8 @@ def untrained(n_components, seed, **settings):
     """The pursuit where learning begins: torch's own initial weights of convolutions, thresholds 0."""
     rng, channels, atoms = np.random.default_rng(seed), 1, []
     for n, kernel in zip(n_components, KERNELS, strict=True):
-        reach = 1 / np.sqrt(kernel * kernel * channels)
-        atoms.append(rng.uniform(-reach, reach, size=(n, kernel, kernel, channels)))
+        bound = 1 / np.sqrt(kernel * kernel * channels)
+        atoms.append(rng.uniform(-bound, bound, size=(n, kernel, kernel, channels)))
         channels = n
     return LayeredPursuit(atoms, (SIDE, SIDE, 1), pursuit="basis", alpha=0.0, stride=STRIDES, **settings)
 
@@ -188,14 +188,14 @@ class Results:
 
     def get(self, keys, compute):
         """The figure under `keys`, computed if it is not there."""
-        place = self.found
+        node = self.found
         for key in keys[:-1]:
-            place = place.setdefault(str(key), {})
-        if str(keys[-1]) not in place:
-            place[str(keys[-1])] = compute()
+            node = node.setdefault(str(key), {})
+        if str(keys[-1]) not in node:
+            node[str(keys[-1])] = compute()
             write_json(self.path, {**self.conditions, "results": self.found})
-            print(f"{' / '.join(map(str, keys))}: {json.dumps(place[str(keys[-1])])[:150]}", flush=True)
-        return place[str(keys[-1])]
+            print(f"{' / '.join(map(str, keys))}: {json.dumps(node[str(keys[-1])])[:150]}", flush=True)
+        return node[str(keys[-1])]
 
 
 def full_comparison(results, folder, data, size):
@@ -208,20 +208,20 @@ def full_comparison(results, folder, data, size):
             networks[name], seconds = trained(
                 folder, name, X[: size["n_train"]], y[: size["n_train"]], size, seed, **settings
             )
-            place = "comparison", seed, name
-            results.get((*place, "training"), lambda n=networks[name], s=seconds: {"cpu_s": s, "history": n.history})
-            results.get((*place, "clean"), lambda n=networks[name]: float(right(n, X_test, y_test).mean()))
-            results.get((*place, "clean_on_attacked"), lambda n=networks[name]: float(right(n, X_few, y_few).mean()))
-            results.get((*place, "network"), lambda n=networks[name]: about(n, X_few))
+            prefix = "comparison", seed, name
+            results.get((*prefix, "training"), lambda n=networks[name], s=seconds: {"cpu_s": s, "history": n.history})
+            results.get((*prefix, "clean"), lambda n=networks[name]: float(right(n, X_test, y_test).mean()))
+            results.get((*prefix, "clean_on_attacked"), lambda n=networks[name]: float(right(n, X_few, y_few).mean()))
+            results.get((*prefix, "network"), lambda n=networks[name]: about(n, X_few))
             for eps in size["fgsm_eps"]:
                 results.get(
-                    (*place, "fgsm", eps), lambda n=networks[name], e=eps: float(under_fgsm(n, X_few, y_few, e).mean())
+                    (*prefix, "fgsm", eps), lambda n=networks[name], e=eps: float(under_fgsm(n, X_few, y_few, e).mean())
                 )
         for eps in size["pgd_eps"]:
             for name, network in networks.items():
                 results.get(
                     ("comparison", seed, name, "pgd", eps),
-                    lambda n=network, e=eps, s=seed: _told(*under_pgd(n, X_few, y_few, e, size, s)),
+                    lambda n=network, e=eps, s=seed: _summary(*under_pgd(n, X_few, y_few, e, size, s)),
                 )
         for eps in size["transfer_eps"]:
             for name, network in networks.items():
@@ -232,7 +232,7 @@ def full_comparison(results, folder, data, size):
                 )
 
 
-def _told(standing, after):
+def _summary(standing, after):
     return {"after": after, "standing": np.flatnonzero(standing).tolist()}
 
 
@@ -244,26 +244,26 @@ def _transferred(network, source, X, y, eps, size, seed):
 def stronger(results, folder, data, size):
     """Both networks of the first seed: APGD on what PGD left, and Square alone, which asks for no gradient."""
     X, y, X_test, y_test = data
-    seed, told = size["seeds"][0], size["stronger"]
+    seed, plan = size["seeds"][0], size["stronger"]
     X_few, y_few = X_test[: size["n_test"]], y_test[: size["n_test"]]
     for name, settings in NETWORKS.items():
         network, _ = trained(folder, name, X[: size["n_train"]], y[: size["n_train"]], size, seed, **settings)
-        left = results.found["comparison"][str(seed)][name]["pgd"][str(told["eps"])]["standing"]
-        common = {"eps": told["eps"], "random_state": seed + 1, "batch_size": 100}
+        left = results.found["comparison"][str(seed)][name]["pgd"][str(plan["eps"])]["standing"]
+        common = {"eps": plan["eps"], "random_state": seed + 1, "batch_size": 100}
         attacks = {
-            "APGD, cross-entropy": APGD(n_iter=told["apgd_n_iter"], **common),
+            "APGD, cross-entropy": APGD(n_iter=plan["apgd_n_iter"], **common),
             "APGD, targeted": APGD(
-                n_iter=told["targeted_n_iter"], loss="targeted_dlr", n_targets=told["n_targets"], **common
+                n_iter=plan["targeted_n_iter"], loss="targeted_dlr", n_targets=plan["n_targets"], **common
             ),
         }
-        place = "stronger", name
+        prefix = "stronger", name
         for label, attack in attacks.items():
-            found = results.get((*place, label), lambda n=network, a=attack, i=left: _left(n, a, X_few, y_few, i))
+            found = results.get((*prefix, label), lambda n=network, a=attack, i=left: _left(n, a, X_few, y_few, i))
             left = found["standing"]
-        square = Square(n_iter=told["n_queries"], image_shape=(SIDE, SIDE, 1), **common)
+        square = Square(n_iter=plan["n_queries"], image_shape=(SIDE, SIDE, 1), **common)
         results.get(
-            (*place, "Square alone"),
-            lambda n=network, a=square: _left(n, a, X_few, y_few, range(told["n_square"]), told["n_square"]),
+            (*prefix, "Square alone"),
+            lambda n=network, a=square: _left(n, a, X_few, y_few, range(plan["n_square"]), plan["n_square"]),
         )
 
 
@@ -280,15 +280,15 @@ def scouting(results, folder, data, size, networks):
     few = {**size, **size["scouting"]}
     X, y, X_few, y_few = X[: few["n_train"]], y[: few["n_train"]], X_test[: few["n_test"]], y_test[: few["n_test"]]
     for name, settings in networks.items():
-        place = "scouting", name
+        prefix = "scouting", name
         if "attacked" in results.found.get("scouting", {}).get(name, {}):
             continue
         recipe = {**few, **{word: value for word, value in settings.items() if word in few}}
         settings = {word: value for word, value in settings.items() if word not in few}
         network, _ = trained(folder, f"scout_{name}", X, y, recipe, few["seeds"][0], **settings)
-        results.get((*place, "clean"), lambda n=network: float(right(n, X_test[:2000], y_test[:2000]).mean()))
-        results.get((*place, "network"), lambda n=network: about(n, X_few))
-        results.get((*place, "attacked"), lambda n=network: _attacked(n, X_few, y_few, few))
+        results.get((*prefix, "clean"), lambda n=network: float(right(n, X_test[:2000], y_test[:2000]).mean()))
+        results.get((*prefix, "network"), lambda n=network: about(n, X_few))
+        results.get((*prefix, "attacked"), lambda n=network: _attacked(n, X_few, y_few, few))
 
 
 def _attacked(network, X, y, few):
@@ -303,9 +303,9 @@ def more_iterations(results, folder, data, size):
     X_few, y_few = X_test[: few["n_test"]], y_test[: few["n_test"]]
     for steps in TEST_STEPS:
         network.pursuit.max_iter = steps
-        place = "steps in testing alone", steps
-        results.get((*place, "clean"), lambda: float(right(network, X_test[:1000], y_test[:1000]).mean()))
-        results.get((*place, "attacked"), lambda: _attacked(network, X_few, y_few, few))
+        prefix = "steps in testing alone", steps
+        results.get((*prefix, "clean"), lambda: float(right(network, X_test[:1000], y_test[:1000]).mean()))
+        results.get((*prefix, "attacked"), lambda: _attacked(network, X_few, y_few, few))
 
 
 def main():

@@ -124,10 +124,10 @@ def accuracy_within(model, X_adv, X, y, norm, eps):
 
 def steps_for(budget, first=100, most=10000):
     """Steps of HopSkipJump whose estimates of the gradient take at least `budget` queries together."""
-    steps, asked = 0, 0
-    while asked < budget:
+    steps, n_used = 0, 0
+    while n_used < budget:
         steps += 1
-        asked += min(int(first * np.sqrt(steps)), most)
+        n_used += min(int(first * np.sqrt(steps)), most)
     return steps
 
 
@@ -140,15 +140,17 @@ def run(name, size, data_home, seed, save):
     model = pipeline(train.data[order], train.target[order], train.image_shape)
     X, y = test.data[:1000], test.target[:1000].astype(np.int64)
     right = np.flatnonzero(model.predict(X) == y)
-    told = {"n_support": len(model[-1].support_), "clean_of_1000": len(right) / len(X), "rows": []}
-    print(f"{name}: {told['clean_of_1000']:.1%} of 1000 are right, {told['n_support']} support vectors", flush=True)
+    outcome = {"n_support": len(model[-1].support_), "clean_of_1000": len(right) / len(X), "rows": []}
+    print(
+        f"{name}: {outcome['clean_of_1000']:.1%} of 1000 are right, {outcome['n_support']} support vectors", flush=True
+    )
     # Images that the Pipeline gets wrong are worth no query.
     X, y = X[right[: size["n_attacked"]]], y[right[: size["n_attacked"]]]
 
     def add(X_adv, row):
         share = accuracy_within(model, X_adv, X, y, attack.norm, attack.eps)
-        told["rows"].append({"still_right": share, "norm": attack.norm, "eps": attack.eps, **row})
-        save(told)
+        outcome["rows"].append({"still_right": share, "norm": attack.norm, "eps": attack.eps, **row})
+        save(outcome)
         print(f"  {share:.1%} of {len(X)} still right under {row['name']}: {row}", flush=True)
 
     add(attack.perturb(model, X, y), {**attack.describe(), "most_passes": n_passes})
@@ -184,9 +186,9 @@ def main():
     with threadpool_limits(1, user_api="blas"):
         for name in args.only or size["contests"]:
 
-            def save(told, name=name):
-                write_json(path, {**conditions, "contests": {**results, name: told}})
-                results[name] = told
+            def save(outcome, name=name):
+                write_json(path, {**conditions, "contests": {**results, name: outcome}})
+                results[name] = outcome
 
             run(name, size, args.data_home, args.seed, save)
 

@@ -70,12 +70,12 @@ def private_and_shared(n_private, n_shared, weight, rng):
 
 def few_rows(n, n_columns, n_entries, rng):
     """Columns with equal entries in a few rows, any two of them with at most one row in common."""
-    columns, met = [], set()
+    columns, used_pairs = [], set()
     while len(columns) < n_columns:
         rows = np.sort(rng.choice(n, n_entries, replace=False))
         pairs = set(itertools.combinations(rows.tolist(), 2))
-        if not pairs & met:
-            met |= pairs
+        if not pairs & used_pairs:
+            used_pairs |= pairs
             columns.append(np.isin(np.arange(n), rows) / np.sqrt(n_entries))
     return np.array(columns).T
 
@@ -186,25 +186,27 @@ def part_theorems(quick):
                     "support_exact": exact(w, true).mean(),
                 }
             )
-        told = [thresholding_errors(noise, [c[k] for c in codes], coherences) for k in range(n_signals)]
+        bounds = [thresholding_errors(noise, [c[k] for c in codes], coherences) for k in range(n_signals)]
         for i in range(2):
-            speaks = [k for k, (thresholds, _) in enumerate(told) if len(thresholds) > i]
-            entry = {"signals_it_speaks_of": len(speaks) / n_signals}
-            if speaks:
+            applicable = [k for k, (thresholds, _) in enumerate(bounds) if len(thresholds) > i]
+            entry = {"signals_it_speaks_of": len(applicable) / n_signals}
+            if applicable:
                 of_layer = LayeredDictionary(layers.operators[: i + 1])
-                met = [
-                    layered_thresholding(signals[k : k + 1, None], of_layer, told[k][0][: i + 1], positive=False)[i][
+                estimates = [
+                    layered_thresholding(signals[k : k + 1, None], of_layer, bounds[k][0][: i + 1], positive=False)[i][
                         0, 0
                     ]
-                    for k in speaks
+                    for k in applicable
                 ]
-                errors = [np.linalg.norm(w - codes[i][k]) for w, k in zip(met, speaks, strict=True)]
+                errors = [np.linalg.norm(w - codes[i][k]) for w, k in zip(estimates, applicable, strict=True)]
                 entry |= {
-                    "promised": max(told[k][1][i + 1] for k in speaks),
+                    "promised": max(bounds[k][1][i + 1] for k in applicable),
                     "largest_error": max(errors),
-                    "largest_share_of_promise": max(e / told[k][1][i + 1] for e, k in zip(errors, speaks, strict=True)),
+                    "largest_share_of_promise": max(
+                        e / bounds[k][1][i + 1] for e, k in zip(errors, applicable, strict=True)
+                    ),
                     "support_exact": np.mean(
-                        [exact(w[None], codes[i][k][None])[0] for w, k in zip(met, speaks, strict=True)]
+                        [exact(w[None], codes[i][k][None])[0] for w, k in zip(estimates, applicable, strict=True)]
                     ),
                 }
             row["L-THR"].append(entry)

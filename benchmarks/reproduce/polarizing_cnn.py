@@ -339,8 +339,8 @@ def main():
             "models": table(models, outcomes, X, y, size),
         }
     for name, row in content["models"].items():
-        told = ", ".join(f"{eps}: {100 * cell['worst']['accuracy']:.1f}" for eps, cell in row["attacked"].items())
-        print(f"{name}: clean {100 * row['clean']['accuracy']:.1f}, worst at {told}", flush=True)
+        accuracies = ", ".join(f"{eps}: {100 * cell['worst']['accuracy']:.1f}" for eps, cell in row["attacked"].items())
+        print(f"{name}: clean {100 * row['clean']['accuracy']:.1f}, worst at {accuracies}", flush=True)
     output = arguments.output or (None if arguments.quick else RESULTS)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)

@@ -143,13 +143,13 @@ def classifiers(arguments):
                 "attacks": [attack.describe() for attack in attacks],
             }
         result["models"][name] = row
-        told = ", ".join(
+        accuracies = ", ".join(
             f"{key}: attacked {100 * row[key]['attacked']['accuracy']:.1f}, "
             f"certified {100 * row[key]['certified']['accuracy']:.1f}"
             for key in row
             if key not in ("C", "clean")
         )
-        print(f"  {name}: C {chosen:g}, clean {100 * row['clean']['accuracy']:.1f}; {told}", flush=True)
+        print(f"  {name}: C {chosen:g}, clean {100 * row['clean']['accuracy']:.1f}; {accuracies}", flush=True)
     return result
 
 

@@ -128,24 +128,24 @@ def accuracy(model, X, y):
     return float(np.mean(model.predict(X) == y))
 
 
-def attack_all(model, X, y, eps, size, seed, told, save):
-    """Accuracy after each attack of the suite in turn, and under Square alone; what `told` has is not done again."""
+def attack_all(model, X, y, eps, size, seed, record, save):
+    """Accuracy after each attack of the suite in turn, and under Square alone; skips results that `record` has."""
     start = time.process_time()
-    standing = np.array(told.setdefault("standing", list(range(len(X)))), dtype=int)
-    after = told.setdefault("adaptive", [])
+    standing = np.array(record.setdefault("standing", list(range(len(X)))), dtype=int)
+    after = record.setdefault("adaptive", [])
     for attack in suite(eps, size, seed)[len(after) :]:
         if len(standing):
             X_adv = attack.perturb(model, X[standing], y[standing])
             standing = standing[model.predict(X_adv) == y[standing]]
         after.append({"accuracy": len(standing) / len(X), **attack.describe()})
-        told["standing"] = standing.tolist()
+        record["standing"] = standing.tolist()
         save()
         print(f"    eps {eps}: {after[-1]['accuracy']:.1%} after {after[-1]['name']}", flush=True)
-    if "square_alone" not in told:
+    if "square_alone" not in record:
         square = Square(eps=eps, n_iter=size["n_queries"], image_shape=SHAPE, random_state=seed)
-        told["square_alone"] = {"accuracy": accuracy(model, square.perturb(model, X, y), y), **square.describe()}
+        record["square_alone"] = {"accuracy": accuracy(model, square.perturb(model, X, y), y), **square.describe()}
         save()
-        print(f"    eps {eps}: {told['square_alone']['accuracy']:.1%} under Square alone", flush=True)
+        print(f"    eps {eps}: {record['square_alone']['accuracy']:.1%} under Square alone", flush=True)
     print(f"    {time.process_time() - start:.0f} s", flush=True)
 
 
@@ -209,7 +209,7 @@ def main():
                 result["clean"] = accuracy(model, X, y)
             print(f"{name}: {result['clean_on_all_test_images']:.2%} clean, attacked on {len(X)}", flush=True)
             for eps in size["radii"]:
-                told = result["attacked"].setdefault(str(eps), {})
+                record = result["attacked"].setdefault(str(eps), {})
                 attack_all(
                     model,
                     X,
@@ -217,7 +217,7 @@ def main():
                     eps,
                     size,
                     args.seed,
-                    told,
+                    record,
                     lambda: write_json(path, {**conditions, "results": results}),
                 )
 

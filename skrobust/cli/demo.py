@@ -1,6 +1,7 @@
 """``skrobust demo``: defend, attack, certify and report, on bundled or local images."""
 
 import argparse
+import json
 import os
 import pathlib
 
@@ -37,7 +38,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--output", metavar="FILE", default="report.html", help="HTML report to write (default: report.html)"
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the results as JSON")
+    parser.add_argument("--json", metavar="FILE", help="also write the results, with certified accuracies, as JSON")
     parser.add_argument(
         "--eps", metavar="EPS", type=_positive, nargs="+", help="l-infinity radii of the attacks (pixels in [0, 1])"
     )
@@ -56,14 +57,17 @@ def run(arguments):
     if len(set(outputs)) < len(outputs):
         raise UsageError("--output and --json name the same file.")
     _require("jinja2", "matplotlib")
+    from skrobust.signals import write_atomically
+
     from .experiment import run_experiment
 
-    report, sentences = run_experiment(arguments)
-    print(*sentences, sep="\n")
+    report, proved, lines = run_experiment(arguments)
+    print(*lines, sep="\n")
     report.to_html(outputs[0])
     print(f"\nWrote {arguments.output}")
     if arguments.json is not None:
-        report.to_json(outputs[1])
+        content = json.loads(report.to_json()) | {"certified": proved.rows(report.eps)}
+        write_atomically(outputs[1], json.dumps(content, indent=2) + "\n")
         print(f"Wrote {arguments.json}")
     return 0
 

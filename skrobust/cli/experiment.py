@@ -18,7 +18,9 @@ _N_SCORED = 200  # images attacked per fold during tuning
 
 
 def run_experiment(arguments):
-    """Run the demo's experiment and print its progress; returns the report, and lines of tables and conclusions."""
+    """Run the demo's experiment and print its progress; returns the report, the certified images (a `Proved`), and
+    lines of tables and conclusions.
+    """
     recipe = RECIPES[arguments.dataset]
     eps = sorted(arguments.eps or recipe.eps)
     tune_eps = arguments.tune_eps or (recipe.tune_eps if recipe.tune_eps in eps else eps[(len(eps) - 1) // 2])
@@ -81,7 +83,8 @@ def _tune_and_attack(arguments, recipe, eps, tune_eps, train, test):
     report.settings |= proved.texts(report)
     signs = [f"signs of masking in {line}" for line in report.warnings()]
     tables = [report.summary(), "", "Certified accuracy beside accuracy under attack:", bounds_table(report, proved)]
-    return report, ["", *tables, "", *report.conclusions(), *signs, "", *what_helped(report, proved, tune_eps)]
+    lines = ["", *tables, "", *report.conclusions(), *signs, "", *what_helped(report, proved, tune_eps)]
+    return report, proved, lines
 
 
 def _load(arguments, recipe):

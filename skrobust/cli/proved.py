@@ -25,6 +25,14 @@ class Proved:
             lines[f"certified accuracy, {name}"] = f"{', '.join(figures)} ({meaning})"
         return lines
 
+    def rows(self, eps):
+        """One dict per model and eps: model, eps, certified accuracy (a share of the images) and is_exact."""
+        return [
+            {"model": name, "eps": float(radius), "accuracy": float(mask.mean()), "is_exact": bool(self.is_exact[name])}
+            for name, masks in self.certified.items()
+            for radius, mask in zip(eps, masks, strict=True)
+        ]
+
 
 def prove(models, X, y, eps):
     """Certify each of `models` that has a certificate, at every eps; returns a `Proved`."""
