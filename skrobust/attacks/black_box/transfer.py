@@ -106,6 +106,7 @@ class Transfer(BlackBoxAttack):
         return self.attack._ball_norm()
 
     def n_passes(self, n_classes):
+        """Those of the inner attack; see `Attack.n_passes`."""
         return self.attack.n_passes(n_classes)
 
     def _n_copies(self, n_classes):

@@ -76,7 +76,7 @@ def max_levels(grid):
 
     Examples
     --------
-    >>> most_levels((28, 28)), most_levels((1,))
+    >>> max_levels((28, 28)), max_levels((1,))
     (5, 0)
     """
     return int(min(grid) - 1).bit_length()

@@ -9,8 +9,8 @@ from skrobust.pursuits.proximal.fista import fista
 from skrobust.pursuits.result import Result
 from skrobust.signals import batch_slices, kernel_threads
 
-DENSE_SHARE, DENSE_PER_VALUE = 0.5, 1.25
-"""Largest number of nonzero coefficients for descent, per coefficient and per value of the signal."""
+DENSE_SHARE, DENSE_PER_VALUE = 0.5, 1.5
+"""Largest number of nonzero coefficients for descent, on the way too, per coefficient and per value of the signal."""
 
 SMALL_ALPHA = 0.03
 """alpha / alpha_max below which ADMM, not FISTA, solves the signals that descent does not."""
