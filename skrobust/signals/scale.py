@@ -38,6 +38,8 @@ def scale_exponents(X):
             energies = np.einsum("ij,ij->i", flat, flat)
         limit = flat.dtype.type(2.0 ** (2 * step))
         rows = np.flatnonzero(~((energies > 1 / limit) & (energies < limit)))
+        if not len(rows):
+            return exponents
         magnitudes = np.abs(flat[rows])
         largest = np.where(np.isfinite(magnitudes), magnitudes, 0).max(axis=1, initial=0)
     exponents[rows] = np.where(largest > 0, np.round(np.frexp(largest)[1] / step) * step, 0)
@@ -99,7 +101,9 @@ def groups_by_exponent(X):
     list of (int, slice or ndarray of int)
     """
     exponents = scale_exponents(X)
+    if not exponents.any():
+        return [(0, slice(None))]
     distinct = np.unique(exponents)
-    if len(distinct) <= 1:
-        return [(int(distinct[0]) if len(distinct) else 0, slice(None))]
+    if len(distinct) == 1:
+        return [(int(distinct[0]), slice(None))]
     return [(int(exponent), np.flatnonzero(exponents == exponent)) for exponent in distinct]
