@@ -195,8 +195,8 @@ def robustness_report(
         for name in models
     )
     trials, corrupted, verdicts = {}, {}, {}
-    options = {"unit": "pass", "unit_scale": True, "smoothing": 0, "disable": not verbose}
-    with tqdm(total=total, desc="attacking", **options) as progress:
+    bar_options = {"unit": "pass", "unit_scale": True, "smoothing": 0, "disable": not verbose}
+    with tqdm(total=total, desc="attacking", **bar_options) as progress:
         for name, one in models.items():
             trials[name] = []
             for attack, n_passes in zip(plan[name], passes[name], strict=True):

@@ -328,11 +328,11 @@ def _descend(
             bound = max(bound, value)
             objective = 0.5 * squares + l1_norm(penalties, parts, team)
             gap = max(0.0, objective - bound)
-            single = objective - value
-            promising = shrinkage * single <= PROMISING * tol * objective
+            single_factor_gap = objective - value
+            promising = shrinkage * single_factor_gap <= PROMISING * tol * objective
             if gap > tol * objective and n > 0 and (promising or sweeps_done >= max_iter):
                 value = _bound_by_pixels(floats, plan, tables, inv_weights, alpha, positive, parts, team)
-                shrinkage = (objective - value) / single
+                shrinkage = (objective - value) / single_factor_gap
                 bound = max(bound, value)
                 gap = max(0.0, objective - bound)
             if (tol > 0 and gap <= tol * objective) or (n == 0 and margin == 1):
