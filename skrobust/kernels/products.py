@@ -3,7 +3,7 @@
 At these sizes they are closer to peak performance than BLAS, whose threads would also compete with ours.
 """
 
-from .vectors import fma, inlined, kernel, lanes, load, load_all, store, take_number, zero_vector
+from .vectors import fma, inlined, kernel, lanes, load, load_all, store, zero_vector
 
 DEPTH = 96
 """Features processed at a time, so that four vectors of each stay in the first-level cache."""
@@ -67,15 +67,3 @@ def inner_products(x, n_rows, d, columns, width, products):
                 _store_sums(products, i1 * width + j, sums1)
                 _store_sums(products, i2 * width + j, sums2)
                 _store_sums(products, i3 * width + j, sums3)
-
-
-@kernel
-def gram_rows(rows, columns, products, block, next_block):
-    """The same for 2-D arrays, block by block of rows, shared by all threads that call this."""
-    n, d = rows.shape
-    width = columns.shape[1]
-    b = take_number(next_block)
-    while b * block < n:
-        lo, hi = b * block, min(n, (b + 1) * block)
-        inner_products(rows[lo:hi].reshape(-1), hi - lo, d, columns.reshape(-1), width, products[lo:hi].reshape(-1))
-        b = take_number(next_block)

@@ -6,15 +6,10 @@ import numpy as np
 from numba import types
 from sklearn import get_config
 
-from skrobust.kernels.products import gram_rows
-from skrobust.kernels.threads import on_threads
 from skrobust.kernels.vectors import VECTOR_BYTES, VectorType
 
 GROUP = 4
 """Vectors that a kernel processes at a time."""
-
-_ROWS = 32
-"""Rows of a Gram matrix that a thread computes at a time."""
 
 
 def padded_width(n_atoms, dtype):
@@ -65,9 +60,7 @@ def inv_norms(components):
 def gram_of(columns, n_atoms):
     """Gram matrix of the first `n_atoms` of padded columns, flat, with padded rows."""
     padded = aligned_zeros((n_atoms, columns.shape[1]), columns.dtype)
-    rows = np.ascontiguousarray(columns[:, :n_atoms].T)
-    work = rows.size * columns.shape[1]
-    on_threads(gram_rows, rows, columns, padded, _ROWS, n_pieces=-(-n_atoms // _ROWS), work=work)
+    np.matmul(columns[:, :n_atoms].T, columns, out=padded)
     return padded.reshape(-1)
 
 
