@@ -116,10 +116,8 @@ def test_power_iteration_rises_to_the_squared_norm():
     exact = torch.linalg.matrix_norm(matrix, 2).item() ** 2
     assert all(later >= (1 - 1e-12) * sooner for sooner, later in itertools.pairwise(estimates))
     assert estimates[-1] == pytest.approx(exact, rel=1e-6)
-    at_once, stopped = start.clone(), start.clone()
+    at_once = start.clone()
     squared = update_squared_norm(at_once, lambda v: v @ matrix.T, lambda u: u @ matrix, 60)
     assert squared.item() == pytest.approx(estimates[-1], rel=1e-12)  # a warm start loses nothing
-    squared = update_squared_norm(stopped, lambda v: v @ matrix.T, lambda u: u @ matrix, 60, tol=0.01)
-    assert 0.9 * exact < squared.item() < exact
     zero = torch.zeros(1, 9, dtype=torch.float64)
     assert 0 < update_squared_norm(zero, lambda v: v, lambda u: u, 3).item() < 1e-300
