@@ -10,24 +10,25 @@ from hypothesis import strategies as st
 
 from skrobust.operators import ConvolutionalOperator
 
-PADDINGS = ["same", "full", "valid", "circular"]
+PADDINGS = ["same", "full", "valid", "circular", 0, 1, 2]
 
 
 def dense_dictionary(components, signal_shape, padding, stride):
     """Slow, obvious: column (p, k) is atom k whose first value lies at pixel p * stride - offset."""
     grid, kernel = signal_shape[:-1], components.shape[1:-1]
+    whole = padding if isinstance(padding, int) else 0
     offset = {
         "same": [(k - 1) // 2 for k in kernel],
         "full": [k - 1 for k in kernel],
         "valid": [0 for _ in kernel],
         "circular": [0 for _ in kernel],
-    }[padding]
+    }.get(padding, [whole for _ in kernel])
     last = {
         "same": [n - 1 for n in grid],
         "full": [n + k - 2 for n, k in zip(grid, kernel, strict=True)],
         "valid": [n - k for n, k in zip(grid, kernel, strict=True)],
         "circular": [n - 1 for n in grid],
-    }[padding]
+    }.get(padding, [n + 2 * whole - k for n, k in zip(grid, kernel, strict=True)])
     columns = []
     for position in itertools.product(*(range(0, end + 1, stride) for end in last)):
         for atom in components:
@@ -45,8 +46,8 @@ def dense_dictionary(components, signal_shape, padding, stride):
 @st.composite
 def problems(draw):
     n_axes = draw(st.integers(1, 2))
-    kernel = [draw(st.integers(1, 5)) for _ in range(n_axes)]
     padding = draw(st.sampled_from(PADDINGS))
+    kernel = [draw(st.integers(1 + padding if isinstance(padding, int) else 1, 5)) for _ in range(n_axes)]
     smallest = 1 if padding in ("same", "full") else 0
     grid = [draw(st.integers(smallest or k, 9)) for k in kernel]
     channels, atoms = draw(st.integers(1, 3)), draw(st.integers(1, 20))

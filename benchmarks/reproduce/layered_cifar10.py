@@ -205,7 +205,6 @@ def trained(path, network, data, size, n_epochs, seed, device):
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
             schedule.step()
-            network.pursuit.project_()
             n_right += int((scores.argmax(1) == labels).sum())
         training["accuracy"].append(n_right / len(X))
     network.pursuit.settle()

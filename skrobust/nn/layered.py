@@ -5,10 +5,14 @@ import sys
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from skrobust.operators import ConvolutionalOperator, LayeredDictionary
 from skrobust.operators.base import safe_step
 from skrobust.pursuits import deep_pursuit, layered_basis_pursuit, layered_thresholding, multilayer_pursuit
+
+from .constraints import Between, Constrainable, ParameterList, UnitNorm
+from .norms import update_squared_norm
 
 PURSUITS = ("thresholding", "basis", "deep", "projection")
 SMALLEST_BETA = 0.1
@@ -19,7 +23,7 @@ NORM_EPS, NORM_MEMORY = 1e-5, 0.1
 """Constant added to variances by batch normalisation, and weight of a new batch in the running statistics."""
 
 
-class LayeredPursuit(nn.Module):
+class LayeredPursuit(Constrainable, nn.Module):
     """Codes of all layers of a signal, differentiable in atoms, thresholds, steps and skip connections.
 
     Parameters
@@ -46,18 +50,24 @@ class LayeredPursuit(nn.Module):
     learn_steps : bool, default=False
         Learn beta, between 0.1 and 1, in the step size ``1 / (beta L)``; else beta is 1. Not for "projection".
     unit_norm : bool, default=False
-        `project_` divides atoms by their norms.
+        Atoms of norm 1: the stored ones are divided by their norms.
     batch_norm : bool, default=False
         Normalise correlations by the statistics of the feed-forward pass, in all iterations. Scale and offset are
         folded into atoms and thresholds, which may then be negative.
 
     Attributes
     ----------
-    atoms : nn.ParameterList of the shapes of `components`
-    thresholds : nn.ParameterList of shape (n_components,)
+    atoms : list of Tensor of the shapes of `components`
+    thresholds : list of Tensor of shape (n_components,)
+        >= 0.
+    betas : Tensor of shape (n_layers,)
+        With `learn_steps`.
 
     Notes
     -----
+    Bounds of parameters (norms of atoms, thresholds, betas) are parametrizations of `torch.nn.utils.parametrize`: they
+    hold after any step of any optimiser.
+
     In training mode each forward pass updates L, the squared norm of a layer's dictionary, by one power iteration;
     `settle` computes the final value.
 
@@ -106,16 +116,21 @@ class LayeredPursuit(nn.Module):
         for name, values in (("padding", self.padding), ("stride", self.stride), ("alpha", alphas)):
             if len(values) != n_layers:
                 raise ValueError(f"{name} has {len(values)} entries for {n_layers} layers.")
-        self.atoms = nn.ParameterList([nn.Parameter(atoms.clone()) for atoms in components])
-        self.thresholds = nn.ParameterList(
+        normalise = UnitNorm() if unit_norm else torch.clone
+        self.atoms = ParameterList(
+            [nn.Parameter(normalise(atoms)) for atoms in components], UnitNorm if unit_norm else None
+        )
+        self.thresholds = ParameterList(
             [
-                nn.Parameter(torch.as_tensor(a, dtype=torch.float32) * torch.ones(len(atoms)))
+                nn.Parameter((torch.as_tensor(a, dtype=torch.float32) * torch.ones(len(atoms))).clamp(min=0))
                 for a, atoms in zip(alphas, components, strict=True)
-            ]
+            ],
+            lambda: Between(low=0.0),
         )
         self.learn_steps = learn_steps and pursuit in ("basis", "deep")
         if self.learn_steps:
             self.betas = nn.Parameter(torch.ones(n_layers))
+            parametrize.register_parametrization(self, "betas", Between(SMALLEST_BETA, 1.0))
         layers = LayeredDictionary(self._operators(list(self.atoms)), skip)
         self.skip = skip
         self.mixing = nn.ParameterDict()
@@ -130,10 +145,9 @@ class LayeredPursuit(nn.Module):
                 self.register_buffer(f"mean_{j}", torch.zeros(shape[-1]))
                 self.register_buffer(f"variance_{j}", torch.ones(shape[-1]))
         if batch_norm:
-            self.gains = nn.ParameterList([nn.Parameter(torch.ones(shape[-1])) for shape in layers.code_shapes])
-            self.offsets = nn.ParameterList([nn.Parameter(torch.zeros(shape[-1])) for shape in layers.code_shapes])
+            self.gains = ParameterList([nn.Parameter(torch.ones(shape[-1])) for shape in layers.code_shapes])
+            self.offsets = ParameterList([nn.Parameter(torch.zeros(shape[-1])) for shape in layers.code_shapes])
         self.register_buffer("norms", torch.ones(n_layers))
-        self.project_()
         self.settle()
 
     @property
@@ -179,7 +193,8 @@ class LayeredPursuit(nn.Module):
 
         With `batch_norm`, the first two depend on X in training mode.
         """
-        operators = self._operators(list(self.atoms))
+        atoms = list(self.atoms)
+        operators = self._operators(atoms)
         layers, alphas = self._layers(operators), list(self.thresholds)
         if not self.batch_norm:
             return layers, alphas, layered_thresholding(X, layers, alphas, positive=self.positive)
@@ -189,7 +204,7 @@ class LayeredPursuit(nn.Module):
             mean, variance = self._statistics(j, correlations)
             scale = self.gains[j] / torch.sqrt(variance + NORM_EPS)
             alphas[j] = alphas[j] - (self.offsets[j] - scale * mean)
-            scaled.append(self.atoms[j] * scale.reshape(-1, *[1] * (self.atoms[j].ndim - 1)))
+            scaled.append(atoms[j] * scale.reshape(-1, *[1] * (atoms[j].ndim - 1)))
             codes.append(torch.relu(correlations * scale - alphas[j]))
         return self._layers(self._operators(scaled)), alphas, codes
 
@@ -205,18 +220,6 @@ class LayeredPursuit(nn.Module):
             # If training diverges, the norm may be infinite; the error about a loss that is not finite then says so.
             return [max(safe_step(bound), sys.float_info.min) for bound in bounds]
         return [1 / (bound * beta) for bound, beta in zip(bounds, self.betas.unbind(), strict=True)]
-
-    @torch.no_grad()
-    def project_(self):
-        """Project parameters onto their bounds (thresholds >= 0, beta, norms), after each step of an optimiser."""
-        for threshold in self.thresholds:
-            threshold.clamp_(min=0)
-        if self.learn_steps:
-            self.betas.clamp_(SMALLEST_BETA, 1)
-        if self.unit_norm:
-            for atoms in self.atoms:
-                norms = atoms.flatten(1).norm(dim=1).clamp(min=torch.finfo(atoms.dtype).tiny)
-                atoms /= norms.reshape(-1, *[1] * (atoms.ndim - 1))
 
     @torch.no_grad()
     def settle(self):
@@ -270,11 +273,7 @@ class LayeredPursuit(nn.Module):
         """Power iterations for the squared norm of each layer's dictionary."""
         for j, operator in enumerate(layers.operators):
             direction = getattr(self, f"direction_{j}")
-            for _ in range(n_iterations):
-                direction /= direction.norm().clamp(min=torch.finfo(direction.dtype).tiny)
-                image = operator.synthesize(direction)
-                self.norms[j] = (image * image).sum().clamp(min=torch.finfo(direction.dtype).tiny)
-                direction.copy_(operator.analyze(image))
+            self.norms[j] = update_squared_norm(direction, operator.synthesize, operator.analyze, n_iterations)
 
     def _operators(self, components):
         shape, operators = self.signal_shape, []

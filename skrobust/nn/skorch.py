@@ -52,7 +52,7 @@ class _LearningRate(Callback):
 
 
 class _Bounds(Callback):
-    """Projects parameters onto their bounds after each step; raises an error if the loss is not finite."""
+    """Raises an error if the loss is not finite."""
 
     def on_batch_end(self, net, loss, training, **kwargs):
         if not torch.isfinite(loss):
@@ -60,7 +60,6 @@ class _Bounds(Callback):
                 f"The loss is {loss.item()} in epoch {len(net.module_.history) + 1}: learning_rate="
                 f"{net.optimizer_.defaults['lr']} is too high for these atoms. Lower it, or scale X or the atoms."
             )
-        net.module_.pursuit.project_()
         # `torch.autocast` caches half-precision copies of the old parameters.
         torch.clear_autocast_cache()
 
@@ -119,7 +118,7 @@ def layered_net(
     parseval,
 ):
     """A skorch classifier around `classifier`, ready for its first step."""
-    undecayed = ("pursuit.thresholds*", "pursuit.betas", "pursuit.gains*", "pursuit.offsets*")
+    undecayed = ("pursuit.thresholds*", "*.betas.*", "pursuit.gains*", "pursuit.offsets*")
     net = _LayeredNet(
         classifier,
         incoherence=incoherence,

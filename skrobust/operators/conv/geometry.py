@@ -28,10 +28,20 @@ class ConvolutionGeometry:
 
     @classmethod
     def of(cls, grid, kernel_size, padding="same", stride=1):
-        """Geometry of a padding mode; a ValueError if a kernel is larger than the grid where it must not be."""
+        """Geometry of a padding mode, or of a number of pixels at each edge as in torch; a ValueError if a kernel is
+        larger than the grid where it must not be.
+        """
         grid, kernel = tuple(grid), tuple(kernel_size)
-        if padding not in PADDINGS:
-            raise ValueError(f"padding must be one of {', '.join(map(repr, PADDINGS))}, got {padding!r}.")
+        if isinstance(padding, Integral):
+            padding = int(padding)
+            if not 0 <= padding < min(kernel) or any(k > n + 2 * padding for k, n in zip(kernel, grid, strict=True)):
+                raise ValueError(
+                    f"padding={padding} does not go with kernels of {kernel} on a grid of {grid}: it must be at least 0 "
+                    "and smaller than the kernels, which must fit into the padded grid."
+                )
+        elif padding not in PADDINGS:
+            names = ", ".join(map(repr, PADDINGS))
+            raise ValueError(f"padding must be one of {names}, or an integer >= 0, got {padding!r}.")
         strides = (stride,) * len(grid) if isinstance(stride, Integral) else stride
         strides = tuple(strides) if hasattr(strides, "__len__") else ()
         if len(strides) != len(grid) or not all(isinstance(s, Integral) and s >= 1 for s in strides):
@@ -41,14 +51,18 @@ class ConvolutionGeometry:
                 f"padding={padding!r} needs kernels no larger than the signal, got kernels of {kernel} on a grid of "
                 f"{grid}. Use padding='same' or 'full', or smaller kernels."
             )
-        offset = {
-            "same": tuple((k - 1) // 2 for k in kernel),
-            "full": tuple(k - 1 for k in kernel),
-        }.get(padding, (0,) * len(grid))
-        spans = {
-            "full": tuple(n + k - 1 for n, k in zip(grid, kernel, strict=True)),
-            "valid": tuple(n - k + 1 for n, k in zip(grid, kernel, strict=True)),
-        }.get(padding, grid)
+        if isinstance(padding, int):
+            offset = (padding,) * len(grid)
+            spans = tuple(n + 2 * padding - k + 1 for n, k in zip(grid, kernel, strict=True))
+        else:
+            offset = {
+                "same": tuple((k - 1) // 2 for k in kernel),
+                "full": tuple(k - 1 for k in kernel),
+            }.get(padding, (0,) * len(grid))
+            spans = {
+                "full": tuple(n + k - 1 for n, k in zip(grid, kernel, strict=True)),
+                "valid": tuple(n - k + 1 for n, k in zip(grid, kernel, strict=True)),
+            }.get(padding, grid)
         code_grid = tuple(math.ceil(span / s) for span, s in zip(spans, strides, strict=True))
         return cls(grid, kernel, strides, offset, code_grid, padding == "circular")
 

@@ -35,10 +35,11 @@ class ConvolutionalOperator(Operator):
         Atoms, of any norm. A tensor may require a gradient.
     signal_shape : tuple of int
         ``(length, n_channels)`` or ``(height, width, n_channels)``.
-    padding : {"same", "full", "valid", "circular"}, default="same"
+    padding : {"same", "full", "valid", "circular"} or int, default="same"
         "same": one position per pixel, offset ``(k - 1) // 2``, so that atoms are centred (even sizes as in torch);
         parts beyond the edge are cut off. "full": every overlap with the signal, offset ``k - 1``.
-        "valid": only atoms inside the signal. "circular": offset 0, atoms wrap around.
+        "valid": only atoms inside the signal. "circular": offset 0, atoms wrap around. An integer, smaller than the
+        kernel: offset `padding`, positions as of `torch.nn.Conv2d` with that padding.
     stride : int or tuple of int, default=1
         Pixels between positions.
     evaluation : {"auto", "spatial", "fft"}, default="auto"
@@ -80,7 +81,8 @@ class ConvolutionalOperator(Operator):
                 raise ValueError("components must be real and finite, got complex numbers, NaN or infinity.")
             if components.dtype != np.float32:
                 components = components.astype(np.float64)
-        signal_shape = tuple(int(n) for n in np.ravel(signal_shape))
+        signal_shape = signal_shape if isinstance(signal_shape, tuple) else np.ravel(signal_shape)
+        signal_shape = tuple(int(n) for n in signal_shape)
         if len(signal_shape) not in (2, 3) or min(signal_shape) < 1:
             raise ValueError(
                 f"signal_shape must be (length, n_channels) or (height, width, n_channels), got {signal_shape}."

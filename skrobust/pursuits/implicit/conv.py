@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from skrobust.operators.conv.torch import TorchConvolution
 from skrobust.pursuits.lasso.conv.pursuit import checked_mask, checked_signals, convolutional_basis_pursuit
 from skrobust.pursuits.penalties import L1, resolve_penalty
 from skrobust.pursuits.penalties.l1 import is_plain_l1
@@ -91,13 +92,19 @@ def unrolled_pursuit(
     penalty = resolve_penalty(penalty, positive=positive)
     if weights is not None and not is_plain_l1(penalty):
         raise ValueError(f"weights belong to penalty='l1', not to {penalty!r}.")
+    # Atoms are scaled by the step once, instead of all slopes in each iteration.
+    scaled = TorchConvolution(convolution.components * step, operator.geometry, operator.evaluation)
     y, t = z, 1.0
     for iteration in range(n_iter):
         with precision():
             at_zero = init is None and iteration == 0
-            slopes = convolution.analyze(X if at_zero else _masked(X - convolution.synthesize(y), valid))
+            slopes = scaled.analyze(X if at_zero else _masked(X - convolution.synthesize(y), valid))
         t, weight = next_momentum(t)
-        z, y = proximal_step(y, z, slopes, step, threshold, penalty, weight if momentum else 0.0)
+        weight = weight if momentum and iteration + 1 < n_iter else 0.0  # nothing follows the last codes
+        if at_zero:
+            z, y = proximal_step(slopes.to(X.dtype), z, None, 1.0, threshold, penalty, weight)
+        else:
+            z, y = proximal_step(y, z, slopes, 1.0, threshold, penalty, weight)
     return z
 
 

@@ -53,6 +53,8 @@ def shrink_with_momentum(forward_point, previous, thresholds, momentum, positive
     store_signs = torch.is_grad_enabled()
     if previous is None:
         momentum = 0.0
+    elif previous is forward_point:
+        previous = previous.view_as(previous)  # torch.compile refuses one tensor as two inputs of a function
     if torch.jit.is_tracing():  # a saved trace cannot contain an autograd.Function
         codes, extrapolated = _in_plain_torch(forward_point, slopes, previous, thresholds, momentum, step, positive)
         return codes, codes if previous is None else extrapolated
@@ -71,7 +73,10 @@ class _Shrink(torch.autograd.Function):
         if kernels is not None and kernels.takes(point, thresholds, momentum, step):
             return kernels.forward(point, slopes, previous, thresholds, momentum, step, positive, store_signs)
         codes, extrapolated = _in_plain_torch(point, slopes, previous, thresholds, momentum, step, positive)
-        signs = torch.sign(codes).to(torch.int8) if store_signs else codes.new_empty(0, dtype=torch.int8)
+        if not store_signs:
+            signs = codes.new_empty(0, dtype=torch.int8)
+        else:
+            signs = (codes > 0).to(torch.int8) if positive else torch.sign(codes).to(torch.int8)
         return codes, extrapolated, signs
 
     @staticmethod
@@ -122,7 +127,7 @@ class _Shrink(torch.autograd.Function):
 def _in_plain_torch(point, slopes, previous, thresholds, momentum, step, positive):
     """Codes and extrapolated codes; the latter are empty without momentum."""
     if slopes is not None:
-        point = point + step * slopes
+        point = point + (slopes if _is_one(step) else step * slopes)
     if positive:
         codes = torch.relu(point - thresholds)
     elif isinstance(thresholds, torch.Tensor):
@@ -144,7 +149,12 @@ def _backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes):
         total = from_extrapolated if of_codes is None else of_codes + from_extrapolated
         of_previous = -momentum * of_extrapolated
     of_point = total * (signs != 0)
-    return of_point, step * of_point if has_slopes else None, of_previous
+    of_slopes = None if not has_slopes else of_point if _is_one(step) else step * of_point
+    return of_point, of_slopes, of_previous
+
+
+def _is_one(step):
+    return isinstance(step, float) and step == 1.0
 
 
 def kernels_for(tensor):

@@ -28,11 +28,12 @@ def proximal_steps(X, operator, alpha, penalty, z, step, n_iter, momentum, n_job
 def proximal_step(extrapolated, previous_codes, slopes, step, threshold, penalty, momentum, n_jobs=None):
     """Codes ``S(extrapolated + step slopes)``, and ``codes + momentum (codes - previous_codes)``.
 
-    S is the proximal operator of `threshold` times the penalty; the l1 norm takes one pass over memory.
+    S is the proximal operator of `threshold` times the penalty; the l1 norm takes one pass over memory. For tensors
+    `slopes` may be None: zero.
     """
     has_momentum = is_tensor(momentum) or momentum
     if not is_plain_l1(penalty):
-        codes = penalty.prox(extrapolated + step * slopes, threshold)
+        codes = penalty.prox(extrapolated if slopes is None else extrapolated + step * slopes, threshold)
         return codes, codes + momentum * (codes - previous_codes) if has_momentum else codes
     positive = penalty.positive
     if is_tensor(extrapolated):
