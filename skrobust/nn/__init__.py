@@ -2,8 +2,8 @@
 
 from .csc_layer import CSCLayer
 from .layered import LayeredPursuit
+from .layered_classifier import LayeredClassifier, train_layered
 from .regularizers import incoherence_penalty, parseval_penalty
-from .training import LayeredClassifier, train_layered
 
 __all__ = [
     "CSCLayer",

@@ -4,16 +4,18 @@ from .clip import check_clip, clip_values
 from .convergence import ConvergenceLog, convergence_warnings_ignored, warn_not_converged, warn_once_per_fit
 from .counts import count_of
 from .docstrings import documented_like
+from .estimator import SignalEstimator, restored_on_error
 from .files import write_atomically
 from .layout import SignalLayout, Signals, per_axis
 from .parameters import parameter, parametrized
 from .resources import allowed_threads, batch_slices, kernel_threads, one_blas_thread
 from .scale import data_exponent, groups_by_exponent, scale_exponents, times_power
 from .tensors import is_tensor
-from .transformer import SignalTransformer, restored_on_error
+from .transformer import SignalTransformer
 
 __all__ = [
     "ConvergenceLog",
+    "SignalEstimator",
     "SignalLayout",
     "SignalTransformer",
     "Signals",

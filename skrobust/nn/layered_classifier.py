@@ -1,7 +1,9 @@
-"""End-to-end training of a layered pursuit with a linear head, by back-propagation through all iterations."""
+"""A layered pursuit with a linear head, and its training by back-propagation through all iterations."""
 
 import copy
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import nn
 from skrobust.signals.fingerprint import fingerprint
 from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, POSITIVE
 
-from .checkpoint import TrainingCheckpoint
+from .regularizers import incoherence_penalty, parseval_penalty
 
 SEEDS = 2**31 - 1
 SETTINGS_OF_PURSUIT = (
@@ -109,8 +111,7 @@ def train_layered(
 ):
     """Train a layered pursuit and a linear head on labels, by stochastic gradient descent with momentum.
 
-    The gradient runs through all iterations of the pursuit. After each step parameters are projected onto their bounds
-    (`LayeredPursuit.project_`). `pursuit` itself does not change.
+    The gradient runs through all iterations of the pursuit. `pursuit` itself does not change.
 
     Parameters
     ----------
@@ -124,7 +125,7 @@ def train_layered(
     learning_rate : float, default=0.005
     momentum : float, default=0.9
     weight_decay : float, default=0.0
-        For atoms, dense skip connections and head, not for thresholds, steps and batch normalisation.
+        For atoms, dense skip connections and weights of the head, not for thresholds, steps and offsets.
     schedule : None, "cosine" or int, default=None
         Learning rate: constant, cosine decay to zero, or divided by ten every `schedule` epochs.
     incoherence, parseval : float, default=0.0
@@ -185,9 +186,16 @@ def train_layered(
     generator = torch.Generator().manual_seed(int(seed))
     classifier = LayeredClassifier(copy.deepcopy(pursuit), int(y.max()) + 1, generator)
 
-    from .skorch import layered_net, resume, run_epochs  # skorch is not imported by `import skrobust.nn`
+    from .training import CrossEntropy, Recipe, TrainingCheckpoint, train_network  # imports skorch
 
-    net = layered_net(classifier, generator, n_epochs, device=like.device if device is None else device, **settings)
+    recipe = Recipe(
+        learning_rate=float(learning_rate),
+        momentum=float(momentum),
+        weight_decay=float(weight_decay),
+        schedule=settings["schedule"],
+        batch_size=int(batch_size),
+        max_epochs=int(n_epochs),
+    )
     file = None
     if checkpoint is not None:
         identity = {
@@ -200,12 +208,42 @@ def train_layered(
             "X and y": fingerprint([X, y]),
         }
         file = TrainingCheckpoint(checkpoint, identity)
-        state = file.read(max_epochs=n_epochs)
-        if state is not None:
-            resume(net, state)
-    run_epochs(net, X, y, file, verbose)
+    device = like.device if device is None else device
+    history, _ = train_network(
+        classifier.to(device),
+        X,
+        y,
+        objective=_WithPenalties(CrossEntropy(), incoherence, parseval),
+        recipe=recipe,
+        generator=generator,
+        checkpoint=file,
+        device=device,
+        name="train_layered",
+        verbose=verbose,
+    )
+    classifier.history[:] = history
     classifier.pursuit.settle()
     return classifier.eval()
+
+
+@dataclass(frozen=True)
+class _WithPenalties:
+    """An objective plus the penalties on the atoms."""
+
+    objective: Callable
+    incoherence: float
+    parseval: float
+
+    def __call__(self, network, X, y, progress):
+        loss, scores = self.objective(network, X, y, progress)
+        pursuit = network.pursuit
+        if self.incoherence:
+            layers = zip(pursuit.atoms, pursuit.stride, pursuit.code_shapes, strict=True)
+            incoherence = sum(incoherence_penalty(atoms, stride, shape[:-1]) for atoms, stride, shape in layers)
+            loss = loss + self.incoherence * incoherence
+        if self.parseval:
+            loss = loss + self.parseval * sum(parseval_penalty(atoms) for atoms in pursuit.atoms)
+        return loss, scores
 
 
 def _checked_data(X, y, signal_shape, dtype):

@@ -8,7 +8,7 @@ import torch
 
 from skrobust.signals import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 
 
 class TrainingCheckpoint:
