@@ -15,6 +15,7 @@ _ROOM_OF = {
     "MultilayerPursuit": "estimators",
     "PatchDictionaryDenoiser": "estimators",
     "PolarizingCoder": "estimators",
+    "TorchClassifier": "estimators",
     "WaveletSparsifier": "estimators",
     "as_module": "bridge",
 }

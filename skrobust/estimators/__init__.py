@@ -1,4 +1,4 @@
-"""Transformers for Pipelines: front ends (image to cleaner image) and coders (image to sparse code)."""
+"""Front ends (image to cleaner image), coders (image to sparse code), and classifiers."""
 
 import importlib
 
@@ -12,6 +12,7 @@ _FILE_OF = {
     "MultilayerPursuit": "layered.multilayer_pursuit",
     "PatchDictionaryDenoiser": "patch.denoiser",
     "PolarizingCoder": "polar.coder",
+    "TorchClassifier": "classifiers.torch_classifier",
     "WaveletSparsifier": "wavelet.sparsifier",
 }
 

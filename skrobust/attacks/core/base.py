@@ -16,7 +16,7 @@ from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, parameter, par
 from .ball import NORMS, Ball
 from .corners import Corners
 from .images import read_box, read_images, read_labels, read_mask, read_radius, restore_type, summarize
-from .losses import LOSSES, Goal
+from .losses import ASCENT_LOSSES, Goal
 from .models import N_PROJECTIONS, GradientModel, ScoreModel
 from .search import Search
 from .streams import ImageStreams
@@ -336,7 +336,7 @@ class AscentAttack(GradientAttack):
         Steps of each restart.
     n_restarts : int, default=1
         Runs; the most harmful result of each image counts.
-    loss : {"cross_entropy", "margin", "dlr"}, default="cross_entropy"
+    loss : {"cross_entropy", "margin", "dlr", "kl"}, default="cross_entropy"
         Cross-entropy is maximised through a monotone map that does not saturate where the model is confident. "dlr"
         with two classes is the margin. Scores are first divided by a tenth of the clean image's gap between the true
         class and the best other one, so that no loss depends on their scale.
@@ -352,7 +352,7 @@ class AscentAttack(GradientAttack):
 
     n_iter: int = parameter(40, AT_LEAST_1)
     n_restarts: int = parameter(1, AT_LEAST_1)
-    loss: str = parameter("cross_entropy", set(LOSSES))
+    loss: str = parameter("cross_entropy", ASCENT_LOSSES)
     keep: str = parameter("best", {"best", "last"})
 
     def _models(self, model, x, oracle):

@@ -63,6 +63,8 @@ def _ratio(difference, scale):
 
 
 LOSSES = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
+ASCENT_LOSSES = {*LOSSES, "kl"}
+"""Names of the losses that attacks can maximise; "kl" compares with the scores of the clean image, see `Goal`."""
 
 
 def other_classes_by_score(scores, label, n_others):
@@ -78,24 +80,26 @@ class Goal:
     ``goal.loss(scores, name)``, and read ``goal.reached(scores)``.
     """
 
-    def __init__(self, label, targeted=False, unit=None):
+    def __init__(self, label, targeted=False, unit=None, reference=None):
         self.label = label
         self.targeted = targeted
         self.unit = unit
+        self.reference = reference
         self._sign = -1.0 if targeted else 1.0
 
     def __getitem__(self, index):
         """The goals of some of the samples."""
-        return Goal(self.label[index], self.targeted, None if self.unit is None else self.unit[index])
+        unit, reference = (None if part is None else part[index] for part in (self.unit, self.reference))
+        return Goal(self.label[index], self.targeted, unit, reference)
 
     def measured_at(self, scores):
-        """A copy whose losses read scores in units of a tenth of each image's margin at `scores`.
+        """A copy for images with these `scores`: losses read scores in units of a tenth of each image's margin there.
 
         So no loss depends on the scale of the scores: a cross-entropy would saturate at logits of 1e20, and would be
         the same for all images at logits of 1e-20. Networks trained on cross-entropy have gaps of about 10.
         """
         gap = torch.maximum(margin(scores, self.label).abs(), self.rounding(scores))
-        return Goal(self.label, self.targeted, gap.clamp_min(torch.finfo(gap.dtype).tiny) / _GAP)
+        return Goal(self.label, self.targeted, gap.clamp_min(torch.finfo(gap.dtype).tiny) / _GAP, scores)
 
     def margin(self, scores):
         """Margin of shape (n_samples,), above zero exactly where the goal is reached.
@@ -109,7 +113,15 @@ class Goal:
         return self.margin(scores) if self.targeted else class_difference(scores, self.label, other)
 
     def loss(self, scores, name):
-        """The loss "cross_entropy", "margin" or "dlr" of shape (n_samples,), signed so that attacks maximise it."""
+        """The loss `name`, one of `ASCENT_LOSSES`, of shape (n_samples,), signed so that attacks maximise it.
+
+        "kl" is the Kullback-Leibler divergence from the class probabilities of the clean images, whatever the label.
+        """
+        if name == "kl":
+            if self.targeted:
+                raise ValueError("loss='kl' has no target class: use another loss with y_target.")
+            log_proba, reference = scores.log_softmax(1), self.reference.to(scores.dtype).log_softmax(1)
+            return (reference.exp() * (reference - log_proba)).sum(1)
         return self._sign * LOSSES[name](self.scaled(scores), self.label)
 
     def scaled(self, scores):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from skrobust.attacks.core.base import AscentAttack
-from skrobust.attacks.core.losses import LOSSES, targeted_dlr
+from skrobust.attacks.core.losses import ASCENT_LOSSES, targeted_dlr
 from skrobust.attacks.core.solvers import wide
 from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 
@@ -29,7 +29,7 @@ class APGD(AscentAttack):
         Norm of the ball.
     n_iter : int, default=100
         Steps of each restart.
-    loss : {"cross_entropy", "margin", "dlr", "targeted_dlr"}, default="cross_entropy"
+    loss : {"cross_entropy", "margin", "dlr", "kl", "targeted_dlr"}, default="cross_entropy"
         "targeted_dlr" aims at the other classes in turn, the highest score first. With fewer than four classes it is
         the plain difference of scores, as is "dlr" with two.
     n_targets : int, default=9
@@ -57,7 +57,7 @@ class APGD(AscentAttack):
 
     norm: str = parameter("linf", {"linf", "l2"})
     n_iter: int = parameter(100)
-    loss: str = parameter("cross_entropy", {*LOSSES, "targeted_dlr"})
+    loss: str = parameter("cross_entropy", {*ASCENT_LOSSES, "targeted_dlr"})
     n_targets: int = parameter(9, AT_LEAST_1)
 
     def search_batch(self, model, search):

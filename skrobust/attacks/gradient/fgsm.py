@@ -1,7 +1,7 @@
 """The fast gradient sign method and its l2 and l1 forms."""
 
 from skrobust.attacks.core.base import STEP_GRADIENTS, GradientAttack
-from skrobust.attacks.core.losses import LOSSES
+from skrobust.attacks.core.losses import ASCENT_LOSSES
 from skrobust.signals.parameters import parameter, parametrized
 
 
@@ -14,7 +14,7 @@ class FGSM(GradientAttack):
 
     Parameters
     ----------
-    loss : {"cross_entropy", "margin", "dlr"}, default="cross_entropy"
+    loss : {"cross_entropy", "margin", "dlr", "kl"}, default="cross_entropy"
         What the step raises, see `PGD`.
     gradient : {"exact", "identity", "projection", "iterated", "smooth", "skip", "worst"}, default="exact"
         Backward pass of front ends, see `PGD`.
@@ -35,7 +35,7 @@ class FGSM(GradientAttack):
            [0.7, 0.4]])
     """
 
-    loss: str = parameter("cross_entropy", set(LOSSES))
+    loss: str = parameter("cross_entropy", ASCENT_LOSSES)
     gradient: str = parameter("exact", STEP_GRADIENTS)
 
     def search_batch(self, model, search):
