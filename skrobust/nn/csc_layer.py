@@ -15,7 +15,7 @@ from .constraints import Constrainable, UnitNorm
 from .norms import NormSchedule, update_squared_norm
 
 SHARE_OF_STEP = 0.9
-"""Step size relative to the inverse squared norm, as in the SDNet paper; leaves room for an estimate that is too low."""
+"""Step size over the inverse squared norm, as in the SDNet paper; leaves room for an estimate that is too low."""
 ITERATIONS = 50
 """Power iterations for a norm that is not known yet, or in evaluation mode after the weights have changed."""
 FEW_ITERATIONS = 10
@@ -27,8 +27,8 @@ LARGEST_GRID = 64
 class CSCLayer(Constrainable, nn.Module):
     """Convolutional sparse coding in place of a `torch.nn.Conv2d`.
 
-    The output z minimises ``1/2 ||x - A(z)||^2 + alpha ||z||_1``, where ``A(z)`` is the sum of all atoms at all positions,
-    multiplied by their coefficients. A few steps of FISTA from zero approximate it, or a solver finds it.
+    The output z minimises ``1/2 ||x - A(z)||^2 + alpha ||z||_1``, where ``A(z)`` is the sum of all atoms at all
+    positions, times their coefficients. A few steps of FISTA from zero approximate it, or a solver finds it.
 
     Parameters
     ----------
@@ -72,8 +72,8 @@ class CSCLayer(Constrainable, nn.Module):
     before, and in evaluation mode when the weights have changed; in training ten after each change of the weights, or
     after every eighth once the norm is nearly constant.
 
-    Under `torch.compile`, power iterations run outside the compiled graph: each training step breaks it once per layer. In
-    evaluation mode there is no break once the norm is known.
+    Under `torch.compile`, power iterations run outside the compiled graph: each training step breaks it once per layer.
+    In evaluation mode there is no break once the norm is known.
 
     Under `torch.autocast`, convolutions have half precision; codes have that of the weights.
 

@@ -36,8 +36,8 @@ class ConvolutionGeometry:
             padding = int(padding)
             if not 0 <= padding < min(kernel) or any(k > n + 2 * padding for k, n in zip(kernel, grid, strict=True)):
                 raise ValueError(
-                    f"padding={padding} does not go with kernels of {kernel} on a grid of {grid}: it must be at least 0 "
-                    "and smaller than the kernels, which must fit into the padded grid."
+                    f"padding={padding} does not go with kernels of {kernel} on a grid of {grid}: it must be at least "
+                    "0 and smaller than the kernels, which must fit into the padded grid."
                 )
         elif padding not in PADDINGS:
             names = ", ".join(map(repr, PADDINGS))

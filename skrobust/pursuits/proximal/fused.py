@@ -73,15 +73,12 @@ class _Shrink(torch.autograd.Function):
         if kernels is not None and kernels.takes(point, thresholds, momentum, step):
             return kernels.forward(point, slopes, previous, thresholds, momentum, step, positive, store_signs)
         codes, extrapolated = _in_plain_torch(point, slopes, previous, thresholds, momentum, step, positive)
-        if not store_signs:
-            signs = codes.new_empty(0, dtype=torch.int8)
-        else:
-            signs = (codes > 0).to(torch.int8) if positive else torch.sign(codes).to(torch.int8)
+        signs = torch.sign(codes).to(torch.int8) if store_signs else codes.new_empty(0, dtype=torch.int8)
         return codes, extrapolated, signs
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        point, slopes, previous, thresholds, momentum, step, _, _ = inputs
+        point, slopes, previous, thresholds, momentum, step, ctx.positive, _ = inputs
         codes, extrapolated, signs = output
         ctx.mark_non_differentiable(signs, *([extrapolated] if previous is None else []))
         ctx.set_materialize_grads(False)
@@ -108,10 +105,12 @@ class _Shrink(torch.autograd.Function):
         if of_codes is None and of_extrapolated is None:
             return (None,) * 8
         needs = ctx.needs_input_grad
-        of_point, of_slopes, of_previous = _backward(of_codes, of_extrapolated, signs, momentum, step, needs[1])
+        of_point, of_slopes, of_previous = _backward(
+            of_codes, of_extrapolated, signs, momentum, step, ctx.positive, needs[1]
+        )
         of_thresholds = of_momentum = of_step = None
         if needs[3]:
-            of_thresholds = -(of_point * signs)
+            of_thresholds = -of_point if ctx.positive else -(of_point * signs)
         if needs[4] and of_extrapolated is not None:
             of_momentum = of_extrapolated * (codes - previous)
         if needs[5] and slopes is not None:
@@ -129,7 +128,7 @@ def _in_plain_torch(point, slopes, previous, thresholds, momentum, step, positiv
     if slopes is not None:
         point = point + (slopes if _is_one(step) else step * slopes)
     if positive:
-        codes = torch.relu(point - thresholds)
+        codes = (point - thresholds).relu_()
     elif isinstance(thresholds, torch.Tensor):
         codes = point - point.clip(-thresholds, thresholds)
     else:
@@ -137,7 +136,7 @@ def _in_plain_torch(point, slopes, previous, thresholds, momentum, step, positiv
     return codes, codes.new_empty(0) if previous is None else codes + momentum * (codes - previous)
 
 
-def _backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes):
+def _backward(of_codes, of_extrapolated, signs, momentum, step, positive, has_slopes):
     kernels = kernels_for(signs)
     # A backward pass that will be differentiated again is recorded operation by operation.
     if kernels is not None and not torch.is_grad_enabled() and kernels.takes(signs, 0.0, momentum, step):
@@ -148,7 +147,7 @@ def _backward(of_codes, of_extrapolated, signs, momentum, step, has_slopes):
         from_extrapolated = (1 + momentum) * of_extrapolated
         total = from_extrapolated if of_codes is None else of_codes + from_extrapolated
         of_previous = -momentum * of_extrapolated
-    of_point = total * (signs != 0)
+    of_point = total * (signs if positive else signs.abs())
     of_slopes = None if not has_slopes else of_point if _is_one(step) else step * of_point
     return of_point, of_slopes, of_previous
 
