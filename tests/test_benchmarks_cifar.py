@@ -1,6 +1,5 @@
 """The CIFAR-10 script of layered pursuits: its quick form, its networks, and that it goes on where it was stopped."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -46,17 +45,3 @@ def test_quick_form_runs_and_resumes(tmp_path):
     page_text = page.read_text(encoding="utf8")
     assert page_text.count("| DP-res | 2 |") == 1 and page_text.endswith("\n\n## Discussion\n\n- Written by hand.\n")
     assert (tmp_path / "layered_cifar10_quick.png").stat().st_size > 10_000
-
-
-@pytest.mark.parametrize("depth", [1, 2])
-def test_residual_connections_of_the_blocks(depth, monkeypatch):
-    """As in the paper's appendix: 6 n layers, from each unit's input to its second layer, (2, 0), (4, 2), (6, 4)."""
-    monkeypatch.setattr(sys, "path", [str(SCRIPT.parent), *sys.path])
-    spec = importlib.util.spec_from_file_location("layered_cifar10", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    network = script.blocks_network({"width": 2, "depth": depth}, "deep", "residual", 2, 0).pursuit
-    layers, _, _ = network.as_arrays("float32")
-    assert layers.n_layers == 6 * depth
-    assert sorted(layers.inputs) == [1]  # counted from 0: to the second layer, from the image
-    assert sorted(layers.skips) == [(j, j - 2) for j in range(3, 6 * depth, 2)]

@@ -6,64 +6,23 @@ import torch
 from skorch import NeuralNetClassifier
 from torch import nn
 
+from skrobust.nn import make_network
 
-class _Images(nn.Module):
-    """Rows as square images of one channel."""
+
+class OnRows(nn.Module):
+    """A named network on rows of square images of one channel."""
+
+    def __init__(self, name, n_features):
+        super().__init__()
+        self.side = round(n_features**0.5)
+        self.network = make_network(name, n_classes=10, image_shape=(self.side, self.side))
 
     def forward(self, X):
-        side = round(X[0].numel() ** 0.5)
-        return X.reshape(-1, 1, side, side)
+        return self.network(X.reshape(-1, 1, self.side, self.side))
 
 
-class TableMLP(nn.Sequential):
-    """Takes images as rows; the widths are the paper's for MNIST, and follow the number of pixels elsewhere."""
-
-    def __init__(self, n_features=784):
-        super().__init__(
-            nn.Dropout(0.5),
-            nn.BatchNorm1d(n_features),
-            nn.Linear(n_features, n_features),
-            nn.ReLU(),
-            nn.Dropout(0.2),
-            nn.BatchNorm1d(n_features),
-            nn.Linear(n_features, 256),
-            nn.ReLU(),
-            nn.Linear(256, 10),
-        )
-
-
-class TableConvNet(nn.Sequential):
-    """Takes images as rows. The table names neither padding nor activations: "same" and ReLU, without which six
-    convolutions and two poolings would not fit into 28 pixels."""
-
-    def __init__(self, n_features=784):
-        quarter = round(n_features**0.5) // 4
-        super().__init__(
-            _Images(),
-            nn.Dropout(0.5),
-            *_convolution(1, 32),
-            *_convolution(32, 32),
-            nn.MaxPool2d(2),
-            nn.Dropout(0.25),
-            *_convolution(32, 64),
-            *_convolution(64, 64),
-            nn.MaxPool2d(2),
-            *_convolution(64, 128),
-            *_convolution(128, 256),
-            nn.Dropout(0.25),
-            nn.Flatten(),
-            nn.Linear(256 * quarter**2, 512),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.Linear(512, 10),
-        )
-
-
-def _convolution(n_in, n_out):
-    return nn.Conv2d(n_in, n_out, 3, padding=1), nn.ReLU()
-
-
-NETWORKS = {"MLP": TableMLP, "ConvNet": TableConvNet}
+NETWORKS = {"MLP": "dictionary_mlp", "ConvNet": "dictionary_convnet"}
+"""Name of each network in `skrobust.nn`."""
 
 
 def trained_network(name, X, y, *, epochs, folder):
@@ -78,7 +37,8 @@ def trained_network(name, X, y, *, epochs, folder):
     folder : path-like
     """
     net = NeuralNetClassifier(
-        NETWORKS[name],
+        OnRows,
+        module__name=NETWORKS[name],
         module__n_features=X.shape[1],
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,

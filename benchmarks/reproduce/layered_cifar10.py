@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from skrobust.attacks import FGSM, PGD
 from skrobust.datasets import load_dataset
-from skrobust.nn import LayeredPursuit
+from skrobust.nn import ImageNetwork, make_network
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from _layered_page import draw, write_page
@@ -108,71 +108,21 @@ def images(quick, data_home):
     return parts
 
 
-class PursuitNetwork(nn.Module):
-    """Class scores of images in [0, 1], channels last: a layered pursuit, and a head on the codes of its last layer."""
-
-    def __init__(self, pursuit, head):
-        super().__init__()
-        self.pursuit, self.head = pursuit, head
-        self.register_buffer("mean", torch.tensor(MEAN))
-        self.register_buffer("spread", torch.tensor(SPREAD))
-
-    def forward(self, X):
-        codes = self.pursuit((X - self.mean) / self.spread)[-1]
-        return self.head(codes.movedim(-1, 1))
-
-
-def first_atoms(plan, rng):
-    """Atoms of torch's own initial size for convolutions; `plan` holds (atoms, kernel size) of each layer."""
-    channels, atoms = SHAPE[-1], []
-    for n, kernel in plan:
-        bound = 1 / np.sqrt(kernel * kernel * channels)
-        atoms.append(rng.uniform(-bound, bound, size=(n, kernel, kernel, channels)))
-        channels = n
-    return atoms
-
-
 def unfolded_network(settings, pursuit, seed):
     """Three layers that are pursued, three convolutions and a linear layer that are not."""
     torch.manual_seed(seed)
-    atoms = first_atoms([(n, 4) for n in settings["n_components"]], np.random.default_rng(seed))
-    layers = LayeredPursuit(
-        atoms,
-        SHAPE,
-        pursuit=pursuit,
-        alpha=0.0,
-        padding="same",
-        stride=2,
-        max_iter=settings["max_iter"],
-        learn_steps=True,
-    )
-    channels, head = settings["n_components"][-1], []
-    for n in settings["head"]:
-        head += [nn.Conv2d(channels, n, 3, padding=1), nn.ReLU()]
-        channels = n
-    side = layers.code_shapes[-1][0]
-    return PursuitNetwork(layers, nn.Sequential(*head, nn.Flatten(), nn.Linear(side * side * channels, 10)))
+    steps = 0 if pursuit == "thresholding" else settings["max_iter"]
+    options = {"n_components": settings["n_components"], "head": settings["head"], "max_iter": steps}
+    network = make_network("stability_cifar", n_classes=10, image_shape=SHAPE, **options)
+    return ImageNetwork(network, MEAN, SPREAD)
 
 
 def blocks_network(settings, pursuit, skip, max_iter, seed):
     """Three blocks of `depth` units of two layers; each block but the first begins with stride 2."""
     torch.manual_seed(seed)
-    width, depth = settings["width"], settings["depth"]
-    counts = [n for n in (width, 2 * width, 4 * width) for _ in range(2 * depth)]
-    strides = [2 if j in (2 * depth, 4 * depth) else 1 for j in range(6 * depth)]
-    layers = LayeredPursuit(
-        first_atoms([(n, 3) for n in counts], np.random.default_rng(seed)),
-        SHAPE,
-        pursuit=pursuit,
-        alpha=0.0,
-        padding="same",
-        stride=strides,
-        skip=skip,
-        max_iter=max_iter,
-        learn_steps=True,
-        batch_norm=True,
-    )
-    return PursuitNetwork(layers, nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(16 * width, 10)))
+    options = {"width": settings["width"], "depth": settings["depth"], "pursuit": pursuit, "max_iter": max_iter}
+    name = f"deep_pursuit_{skip or 'chain'}"
+    return ImageNetwork(make_network(name, n_classes=10, image_shape=SHAPE, **options), MEAN, SPREAD)
 
 
 def trained(path, network, data, size, n_epochs, seed, device):
@@ -207,7 +157,7 @@ def trained(path, network, data, size, n_epochs, seed, device):
             schedule.step()
             n_right += int((scores.argmax(1) == labels).sum())
         training["accuracy"].append(n_right / len(X))
-    network.pursuit.settle()
+    network.network.pursuit.settle()
     training["seconds"] = time.perf_counter() - begin
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"settings": settings, "state": network.state_dict(), "told": training}, path)
@@ -259,8 +209,8 @@ def attacked(network, X, y, size, seed):
 @torch.no_grad()
 def about(network, X):
     """Learned steps, thresholds and shares of nonzero codes."""
-    pursuit = network.pursuit
-    codes = pursuit((torch.as_tensor(X[:100], device=network.mean.device) - network.mean) / network.spread)
+    pursuit = network.network.pursuit
+    codes = pursuit((torch.as_tensor(X[:100], device=network.mean.device) - network.mean) / network.std)
     return {
         "nonzero_share": [float((w > 0).float().mean()) for w in codes],
         "betas": pursuit.betas.tolist() if pursuit.learn_steps else None,

@@ -29,7 +29,7 @@ import torch
 
 from skrobust.attacks import APGD, FGSM, PGD, Square, Transfer
 from skrobust.datasets import load_digits_images, load_mnist
-from skrobust.nn import LayeredPursuit, train_layered
+from skrobust.nn import make_network, train_layered
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from _race import RESULTS, machine, write_json
@@ -106,12 +106,9 @@ def images(quick, data_home):
 
 def untrained(n_components, seed, **settings):
     """The pursuit where learning begins: torch's own initial weights of convolutions, thresholds 0."""
-    rng, channels, atoms = np.random.default_rng(seed), 1, []
-    for n, kernel in zip(n_components, KERNELS, strict=True):
-        bound = 1 / np.sqrt(kernel * kernel * channels)
-        atoms.append(rng.uniform(-bound, bound, size=(n, kernel, kernel, channels)))
-        channels = n
-    return LayeredPursuit(atoms, (SIDE, SIDE, 1), pursuit="basis", alpha=0.0, stride=STRIDES, **settings)
+    torch.manual_seed(seed)
+    options = {"n_components": n_components, **settings}
+    return make_network("stability_mnist", n_classes=10, image_shape=(SIDE, SIDE), **options).pursuit
 
 
 def trained(folder, name, X, y, size, seed, *, max_iter, unit_norm=False, **penalties):

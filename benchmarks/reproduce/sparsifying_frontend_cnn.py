@@ -33,6 +33,7 @@ from torch import nn
 from skrobust import WaveletSparsifier
 from skrobust.attacks import APGD, PGD, Cascade, Square
 from skrobust.datasets import load_mnist
+from skrobust.nn import make_network
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from _race import RESULTS, machine, write_json
@@ -46,33 +47,18 @@ PAPER = {
 }
 
 
-class PaperCNN(nn.Sequential):
+class PaperCNN(nn.Module):
     """The paper's four layers; takes images as rows, optionally with Gaussian noise in training."""
 
     def __init__(self, noise_std=0.0):
-        super().__init__(
-            nn.Conv2d(1, 20, 5, padding=2),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(20, 40, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(1000, 1000),
-            nn.ReLU(),
-            nn.Dropout(),
-            nn.Linear(1000, 1000),
-            nn.ReLU(),
-            nn.Dropout(),
-            nn.Linear(1000, 10),
-        )
-
+        super().__init__()
+        self.network = make_network("front_end_4_layers", n_classes=10, image_shape=SHAPE)
         self.noise_std = noise_std
 
     def forward(self, X):
         if self.training and self.noise_std:
             X = X + self.noise_std * torch.randn_like(X)
-        return super().forward(X.reshape(-1, 1, *SHAPE))
+        return self.network(X.reshape(-1, 1, *SHAPE))
 
 
 def front_end(wavelet, rho):

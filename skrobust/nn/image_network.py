@@ -1,43 +1,53 @@
-"""Networks of torch behind the layout and the scaling of images that estimators use."""
+"""`ImageNetwork`: a network with channels first on images in [0, 1] with channels last."""
 
+import numpy as np
 import torch
 from torch import nn
 
 
 class ImageNetwork(nn.Module):
-    """A channels-first network for images with their channels last, normalised inside.
+    """Class scores of images in [0, 1], channels last, by a network that takes normalised images, channels first.
+
+    Normalisation is part of the module, so that attacks see images in [0, 1].
 
     Parameters
     ----------
-    network : torch.nn.Module
-        Takes batches of shape (n_samples, n_channels, height, width).
+    network : nn.Module
     mean, std : float or array-like of shape (n_channels,), default=0.0 and 1.0
-        Subtracted from the images, and by which they are then divided.
+        Subtracted from each channel, and divided by.
 
     Examples
     --------
     >>> import torch
-    >>> from skrobust.nn import ImageNetwork
-    >>> convolution = torch.nn.Conv2d(3, 2, 3)
-    >>> ImageNetwork(convolution, mean=0.5, std=0.25)(torch.rand(4, 8, 8, 3)).shape
-    torch.Size([4, 2, 6, 6])
+    >>> from skrobust.nn import ImageNetwork, make_network
+    >>> network = make_network("mlp", n_classes=3, image_shape=(8, 8))
+    >>> ImageNetwork(network, mean=0.5, std=0.25)(torch.rand(2, 8, 8)).shape
+    torch.Size([2, 3])
     """
 
     def __init__(self, network, mean=0.0, std=1.0):
         super().__init__()
         self.network = network
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
-        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32))
+        for name, value in (("mean", mean), ("std", std)):
+            value = torch.as_tensor(np.asarray(value), dtype=torch.float32)
+            if value.ndim > 1 or not torch.isfinite(value).all():
+                raise ValueError(f"{name} must be a finite number, or one per channel, got {value.tolist()}.")
+            self.register_buffer(name, value)
+        if not (self.std > 0).all():
+            raise ValueError(f"std must be > 0, got {self.std.tolist()}.")
 
     def forward(self, X):
-        """The network's output for images.
+        """Class scores.
 
         Parameters
         ----------
-        X : Tensor of shape (n_samples, height, width, n_channels)
+        X : Tensor of shape (n_samples, height, width) or (n_samples, height, width, n_channels)
 
         Returns
         -------
-        Tensor
+        Tensor of shape (n_samples, n_classes)
         """
+        if X.ndim not in (3, 4):
+            raise ValueError(f"X must have shape (n_samples, height, width[, n_channels]), got {tuple(X.shape)}.")
+        X = X.unsqueeze(-1) if X.ndim == 3 else X
         return self.network(((X - self.mean) / self.std).movedim(-1, 1))

@@ -55,7 +55,8 @@ def build_network(module, options, n_classes, shape, scaling):
         If the network does not return one score per class.
     """
     if isinstance(module, str):
-        inner = make_network(module, n_classes=n_classes, image_shape=shape, **options)
+        image_shape = shape if len(shape) == 3 else (*shape, 1, 1)
+        inner = make_network(module, n_classes=n_classes, image_shape=image_shape, **options)
     elif inspect.isclass(module):
         inner = module(**options)
     else:

@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 from skrobust.bridge import register_module
 from skrobust.signals import SignalEstimator, is_tensor, restored_on_error
 from skrobust.signals.arrays import label_indices
-from skrobust.signals.fingerprint import fingerprint
 from skrobust.signals.parameters import AT_LEAST_1, NON_NEGATIVE, POSITIVE, parameter, parametrized
 from skrobust.signals.tensors import to_numpy
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from skrobust.attacks.core.base import Attack
 from skrobust.bridge import as_module
-from skrobust.nn.training import CrossEntropy, Mart, RandomShift, Recipe, TrainingCheckpoint, Trades, train_network
+from skrobust.nn.training import CrossEntropy, Mart, RandomShift, Recipe, Trades, TrainingCheckpoint, train_network
 from skrobust.signals.fingerprint import fingerprint
 
 from .adversary import LARGEST_DROP, TrainingAdversary, accuracy_of, accuracy_under, is_single_step, stronger
