@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
-from skrobust.attacks import PGD
+from skrobust.attacks import FGSM, PGD
 
 N_CHECK_STEPS = 10
 """Steps of the attack that checks a network trained on single steps."""
@@ -35,7 +35,8 @@ class TrainingAdversary:
         known = attack.get_params(deep=False)
         if loss is not None and "loss" not in known:
             raise ValueError(
-                f"loss='trades' needs an adversary with a parameter loss, such as PGD; {type(attack).__name__} has none."
+                f"loss='trades' needs an adversary whose loss can be 'kl', such as PGD; {type(attack).__name__} has no "
+                "parameter loss."
             )
         self.attack = clone(attack).set_params(**{name: value for name, value in fixed.items() if name in known})
         self.generator = generator
@@ -52,7 +53,7 @@ class TrainingAdversary:
 
 def is_single_step(attack):
     """Whether an attack takes one step from each start."""
-    return getattr(attack, "n_iter", 1 if type(attack).__name__ == "FGSM" else None) == 1
+    return isinstance(attack, FGSM) or getattr(attack, "n_iter", None) == 1
 
 
 def stronger(attack):

@@ -76,9 +76,7 @@ def load(cls, folder, module):
     shape = (layout.n_features,) if estimator.takes_rows_ else layout.canonical_shape
     tensors = load_file(folder / _WEIGHTS)
     scaling = tensors["mean"], tensors["std"]
-    network = build_network(
-        estimator.module, estimator.module_options or {}, len(estimator.classes_), shape, scaling
-    )
+    network = build_network(estimator.module, estimator.module_options or {}, len(estimator.classes_), shape, scaling)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -98,5 +96,7 @@ def _plain(name, value):
     try:
         json.dumps(value)
     except TypeError as error:
-        raise ValueError(f"{name}={value!r} cannot be written as JSON: {error}. Use plain numbers and strings.") from error
+        raise ValueError(
+            f"{name}={value!r} cannot be written as JSON: {error}. Use plain numbers and strings."
+        ) from error
     return value

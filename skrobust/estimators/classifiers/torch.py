@@ -25,4 +25,3 @@ class TorchClassifierStep(NetworkStep):
 
     def predict_proba(self, X):
         return self(X).softmax(1)
-

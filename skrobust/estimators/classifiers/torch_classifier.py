@@ -127,10 +127,11 @@ class TorchClassifier(ClassifierMixin, SignalEstimator):
     >>> from skrobust.attacks import PGD
     >>> X, y = load_digits(return_X_y=True)
     >>> X = X / 16
-    >>> plain = TorchClassifier("mlp", lr=0.01, random_state=0).fit(X[:1000], y[:1000])
-    >>> robust = TorchClassifier("mlp", lr=0.01, adversary=PGD(eps=0.1, n_iter=5), random_state=0).fit(X[:1000], y[:1000])
-    >>> attack = PGD(eps=0.1, random_state=0)
-    >>> scores = [m.score(attack.perturb(m, X[1500:], y[1500:]), y[1500:]) for m in (plain, robust)]
+    >>> attack = PGD(eps=0.1, n_iter=5, random_state=0)
+    >>> plain = TorchClassifier("mlp", lr=0.01, random_state=0)
+    >>> robust = TorchClassifier("mlp", lr=0.01, adversary=attack, random_state=0)
+    >>> models = [model.fit(X[:1000], y[:1000]) for model in (plain, robust)]
+    >>> scores = [model.score(attack.perturb(model, X[1500:], y[1500:]), y[1500:]) for model in models]
     >>> bool(scores[1] > scores[0] + 0.2)
     True
     """
@@ -257,7 +258,8 @@ class TorchClassifier(ClassifierMixin, SignalEstimator):
         -------
         ndarray of shape (n_samples,)
         """
-        return self.classes_[np.argmax(self._scores(X), axis=1)]
+        scores = self._scores(X)
+        return self.classes_[np.argmax(scores, axis=1)]
 
     def save(self, folder):
         """Write the fitted classifier to a folder: weights as safetensors, settings as JSON, no pickles.
@@ -312,7 +314,7 @@ class TorchClassifier(ClassifierMixin, SignalEstimator):
             self.classes_ = np.unique(y) if classes is None else classes
             if len(self.classes_) < 2:
                 raise ValueError(
-                    f"{type(self).__name__} needs samples of at least 2 classes, but y has one class, {self.classes_[0]!r}."
+                    f"{type(self).__name__} needs at least 2 classes, but y contains one class, {self.classes_[0]!r}."
                 )
         indices = label_indices(y, self.classes_)
         if (indices < 0).any():
@@ -354,8 +356,8 @@ class TorchClassifier(ClassifierMixin, SignalEstimator):
             return None
         if not hasattr(self.front_end, "transform"):
             raise ValueError(
-                f"front_end must be a transformer or None, got {type(self.front_end).__name__}. Put a torch module that "
-                "learns into the network itself."
+                f"front_end must be a transformer or None, got {type(self.front_end).__name__}. Layers that learn "
+                "belong into the network itself."
             )
         return clone(self.front_end).fit(X)
 

@@ -11,6 +11,7 @@ from torch import nn
 from skrobust.attacks.core.base import Attack
 from skrobust.bridge import as_module
 from skrobust.nn.training import CrossEntropy, Mart, RandomShift, Recipe, Trades, TrainingCheckpoint, train_network
+from skrobust.signals.arrays import label_indices
 from skrobust.signals.fingerprint import fingerprint
 
 from .adversary import LARGEST_DROP, TrainingAdversary, accuracy_of, accuracy_under, is_single_step, stronger
@@ -57,9 +58,7 @@ class Training:
         if estimator.front_end_ is not None:
             seen = np.asarray(estimator.front_end_.transform(self.X), dtype=np.float32).reshape(self.X.shape)
         scaling = feature_scaling(estimator.normalize, seen)
-        return build_network(
-            estimator.module, estimator.module_options or {}, len(estimator.classes_), shape, scaling
-        )
+        return build_network(estimator.module, estimator.module_options or {}, len(estimator.classes_), shape, scaling)
 
     def run(self, network, optimizer_state):
         """Train a network in place; returns the history and the state of the optimiser."""
@@ -118,8 +117,7 @@ class Training:
     def _objective(self):
         estimator, options = self.estimator, {}
         if estimator.class_weight is not None:
-            labels = estimator.classes_[self.y]
-            weight = compute_class_weight(estimator.class_weight, classes=estimator.classes_, y=labels)
+            weight = _class_weights(estimator.class_weight, estimator.classes_, self.y)
             options["class_weight"] = torch.as_tensor(weight, dtype=torch.float32, device=self.device)
         if estimator.loss != "mart":
             options["label_smoothing"] = float(estimator.label_smoothing)
@@ -226,6 +224,20 @@ class _SingleStepCheck:
                 stacklevel=2,
             )
         return {"multi_step_accuracy": accuracy, "stop": falls}
+
+
+def _class_weights(class_weight, classes, indices):
+    """Weight of each class."""
+    if isinstance(class_weight, dict):
+        positions = label_indices(np.asarray(list(class_weight)), classes)
+        if (positions < 0).any():
+            raise ValueError(
+                f"class_weight has the keys {list(class_weight)}, which must be among the labels {classes}."
+            )
+        weights = np.ones(len(classes))
+        weights[positions] = list(class_weight.values())
+        return weights
+    return compute_class_weight(class_weight, classes=np.arange(len(classes)), y=indices)
 
 
 def _device(device):
