@@ -16,6 +16,7 @@ from skrobust.dictionaries.measures.layered import (
     estimate_frame_potential,
     layered_coherence,
 )
+from skrobust.dictionaries.measures.networks import NetworkCoherence, network_coherence
 from skrobust.dictionaries.measures.trace import PursuitTrace, pursuit_trace, reconstruction_errors
 from skrobust.dictionaries.patch.ksvd import KSVD
 from skrobust.dictionaries.patch.mod import MOD
@@ -28,6 +29,7 @@ __all__ = [
     "ConvolutionalStatistics",
     "FramePotentialEstimate",
     "LayeredCoherence",
+    "NetworkCoherence",
     "OnlineDictionaryLearning",
     "PursuitTrace",
     "babel_function",
@@ -36,6 +38,7 @@ __all__ = [
     "largest_patch_norm",
     "layered_coherence",
     "mutual_coherence",
+    "network_coherence",
     "pursuit_trace",
     "reconstruction_errors",
     "restricted_isometry_bound",

@@ -212,6 +212,16 @@ class CSCLayer(Constrainable, nn.Module):
         """
         return x - self.reconstruct(self(x), x.shape[2:])
 
+    def dictionaries(self):
+        """Atoms and stride, as `skrobust.dictionaries.network_coherence` reads them.
+
+        Returns
+        -------
+        list of one pair
+            Array of shape ``(out_channels, *kernel_size, in_channels)``, and the stride.
+        """
+        return [(self.weight.detach().movedim(1, -1).cpu().numpy(), self.stride)]
+
     def settle(self):
         """Estimate the squared norm until it converges, on the largest grid seen so far."""
         self._update_norm(self.weight.detach(), self.direction.shape[2:], converge=True)

@@ -221,6 +221,16 @@ class LayeredPursuit(Constrainable, nn.Module):
             return [max(safe_step(bound), sys.float_info.min) for bound in bounds]
         return [1 / (bound * beta) for bound, beta in zip(bounds, self.betas.unbind(), strict=True)]
 
+    def dictionaries(self):
+        """Atoms and strides of all layers, as `skrobust.dictionaries.network_coherence` reads them.
+
+        Returns
+        -------
+        list of pairs
+            Array of shape ``(n_components, *kernel_size, n_channels)``, and the stride, of each layer.
+        """
+        return [(atoms.detach().cpu().numpy(), stride) for atoms, stride in zip(self.atoms, self.stride, strict=True)]
+
     @torch.no_grad()
     def settle(self):
         """Compute the final norms of the dictionaries; call it after training."""
