@@ -181,6 +181,7 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
                 )
                 for attacked in models:
                     self._search_with(attacked, search)
+                search.finish()
                 x[at] = search.best
                 progress.update((done + 1) * n_passes - progress.n)
         return x
@@ -312,8 +313,8 @@ class GradientAttack(Attack):
     def _models(self, model, x, oracle):
         modes = _WORST if self.gradient == "worst" else (self.gradient,)
         models = [oracle if mode == "exact" else oracle.with_gradient(mode) for mode in modes]
-        # Without a front end all backward passes are the same.
-        return models[:1] if len(models) > 1 and _gradients_equal(models, x) else models
+        # Equal backward passes run once; without a front end all of them are equal.
+        return _with_different_gradients(models, x) if len(models) > 1 else models
 
     def _search_with(self, model, search):
         if model.gradient_mode != "skip":
@@ -384,10 +385,15 @@ def _gradient_at_probes(model, x):
     return model.gradient(_probes(x), lambda scores: scores.topk(2, dim=1).values @ scores.new_tensor([1.0, -1.0]))[0]
 
 
-def _gradients_equal(models, x):
-    """Whether the models' gradients are equal, bit by bit."""
-    first, *others = (_gradient_at_probes(model, x) for model in models)
-    return all(torch.equal(first, other) for other in others)
+def _with_different_gradients(models, x):
+    """The models but for those whose gradients are equal, bit by bit, to those of an earlier one."""
+    gradients, different = [], []
+    for model in models:
+        gradient = _gradient_at_probes(model, x)
+        if not any(torch.equal(gradient, other) for other in gradients):
+            gradients.append(gradient)
+            different.append(model)
+    return different
 
 
 def _has_zero_gradient(model, x):

@@ -7,6 +7,7 @@ import torch
 
 from skrobust.bridge import as_module, with_backward
 from skrobust.bridge.front_ends import identity_for_arrays
+from skrobust.bridge.recall import Recall
 from skrobust.signals.tensors import to_numpy
 
 # Refinements within each step of ``gradient="iterated"``, as published.
@@ -22,6 +23,9 @@ class GradientModel:
     Attacks use ``model.scores(x)`` and ``model.gradient(x, objective)``. The `objective` maps scores of shape
     (n_samples, n_classes) to one value per sample; ``goal.margin`` is one.
 
+    Pursuits inside the model start from the codes of the last pass and stop at a larger gap, see `Recall`. Scores that
+    decide whether an image is misclassified therefore come from ``model.exact_scores(x)``, those of the model itself.
+
     Computations have the dtype and device of `like`. With "iterated" the backward pass is that of "projection", and
     `unprojected` is the same model without projection. With "skip" the scores, too, are those of the model without its
     front ends. Scores and gradients are means over `n_eot` passes (expectation over transformation). With
@@ -33,12 +37,13 @@ class GradientModel:
         The parameter `gradient`.
     """
 
-    def __init__(self, model, gradient, like, n_eot=1, through_arrays=False):
+    def __init__(self, model, gradient, like, n_eot=1, through_arrays=False, recall=None):
         self._model = model
         self.gradient_mode = gradient
         self._like = like
         self._n_eot = n_eot
         self._through_arrays = through_arrays
+        self._recall = Recall() if recall is None else recall
         self.unprojected = self.with_gradient("identity") if gradient == "iterated" else None
         backward = "projection" if gradient == "iterated" else gradient
         self._module = as_module(model, gradient=backward, dtype=like.dtype, device=like.device)
@@ -47,7 +52,9 @@ class GradientModel:
 
     def with_gradient(self, gradient):
         """The same model with another backward pass."""
-        return GradientModel(self._model, gradient, self._like, self._n_eot, self._through_arrays)
+        # The memory is one of forward passes, which "skip" does not share.
+        recall = None if gradient == "skip" else self._recall
+        return GradientModel(self._model, gradient, self._like, self._n_eot, self._through_arrays, recall)
 
     def anneal(self, share):
         """Sharpen the relaxed backward pass of front ends, `share` from 0 to 1; None: restore it."""
@@ -65,6 +72,21 @@ class GradientModel:
     def scores(self, x):
         """Class scores of shape (n_samples, n_classes)."""
         return self._mean_scores(self._forward, x)
+
+    @property
+    def is_rough(self):
+        """Whether `scores` may differ from `exact_scores`, because pursuits start from their last codes."""
+        return bool(self._recall)
+
+    @torch.no_grad()
+    def exact_scores(self, x):
+        """Class scores as the model itself computes them, whatever it computed before."""
+        return self._mean_scores(self._forward, x, nullcontext)
+
+    @torch.no_grad()
+    def start(self, x):
+        """Exact scores of the images of a batch; the pursuits of later passes start from the codes of these."""
+        return self._mean_scores(self._forward, x, self._recall.beginning)
 
     def differentiable_scores(self, x):
         """The same values as `scores`, with a backward pass to `x` as in `gradients`."""
@@ -126,8 +148,8 @@ class GradientModel:
                 values.append(value.detach())
         return [*gradients, *values, scores.detach()]
 
-    def _mean_scores(self, module, x):
-        (scores,) = self._mean(lambda: [self._forward_pass(module, x)])
+    def _mean_scores(self, module, x, context=None):
+        (scores,) = self._mean(lambda: [self._forward_pass(module, x, context)])
         return scores
 
     def _mean(self, tensors_of_pass):
@@ -137,8 +159,8 @@ class GradientModel:
             sums = [total + tensor for total, tensor in zip(sums, tensors_of_pass(), strict=True)]
         return sums if self._n_eot == 1 else [total / self._n_eot for total in sums]
 
-    def _forward_pass(self, module, x):
-        with identity_for_arrays() if self._through_arrays else nullcontext():
+    def _forward_pass(self, module, x, context=None):
+        with identity_for_arrays() if self._through_arrays else nullcontext(), (context or self._recall.continuing)():
             return module(x)
 
 
@@ -154,6 +176,7 @@ class ScoreModel:
     """
 
     gradient_mode = None
+    is_rough = False
 
     def __init__(self, model, x, labels_only=False):
         if not hasattr(model, "predict"):
@@ -192,6 +215,12 @@ class ScoreModel:
             agrees = scores[doubtful].argmax(axis=1) == predicted
             scores[doubtful, predicted] = np.where(agrees, np.maximum(scores[doubtful, predicted], best), best)
         return torch.from_numpy(scores).to(x.device)
+
+    def exact_scores(self, x):
+        """The same as `scores`."""
+        return self.scores(x)
+
+    start = exact_scores
 
     def _most_faithful(self, images):
         predicted = self._predict(images)
