@@ -11,6 +11,9 @@ ATTACK_TOL = 1e-3
 At 1e-2 codes that recall others hardly move, and attacks break fewer images.
 """
 
+PROBE_TOL = 1e-2
+"""The same where only backward passes at equal codes are compared."""
+
 _run = ContextVar("run", default=None)
 
 
@@ -19,7 +22,8 @@ class Recall:
 
     Within ``with recall.beginning():`` pursuits run as usual, and their codes take the place of all earlier ones.
     Within ``with recall.continuing():`` they start from the codes of the nearest remembered image, and stop at a
-    relative gap of `ATTACK_TOL`. Elsewhere, and before the first beginning, nothing is recalled.
+    relative gap of `ATTACK_TOL`. Elsewhere, and before the first beginning, nothing is recalled. Within ``with
+    recall.repeating():`` all passes over the same images have the same codes, solved once to a gap of `PROBE_TOL`.
     """
 
     def __init__(self):
@@ -32,7 +36,7 @@ class Recall:
     @contextmanager
     def beginning(self):
         """Context of a pass whose codes are remembered."""
-        self._memories.clear()
+        self.clear()
         with _running(self._begin):
             yield
 
@@ -41,6 +45,22 @@ class Recall:
         """Context of passes that start from the last codes."""
         with _running(self._continue):
             yield
+
+    @contextmanager
+    def repeating(self):
+        """Context of passes that compare backward passes at equal codes."""
+        with _running(self._repeat):
+            yield
+
+    def clear(self):
+        """Forget all codes."""
+        self._memories.clear()
+
+    def _repeat(self, owner, seen, solve, tol):
+        memory = self._memories.get(owner)
+        if memory is None:
+            memory = self._memories[owner] = _Memory(seen, solve(None, max(tol, PROBE_TOL)))
+        return solve(memory.codes, float("inf"))
 
     def _begin(self, owner, seen, solve, tol):
         codes = solve(None, tol)

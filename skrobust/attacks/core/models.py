@@ -44,6 +44,7 @@ class GradientModel:
         self._n_eot = n_eot
         self._through_arrays = through_arrays
         self._recall = Recall() if recall is None else recall
+        self._siblings, self._probe = {}, None
         self.unprojected = self.with_gradient("identity") if gradient == "iterated" else None
         backward = "projection" if gradient == "iterated" else gradient
         self._module = as_module(model, gradient=backward, dtype=like.dtype, device=like.device)
@@ -52,9 +53,13 @@ class GradientModel:
 
     def with_gradient(self, gradient):
         """The same model with another backward pass."""
-        # The memory is one of forward passes, which "skip" does not share.
-        recall = None if gradient == "skip" else self._recall
-        return GradientModel(self._model, gradient, self._like, self._n_eot, self._through_arrays, recall)
+        if gradient not in self._siblings:  # converted once for all parts of a cascade
+            # The memory is one of forward passes, which "skip" does not share.
+            recall = None if gradient == "skip" else self._recall
+            self._siblings[gradient] = GradientModel(
+                self._model, gradient, self._like, self._n_eot, self._through_arrays, recall
+            )
+        return self._siblings[gradient]
 
     def anneal(self, share):
         """Sharpen the relaxed backward pass of front ends, `share` from 0 to 1; None: restore it."""
@@ -112,6 +117,38 @@ class GradientModel:
         gradients, scores, _ = self.gradients(x, [objective])
         return gradients[0], scores
 
+    def different(self, gradients):
+        """This model with each of some backward passes, but for those equal to an earlier one, bit by bit.
+
+        They are compared at probes: some images of `like`, and noise between them.
+        """
+        models = [self if gradient == self.gradient_mode else self.with_gradient(gradient) for gradient in gradients]
+        kept = []
+        try:
+            for model in models:
+                probe = model._gradient_at_probes()
+                if not any(torch.equal(probe, other._gradient_at_probes()) for other in kept):
+                    kept.append(model)
+        finally:
+            self._recall.clear()
+        return kept
+
+    def has_zero_gradient(self):
+        """Whether the gradient is zero at all probes, see `different`."""
+        return not bool(self._gradient_at_probes().any())
+
+    def _gradient_at_probes(self):
+        if self._probe is None:
+            few = self._like[:8]
+            mixed = few.flip(0).roll(1, dims=-1)
+            probes = torch.cat([few, (few + mixed) / 2, mixed])
+            # The difference of the two best scores: the best alone may be constant where only the others change.
+            gap = probes.new_tensor([1.0, -1.0])
+            (self._probe,), *_ = self.gradients(
+                probes, [lambda scores: scores.topk(2, dim=1).values @ gap.to(scores)], self._recall.repeating
+            )
+        return self._probe
+
     def refined_gradient(self, x, objective, move):
         """As `gradient`; with ``gradient="iterated"`` projected on the support selected at the end of a step along it.
 
@@ -126,18 +163,24 @@ class GradientModel:
             gradient, _ = self.gradient(move(gradient), objective)
         return gradient, scores
 
-    def gradients(self, x, objectives):
-        """Lists of the gradients and of the values of several objectives at `x`, with the scores between them."""
-        x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-        *means, scores = self._mean(lambda: self._gradients_of_pass(x, objectives))
-        gradients, values = means[: len(objectives)], means[len(objectives) :]
-        return gradients, scores if self._own_scores else self.scores(x.detach()), values
+    def gradients(self, x, objectives, context=None):
+        """Lists of the gradients and of the values of several objectives at `x`, with the scores between them.
 
-    def _gradients_of_pass(self, x, objectives):
+        `context` is that of the pursuits; None: they start from their last codes.
+        """
+        x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
+        *means, scores = self._mean(lambda: self._gradients_of_pass(x, objectives, context))
+        gradients, values = means[: len(objectives)], means[len(objectives) :]
+        if not self._own_scores:
+            with torch.no_grad():
+                scores = self._mean_scores(self._forward, x.detach(), context)
+        return gradients, scores, values
+
+    def _gradients_of_pass(self, x, objectives, context):
         """Gradients of the objectives, their values, and the scores, of one forward pass, in one list."""
         gradients, values = [], []
         with torch.enable_grad():
-            scores = self._forward_pass(self._module, x)
+            scores = self._forward_pass(self._module, x, context)
             for k, objective in enumerate(objectives):
                 value = objective(scores)
                 more = k + 1 < len(objectives)
