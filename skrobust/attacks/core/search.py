@@ -67,7 +67,7 @@ class Search:
             self.margin = torch.full_like(self.margin, -torch.inf)
         # Already misclassified: not even a nearest success can improve on the start.
         self.done = reached if self.stop_at_success else torch.zeros_like(reached)
-        self.distance = torch.where(reached, 0.0, torch.inf)
+        self.distance = torch.where(reached, 0.0, torch.inf).double()
         self._start_margin = self.margin.clone()
         self._is_rough = torch.zeros_like(reached)  # images whose best candidate has only a rough margin so far
         self.stop_at_success = self.stop_at_success and not self.nearest
@@ -144,8 +144,10 @@ class Search:
         if moved is not None:
             reached = reached & moved
         if self.nearest:
-            distance = vector_norm(candidates.double() - self.x[index].double(), self.ball.norm).to(self.distance.dtype)
-            best_distance = self.distance[index]
+            distance, best_distance = torch.full_like(self.distance[index], torch.inf), self.distance[index]
+            if bool(reached.any()):
+                delta = candidates[reached].double() - self.x[index[reached]].double()
+                distance[reached] = vector_norm(delta, self.ball.norm)
         doubtful = self.oracle.is_rough & (reached & (distance < best_distance) if self.nearest else reached)
         if bool(doubtful.any()):
             exact = self.oracle.exact_scores(candidates[doubtful])
