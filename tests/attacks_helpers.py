@@ -42,6 +42,7 @@ ATTACKS = {
     "FMN": attacks.FMN(n_iter=5),
     "DDN": attacks.DDN(n_iter=5),
     "PDPGD": attacks.PDPGD(n_iter=5),
+    "SigmaZero": attacks.SigmaZero(n_iter=5),
     "JSMA": attacks.JSMA(theta=0.4, gamma=0.1, n_targets=2),
     "JSMA one": attacks.JSMA(theta=-0.4, gamma=0.05, n_targets=2, pairs=False),
     "CarliniWagner": attacks.CarliniWagner(n_iter=30, learning_rate=0.1, binary_search_steps=2, initial_const=1.0),

@@ -19,9 +19,11 @@ from skrobust.attacks import (
     CarliniWagner,
     HopSkipJump,
     LocallyLinear,
+    SigmaZero,
     Square,
     Transfer,
 )
+from skrobust.attacks.core.solvers import level_above
 
 
 def _right(model, X, y):
@@ -315,3 +317,47 @@ def test_cloning_keeps_the_source():
     copy = clone(attack)
     assert copy.source is source and copy.attack is not attack.attack and copy.eps == copy.attack.eps == 0.3
     assert copy.describe()["name"] == "PGD on LogisticRegression"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_level_above_against_sorting(dtype):
+    magnitude = torch.rand(50, 31, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    magnitude[0], magnitude[1] = 0, 1
+    total = torch.linspace(0.01, 20, 50, dtype=dtype)  # more than some of the rows have
+    sums = magnitude.sort(dim=1, descending=True).values.cumsum(1) - total[:, None]
+    expected = (sums / torch.arange(1, 32)).amax(1, keepdim=True)
+    torch.testing.assert_close(level_above(magnitude, total), expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("attack", [FMN(norm="l0", n_iter=100), SigmaZero(n_iter=300)], ids=["FMN", "SigmaZero"])
+def test_fewest_features_of_a_linear_model(attack):
+    """In the order of their gains, features at the end of the box change the label soonest."""
+    model, X, y = binary_svm()
+    X, y = _right(model, X, y)
+    scores = model.decision_function(X)
+    ahead = -np.sign(scores)[:, None] * model.coef_
+    gains = np.sort(np.where(ahead > 0, ahead * (1 - X), -ahead * X), axis=1)[:, ::-1]
+    fewest = 1 + (gains.cumsum(axis=1) < np.abs(scores)[:, None]).sum(axis=1)
+    X_adv = attack.perturb(model, X, y)
+    changed = (X_adv != X).sum(axis=1)
+    assert np.all(model.predict(X_adv) != y) and X_adv.min() >= 0 and X_adv.max() <= 1
+    assert np.all(changed >= fewest) and np.mean(changed) <= 1.25 * np.mean(fewest)
+
+
+@pytest.mark.parametrize("attack", [FMN(norm="l0", n_iter=40), SigmaZero(n_iter=40)], ids=["FMN", "SigmaZero"])
+def test_an_l0_radius_bounds_the_number_of_changed_features(attack):
+    model, X, y = logistic()
+    X, y = _right(model, X, y)
+    for eps in (0, 1, 3.5):
+        changed = (clone(attack).set_params(eps=eps).perturb(model, X, y) != X).sum(axis=1)
+        assert changed.max() <= eps and (eps < 3 or changed.max() == 3)
+
+
+def test_sigma_zero_does_not_depend_on_the_range_of_the_images():
+    model, X, y = binary_svm()
+    X, y = _right(model, X, y)
+    scaled = clone(model)
+    scaled.__dict__.update(vars(model), coef_=model.coef_ / 255)
+    bytes_adv = SigmaZero(n_iter=50, clip=(0, 255)).perturb(scaled, X * 255, y)
+    changed = (SigmaZero(n_iter=50).perturb(model, X, y) != X).sum(axis=1)
+    assert np.mean((bytes_adv != X * 255).sum(axis=1) == changed) > 0.9

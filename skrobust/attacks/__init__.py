@@ -23,6 +23,7 @@ from skrobust.attacks.gradient.jsma import JSMA
 from skrobust.attacks.gradient.locally_linear import IterativeLocallyLinear, LocallyLinear
 from skrobust.attacks.gradient.pdpgd import PDPGD
 from skrobust.attacks.gradient.pgd import PGD, IterativeFGSM, MomentumIterativeFGSM
+from skrobust.attacks.gradient.sigma_zero import SigmaZero
 
 __all__ = [
     "APGD",
@@ -54,6 +55,7 @@ __all__ = [
     "ScoreModel",
     "Search",
     "SemiWhiteBox",
+    "SigmaZero",
     "Square",
     "Transfer",
     "WhiteBox",

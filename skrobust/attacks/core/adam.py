@@ -6,10 +6,10 @@ _BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-8
 
 
 class Adam:
-    """Moments of the gradients of some images, of the shape of `like`; ``adam[index]`` holds those of some of them."""
+    """Moments of the gradients of some images, of the shape and dtype of `like`; ``adam[index]``: of some of them."""
 
     def __init__(self, like):
-        self._first, self._second = (torch.zeros_like(like, dtype=torch.float64) for _ in range(2))
+        self._first, self._second = torch.zeros_like(like), torch.zeros_like(like)
         self._n_steps = 0
 
     def step(self, gradient):

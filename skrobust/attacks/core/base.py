@@ -181,6 +181,7 @@ class Attack(BaseEstimator, metaclass=abc.ABCMeta):
                 )
                 for attacked in models:
                     self._search_with(attacked, search)
+                search.finish()
                 x[at] = search.best
                 progress.update((done + 1) * n_passes - progress.n)
         return x
@@ -310,10 +311,9 @@ class GradientAttack(Attack):
         return GradientModel(model, "exact", x, self.n_eot, through_arrays=self.gradient == "worst")
 
     def _models(self, model, x, oracle):
-        modes = _WORST if self.gradient == "worst" else (self.gradient,)
-        models = [oracle if mode == "exact" else oracle.with_gradient(mode) for mode in modes]
-        # Without a front end all backward passes are the same.
-        return models[:1] if len(models) > 1 and _gradients_equal(models, x) else models
+        if self.gradient == "worst":  # equal backward passes run once; without a front end all of them are equal
+            return oracle.different(_WORST)
+        return [oracle if self.gradient == "exact" else oracle.with_gradient(self.gradient)]
 
     def _search_with(self, model, search):
         if model.gradient_mode != "skip":
@@ -358,7 +358,7 @@ class AscentAttack(GradientAttack):
     def _models(self, model, x, oracle):
         models = super()._models(model, x, oracle)
         # A model that is constant nearly everywhere has no useful gradient, in any backward pass.
-        if len(models) > 1 and self._ball_norm() == "linf" and _has_zero_gradient(models[0], x):
+        if len(models) > 1 and self._ball_norm() == "linf" and models[0].has_zero_gradient():
             models.append(Corners(models[-1]))
         return models
 
@@ -370,29 +370,6 @@ class AscentAttack(GradientAttack):
 
     def n_passes(self, n_classes):
         return self.n_restarts * self.n_iter
-
-
-def _probes(x):
-    """Some images, and noise between them."""
-    few = x[:8]
-    mixed = few.flip(0).roll(1, dims=-1)
-    return torch.cat([few, (few + mixed) / 2, mixed])
-
-
-def _gradient_at_probes(model, x):
-    # The difference of the two best scores, because the best alone may be constant where only the others change.
-    return model.gradient(_probes(x), lambda scores: scores.topk(2, dim=1).values @ scores.new_tensor([1.0, -1.0]))[0]
-
-
-def _gradients_equal(models, x):
-    """Whether the models' gradients are equal, bit by bit."""
-    first, *others = (_gradient_at_probes(model, x) for model in models)
-    return all(torch.equal(first, other) for other in others)
-
-
-def _has_zero_gradient(model, x):
-    """Whether the model's gradient is zero at all probes."""
-    return not bool(_gradient_at_probes(model, x).any())
 
 
 def _rows(values, index):

@@ -7,6 +7,7 @@ import torch
 
 from skrobust.bridge import as_module, with_backward
 from skrobust.bridge.front_ends import identity_for_arrays
+from skrobust.bridge.recall import Recall
 from skrobust.signals.tensors import to_numpy
 
 # Refinements within each step of ``gradient="iterated"``, as published.
@@ -22,6 +23,9 @@ class GradientModel:
     Attacks use ``model.scores(x)`` and ``model.gradient(x, objective)``. The `objective` maps scores of shape
     (n_samples, n_classes) to one value per sample; ``goal.margin`` is one.
 
+    Pursuits inside the model start from the codes of the last pass and stop at a larger gap, see `Recall`. Scores that
+    decide whether an image is misclassified therefore come from ``model.exact_scores(x)``, those of the model itself.
+
     Computations have the dtype and device of `like`. With "iterated" the backward pass is that of "projection", and
     `unprojected` is the same model without projection. With "skip" the scores, too, are those of the model without its
     front ends. Scores and gradients are means over `n_eot` passes (expectation over transformation). With
@@ -33,12 +37,14 @@ class GradientModel:
         The parameter `gradient`.
     """
 
-    def __init__(self, model, gradient, like, n_eot=1, through_arrays=False):
+    def __init__(self, model, gradient, like, n_eot=1, through_arrays=False, recall=None):
         self._model = model
         self.gradient_mode = gradient
         self._like = like
         self._n_eot = n_eot
         self._through_arrays = through_arrays
+        self._recall = Recall() if recall is None else recall
+        self._siblings, self._probe = {}, None
         self.unprojected = self.with_gradient("identity") if gradient == "iterated" else None
         backward = "projection" if gradient == "iterated" else gradient
         self._module = as_module(model, gradient=backward, dtype=like.dtype, device=like.device)
@@ -47,7 +53,13 @@ class GradientModel:
 
     def with_gradient(self, gradient):
         """The same model with another backward pass."""
-        return GradientModel(self._model, gradient, self._like, self._n_eot, self._through_arrays)
+        if gradient not in self._siblings:  # converted once for all parts of a cascade
+            # The memory is one of forward passes, which "skip" does not share.
+            recall = None if gradient == "skip" else self._recall
+            self._siblings[gradient] = GradientModel(
+                self._model, gradient, self._like, self._n_eot, self._through_arrays, recall
+            )
+        return self._siblings[gradient]
 
     def anneal(self, share):
         """Sharpen the relaxed backward pass of front ends, `share` from 0 to 1; None: restore it."""
@@ -65,6 +77,21 @@ class GradientModel:
     def scores(self, x):
         """Class scores of shape (n_samples, n_classes)."""
         return self._mean_scores(self._forward, x)
+
+    @property
+    def is_rough(self):
+        """Whether `scores` may differ from `exact_scores`, because pursuits start from their last codes."""
+        return bool(self._recall)
+
+    @torch.no_grad()
+    def exact_scores(self, x):
+        """Class scores as the model itself computes them, whatever it computed before."""
+        return self._mean_scores(self._forward, x, nullcontext)
+
+    @torch.no_grad()
+    def start(self, x):
+        """Exact scores of the images of a batch; the pursuits of later passes start from the codes of these."""
+        return self._mean_scores(self._forward, x, self._recall.beginning)
 
     def differentiable_scores(self, x):
         """The same values as `scores`, with a backward pass to `x` as in `gradients`."""
@@ -90,6 +117,38 @@ class GradientModel:
         gradients, scores, _ = self.gradients(x, [objective])
         return gradients[0], scores
 
+    def different(self, gradients):
+        """This model with each of some backward passes, but for those equal to an earlier one, bit by bit.
+
+        They are compared at probes: some images of `like`, and noise between them.
+        """
+        models = [self if gradient == self.gradient_mode else self.with_gradient(gradient) for gradient in gradients]
+        kept = []
+        try:
+            for model in models:
+                probe = model._gradient_at_probes()
+                if not any(torch.equal(probe, other._gradient_at_probes()) for other in kept):
+                    kept.append(model)
+        finally:
+            self._recall.clear()
+        return kept
+
+    def has_zero_gradient(self):
+        """Whether the gradient is zero at all probes, see `different`."""
+        return not bool(self._gradient_at_probes().any())
+
+    def _gradient_at_probes(self):
+        if self._probe is None:
+            few = self._like[:8]
+            mixed = few.flip(0).roll(1, dims=-1)
+            probes = torch.cat([few, (few + mixed) / 2, mixed])
+            # The difference of the two best scores: the best alone may be constant where only the others change.
+            gap = probes.new_tensor([1.0, -1.0])
+            (self._probe,), *_ = self.gradients(
+                probes, [lambda scores: scores.topk(2, dim=1).values @ gap.to(scores)], self._recall.repeating
+            )
+        return self._probe
+
     def refined_gradient(self, x, objective, move):
         """As `gradient`; with ``gradient="iterated"`` projected on the support selected at the end of a step along it.
 
@@ -104,18 +163,24 @@ class GradientModel:
             gradient, _ = self.gradient(move(gradient), objective)
         return gradient, scores
 
-    def gradients(self, x, objectives):
-        """Lists of the gradients and of the values of several objectives at `x`, with the scores between them."""
-        x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
-        *means, scores = self._mean(lambda: self._gradients_of_pass(x, objectives))
-        gradients, values = means[: len(objectives)], means[len(objectives) :]
-        return gradients, scores if self._own_scores else self.scores(x.detach()), values
+    def gradients(self, x, objectives, context=None):
+        """Lists of the gradients and of the values of several objectives at `x`, with the scores between them.
 
-    def _gradients_of_pass(self, x, objectives):
+        `context` is that of the pursuits; None: they start from their last codes.
+        """
+        x = (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
+        *means, scores = self._mean(lambda: self._gradients_of_pass(x, objectives, context))
+        gradients, values = means[: len(objectives)], means[len(objectives) :]
+        if not self._own_scores:
+            with torch.no_grad():
+                scores = self._mean_scores(self._forward, x.detach(), context)
+        return gradients, scores, values
+
+    def _gradients_of_pass(self, x, objectives, context):
         """Gradients of the objectives, their values, and the scores, of one forward pass, in one list."""
         gradients, values = [], []
         with torch.enable_grad():
-            scores = self._forward_pass(self._module, x)
+            scores = self._forward_pass(self._module, x, context)
             for k, objective in enumerate(objectives):
                 value = objective(scores)
                 more = k + 1 < len(objectives)
@@ -126,8 +191,8 @@ class GradientModel:
                 values.append(value.detach())
         return [*gradients, *values, scores.detach()]
 
-    def _mean_scores(self, module, x):
-        (scores,) = self._mean(lambda: [self._forward_pass(module, x)])
+    def _mean_scores(self, module, x, context=None):
+        (scores,) = self._mean(lambda: [self._forward_pass(module, x, context)])
         return scores
 
     def _mean(self, tensors_of_pass):
@@ -137,8 +202,8 @@ class GradientModel:
             sums = [total + tensor for total, tensor in zip(sums, tensors_of_pass(), strict=True)]
         return sums if self._n_eot == 1 else [total / self._n_eot for total in sums]
 
-    def _forward_pass(self, module, x):
-        with identity_for_arrays() if self._through_arrays else nullcontext():
+    def _forward_pass(self, module, x, context=None):
+        with identity_for_arrays() if self._through_arrays else nullcontext(), (context or self._recall.continuing)():
             return module(x)
 
 
@@ -154,6 +219,7 @@ class ScoreModel:
     """
 
     gradient_mode = None
+    is_rough = False
 
     def __init__(self, model, x, labels_only=False):
         if not hasattr(model, "predict"):
@@ -192,6 +258,12 @@ class ScoreModel:
             agrees = scores[doubtful].argmax(axis=1) == predicted
             scores[doubtful, predicted] = np.where(agrees, np.maximum(scores[doubtful, predicted], best), best)
         return torch.from_numpy(scores).to(x.device)
+
+    def exact_scores(self, x):
+        """The same as `scores`."""
+        return self.scores(x)
+
+    start = exact_scores
 
     def _most_faithful(self, images):
         predicted = self._predict(images)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from skrobust.signals.parameters import AT_LEAST_1, parameter, parametrized
 
-from .ball import vector_norm
+from .ball import row_norm
 from .base import EPS_OR_INFINITY, GradientAttack
 
 
@@ -58,7 +58,9 @@ class NearestAttack(GradientAttack):
 
 
 class Path(abc.ABC):
-    """Iterates of some images, and the state of their next steps.
+    """Iterates of some images, and the state of their next steps, in the dtype of the images.
+
+    The search measures the distance of each success again, in double precision.
 
     Every attribute is a setting, or has one row per image and can be indexed, as tensors, `Ball` and `Adam` can.
 
@@ -72,7 +74,7 @@ class Path(abc.ABC):
         self.ball = ball
         self.norm = ball.norm
         self.x = ball.x
-        spread = (ball.box.high.double() - ball.box.low.double()).expand(ball.x.shape).flatten(1).amax(1)
+        spread = (ball.box.high - ball.box.low).expand(ball.x.shape).flatten(1).amax(1)
         # Lengths are given for values in [0, 1], and are multiplied by this.
         self.unit = torch.where(torch.isfinite(spread), spread, 1.0)
 
@@ -81,8 +83,8 @@ class Path(abc.ABC):
         """One step from `x`; `share` of the steps are done."""
 
     def distance(self):
-        """Distance of the iterates from the images, in float64."""
-        return vector_norm(self.x.double() - self.ball.x.double(), self.norm)
+        """Distance of the iterates from the images."""
+        return row_norm((self.x - self.ball.x).flatten(1), self.norm)
 
     def __getitem__(self, index):
         """The paths of some of the images."""
@@ -92,10 +94,11 @@ class Path(abc.ABC):
         return part
 
 
-def normalized(gradient):
-    """Gradient of l2 norm 1 for each sample, in float64; zero stays zero."""
-    flat = gradient.double().flatten(1)
+def normalized(gradient, norm="l2"):
+    """Gradient of l2 norm 1 for each sample, zero where it is zero; and its length in another norm."""
+    flat = gradient.flatten(1)
     peak = flat.abs().amax(1, keepdim=True)
     flat = flat / torch.where(peak > 0, peak, 1)  # first: the squares of a vanishing gradient would underflow
-    length = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-    return (flat / torch.where(length > 0, length, 1)).reshape(gradient.shape)
+    length = row_norm(flat, "l2")[:, None]
+    direction = (flat / torch.where(length > 0, length, 1)).reshape(gradient.shape)
+    return direction, peak.squeeze(1) * row_norm(flat, norm)

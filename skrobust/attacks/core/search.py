@@ -55,7 +55,7 @@ class Search:
     include_start: bool = True
 
     def __post_init__(self):
-        scores = self.oracle.scores(self.x)
+        scores = self.oracle.start(self.x)
         self.margin, reached = self.goal.margin(scores), self.goal.reached(scores)
         self.goal = self.goal.measured_at(scores)
         self.best = self.x.clone()
@@ -67,7 +67,9 @@ class Search:
             self.margin = torch.full_like(self.margin, -torch.inf)
         # Already misclassified: not even a nearest success can improve on the start.
         self.done = reached if self.stop_at_success else torch.zeros_like(reached)
-        self.distance = torch.where(reached, 0.0, torch.inf)
+        self.distance = torch.where(reached, 0.0, torch.inf).double()
+        self._start_margin = self.margin.clone()
+        self._is_rough = torch.zeros_like(reached)  # images whose best candidate has only a rough margin so far
         self.stop_at_success = self.stop_at_success and not self.nearest
         self._latest = None
 
@@ -138,20 +140,48 @@ class Search:
         margin = goal.margin(scores)
         reached = goal.reached(scores, margin)
         margin = margin.to(self.margin.dtype)
-        better = margin > self.margin[index]
-        if not self.skip_misclassified:
-            moved = (candidates != self.x[index]).flatten(1).any(1)
-            reached, better = reached & moved, better & moved
+        moved = None if self.skip_misclassified else (candidates != self.x[index]).flatten(1).any(1)
+        if moved is not None:
+            reached = reached & moved
         if self.nearest:
-            distance = vector_norm(candidates.double() - self.x[index].double(), self.ball.norm).to(self.distance.dtype)
-            best_distance = self.distance[index]
+            distance, best_distance = torch.full_like(self.distance[index], torch.inf), self.distance[index]
+            if bool(reached.any()):
+                delta = candidates[reached].double() - self.x[index[reached]].double()
+                distance[reached] = vector_norm(delta, self.ball.norm)
+        doubtful = self.oracle.is_rough & (reached & (distance < best_distance) if self.nearest else reached)
+        if bool(doubtful.any()):
+            exact = self.oracle.exact_scores(candidates[doubtful])
+            margin[doubtful] = goal[doubtful].margin(exact).to(margin.dtype)
+            reached[doubtful] &= goal[doubtful].reached(exact)
+        better = margin > self.margin[index]
+        if moved is not None:
+            better = better & moved
+        if self.nearest:
             better = torch.where(reached, distance < best_distance, better & ~torch.isfinite(best_distance))
             self.distance[index[better & reached]] = distance[better & reached]
         chosen = index[better]
         self.best[chosen], self.margin[chosen] = candidates[better], margin[better]
+        self._is_rough[chosen] = self.oracle.is_rough & ~doubtful[better]
         if self.stop_at_success:
             self.done[index] |= reached
         return ~self.done[index]
+
+    def finish(self):
+        """Judge the best candidates by exact scores; those less harmful than the start are replaced by it.
+
+        Successes have been judged when they were offered. `Attack.perturb` calls this at the end of a batch.
+        """
+        index = self._is_rough.nonzero().squeeze(1)
+        if not len(index):
+            return
+        goal, scores = self.goal[index], self.oracle.exact_scores(self.best[index])
+        margin = goal.margin(scores).to(self.margin.dtype)
+        if self.include_start:
+            worse = margin < self._start_margin[index]
+            self.best[index[worse]] = self.x[index[worse]]
+            margin = torch.where(worse, self._start_margin[index], margin)
+        self.margin[index] = margin
+        self._is_rough[index] = False
 
     @contextmanager
     def keeping(self, keep, index):

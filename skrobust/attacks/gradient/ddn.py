@@ -4,9 +4,9 @@ import math
 from numbers import Real
 from typing import ClassVar
 
+import torch
 from sklearn.utils._param_validation import Interval
 
-from skrobust.attacks.core.ball import vector_norm
 from skrobust.attacks.core.nearest import NearestAttack, Path, normalized
 from skrobust.attacks.core.solvers import wide
 from skrobust.signals.parameters import POSITIVE, parameter, parametrized
@@ -64,7 +64,8 @@ class _Sphere(Path):
 
     def move(self, gradient, value, reached, share):
         step = 0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2
-        self.radius = self.radius * (1 + self.gamma * (1 - 2 * reached.double()))
-        delta = self.x.double() - self.ball.x.double() + wide(step * self.unit, gradient) * normalized(gradient)
-        length = vector_norm(delta, "l2").clamp_min(1e-300)
-        self.x = self.ball.box.clamp(self.ball.x.double() + wide(self.radius / length, delta) * delta).to(self.x.dtype)
+        self.radius = torch.where(reached, 1 - self.gamma, 1 + self.gamma) * self.radius
+        direction, _ = normalized(gradient)
+        delta = self.x - self.ball.x + wide(step * self.unit, gradient) * direction
+        length = torch.linalg.vector_norm(delta.flatten(1), dim=1).clamp_min(torch.finfo(delta.dtype).tiny)
+        self.x = self.ball.box.clamp(self.ball.x + wide(self.radius / length, delta) * delta)

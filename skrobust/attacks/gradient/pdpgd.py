@@ -7,7 +7,7 @@ from torch.nn.functional import softplus
 
 from skrobust.attacks.core.adam import Adam
 from skrobust.attacks.core.nearest import NearestAttack, Path
-from skrobust.attacks.core.solvers import wide
+from skrobust.attacks.core.solvers import level_above, wide
 from skrobust.signals.parameters import POSITIVE, parameter, parametrized
 
 # Constants of the authors. The last step and the last dual step, as shares of the first ones.
@@ -75,22 +75,22 @@ class _PrimalDual(Path):
 
     def move(self, gradient, value, reached, share):
         self.n_steps += 1
-        gradient, start = gradient.double(), self.ball.x.double()
+        start, tiny = self.ball.x, torch.finfo(gradient.dtype).tiny
         if self.norm == "l2":  # smooth except at the image: its own gradient leads nearer than proximal steps
-            delta = (self.x.double() - start) / wide(self.unit * self.distance().clamp_min(1e-300), start)
+            delta = (self.x - start) / wide(self.unit * self.distance().clamp_min(tiny), start)
             gradient = wide(1 - self.share, start) * gradient - wide(self.share, start) * delta
         direction, scale = self.adam.step(gradient)
         step = self.learning_rate * self.unit * _STEP_DECAY**share
-        moved = self.ball.box.clamp(self.x.double() + wide(step, scale) * direction)
-        self.x = (moved if self.norm == "l2" else self._proximal(moved - start, scale, step)).to(self.x.dtype)
+        moved = self.ball.box.clamp(self.x + wide(step, scale) * direction)
+        self.x = moved if self.norm == "l2" else self._proximal(moved - start, scale, step)
         dual_step = _DUAL_STEP * (_DUAL_DECAY + (1 - _DUAL_DECAY) * max(1 - self.n_steps / max(self.n_iter - 1, 1), 0))
         bound = -math.log(_LEAST_RATIO)
-        self.log_ratio = (self.log_ratio + dual_step * (2 * reached.double() - 1)).clamp(-bound, bound)
+        self.log_ratio = (self.log_ratio + dual_step * (2 * reached.to(gradient.dtype) - 1)).clamp(-bound, bound)
         self.share = _DUAL_AVERAGE * self.share + (1 - _DUAL_AVERAGE) * torch.sigmoid(self.log_ratio)
 
     def _proximal(self, moved, scale, step):
         """Image after a proximal step on the norm from the perturbation `moved`, in the metric of Adam's `scale`."""
-        start = self.ball.x.double()
+        start = self.ball.x
         largest = scale.flatten(1).amax(1)
         metric = scale / wide(largest, scale)
         weight = self.share / (1 - self.share) * step / (self.unit * largest)
@@ -107,7 +107,5 @@ class _PrimalDual(Path):
             shrunk = (magnitude - weight[:, None]).clamp_min(0)
         else:
             # Magnitudes are cut at the level above which they sum to the weight.
-            sums = magnitude.sort(dim=1, descending=True).values.cumsum(1) - weight[:, None]
-            level = (sums / torch.arange(1, sums.shape[1] + 1, device=sums.device)).amax(1, keepdim=True)
-            shrunk = torch.minimum(magnitude, level.clamp_min(0))
+            shrunk = torch.minimum(magnitude, level_above(magnitude, weight).clamp_min(0))
         return shrunk.reshape(delta.shape).copysign(delta)

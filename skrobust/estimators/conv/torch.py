@@ -5,6 +5,7 @@ import math
 import torch
 
 from skrobust.bridge import FrontEndModule
+from skrobust.bridge.recall import recalled_pursuit
 from skrobust.operators import ConvolutionalOperator
 from skrobust.pursuits import convolutional_thresholding, implicit_pursuit
 from skrobust.pursuits.implicit.conv import with_support_gradient
@@ -98,15 +99,20 @@ class ConvSparseCoderModule(FrontEndModule):
             return seen.new_tensor(pursue(estimator, arrays))
         if estimator.pursuit == "thresholding":
             return convolutional_thresholding(seen, operator, estimator.alpha, positive=estimator.positive)
-        return implicit_pursuit(
-            seen,
-            operator,
-            estimator.alpha,
-            penalty=estimator.penalty,
-            positive=estimator.positive,
-            tol=estimator.tol,
-            max_iter=estimator.max_iter,
-        )
+
+        def solve(init, tol):
+            return implicit_pursuit(
+                seen,
+                operator,
+                estimator.alpha,
+                penalty=estimator.penalty,
+                positive=estimator.positive,
+                init=init,
+                tol=tol,
+                max_iter=estimator.max_iter,
+            )
+
+        return recalled_pursuit(id(estimator), seen, solve, estimator.tol)
 
     def _exported_omp(self, values, operator):
         from skrobust.pursuits.proximal.export import greedy_approximations

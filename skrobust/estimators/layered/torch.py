@@ -1,8 +1,11 @@
 """Layered coders as torch modules, with the backward passes that an attacker may choose."""
 
+from functools import partial
+
 import torch
 
 from skrobust.bridge import FrontEndModule, with_backward
+from skrobust.bridge.recall import recalled_pursuit
 from skrobust.pursuits import implicit_deep_pursuit, implicit_pursuit
 from skrobust.pursuits.implicit.conv import with_support_gradient
 from skrobust.pursuits.layered.cascade import per_layer
@@ -94,8 +97,9 @@ class LayeredCoderModule(FrontEndModule):
 
     def _to_gap(self, values, layers, alphas):
         estimator = self.estimator
-        options = {"positive": estimator.positive, "tol": estimator.tol, "max_iter": estimator.max_iter}
+        options = {"positive": estimator.positive, "max_iter": estimator.max_iter}
         if estimator._pursuit == "deep":
+            options["tol"] = estimator.tol
             return implicit_deep_pursuit(values, layers, alphas, penalty=estimator.penalty, **options)
         codes, penalties = [], one_per_layer("penalty", estimator.penalty, layers.n_layers)
         for operator, alpha, penalty in zip(layers.operators, alphas, penalties, strict=True):
@@ -104,5 +108,11 @@ class LayeredCoderModule(FrontEndModule):
                 weights = alpha / alpha.mean() if alpha.ndim else None
                 alpha = float(alpha.mean())
             target = layers.target(len(codes), values, codes)
-            codes.append(implicit_pursuit(target, operator, alpha, penalty=penalty, weights=weights, **options))
+            options |= {"penalty": penalty, "weights": weights}
+            solve = partial(_solve, target, operator, alpha, options)
+            codes.append(recalled_pursuit((id(estimator), len(codes)), target, solve, estimator.tol))
         return codes
+
+
+def _solve(target, operator, alpha, options, init, tol):
+    return implicit_pursuit(target, operator, alpha, init=init, tol=tol, **options)

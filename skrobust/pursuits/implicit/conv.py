@@ -113,7 +113,7 @@ def _is_l1(penalty):
 
 
 def implicit_pursuit(
-    X, operator, alpha, *, penalty="l1", positive=False, weights=None, mask=None, tol=1e-6, max_iter=1000
+    X, operator, alpha, *, penalty="l1", positive=False, weights=None, mask=None, init=None, tol=1e-6, max_iter=1000
 ):
     """Basis pursuit to a duality gap, differentiable at its solution.
 
@@ -132,6 +132,8 @@ def implicit_pursuit(
     weights : Tensor of shape (n_components,) or None, default=None
     mask : array-like, Tensor or None, default=None
         As for `convolutional_basis_pursuit`. Masked pixels have gradient 0.
+    init : Tensor of shape ``(n_samples, *code_shape)`` or None, default=None
+        Starting point of the forward pass, such as the codes of similar signals. It has no gradient.
     tol : float, default=1e-6
         Relative duality gap of the forward pass.
     max_iter : int, default=1000
@@ -167,6 +169,7 @@ def implicit_pursuit(
             positive=positive,
             weights=None if weights is None else _detached(torch.as_tensor(weights)).cpu().double().numpy(),
             mask=valid,
+            init=init,
             tol=tol,
             max_iter=max_iter,
         ).codes
