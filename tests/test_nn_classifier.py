@@ -153,6 +153,20 @@ def test_adversarial_training_helps_against_stronger_attacks(loss):
     assert adversary.random_state is None  # the user's attack is untouched
 
 
+def test_the_radius_of_the_adversary_warms_up(monkeypatch):
+    radii, perturb = [], PGD.perturb
+
+    def recorded(self, *arguments):
+        radii.append(float(self.eps))
+        return perturb(self, *arguments)
+
+    monkeypatch.setattr(PGD, "perturb", recorded)
+    model = TorchClassifier("mlp", max_epochs=4, batch_size=50, adversary=PGD(eps=0.2, n_iter=1), random_state=0)
+    monkeypatch.setattr("skrobust.estimators.classifiers.training.is_single_step", lambda attack: False)
+    model.set_params(adversary_warm_up=0.5).fit(X[:100], Y[:100])
+    np.testing.assert_allclose(radii, [0.05, 0.1, 0.15, 0.2, 0.2, 0.2, 0.2])  # none at the first step
+
+
 def test_the_adversary_attacks_through_the_front_end():
     front_end = WaveletSparsifier("haar", n_nonzero_coefs=30, clip=(0, 1), image_shape=(8, 8))
     options = {"max_epochs": 15, "lr": 0.01, "batch_size": 64, "random_state": 0, "front_end": front_end}

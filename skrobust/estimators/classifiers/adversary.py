@@ -28,9 +28,11 @@ class TrainingAdversary:
         For the attack's random state, a new one each batch.
     loss : str or None, default=None
         Loss that the attack maximises; None: its own.
+    warm_up : float, default=0.0
+        Share of the training in which the attack's radius rises linearly from zero.
     """
 
-    def __init__(self, attack, generator, loss=None):
+    def __init__(self, attack, generator, loss=None, warm_up=0.0):
         fixed = {"perturb_all": True, "keep": "last", "verbose": 0} | ({} if loss is None else {"loss": loss})
         known = attack.get_params(deep=False)
         if loss is not None and "loss" not in known:
@@ -39,14 +41,21 @@ class TrainingAdversary:
                 "parameter loss."
             )
         self.attack = clone(attack).set_params(**{name: value for name, value in fixed.items() if name in known})
-        self.generator = generator
+        self.generator, self.warm_up = generator, warm_up
 
-    def __call__(self, network, X, y):
-        """Adversarial versions of X."""
+    def __call__(self, network, X, y, progress):
+        """Adversarial versions of X, after a share `progress` of the training."""
         seed = int(torch.randint(_SEEDS, (), generator=self.generator))
-        attack = self.attack
-        if "random_state" in attack.get_params(deep=False):
-            attack = clone(attack).set_params(random_state=seed)
+        known, changed = self.attack.get_params(deep=False), {}
+        if "random_state" in known:
+            changed["random_state"] = seed
+        if progress < self.warm_up:
+            share = progress / self.warm_up
+            lengths = [name for name in ("eps", "step_size") if known.get(name) is not None]
+            changed |= {name: share * np.asarray(known[name]) for name in lengths}
+            if share == 0:
+                return X
+        attack = clone(self.attack).set_params(**changed)
         with _frozen(network):
             return attack.perturb(network, X, y)
 

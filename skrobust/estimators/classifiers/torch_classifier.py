@@ -61,6 +61,9 @@ class TorchClassifier(ClassifierMixin, SignalEstimator):
     adversary : Attack or None, default=None
         Train on the images that this attack finds for the network as it is, through `front_end` if there is one. For
         FGSM with a random start take ``PGD(eps=eps, n_iter=1, step_size=1.25 * eps)``.
+    adversary_warm_up : float, default=0.0
+        Share of the training in which the adversary's `eps` rises linearly from zero. Large radii need it: from the
+        start they can keep a network at constant predictions.
     front_end : transformer or None, default=None
         Part of the classifier, in front of the network, fitted to X without labels; its images have the shape of X.
         (Front ends that learn with the network, such as `skrobust.nn.LayeredPursuit`, are layers of `module`.)
@@ -152,6 +155,7 @@ class TorchClassifier(ClassifierMixin, SignalEstimator):
     beta: float = parameter(6.0, NON_NEGATIVE)
     label_smoothing: float = parameter(0.0, Interval(Real, 0, 1, closed="left"))
     adversary: object = parameter(None)
+    adversary_warm_up: float = parameter(0.0, Interval(Real, 0, 1, closed="left"))
     front_end: object = parameter(None)
     class_weight: object = parameter(None, {"balanced"}, dict)
     validation_fraction: float | None = parameter(None, Interval(Real, 0, 1, closed="neither"))

@@ -123,11 +123,12 @@ class Training:
             options["label_smoothing"] = float(estimator.label_smoothing)
         if estimator.adversary is None:
             return CrossEntropy(**options)
+        loss = "kl" if estimator.loss == "trades" else None
+        warm_up = 0.0 if self.one_epoch else estimator.adversary_warm_up
+        perturb = TrainingAdversary(estimator.adversary, self.generator, loss, warm_up)
         if estimator.loss == "cross_entropy":
-            return CrossEntropy(TrainingAdversary(estimator.adversary, self.generator), **options)
-        if estimator.loss == "mart":
-            return Mart(TrainingAdversary(estimator.adversary, self.generator), beta=estimator.beta, **options)
-        return Trades(TrainingAdversary(estimator.adversary, self.generator, "kl"), beta=estimator.beta, **options)
+            return CrossEntropy(perturb, **options)
+        return (Mart if estimator.loss == "mart" else Trades)(perturb, beta=estimator.beta, **options)
 
     def _augmentation(self):
         augment = self.estimator.augment

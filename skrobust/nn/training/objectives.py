@@ -17,7 +17,7 @@ class CrossEntropy:
     Parameters
     ----------
     perturb : callable or None, default=None
-        ``perturb(network, X, y)`` returns adversarial images. None: train on X.
+        ``perturb(network, X, y, progress)`` returns adversarial images. None: train on X.
     class_weight : Tensor of shape (n_classes,) or None, default=None
     label_smoothing : float, default=0.0
     """
@@ -42,7 +42,7 @@ class CrossEntropy:
         loss : Tensor of no dimension
         scores : Tensor of shape (n_samples, n_classes)
         """
-        scores = _widened(network(X if self.perturb is None else self.perturb(network, X, y)))
+        scores = _widened(network(X if self.perturb is None else self.perturb(network, X, y, progress)))
         options = {"weight": self.class_weight, "label_smoothing": self.label_smoothing}
         return functional.cross_entropy(scores, y, **options), scores
 
@@ -56,7 +56,7 @@ class Trades:
     Parameters
     ----------
     perturb : callable
-        ``perturb(network, X, y)`` returns adversarial images.
+        ``perturb(network, X, y, progress)`` returns adversarial images.
     beta : float, default=6.0
     class_weight : Tensor of shape (n_classes,) or None, default=None
     label_smoothing : float, default=0.0
@@ -73,7 +73,7 @@ class Trades:
 
     def __call__(self, network, X, y, progress):
         """Loss of a batch, and the scores of X."""
-        X_adv = self.perturb(network, X, y)
+        X_adv = self.perturb(network, X, y, progress)
         scores, attacked = _widened(network(torch.cat((X, X_adv)))).split(len(X))
         clean = functional.cross_entropy(scores, y, weight=self.class_weight, label_smoothing=self.label_smoothing)
         return clean + self.beta * _divergence(scores, attacked).mean(), scores
@@ -86,7 +86,7 @@ class Mart:
     Parameters
     ----------
     perturb : callable
-        ``perturb(network, X, y)`` returns adversarial images.
+        ``perturb(network, X, y, progress)`` returns adversarial images.
     beta : float, default=5.0
     class_weight : Tensor of shape (n_classes,) or None, default=None
 
@@ -101,7 +101,7 @@ class Mart:
 
     def __call__(self, network, X, y, progress):
         """Loss of a batch, and the scores of X."""
-        X_adv = self.perturb(network, X, y)
+        X_adv = self.perturb(network, X, y, progress)
         scores, attacked = _widened(network(torch.cat((X, X_adv)))).split(len(X))
         proba = attacked.softmax(1)
         runner_up = proba.scatter(1, y[:, None], -1.0).amax(1)
