@@ -1,5 +1,6 @@
 """Every Display, in one style."""
 
+from .activation import ActivationMapDisplay
 from .ambiguity import AmbiguityDisplay
 from .codes import CodeDisplay
 from .confusion import ConfusionUnderAttackDisplay
@@ -9,6 +10,7 @@ from .gallery import PerturbationGalleryDisplay
 from .layered import CoherenceDisplay, PursuitTraceDisplay
 
 __all__ = [
+    "ActivationMapDisplay",
     "AmbiguityDisplay",
     "CodeDisplay",
     "CoherenceDisplay",
