@@ -4,11 +4,11 @@
     python benchmarks/reproduce/adversarial_mnist.py --quick                           # two minutes, bundled digits
 
 Five classifiers with one small CNN: trained on images ("undefended"), behind a wavelet front end or a polarizing coder,
-adversarially (TRADES, PGD of eight steps, eps 0.33), and adversarially behind the polarizing coder, through which it is
-attacked. All meet, on 1000 test images at l-infinity 0.1, 0.2 and 0.3, the attacks of polarizing_cnn.py, each on the images that
-survive; accuracy is that of the classifier's own `predict`; the worst case per image counts, also over smaller radii.
-The marks are those of Madry et al. as the paper on sparsifying front ends prints them, under PGD alone, from a larger
-network trained longer.
+adversarially (TRADES, PGD of eight steps, eps 0.33), and adversarially behind the polarizing coder, attacked through
+it. All meet, on 1000 test images at l-infinity 0.1, 0.2 and 0.3, the attacks of polarizing_cnn.py, each on the images
+that survive; accuracy is that of the classifier's own `predict`; the worst case per image counts, also over smaller
+radii. The marks are those of Madry et al. as the paper on sparsifying front ends prints them, under PGD alone, from a
+larger network trained longer.
 
 Training resumes from checkpoints in the folder of the models, and each attack's outcome is stored there. Writes
 adversarial_mnist.json and docs/results/adversarial_mnist.md.
@@ -125,8 +125,8 @@ def write_page(content, path):
         "",
         f"Accuracy in %, n = {content['settings']['n_test']}, one training (seed 0), white box through front end and",
         "network, worst case per image over the attacks of `polarizing_cnn.py`; clean on all test images. Adversarial",
-        f"training is TRADES, {content['settings']['epochs']} epochs, with {content['settings']['steps']} steps of PGD at",
-        f"eps {content['settings']['train_eps']}.",
+        f"training is TRADES, {content['settings']['epochs']} epochs, with {content['settings']['steps']} steps of PGD",
+        f"at eps {content['settings']['train_eps']}.",
         "",
         f"| classifier | clean | {' | '.join(f'eps {eps}' for eps in radii)} |",
         f"| --- | --- | {' | '.join('---' for _ in radii)} |",
