@@ -1,6 +1,7 @@
 """Every Display, in one style."""
 
 from .ambiguity import AmbiguityDisplay
+from .certified import CertifiedAccuracyDisplay
 from .codes import CodeDisplay
 from .confusion import ConfusionUnderAttackDisplay
 from .curve import RobustnessCurveDisplay
@@ -10,6 +11,7 @@ from .layered import CoherenceDisplay, PursuitTraceDisplay
 
 __all__ = [
     "AmbiguityDisplay",
+    "CertifiedAccuracyDisplay",
     "CodeDisplay",
     "CoherenceDisplay",
     "ConfusionUnderAttackDisplay",
