@@ -123,8 +123,8 @@ def test_a_certificate_that_ignores_most_of_the_change_is_caught(model, monkeypa
     X, y = DIGITS[TEST], LABELS[TEST]
     exceeds = SupportSweep.exceeds
 
-    def careless(self, codes, weights, goal, eps):
-        return exceeds(self, replace(codes, change=codes.change / 5), weights, goal, eps)
+    def careless(self, codes, weights, goal, eps, group):
+        return exceeds(self, replace(codes, change=codes.change / 5), weights, goal, eps, group)
 
     monkeypatch.setattr(SupportSweep, "exceeds", careless)
     broken = certify(model, X, y, 0.15, radius=False).certified

@@ -10,7 +10,7 @@ from skrobust.signals import batch_slices
 N_ROUNDS = 5
 """Times that an interval of thresholds is halved: up to 32 intervals a channel."""
 
-L2_PRICES = (1.0, 1.4, 2.0, 3.0, 5.0, 8.0)
+L2_PRICES = (1.0, 1.6, 2.8, 5.0)
 """Multiples of the price of a squared change that is best for a constant support."""
 
 
@@ -99,7 +99,7 @@ class SupportSweep:
     def __init__(self, norm, lower_linear):
         self.norm, self.lower_linear = norm, lower_linear
 
-    def exceeds(self, coefficients, weights, goal, eps):
+    def exceeds(self, coefficients, weights, goal, eps, group):
         """Whether the sum is proved to exceed `goal` in the whole ball.
 
         Parameters
@@ -108,6 +108,8 @@ class SupportSweep:
         weights : ndarray of shape (n_samples, n_channels, n_coefficients)
         goal : ndarray of shape (n_samples,)
         eps : ndarray of shape (n_samples,)
+        group : ndarray of int of shape (n_samples,)
+            Samples of a group are needed together: once one of them fails, the others are left out.
 
         Returns
         -------
@@ -122,6 +124,7 @@ class SupportSweep:
         rows = np.arange(n)
         alone = self._bounds(*context, rows, middle, middle)
         pending = self._total(alone, prices, eps) > goal
+        pending &= np.bincount(group, ~pending)[group] == 0
         result = np.zeros(n, dtype=bool)
         row = np.flatnonzero(pending)
         low, high = first[row], last[row]

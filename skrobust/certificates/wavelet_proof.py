@@ -153,27 +153,23 @@ class WaveletProof(Proof):
             largest = np.maximum(largest, np.abs(self.front_end.clip).max())
         errors = others.errors(largest + pixel_error[:, None], dtype)
         relative = 4 * gamma(4 * low.shape[1], np.float64)
-        result = np.ones(n, dtype=bool)
-        for true, members, weights, offset in others.groups():
-            for other in range(len(weights)):
-                rows = members[result[members]]
-                if other == true or not len(rows):
-                    continue
-                d = weights[other]
-                slope = d * np.where(d > 0, lower[0][rows], upper[0][rows])
-                shift = d * np.where(d > 0, lower[1][rows], upper[1][rows])
-                goal = errors[rows, other] - offset[other] - shift.sum(axis=1)
-                goal += np.abs(d).sum() * pixel_error[rows] + relative * (
-                    largest[rows] @ np.abs(d) + np.abs(shift).sum(axis=1) + np.abs(offset[other])
-                )
-                coefficients = self._analyze(slope.reshape(-1, *centre.shape[1:]))
-                # The weights themselves are rounded.
-                rounding = self._gain.max() * gamma(self._n_operations, np.float64) * np.abs(slope).max(axis=1)
-                goal += rounding * (np.abs(codes.centre[rows]) + codes.change[rows]).sum(axis=(1, 2))
-                bound = _LinearBound(self, centre[rows], radius[rows], eps[rows], codes.slack[rows])
-                sweep = SupportSweep(self.norm, bound)
-                result[rows] = sweep.exceeds(codes[rows], coefficients, goal, eps[rows])
-        return result
+        # All pairs of an image and another class at once.
+        weights, offset = others.weights()
+        image, other = np.nonzero(np.arange(offset.shape[1]) != others.true[:, None])
+        d, offset = weights[image, other], offset[image, other]
+        slope = d * np.where(d > 0, lower[0][image], upper[0][image])
+        shift = d * np.where(d > 0, lower[1][image], upper[1][image])
+        goal = errors[image, other] - offset - shift.sum(axis=1)
+        terms = np.einsum("np,np->n", largest[image], np.abs(d)) + np.abs(shift).sum(axis=1) + np.abs(offset)
+        goal += np.abs(d).sum(axis=1) * pixel_error[image] + relative * terms
+        coefficients = self._analyze(slope.reshape(-1, *centre.shape[1:]))
+        # The weights themselves are rounded.
+        rounding = self._gain.max() * gamma(self._n_operations, np.float64) * np.abs(slope).max(axis=1)
+        goal += rounding * (np.abs(codes.centre) + codes.change).sum(axis=(1, 2))[image]
+        bound = _LinearBound(self, centre[image], radius[image], eps[image], codes.slack[image])
+        sweep = SupportSweep(self.norm, bound)
+        exceeds = sweep.exceeds(codes[image], coefficients, goal, eps[image], image)
+        return np.bincount(image[exceeds], minlength=n) == weights.shape[1] - 1
 
     def _pixel_ranges(self, centre, radius, eps, codes):
         """Smallest and largest value of each pixel before the clip, for all supports that may be selected."""
