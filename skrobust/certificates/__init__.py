@@ -4,6 +4,7 @@ from .certify import Certificate, certify
 from .linear_heads import LinearHead
 from .margins import OtherClasses, other_classes
 from .proofs import Proof
+from .randomized_smoothing import RandomizedSmoothingClassifier
 from .registry import NoCertificateError, register_certificate
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "NoCertificateError",
     "OtherClasses",
     "Proof",
+    "RandomizedSmoothingClassifier",
     "certify",
     "other_classes",
     "register_certificate",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -11,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skrobust.bridge.inputs import active_steps
 from skrobust.estimators.polar.bounds import check_ball
 
-from . import code_proof, wavelet_proof  # noqa: F401 (importing them registers their certificates)
+from . import code_proof, randomized_smoothing, wavelet_proof  # noqa: F401 (importing them registers their certificates)
 from .linear_heads import linear_head
 from .proofs import prove_linear
 from .registry import NoCertificateError, certificate_of
@@ -126,8 +127,12 @@ def certify(model, X, y, eps, *, norm="linf", clip=(0, 1), radius=True):
     attacker at least the sum of squares (absolute values) of the required changes of their responses, up to a constant
     of the dictionary. The fractional knapsack problem bounds the possible harm.
 
-    *Wavelets.* The gap between the K-th and the next coefficient must exceed the possible change of both. This replaces
-    the SNR condition of [1]_, whose proof covers only exactly K-sparse images.
+    *Wavelets.* For each possible magnitude of the K-th coefficient, the worst case over what may be kept: coefficients
+    that surely stay, surely go, or may swap. This replaces the SNR condition of [1]_, whose proof covers only exactly
+    K-sparse images.
+
+    *Randomized smoothing, l2.* `RandomizedSmoothingClassifier`: the radius of each image holds with confidence
+    1 - alpha, for the smoothed classifier.
 
     *Linear.* The margin divided by the dual norm of the difference of the weight vectors.
 
@@ -188,6 +193,8 @@ def _proof(model, steps, X, y, norm, clip):
     build = certificate_of(front)
     if build is None:
         return prove_linear(linear_head(steps), X, y, norm, clip)
+    if not rest and is_classifier(front):
+        return build(front, name, None, X, y, norm, clip)
     if not rest:
         raise NoCertificateError(f"{type(model).__name__} has no classifier behind {type(front).__name__}.")
     return build(front, name, linear_head(rest), X, y, norm, clip)

@@ -19,7 +19,8 @@ def register_certificate(step):
     -------
     decorator
         For a function ``build(front, name, head, X, y, norm, clip)`` that returns a `Proof`. `head` is the `LinearHead`
-        of the steps after `front`, `name` the step's name in the Pipeline (or None).
+        of the steps after `front`, `name` the step's name in the Pipeline (or None). If `step` is itself a classifier,
+        `head` is None.
 
     Examples
     --------

@@ -12,23 +12,27 @@ from skrobust.signals import batch_slices
 from .margins import other_classes
 from .proofs import Proof, array_images
 from .registry import NoCertificateError, register_certificate
+from .support_sweep import Coefficients, SupportSweep
 
 
 class WaveletProof(Proof):
-    """Gap condition, then a linear worst case.
+    """A linear worst case where the support is constant, a sweep over thresholds where it may change.
 
-    A perturbation e changes the coefficient of atom psi_j by at most ``|psi_j . e|``. If the gap between the smallest
-    kept and the largest dropped magnitude exceeds the possible change of both, the support S cannot change, and the
-    front end is the projection P_S followed by its clip. For a lower bound of d . clip(P_S (x + e)), the clip of each
-    pixel is replaced, over the range of the pixel, by a line below it (d_i > 0) or above it (d_i < 0). The remaining
-    linear function is minimised exactly over the ball.
+    *Constant support.* A perturbation e changes the coefficient of atom psi_j by at most ``|psi_j . e|``. If the gap
+    between the smallest kept and the largest dropped magnitude exceeds the possible change of both, the support S
+    cannot change, and the front end is the projection P_S followed by its clip. For a lower bound of
+    d . clip(P_S (x + e)), the clip of each pixel is replaced, over the range of the pixel, by a line below it (d_i > 0)
+    or above it (d_i < 0). The remaining linear function is minimised exactly over the ball.
+
+    *Changing support.* The lines are found in the same way, for ranges of pixels that hold for every support that the
+    perturbation may select. What remains is a linear function of the kept coefficients, which `SupportSweep` bounds.
 
     Parameters
     ----------
     front_end : WaveletSparsifier
     """
 
-    method = "wavelet front end: gap between kept and dropped coefficients, then a linear worst case (sound)"
+    method = "wavelet front end: worst case over the coefficients that may be kept (sound)"
 
     def __init__(self, front_end, values, others, norm, clip):
         super().__init__(values, others, norm, clip)
@@ -64,6 +68,19 @@ class WaveletProof(Proof):
         if len(chosen):
             parts = (part[chosen] for part in (centre, radius, eps, size, coefficients, support))
             result[chosen] = self._worst_case(index[chosen], *parts)
+        chosen = np.flatnonzero(~result & (self.others.true[index] >= 0))
+        if len(chosen):
+            slack = size[:, None, None] * slack
+            tie = TIE_ROUNDINGS * np.finfo(dtype).eps * (np.abs(coefficients) + change + slack).max(axis=2)
+            codes = Coefficients(
+                coefficients,
+                np.broadcast_to(change, coefficients.shape) + slack,
+                np.broadcast_to(slack, coefficients.shape),
+                tie,
+                self.front_end.n_nonzero_coefs_,
+            )
+            parts = (part[chosen] for part in (centre, radius, eps, size, codes))
+            result[chosen] = self._sweep(index[chosen], *parts)
         return result
 
     def _support(self, coefficients, change, slack, dtype):
@@ -123,6 +140,68 @@ class WaveletProof(Proof):
         own_class = np.arange(d.shape[1]) == others.true[:, None]
         return (positive | own_class).all(axis=1) & (others.true >= 0)
 
+    def _sweep(self, index, centre, radius, eps, size, codes):
+        """Whether every score difference stays positive for all supports that may be selected."""
+        n, dtype = len(index), self.values.dtype
+        others = self.others[index]
+        pixel_error = self._round_trip * gamma(2 * self._n_operations, dtype) * size
+        low, high = self._pixel_ranges(centre, radius, eps, codes)
+        low, high = low - pixel_error[:, None], high + pixel_error[:, None]
+        lower, upper = line_below(low, high, self.front_end.clip), line_above(low, high, self.front_end.clip)
+        largest = np.maximum(np.abs(low), np.abs(high))
+        if self.front_end.clip is not None:
+            largest = np.maximum(largest, np.abs(self.front_end.clip).max())
+        errors = others.errors(largest + pixel_error[:, None], dtype)
+        relative = 4 * gamma(4 * low.shape[1], np.float64)
+        # All pairs of an image and another class at once.
+        weights, offset = others.weights()
+        image, other = np.nonzero(np.arange(offset.shape[1]) != others.true[:, None])
+        d, offset = weights[image, other], offset[image, other]
+        slope = d * np.where(d > 0, lower[0][image], upper[0][image])
+        shift = d * np.where(d > 0, lower[1][image], upper[1][image])
+        goal = errors[image, other] - offset - shift.sum(axis=1)
+        terms = np.einsum("np,np->n", largest[image], np.abs(d)) + np.abs(shift).sum(axis=1) + np.abs(offset)
+        goal += np.abs(d).sum(axis=1) * pixel_error[image] + relative * terms
+        coefficients = self._analyze(slope.reshape(-1, *centre.shape[1:]))
+        # The weights themselves are rounded.
+        rounding = self._gain.max() * gamma(self._n_operations, np.float64) * np.abs(slope).max(axis=1)
+        goal += rounding * (np.abs(codes.centre) + codes.change).sum(axis=(1, 2))[image]
+        bound = _LinearBound(self, centre[image], radius[image], eps[image], codes.slack[image])
+        sweep = SupportSweep(self.norm, bound)
+        exceeds = sweep.exceeds(codes[image], coefficients, goal, eps[image], image)
+        return np.bincount(image[exceeds], minlength=n) == weights.shape[1] - 1
+
+    def _pixel_ranges(self, centre, radius, eps, codes):
+        """Smallest and largest value of each pixel before the clip, for all supports that may be selected."""
+        first, last = codes.thresholds()
+        may_keep, may_drop = codes.fates(first, last)
+        positive, negative = self.absolute + self.atoms.analysis(), self.absolute - self.atoms.analysis()
+
+        def images_between(always, maybe):
+            """Lower and upper end of ``sum_always c psi + sum_maybe {0, c psi}``, for coefficients at the centre."""
+            middle = self._synthesize(codes.centre * always)
+            up, down = np.maximum(codes.centre * maybe, 0), np.maximum(-codes.centre * maybe, 0)
+            parts = []
+            for plus, minus in ((down, up), (up, down)):
+                flat = [
+                    side.reshape(-1, side.shape[2]) @ matrix / 2
+                    for side, matrix in ((plus, positive), (minus, negative))
+                ]
+                total = (flat[0] + flat[1]).reshape(len(always), always.shape[1], -1)
+                parts.append(np.moveaxis(total, 1, -1).reshape(len(always), -1) * (1 + 1e-9))
+            return middle - parts[0], middle + parts[1]
+
+        change = self._pixel_changes(may_keep, radius, eps)
+        low, high = images_between(~may_drop, may_keep & may_drop)
+        low, high = low - change, high + change
+        if self.norm == "linf":
+            # The same as the image less what is dropped.
+            change = self._pixel_changes(may_drop, radius, eps) + radius.reshape(len(radius), -1)
+            least, most = images_between(~may_keep, may_keep & may_drop)
+            image = centre.reshape(len(centre), -1)
+            low, high = np.maximum(low, image - most - change), np.minimum(high, image - least + change)
+        return low, high
+
     def _coefficient_changes(self, radius, eps):
         """Bounds of |psi_j . e|, of a shape that broadcasts to (n_samples, n_channels, n_coefficients)."""
         if self.norm == "linf":
@@ -158,6 +237,33 @@ class WaveletProof(Proof):
     @property
     def _n_operations(self):
         return self.atoms._n_operations
+
+
+class _LinearBound:
+    """Smallest value of a linear function of the coefficients over the ball, per channel, rounded outward."""
+
+    def __init__(self, proof, centre, radius, eps, slack):
+        self.proof, self.eps, self.slack = proof, eps, slack
+        self.centre, self.radius = _by_channel(centre), _by_channel(radius)
+        extent = (np.abs(self.centre) + self.radius).sum(axis=2)
+        n_pixels = self.centre.shape[2]
+        round_trip = proof._round_trip * gamma(2 * proof._n_operations, np.float64) + 4 * gamma(n_pixels, np.float64)
+        self.rounding = 4 * round_trip * extent
+
+    def __call__(self, slopes, rows):
+        maps = self.proof._synthesize(slopes).reshape(len(slopes), -1, slopes.shape[1])
+        pixels = np.moveaxis(maps, -1, 1)
+        value = np.einsum("ncp,ncp->nc", pixels, self.centre[rows])
+        if self.proof.norm == "linf":
+            value -= np.einsum("ncp,ncp->nc", np.abs(pixels), self.radius[rows])
+        else:
+            value -= self.eps[rows, None] * np.linalg.norm(pixels, ord=DUAL_ORDERS[self.proof.norm], axis=2)
+        size = np.maximum(np.abs(pixels).max(axis=2), np.abs(slopes).max(axis=2))
+        return value - self.rounding[rows] * size - (np.abs(slopes) * self.slack[rows]).sum(axis=2)
+
+
+def _by_channel(images):
+    return np.moveaxis(images.reshape(len(images), -1, images.shape[-1]), -1, 1)
 
 
 @register_certificate(WaveletSparsifier)

@@ -2,6 +2,7 @@
 
 from .activation import ActivationMapDisplay
 from .ambiguity import AmbiguityDisplay
+from .certified import CertifiedAccuracyDisplay
 from .codes import CodeDisplay
 from .confusion import ConfusionUnderAttackDisplay
 from .curve import RobustnessCurveDisplay
@@ -12,6 +13,7 @@ from .layered import CoherenceDisplay, PursuitTraceDisplay
 __all__ = [
     "ActivationMapDisplay",
     "AmbiguityDisplay",
+    "CertifiedAccuracyDisplay",
     "CodeDisplay",
     "CoherenceDisplay",
     "ConfusionUnderAttackDisplay",

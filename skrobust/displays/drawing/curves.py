@@ -23,7 +23,7 @@ def curves_of_report(report):
     }
 
 
-def draw_curves(ax, curves, *, norm="linf", baseline=None, chance=None, subtitle=""):
+def draw_curves(ax, curves, *, norm="linf", baseline=None, chance=None, subtitle="", quantity="accuracy under attack"):
     """Draw one curve for each model, with its confidence band; arguments as of `RobustnessCurveDisplay`.
 
     Returns the axes, those of a new figure for ``ax=None``, and the lines by model.
@@ -58,7 +58,7 @@ def draw_curves(ax, curves, *, norm="linf", baseline=None, chance=None, subtitle
                 label=name,
                 zorder=3,
             )
-        ax.set(xlabel=f"eps ({norm_symbol(norm)})", ylabel="accuracy under attack, %", ylim=(0, 103))
+        ax.set(xlabel=f"eps ({norm_symbol(norm)})", ylabel=f"{quantity}, %", ylim=(0, 103))
         ax.set_xlim(left=0)
         ax.locator_params(axis="x", nbins=5)
         ax.set_axisbelow(True)
