@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skrobust.bridge.inputs import active_steps
 from skrobust.estimators.polar.bounds import check_ball
 
-from . import code_proof, randomized_smoothing, wavelet_proof  # noqa: F401 (importing them registers their certificates)
+from . import code_proof, network_proof, randomized_smoothing, wavelet_proof  # noqa: F401 (they register themselves)
 from .linear_heads import linear_head
 from .proofs import prove_linear
 from .registry import NoCertificateError, certificate_of
@@ -93,7 +93,8 @@ def certify(model, X, y, eps, *, norm="linf", clip=(0, 1), radius=True):
 
     Linear classifiers (also one-vs-rest, also after scalers, feature selection and PCA) can be certified behind a
     `PolarizingCoder`, a `WaveletSparsifier` or any step registered with `register_certificate`, and on the images
-    themselves, in Pipelines and searches. Certificates account for all rounding errors, including those of the model.
+    themselves, in Pipelines and searches; networks as a `TorchClassifier`. Certificates account for all rounding
+    errors, including those of the model.
 
     Parameters
     ----------
@@ -133,6 +134,10 @@ def certify(model, X, y, eps, *, norm="linf", clip=(0, 1), radius=True):
 
     *Randomized smoothing, l2.* `RandomizedSmoothingClassifier`: the radius of each image holds with confidence
     1 - alpha, for the smoothed classifier.
+
+    *Networks.* A `TorchClassifier` without a front end, by interval bounds from layer to layer. They are vacuous unless
+    it was trained for them (``certified=IntervalBound(eps)``). In l2 and l1 the ball is replaced by the l-infinity ball
+    that contains it.
 
     *Linear.* The margin divided by the dual norm of the difference of the weight vectors.
 

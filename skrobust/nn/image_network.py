@@ -50,4 +50,42 @@ class ImageNetwork(nn.Module):
         if X.ndim not in (3, 4):
             raise ValueError(f"X must have shape (n_samples, height, width[, n_channels]), got {tuple(X.shape)}.")
         X = X.unsqueeze(-1) if X.ndim == 3 else X
-        return self.network(((X - self.mean) / self.std).movedim(-1, 1))
+        return self.network(self.normalized(X))
+
+    def normalized(self, X):
+        """The network's input for images of shape (n_samples, height, width, n_channels)."""
+        return ((X - self.mean) / self.std).movedim(-1, 1)
+
+
+class RowNetwork(ImageNetwork):
+    """The same for rows of features, without a change of layout.
+
+    Parameters
+    ----------
+    network : nn.Module
+    mean, std : float or array-like of shape (n_features,), default=0.0 and 1.0
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skrobust.nn import RowNetwork
+    >>> RowNetwork(torch.nn.Linear(5, 3), mean=0.5, std=0.25)(torch.rand(2, 5)).shape
+    torch.Size([2, 3])
+    """
+
+    def forward(self, X):
+        """Class scores.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Tensor of shape (n_samples, n_classes)
+        """
+        return self.network(self.normalized(X))
+
+    def normalized(self, X):
+        """The network's input for rows."""
+        return (X - self.mean) / self.std

@@ -5,30 +5,8 @@ import inspect
 
 import numpy as np
 import torch
-from torch import nn
 
-from skrobust.nn import ImageNetwork, make_network
-
-
-class RowNetwork(nn.Module):
-    """A network for rows of features, normalised inside.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Takes batches of shape (n_samples, n_features).
-    mean, std : float or ndarray of shape (n_features,)
-    """
-
-    def __init__(self, network, mean, std):
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
-        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32))
-
-    def forward(self, X):
-        """The network's output for rows."""
-        return self.network((X - self.mean) / self.std)
+from skrobust.nn import ImageNetwork, RowNetwork, make_network
 
 
 def build_network(module, options, n_classes, shape, scaling):

@@ -64,6 +64,9 @@ class TorchClassifier(ClassifierMixin, SignalEstimator):
     adversary_warm_up : float, default=0.0
         Share of the training in which the adversary's `eps` rises linearly from zero. Large radii need it: from the
         start they can keep a network at constant predictions.
+    certified : skrobust.nn.IntervalBound or None, default=None
+        Train for the worst scores that bounds allow, in place of `loss` and `adversary`. Then
+        `skrobust.certificates.certify` proves predictions.
     front_end : transformer or None, default=None
         Part of the classifier, in front of the network, fitted to X without labels; its images have the shape of X.
         (Front ends that learn with the network, such as `skrobust.nn.LayeredPursuit`, are layers of `module`.)
@@ -156,6 +159,7 @@ class TorchClassifier(ClassifierMixin, SignalEstimator):
     label_smoothing: float = parameter(0.0, Interval(Real, 0, 1, closed="left"))
     adversary: object = parameter(None)
     adversary_warm_up: float = parameter(0.0, Interval(Real, 0, 1, closed="left"))
+    certified: object = parameter(None)
     front_end: object = parameter(None)
     class_weight: object = parameter(None, {"balanced"}, dict)
     validation_fraction: float | None = parameter(None, Interval(Real, 0, 1, closed="neither"))

@@ -10,6 +10,7 @@ from torch import nn
 
 from skrobust.attacks.core.base import Attack
 from skrobust.bridge import as_module
+from skrobust.nn import IntervalBound
 from skrobust.nn.training import CrossEntropy, Mart, RandomShift, Recipe, Trades, TrainingCheckpoint, train_network
 from skrobust.signals.arrays import label_indices
 from skrobust.signals.fingerprint import fingerprint
@@ -116,6 +117,8 @@ class Training:
 
     def _objective(self):
         estimator, options = self.estimator, {}
+        if estimator.certified is not None:
+            return estimator.certified
         if estimator.class_weight is not None:
             weight = _class_weights(estimator.class_weight, estimator.classes_, self.y)
             options["class_weight"] = torch.as_tensor(weight, dtype=torch.float32, device=self.device)
@@ -158,7 +161,22 @@ class Training:
             raise ValueError(
                 f"adversary must be an attack of skrobust.attacks or None, got {type(adversary).__name__}."
             )
+        if estimator.certified is not None:
+            self._check_certified()
         self._checks_single_steps = adversary is not None and is_single_step(adversary) and not self.one_epoch
+
+    def _check_certified(self):
+        estimator = self.estimator
+        if not isinstance(estimator.certified, IntervalBound):
+            raise ValueError(
+                f"certified must be a skrobust.nn.IntervalBound or None, got {type(estimator.certified).__name__}."
+            )
+        defaults = {"adversary": None, "front_end": None, "class_weight": None, "loss": "cross_entropy"}
+        for name, value in {**defaults, "label_smoothing": 0}.items():
+            if getattr(estimator, name) != value:
+                raise ValueError(
+                    f"certified does not go with {name}={getattr(estimator, name)!r}: set {name}={value!r}."
+                )
 
     def _validation(self):
         """What is measured after each epoch, or None."""

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .propagation import register_interval
+from skrobust.nn.image_network import ImageNetwork
+
+from .propagation import propagate, register_interval
 
 
 @register_interval(nn.Linear)
@@ -115,3 +117,21 @@ def dropout(layer, spread):
         return spread
     kept = layer(torch.ones_like(spread.value))
     return spread.reshaped(lambda X: X * kept)
+
+
+@register_interval(ImageNetwork)
+def normalized(network, spread):
+    return propagate(network.network, normalize(network, spread))
+
+
+def normalize(network, spread):
+    """The spread behind the normalisation of an `ImageNetwork`."""
+    zero = torch.zeros_like(spread.value[:1])
+    offset = network.normalized(zero).abs()
+
+    def magnitude(size, with_offset):
+        # mean and std may have one value per channel, the last axis in front of the normalisation
+        scaled = network.normalized(size + network.mean)
+        return scaled + offset if with_offset else scaled
+
+    return spread.affine(network.normalized, magnitude, 3)

@@ -7,7 +7,9 @@ from torch import nn
 from torch.nn import functional
 
 from skrobust.kernels.rounding import gamma
+from skrobust.nn.image_network import ImageNetwork
 
+from .layers import normalize
 from .propagation import Spread, propagate
 
 
@@ -74,6 +76,8 @@ def certified_margins(network, X, y, eps, *, clip=(0, 1)):
 
 
 def _margins(network, spread, y, observe):
+    if isinstance(network, ImageNetwork):
+        network, spread = network.network, normalize(network, spread)
     layers = _layers(network)
     last = layers[-1] if isinstance(layers[-1], nn.Linear) else None
     for layer in layers[: len(layers) - (last is not None)]:
