@@ -111,7 +111,7 @@ def test_largest_eigenvalues(size):
     exact = np.linalg.eigvalsh(gram)[-1]
     assert exact * (1 - 1e-12) <= of_matrix(gram) <= exact * 1.0011
     assert of_matrix(0 * gram) == 0 == of_stack(0 * gram[None])
-    bound = of_products(lambda x: gram @ x, (size,), n_steps=100, tol=1e-3)
+    bound = of_products(lambda x: x @ gram, (size,), n_steps=100, tol=1e-3)
     assert exact * (1 - 1e-12) <= bound <= exact * 1.0011
     assert of_products(lambda x: 0 * x, (size,), n_steps=100, tol=1e-3) == 0
     near = gram.copy()
