@@ -8,6 +8,7 @@ from scipy import fft
 
 from .fft import Spectrum, least_circle, padded_sizes
 from .largest_eigenvalue import STARTS, of_matrix, of_products, of_stack
+from .patches import PatchProducts
 
 MOST_ROWS, MOST_PRODUCTS, MOST_PLACED, MOST_POSITIONS = 1200, 1 << 28, 1 << 21, 256
 """Limits for forming a Gram matrix: its rows, products of a matrix product and of atoms in place, and positions."""
@@ -23,6 +24,9 @@ BUDGET = 1 << 27
 
 N_STEPS, MOST_STEPS, TOL = 16, 60, 0.01
 """Lanczos steps (one synthesis and one analysis of each start): of wide atoms, and of all; their relative excess."""
+
+CALL = 3e4
+"""Operations that take as long as a call of NumPy."""
 
 LEAST_STEPS = 6
 """Fewer steps do not improve a bound."""
@@ -176,21 +180,36 @@ def _stacked_grams(components, sizes, strides):
 def _by_products(components, geometry, bound):
     """A bound by products with the dictionary and its transpose in float32, at most `bound`."""
     n_atoms, n_channels = len(components), components.shape[-1]
-    size = math.prod(padded_sizes(geometry))
-    work = size * (16 * n_atoms * n_channels + 5 * STARTS * (n_atoms + n_channels) * math.log2(size))
+    work, form = _cheapest(components, geometry)
     affordable = min(int(BUDGET / work), MOST_STEPS)
     wide = geometry.wraps or any(k > WIDE * n for k, n in zip(geometry.kernel_size, geometry.grid, strict=True))
     n_steps = max(N_STEPS, affordable) if wide else affordable
     if n_steps < LEAST_STEPS:
         return bound
-    spectrum = Spectrum(components.astype(np.float32), geometry)
+    dictionary = form(components.astype(np.float32), geometry)
     if math.prod(geometry.grid) * n_channels <= geometry.n_positions * n_atoms:
         shape = *geometry.grid, n_channels
-        apply = _composed(spectrum.analyze, spectrum.synthesize)
+        apply = _composed(dictionary.analyze, dictionary.synthesize)
     else:
         shape = *geometry.code_grid, n_atoms
-        apply = _composed(spectrum.synthesize, spectrum.analyze)
+        apply = _composed(dictionary.synthesize, dictionary.analyze)
     return of_products(apply, shape, n_steps=n_steps, tol=TOL, upper=bound, rounding=ROUNDING)
+
+
+def _cheapest(components, geometry):
+    """Operations of one product with D D^T of all starts, and the form of the dictionary that takes them.
+
+    Operations of transforms; those of large matrix products count a tenth, and each addition of NumPy as `CALL`.
+    """
+    n_atoms, n_channels = len(components), components.shape[-1]
+    size = math.prod(padded_sizes(geometry))
+    transforms = 5 * STARTS * (n_atoms + n_channels) * math.log2(size)
+    by_transforms = size * (16 * n_atoms * n_channels + transforms)
+    taps = math.prod(geometry.kernel_size)
+    by_patches = STARTS * geometry.n_positions * taps * n_channels * (0.4 * n_atoms + 10) + CALL * taps
+    if geometry.wraps or by_transforms <= by_patches:
+        return by_transforms, Spectrum
+    return by_patches, PatchProducts
 
 
 def _composed(first, second):
