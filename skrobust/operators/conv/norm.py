@@ -16,14 +16,14 @@ MOST_ROWS, MOST_PRODUCTS, MOST_PLACED, MOST_POSITIONS = 1200, 1 << 28, 1 << 21, 
 SAMPLES = 48
 """Frequencies per axis and degree of the polynomial, if these are few; each such axis adds 0.2 % to the bound."""
 
-WIDE = 0.25
-"""For atoms wider than this share of the grid the bound from frequencies is loose: at least `N_STEPS` may follow."""
+LOOSE = 0.15
+"""Expected relative excess of the bound from frequencies beyond which at least `N_STEPS` Lanczos steps follow."""
 
 BUDGET = 1 << 27
-"""Operations that Lanczos steps for narrower atoms may take, and those beyond `N_STEPS` for wide ones."""
+"""Operations that Lanczos steps may take; more only for `N_STEPS` where the bound from frequencies is loose."""
 
 N_STEPS, MOST_STEPS, TOL = 16, 60, 0.01
-"""Lanczos steps (one synthesis and one analysis of each start): of wide atoms, and of all; their relative excess."""
+"""Lanczos steps, each of all starts: at least for loose bounds, and at most; the relative excess at which they stop."""
 
 CALL = 3e4
 """Operations that take as long as a call of NumPy."""
@@ -180,10 +180,11 @@ def _stacked_grams(components, sizes, strides):
 def _by_products(components, geometry, bound):
     """A bound by products with the dictionary and its transpose in float32, at most `bound`."""
     n_atoms, n_channels = len(components), components.shape[-1]
+    expected = np.inf if geometry.wraps else _border_excess(geometry)
+    if expected <= TOL:
+        return bound
     work, form = _cheapest(components, geometry)
-    affordable = min(int(BUDGET / work), MOST_STEPS)
-    wide = geometry.wraps or any(k > WIDE * n for k, n in zip(geometry.kernel_size, geometry.grid, strict=True))
-    n_steps = max(N_STEPS, affordable) if wide else affordable
+    n_steps = max(N_STEPS if expected > LOOSE else 0, min(int(BUDGET / work), MOST_STEPS))
     if n_steps < LEAST_STEPS:
         return bound
     dictionary = form(components.astype(np.float32), geometry)
@@ -194,6 +195,15 @@ def _by_products(components, geometry, bound):
         shape = *geometry.code_grid, n_atoms
         apply = _composed(dictionary.synthesize, dictionary.analyze)
     return of_products(apply, shape, n_steps=n_steps, tol=TOL, upper=bound, rounding=ROUNDING)
+
+
+def _border_excess(geometry):
+    """Relative excess of the bound from frequencies, as for box-shaped atoms.
+
+    Their eigenvalues near frequency 0 are ``1 - (k w)^2 / 12`` along an axis, and that of the longest wave on n pixels
+    has w = pi / n.
+    """
+    return sum((math.pi * k / n) ** 2 for k, n in zip(geometry.kernel_size, geometry.grid, strict=True)) / 12
 
 
 def _cheapest(components, geometry):
