@@ -89,7 +89,7 @@ def of_products(apply, shape, *, n_steps, tol, upper=np.inf, rounding=0.0):
     basis = np.empty((STARTS, n_steps, n))
     basis[:, 0] = start / np.linalg.norm(start, axis=1, keepdims=True)
     diagonal, off = np.zeros((STARTS, n_steps)), np.zeros((STARTS, n_steps))
-    rarest = np.log(FAILURE) / STARTS + np.log(np.pi / (2 * n)) / 2
+    rarest = _rarest(n)
     for last in range(n_steps):
         known, images = basis[:, : last + 1], np.asarray(apply(basis[:, last].reshape(STARTS, *shape)))
         images = images.reshape(STARTS, n).astype(np.float64)
@@ -112,6 +112,16 @@ def of_products(apply, shape, *, n_steps, tol, upper=np.inf, rounding=0.0):
         if last + 1 < n_steps:
             basis[:, last + 1] = images / off[:, last, None]
     return upper
+
+
+def excess_of_products(n, n_steps):
+    """Relative excess of the bound of `of_products` after `n_steps` for a dense spectrum of n eigenvalues."""
+    return (_rarest(n) / (2 * n_steps)) ** 2 if n_steps else np.inf
+
+
+def _rarest(n):
+    """Logarithm of the share of an eigenvector in n values that all starts fall below with probability `FAILURE`."""
+    return np.log(FAILURE) / STARTS + np.log(np.pi / (2 * n)) / 2
 
 
 def _remainders(vectors, known):

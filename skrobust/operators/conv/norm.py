@@ -7,7 +7,7 @@ import numpy as np
 from scipy import fft
 
 from .fft import Spectrum, least_circle, padded_sizes
-from .largest_eigenvalue import STARTS, of_matrix, of_products, of_stack
+from .largest_eigenvalue import STARTS, excess_of_products, of_matrix, of_products, of_stack
 from .patches import PatchProducts
 
 MOST_ROWS, MOST_PRODUCTS, MOST_PLACED, MOST_POSITIONS = 1200, 1 << 28, 1 << 21, 256
@@ -27,9 +27,6 @@ N_STEPS, MOST_STEPS, TOL = 16, 60, 0.01
 
 CALL = 3e4
 """Operations that take as long as a call of NumPy."""
-
-LEAST_STEPS = 6
-"""Fewer steps do not improve a bound."""
 
 ROUNDING = 1e-4
 """Relative allowance for the rounding errors of products in float32."""
@@ -185,10 +182,11 @@ def _by_products(components, geometry, bound):
         return bound
     work, form = _cheapest(components, geometry)
     n_steps = max(N_STEPS if expected > LOOSE else 0, min(int(BUDGET / work), MOST_STEPS))
-    if n_steps < LEAST_STEPS:
+    n_values, n_codes = math.prod(geometry.grid) * n_channels, geometry.n_positions * n_atoms
+    if excess_of_products(min(n_values, n_codes), n_steps) >= expected:
         return bound
     dictionary = form(components.astype(np.float32), geometry)
-    if math.prod(geometry.grid) * n_channels <= geometry.n_positions * n_atoms:
+    if n_values <= n_codes:
         shape = *geometry.grid, n_channels
         apply = _composed(dictionary.analyze, dictionary.synthesize)
     else:
