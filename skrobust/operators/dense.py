@@ -11,7 +11,7 @@ from .base import Operator
 from .conv.largest_eigenvalue import of_matrix, of_products
 from .conv.norm import MOST_ROWS, TOL
 
-N_STEPS = 100
+N_STEPS = 50
 """Maximum number of Lanczos steps for the norm of a large matrix."""
 
 
@@ -101,5 +101,5 @@ def _squared_norm(matrix):
     if len(scaled) <= MOST_ROWS:
         squared_norm = of_matrix(scaled @ scaled.T) * (1 + 1e-12)
     else:
-        squared_norm = of_products(lambda v: scaled @ (v @ scaled), (len(scaled),), n_steps=N_STEPS, tol=TOL)
+        squared_norm = of_products(lambda v: (v @ scaled) @ scaled.T, (len(scaled),), n_steps=N_STEPS, tol=TOL)
     return squared_norm * scale * scale

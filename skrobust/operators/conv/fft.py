@@ -13,7 +13,8 @@ class Spectrum:
         self.geometry = geometry
         self.axes = tuple(range(1, 1 + len(geometry.grid)))
         self.size = padded_sizes(geometry)
-        self.transfer = fft.rfftn(components, s=self.size, axes=self.axes)  # (n_components, *frequencies, n_channels)
+        transfer = fft.rfftn(components, s=self.size, axes=self.axes)
+        self.transfer = np.ascontiguousarray(np.moveaxis(transfer, 0, -2))  # (*frequencies, n_components, n_channels)
 
     def synthesize(self, codes):
         """Signals of codes of shape ``(n_samples, *code_grid, n_components)``."""
@@ -21,7 +22,7 @@ class Spectrum:
         spread = np.zeros((len(codes), *self.size, codes.shape[-1]), dtype=codes.dtype)
         spread[(slice(None), *self.lattice())] = codes
         frequencies = fft.rfftn(spread, axes=self.axes, workers=allowed_threads())
-        products = _per_frequency("...k,...kc->...c", frequencies, self.transfer)
+        products = _per_frequency(frequencies, self.transfer)
         signals = fft.irfftn(products, self.size, self.axes, workers=allowed_threads())
         inside = tuple(slice(o, o + n) for o, n in zip(g.offset, g.grid, strict=True))
         return np.ascontiguousarray(signals[(slice(None), *inside)], dtype=codes.dtype)
@@ -33,7 +34,7 @@ class Spectrum:
         inside = tuple(slice(o, o + n) for o, n in zip(g.offset, g.grid, strict=True))
         widened[(slice(None), *inside)] = X
         frequencies = fft.rfftn(widened, axes=self.axes, workers=allowed_threads())
-        products = _per_frequency("...c,...kc->...k", frequencies, self.transfer.conj())
+        products = _per_frequency(frequencies.conj(), self.transfer.swapaxes(-1, -2)).conj()
         maps = fft.irfftn(products, self.size, self.axes, workers=allowed_threads())
         return np.ascontiguousarray(maps[(slice(None), *self.lattice())], dtype=X.dtype)
 
@@ -46,15 +47,15 @@ def padded_sizes(geometry):
     """Sizes of the transforms."""
     if geometry.wraps:
         return geometry.grid
-    # Positions wrap only into cropped pixels, so the grid plus one kernel minus one pixel suffices.
-    spans = zip(geometry.grid, geometry.kernel_size, geometry.extent, strict=True)
-    return tuple(fft.next_fast_len(max(n + k - 1, r - k + 1), real=True) for n, k, r in spans)
+    return tuple(fft.next_fast_len(n, real=True) for n in least_circle(geometry))
 
 
-def _per_frequency(subscripts, values, transfer):
-    """Product over atoms or channels at each frequency, as one batch of matrix products."""
-    by_frequency = np.moveaxis(transfer, 0, -2)  # (*frequencies, n_components, n_channels)
-    if subscripts.startswith("...c"):
-        by_frequency = by_frequency.swapaxes(-1, -2)
-    columns = np.moveaxis(values, 0, -2)  # (*frequencies, n_samples, n_in)
-    return np.moveaxis(columns @ by_frequency, -2, 0)
+def least_circle(geometry):
+    """Sizes of the smallest circle of which the operator is a restriction: atoms wrap only into cropped pixels."""
+    of_axes = zip(geometry.grid, geometry.kernel_size, geometry.extent, geometry.offset, strict=True)
+    return tuple(max(o + n, r - o, r - k + 1) for n, k, r, o in of_axes)
+
+
+def _per_frequency(values, matrices):
+    """Products with the matrix of each frequency, as one batch; `values` has shape (n_samples, *frequencies, n_in)."""
+    return np.moveaxis(np.moveaxis(values, 0, -2) @ matrices, -2, 0)

@@ -6,20 +6,30 @@ import math
 import numpy as np
 from scipy import fft
 
-from .fft import Spectrum
-from .largest_eigenvalue import of_matrix, of_products, of_stack
+from .fft import Spectrum, least_circle, padded_sizes
+from .largest_eigenvalue import STARTS, excess_of_products, of_matrix, of_products, of_stack
+from .patches import PatchProducts
 
-MOST_ROWS, MOST_ENTRIES, MOST_PRODUCTS = 1200, 1 << 24, 1 << 25
-"""Limits for forming a Gram matrix: its size, the entries of the dictionary, and the number of products."""
+MOST_ROWS, MOST_PRODUCTS, MOST_PLACED, MOST_POSITIONS = 1200, 1 << 28, 1 << 21, 256
+"""Limits for forming a Gram matrix: its rows, products of a matrix product and of atoms in place, and positions."""
 
-SAMPLES = 32
-"""Frequencies per axis and degree of the polynomial, if these are few; each such axis adds 0.5 % to the bound."""
+SAMPLES = 48
+"""Frequencies per axis and degree of the polynomial, if these are few; each such axis adds 0.2 % to the bound."""
 
-WIDE = 0.25
-"""For atoms wider than this share of the grid the bound from frequencies is loose, and Lanczos steps follow."""
+LOOSE = 0.15
+"""Expected relative excess of the bound from frequencies beyond which at least `N_STEPS` Lanczos steps follow."""
 
-N_STEPS, TOL = 40, 0.01
-"""Maximum number of Lanczos steps (one synthesis and one analysis each), and relative excess at which they stop."""
+BUDGET = 1 << 27
+"""Operations that Lanczos steps may take; more only for `N_STEPS` where the bound from frequencies is loose."""
+
+N_STEPS, MOST_STEPS, TOL = 16, 60, 0.01
+"""Lanczos steps, each of all starts: at least for loose bounds, and at most; the relative excess at which they stop."""
+
+CALL = 3e4
+"""Operations that take as long as a call of NumPy."""
+
+ROUNDING = 1e-4
+"""Relative allowance for the rounding errors of products in float32."""
 
 
 def squared_norm(components, geometry):
@@ -42,10 +52,7 @@ def _squared_norm(components, geometry):
         if gram is not None:
             return of_matrix(gram)
     bound = _over_frequencies(components, geometry)
-    wide = any(k > WIDE * n for k, n in zip(geometry.kernel_size, geometry.grid, strict=True))
-    if exact_on_circle or not (wide or geometry.wraps):
-        return bound
-    return min(bound, _by_products(components, geometry))
+    return bound if exact_on_circle else _by_products(components, geometry, bound)
 
 
 def _gram(components, geometry):
@@ -57,12 +64,14 @@ def _gram(components, geometry):
         return None
     if geometry.is_dense:
         return atoms @ atoms.T if n_codes <= n_values else atoms.T @ atoms
-    if n_values <= n_codes and geometry.n_positions * atoms.shape[1] ** 2 <= MOST_PRODUCTS:
+    if geometry.n_positions > MOST_POSITIONS:
+        return None
+    if n_values <= n_codes and geometry.n_positions * atoms.shape[1] ** 2 <= MOST_PLACED:
         products, gram = atoms.T @ atoms, np.zeros((n_values, n_values))
         for values, taps in _supports(geometry, n_channels):
             gram[np.ix_(values, values)] += products[np.ix_(taps, taps)]
         return gram
-    if n_values * n_codes > MOST_ENTRIES:
+    if n_values * n_codes * min(n_values, n_codes) > MOST_PRODUCTS:
         return None
     dictionary = np.zeros((geometry.n_positions, n_atoms, n_values))
     for columns, (values, taps) in zip(dictionary, _supports(geometry, n_channels), strict=True):
@@ -110,13 +119,14 @@ def _over_frequencies(components, geometry):
     "Schwankung von Polynomen zwischen Gitterpunkten", Math. Z. 1964).
     """
     sizes, strides, between = [], [], 1.0
-    for n, k, r, s in zip(geometry.grid, geometry.kernel_size, geometry.extent, geometry.stride, strict=True):
+    circle = least_circle(geometry)
+    for n, k, c, s in zip(geometry.grid, geometry.kernel_size, circle, geometry.stride, strict=True):
         if geometry.wraps:  # a stride that does not divide the circle: use the bound of stride 1
             strides.append(s if n % s == 0 else 1)
             sizes.append(n)
         else:
             strides.append(s)
-            enough, degree = fft.next_fast_len(-(-max(n + k - 1, r - k + 1) // s)), (k - 1) // s
+            enough, degree = fft.next_fast_len(-(-c // s)), (k - 1) // s
             few = max(1, SAMPLES * degree)
             if few <= 0.7 * enough:
                 enough, between = few, between * math.cos(math.pi * degree / few)
@@ -137,10 +147,9 @@ def _channel_grams(components, sizes):
     n_lags = [
         min(2 * k - 1, n) for k, n in zip(kernel, sizes, strict=True)
     ]  # on short circles lags wrap around as well
-    small = fft.fftn(components, s=n_lags, axes=axes)
-    small = np.moveaxis(small, 0, -1).reshape(-1, n_channels, len(components))
+    small = np.moveaxis(fft.rfftn(components, s=n_lags, axes=axes), 0, -1)
     lags = small @ small.conj().swapaxes(-1, -2)
-    lags = fft.ifftn(lags.reshape(*n_lags, n_channels, n_channels), axes=range(len(kernel))).real
+    lags = fft.irfftn(lags, s=n_lags, axes=range(len(kernel)))
     spread = np.zeros((*sizes, n_channels, n_channels))
     lags_at = [np.r_[: min(k, r), n - (r - min(k, r)) : n] for k, r, n in zip(kernel, n_lags, sizes, strict=True)]
     spread[np.ix_(*lags_at)] = lags
@@ -165,12 +174,51 @@ def _stacked_grams(components, sizes, strides):
     return wide @ wide.conj().swapaxes(-1, -2)
 
 
-def _by_products(components, geometry):
-    """A bound from a few products with the dictionary and its transpose."""
-    spectrum = Spectrum(components, geometry)
-    n_values = math.prod(geometry.grid) * components.shape[-1]
-    if n_values <= geometry.n_positions * len(components):
-        shape = 1, *geometry.grid, components.shape[-1]
-        return of_products(lambda x: spectrum.synthesize(spectrum.analyze(x)), shape, n_steps=N_STEPS, tol=TOL)
-    shape = 1, *geometry.code_grid, len(components)
-    return of_products(lambda z: spectrum.analyze(spectrum.synthesize(z)), shape, n_steps=N_STEPS, tol=TOL)
+def _by_products(components, geometry, bound):
+    """A bound by products with the dictionary and its transpose in float32, at most `bound`."""
+    n_atoms, n_channels = len(components), components.shape[-1]
+    expected = np.inf if geometry.wraps else _border_excess(geometry)
+    if expected <= TOL:
+        return bound
+    work, form = _cheapest(components, geometry)
+    n_steps = max(N_STEPS if expected > LOOSE else 0, min(int(BUDGET / work), MOST_STEPS))
+    n_values, n_codes = math.prod(geometry.grid) * n_channels, geometry.n_positions * n_atoms
+    if excess_of_products(min(n_values, n_codes), n_steps) >= expected:
+        return bound
+    dictionary = form(components.astype(np.float32), geometry)
+    if n_values <= n_codes:
+        shape = *geometry.grid, n_channels
+        apply = _composed(dictionary.analyze, dictionary.synthesize)
+    else:
+        shape = *geometry.code_grid, n_atoms
+        apply = _composed(dictionary.synthesize, dictionary.analyze)
+    return of_products(apply, shape, n_steps=n_steps, tol=TOL, upper=bound, rounding=ROUNDING)
+
+
+def _border_excess(geometry):
+    """Relative excess of the bound from frequencies, as for box-shaped atoms.
+
+    Their eigenvalues near frequency 0 are ``1 - (k w)^2 / 12`` along an axis, and that of the longest wave on n pixels
+    has w = pi / n.
+    """
+    return sum((math.pi * k / n) ** 2 for k, n in zip(geometry.kernel_size, geometry.grid, strict=True)) / 12
+
+
+def _cheapest(components, geometry):
+    """Operations of one product with D D^T of all starts, and the form of the dictionary that takes them.
+
+    Operations of transforms; those of large matrix products count a tenth, and each addition of NumPy as `CALL`.
+    """
+    n_atoms, n_channels = len(components), components.shape[-1]
+    size = math.prod(padded_sizes(geometry))
+    transforms = 5 * STARTS * (n_atoms + n_channels) * math.log2(size)
+    by_transforms = size * (16 * n_atoms * n_channels + transforms)
+    taps = math.prod(geometry.kernel_size)
+    by_patches = STARTS * geometry.n_positions * taps * n_channels * (0.4 * n_atoms + 10) + CALL * taps
+    if geometry.wraps or by_transforms <= by_patches:
+        return by_transforms, Spectrum
+    return by_patches, PatchProducts
+
+
+def _composed(first, second):
+    return lambda values: second(first(values.astype(np.float32)))

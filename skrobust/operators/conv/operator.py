@@ -52,9 +52,9 @@ class ConvolutionalOperator(Operator):
     lipschitz : float
         Squared norm of the synthesis, or an upper bound of it. Exact for "circular" if the stride divides the sizes:
         the largest eigenvalue over frequencies of D(w) D(w)^H, with the aliases of a stride stacked. At most 0.1 % too
-        large if signals or codes have up to 1200 values, or every atom covers the whole signal. Otherwise that of a
-        padded circle, an upper bound that is tight for atoms small compared with the grid. For larger atoms up to 40
-        Lanczos steps tighten it; this bound fails with probability at most 1e-12.
+        large if every atom covers the whole signal, or a Gram matrix of up to 1200 rows is cheap to form. Otherwise
+        that of a circle that holds all pixels that atoms reach, a bound that is tight for atoms small compared with the
+        grid. Lanczos steps tighten it; this bound fails with probability at most 1e-12.
 
     Raises
     ------

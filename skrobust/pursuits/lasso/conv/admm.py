@@ -42,7 +42,7 @@ class _Splitting:
         self.inside = (slice(None), *(slice(o, o + n) for o, n in zip(geometry.offset, geometry.grid, strict=True)))
         self.lattice = (slice(None), *spectrum.lattice())
         # Transfer functions: the spectrum of a signal is that of its code times this, frequency by frequency.
-        self.synthesis = np.ascontiguousarray(np.moveaxis(spectrum.transfer, 0, -2))
+        self.synthesis = spectrum.transfer
         self.analysis = np.ascontiguousarray(self.synthesis.conj().swapaxes(-1, -2))
         self.eigenvalues, self.basis = np.linalg.eigh(self.analysis @ self.synthesis)
         n = len(codes)
