@@ -1,5 +1,6 @@
 """Every Display, in one style."""
 
+from .adaptive_sparsity import AdaptiveSparsityDisplay, SparsitySweepDisplay
 from .ambiguity import AmbiguityDisplay
 from .codes import CodeDisplay
 from .confusion import ConfusionUnderAttackDisplay
@@ -9,6 +10,7 @@ from .gallery import PerturbationGalleryDisplay
 from .layered import CoherenceDisplay, PursuitTraceDisplay
 
 __all__ = [
+    "AdaptiveSparsityDisplay",
     "AmbiguityDisplay",
     "CodeDisplay",
     "CoherenceDisplay",
@@ -17,4 +19,5 @@ __all__ = [
     "PerturbationGalleryDisplay",
     "PursuitTraceDisplay",
     "RobustnessCurveDisplay",
+    "SparsitySweepDisplay",
 ]

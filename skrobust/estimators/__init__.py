@@ -1,8 +1,9 @@
-"""Transformers for Pipelines: front ends (image to cleaner image) and coders (image to sparse code)."""
+"""Transformers for Pipelines (front ends, image to cleaner image; coders, image to sparse code), and classifiers."""
 
 import importlib
 
 _FILE_OF = {
+    "AdaptiveSparsity": "classifiers.adaptive_sparsity",
     "AmbiguousShare": "polar.ambiguity",
     "CodeBounds": "polar.bounds",
     "ConvSparseCoder": "conv.coder",
@@ -12,7 +13,9 @@ _FILE_OF = {
     "MultilayerPursuit": "layered.multilayer_pursuit",
     "PatchDictionaryDenoiser": "patch.denoiser",
     "PolarizingCoder": "polar.coder",
+    "SparsitySweep": "classifiers.sweep",
     "WaveletSparsifier": "wavelet.sparsifier",
+    "sparsity_sweep": "classifiers.sweep",
 }
 
 __all__ = list(_FILE_OF)
