@@ -9,9 +9,9 @@ from .base import Display
 _SYMBOLS = {"alpha": "alpha", "n_nonzero_coefs": "share of coefficients kept"}
 
 
-def _axes(plt, ax):
+def _axes(plt, ax, width=5.6):
     if ax is None:
-        _, ax = plt.subplots(figsize=(5.6, 3.7), layout="constrained")
+        _, ax = plt.subplots(figsize=(width, 3.7), layout="constrained")
     ax.grid(axis="y", color=GRID, linewidth=0.8)
     ax.set_axisbelow(True)
     ax.tick_params(length=0)
@@ -137,7 +137,7 @@ class SparsitySweepDisplay(Display):
         """Draw the curves."""
         sweep = self.sweep
         with drawing() as plt:
-            ax, self.lines_ = _axes(plt, ax), []
+            ax, self.lines_ = _axes(plt, ax, width=7.4), []
             colors = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(sweep.names)))
             for name, row, best, color in zip(sweep.names, sweep.accuracy, sweep.best, colors, strict=True):
                 self.lines_ += ax.plot(sweep.values, 100 * row, color=color, linewidth=1.8, label=name)
@@ -145,6 +145,6 @@ class SparsitySweepDisplay(Display):
             ax.axvline(sweep.base, color=FAINT, linewidth=0.8, linestyle=(0, (1, 2.5)))
             ax.set(xlabel=_SYMBOLS[sweep.param_name], ylabel="accuracy, %")
             ax.set_title(f"{sweep.n_samples} images; dotted: value in training", loc="left", fontsize=9, color=FAINT)
-            ax.legend(fontsize=8)
+            ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
             self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -50,4 +50,5 @@ class ImageNetwork(nn.Module):
         if X.ndim not in (3, 4):
             raise ValueError(f"X must have shape (n_samples, height, width[, n_channels]), got {tuple(X.shape)}.")
         X = X.unsqueeze(-1) if X.ndim == 3 else X
-        return self.network(((X - self.mean) / self.std).movedim(-1, 1))
+        # A copy: torch 2.13's backward pass of narrow networks crashes on the CPU for strided images of 224 x 224.
+        return self.network(((X - self.mean) / self.std).movedim(-1, 1).contiguous())
