@@ -1,11 +1,18 @@
 """Trees of image files."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
+from skorch import NeuralNetClassifier
 
-from skrobust.datasets import DatasetFileError, DatasetNotFoundError, load_image_folder
+from skrobust import WaveletSparsifier, as_module
+from skrobust.datasets import DatasetFileError, DatasetNotFoundError, image_folder_batches, load_image_folder
+from skrobust.nn import ImageNetwork, make_network
 
 _RNG = np.random.default_rng(0)
 
@@ -126,3 +133,85 @@ def test_invalid_folders_are_refused(tmp_path):
         load_image_folder(tmp_path)
     with pytest.raises(InvalidParameterError, match="'color' parameter of load_image_folder"):
         load_image_folder(tmp_path, color="ycbcr")
+
+
+def _photographs(root, n=4):
+    """Two classes of photographs of several sizes, reddish and bluish."""
+    for label, channel in (("cold", 2), ("warm", 0)):
+        for index in range(n):
+            pixels = _RNG.integers(0, 120, (230 + 20 * index, 300 - 15 * index, 3), dtype=np.uint8)
+            pixels[..., channel] += 120
+            path = root / label / f"{index}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
+def test_batches_are_the_whole_tree(tmp_path, batch_size):
+    _photographs(tmp_path)
+    whole = load_image_folder(tmp_path, size=224, color="rgb")
+    batches = list(image_folder_batches(tmp_path, batch_size=batch_size))
+    assert all(len(X) == len(y) == batch_size for X, y in batches[:-1])
+    np.testing.assert_array_equal(np.concatenate([X for X, _ in batches]), whole.images)
+    np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), whole.target)
+    assert whole.images.shape == (8, 224, 224, 3)
+
+
+def test_shuffled_batches_hold_each_image_once(tmp_path):
+    _photographs(tmp_path)
+    whole = load_image_folder(tmp_path, size=32, color="rgb")
+    options = {"batch_size": 3, "size": 32, "shuffle": True}
+    one, same, other = (list(image_folder_batches(tmp_path, random_state=seed, **options)) for seed in (0, 0, 1))
+    assert [y.tolist() for _, y in one] == [y.tolist() for _, y in same] != [y.tolist() for _, y in other]
+    means = {float(image.mean()): label for image, label in zip(whole.images, whole.target, strict=True)}
+    read = {float(image.mean()): label for X, y in one for image, label in zip(X, y, strict=True)}
+    assert read == means
+
+
+def test_batches_keep_one_batch_in_memory(tmp_path):
+    _photographs(tmp_path, n=12)
+    batch_bytes = 2 * 224 * 224 * 3 * 4
+    tracemalloc.start()
+    try:
+        for X, _ in image_folder_batches(tmp_path, batch_size=2):
+            assert X.nbytes == batch_bytes
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * batch_bytes  # the tree has 12 batches; decoding one photograph takes some copies of it
+
+
+def test_batches_check_before_the_first_is_read(tmp_path):
+    with pytest.raises(DatasetNotFoundError):
+        image_folder_batches(tmp_path / "missing")
+    _photographs(tmp_path, n=1)
+    with pytest.raises(InvalidParameterError, match="'batch_size'"):
+        image_folder_batches(tmp_path, batch_size=0)
+    (tmp_path / "warm" / "1.jpg").write_bytes(b"damaged")
+    batches = image_folder_batches(tmp_path, batch_size=1)
+    next(batches), next(batches)
+    with pytest.raises(DatasetFileError, match="1.jpg"):
+        next(batches)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "sdnet18"])
+def test_networks_of_imagenet_learn_from_batches_and_predict(tmp_path, name):
+    """From files to a classifier behind a wavelet front end, batch by batch."""
+    _photographs(tmp_path)
+    torch.manual_seed(0)
+    network = ImageNetwork(
+        make_network(name, n_classes=2, image_shape=(224, 224, 3), width=4), mean=(0.485, 0.456, 0.406), std=0.25
+    )
+    net = NeuralNetClassifier(
+        network, criterion=torch.nn.CrossEntropyLoss, optimizer=torch.optim.Adam, lr=0.01, batch_size=4, max_epochs=1,
+        train_split=None, classes=[0, 1], verbose=0,
+    )  # fmt: skip
+    front_end = WaveletSparsifier("haar", n_nonzero_coefs=0.05, clip=(0, 1))
+    for epoch in range(6):
+        for X, y in image_folder_batches(tmp_path, batch_size=4, shuffle=True, random_state=epoch):
+            net.partial_fit(front_end.fit(X).transform(X), y)
+    module = as_module(make_pipeline(front_end, net), dtype="float32")
+    losses = np.reshape(net.history[:, "train_loss"], (6, 2)).mean(1)
+    assert losses[-1] < 0.8 * losses[0]
+    for X, _ in image_folder_batches(tmp_path, batch_size=3):
+        np.testing.assert_array_equal(module.predict(torch.tensor(X)), net.predict(front_end.transform(X)))

@@ -285,3 +285,19 @@ def test_on_a_gpu(fitted):
     np.testing.assert_allclose(out.cpu().numpy(), fitted.transform(DIGITS), atol=1e-5)
     module = as_module(fitted, device="cuda")
     np.testing.assert_allclose(module(T.double()).cpu().numpy(), fitted.transform(DIGITS), atol=1e-9)
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_n_nonzero_coefs_set_after_fit_takes_effect(as_tensor):
+    X = np.random.default_rng(0).random((3, 8, 8))
+    given = torch.tensor(X) if as_tensor else X
+    model = WaveletSparsifier("haar", n_nonzero_coefs=0.5).fit(X)
+    module = as_module(model)
+    model.set_params(n_nonzero_coefs=5)
+    expected = WaveletSparsifier("haar", n_nonzero_coefs=5).fit(X)
+    assert model.n_nonzero_coefs_ == (5,)
+    np.testing.assert_allclose(np.asarray(model.transform(given)), expected.transform(X), atol=1e-12)
+    np.testing.assert_allclose(module(torch.tensor(X)).numpy(), expected.transform(X), atol=1e-12)
+    model.set_params(n_nonzero_coefs=65)
+    with pytest.raises(ValueError, match="n_nonzero_coefs=65 is more than the 64"):
+        model.transform(X)

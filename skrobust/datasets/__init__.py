@@ -4,7 +4,7 @@ from .cifar import load_cifar10, load_cifar100
 from .cifar_c import CORRUPTIONS, load_cifar10c
 from .digits import load_digits_images
 from .errors import DatasetFileError, DatasetNotFoundError
-from .folders import load_image_folder
+from .folders import image_folder_batches, load_image_folder
 from .load import DATASETS, load_dataset
 from .mnist import load_fashion_mnist, load_idx, load_mnist
 
@@ -13,6 +13,7 @@ __all__ = [
     "DATASETS",
     "DatasetFileError",
     "DatasetNotFoundError",
+    "image_folder_batches",
     "load_cifar10",
     "load_cifar100",
     "load_cifar10c",

@@ -5,9 +5,10 @@ import pathlib
 from numbers import Integral
 
 import numpy as np
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions, validate_params
 
-from skrobust.signals import documented_like
+from skrobust.signals import batch_slices, documented_like
 
 from .bunch import make_bunch, only, pixel_dtype
 from .errors import DatasetFileError, DatasetNotFoundError
@@ -85,6 +86,103 @@ def load_image_folder(path, *, color=None, size=None, resize="crop", dtype="floa
     ((2, 4, 6), ['dark', 'light'], [0.0, 1.0])
     """
     dtype = pixel_dtype(dtype)
+    root, classes, files, labels = _listed(path)
+    images = _read_all(files, color, _checked_size(size), resize, dtype)
+    return make_bunch(
+        images,
+        labels,
+        target_names=[folder.name for folder in classes],
+        dtype=dtype,
+        return_X_y=return_X_y,
+        title=f"Images of {root}",
+        descr="",
+        files=[str(file) for file in files],
+        verified=False,
+    )
+
+
+@documented_like(load_image_folder)
+@validate_params(
+    {
+        "path": [str, os.PathLike],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "size": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "color": [StrOptions({"gray", "rgb"})],
+        "resize": [StrOptions({"crop", "pad", "stretch"})],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+    }
+    | only("dtype"),
+    prefer_skip_nested_validation=True,
+)
+def image_folder_batches(
+    path,
+    *,
+    batch_size=64,
+    size=224,
+    color="rgb",
+    resize="crop",
+    dtype="float32",
+    shuffle=False,
+    random_state=None,
+):
+    """Read a tree of image files batch by batch, for trees that do not fit into memory.
+
+    Only one batch is in memory at a time. Folders, files and errors as for `load_image_folder`; the tree is listed, and
+    parameters are checked, at the call, images are read when their batch is asked for.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder with the class folders.
+    batch_size : int, default=64
+        Images in a batch; the last may have fewer.
+    size : int or (height, width), default=224
+        Resize all images to this size; an int is height and width.
+    color : {"gray", "rgb"}, default="rgb"
+        Convert all images to grey or to RGB.
+    shuffle : bool, default=False
+        Whether images come in random order, to train on.
+    random_state : int, RandomState instance or None, default=None
+        Of the order.
+
+    Yields
+    ------
+    X : ndarray of shape (batch_size, height, width[, 3])
+        Images.
+    y : ndarray of shape (batch_size,)
+        Numbers of their classes, int64.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> from skrobust.datasets import image_folder_batches
+    >>> root = pathlib.Path(tempfile.mkdtemp())
+    >>> for name, shade in ("dark", 0), ("light", 255):
+    ...     (root / name).mkdir()
+    ...     for height in (300, 400):
+    ...         Image.fromarray(np.full((height, 500, 3), shade, np.uint8)).save(root / name / f"{height}.png")
+    >>> for X, y in image_folder_batches(root, batch_size=3):
+    ...     print(X.shape, y.tolist())
+    (3, 224, 224, 3) [0, 0, 1]
+    (1, 224, 224, 3) [1]
+    """
+    dtype, size = pixel_dtype(dtype), _checked_size(size)
+    _, _, files, labels = _listed(path)
+    order = check_random_state(random_state).permutation(len(files)) if shuffle else np.arange(len(files))
+
+    def batches():
+        for batch in batch_slices(len(files), 0, batch_size):
+            chosen = order[batch]
+            yield _read_all([files[index] for index in chosen], color, size, resize, dtype), labels[chosen]
+
+    return batches()
+
+
+def _listed(path):
+    """The folder, the folders of its classes, the images in them, and their labels."""
     root = pathlib.Path(path).expanduser()
     if not root.is_dir():
         raise DatasetNotFoundError(f"There is no folder {root}. Pass the folder that holds one folder per class.")
@@ -100,18 +198,7 @@ def load_image_folder(path, *, color=None, size=None, resize="crop", dtype="floa
             raise DatasetFileError(f"{folder} holds no images: each folder in {root} is a class. Remove or fill it.")
         files += paths
         labels += [label] * len(paths)
-    images = _read_all(files, color, _checked_size(size), resize, dtype)
-    return make_bunch(
-        images,
-        np.array(labels),
-        target_names=[folder.name for folder in classes],
-        dtype=dtype,
-        return_X_y=return_X_y,
-        title=f"Images of {root}",
-        descr="",
-        files=[str(file) for file in files],
-        verified=False,
-    )
+    return root, classes, files, np.array(labels)
 
 
 def _image_files(folder):

@@ -65,7 +65,7 @@ def resized(image, size, how):
     box, inner = (0, 0, width, height), size
     if how == "crop":
         scale = min(height / size[0], width / size[1])
-        top, left = (height - scale * size[0]) / 2, (width - scale * size[1]) / 2
+        top, left = (max(0.0, n - scale * side) / 2 for n, side in zip((height, width), size, strict=True))
         box = (left, top, min(width, left + scale * size[1]), min(height, top + scale * size[0]))
     elif how == "pad":
         scale = min(size[0] / height, size[1] / width)

@@ -1,6 +1,7 @@
 """Every Display, in one style."""
 
 from .activation import ActivationMapDisplay
+from .adaptive_sparsity import AdaptiveSparsityDisplay, SparsitySweepDisplay
 from .ambiguity import AmbiguityDisplay
 from .certified import CertifiedAccuracyDisplay
 from .codes import CodeDisplay
@@ -12,6 +13,7 @@ from .layered import CoherenceDisplay, PursuitTraceDisplay
 
 __all__ = [
     "ActivationMapDisplay",
+    "AdaptiveSparsityDisplay",
     "AmbiguityDisplay",
     "CertifiedAccuracyDisplay",
     "CodeDisplay",
@@ -21,4 +23,5 @@ __all__ = [
     "PerturbationGalleryDisplay",
     "PursuitTraceDisplay",
     "RobustnessCurveDisplay",
+    "SparsitySweepDisplay",
 ]

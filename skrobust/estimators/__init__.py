@@ -3,6 +3,7 @@
 import importlib
 
 _FILE_OF = {
+    "AdaptiveSparsity": "classifiers.adaptive_sparsity",
     "AmbiguousShare": "polar.ambiguity",
     "CodeBounds": "polar.bounds",
     "ConvSparseCoder": "conv.coder",
@@ -12,8 +13,10 @@ _FILE_OF = {
     "MultilayerPursuit": "layered.multilayer_pursuit",
     "PatchDictionaryDenoiser": "patch.denoiser",
     "PolarizingCoder": "polar.coder",
+    "SparsitySweep": "classifiers.sweep",
     "TorchClassifier": "classifiers.torch_classifier",
     "WaveletSparsifier": "wavelet.sparsifier",
+    "sparsity_sweep": "classifiers.sweep",
 }
 
 __all__ = list(_FILE_OF)

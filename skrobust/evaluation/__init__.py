@@ -1,6 +1,6 @@
 """Evaluation of robust accuracy: scorers, reports, masking checks, corruptions."""
 
-from skrobust.evaluation.corruptions.apply import CORRUPTIONS, Corruption, corrupt, corruptions_for
+from skrobust.evaluation.corruptions.apply import CORRUPTIONS, Corruption, corrupt, corruption_levels, corruptions_for
 from skrobust.evaluation.report.report import RobustnessReport
 from skrobust.evaluation.report.run import robustness_report
 from skrobust.evaluation.scoring.certified import make_certified_scorer
@@ -17,6 +17,7 @@ __all__ = [
     "TradeOff",
     "Verdict",
     "corrupt",
+    "corruption_levels",
     "corruptions_for",
     "make_certified_scorer",
     "make_robust_scorer",

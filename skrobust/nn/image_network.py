@@ -54,7 +54,8 @@ class ImageNetwork(nn.Module):
 
     def normalized(self, X):
         """The network's input for images of shape (n_samples, height, width, n_channels)."""
-        return ((X - self.mean) / self.std).movedim(-1, 1)
+        # A copy: torch 2.13's backward pass of narrow networks crashes on the CPU for strided images of 224 x 224.
+        return ((X - self.mean) / self.std).movedim(-1, 1).contiguous()
 
 
 class RowNetwork(ImageNetwork):

@@ -1,1 +1,1 @@
-"""Classifiers around torch networks."""
+"""Classifiers: torch networks, and sparsity that adapts to each image."""

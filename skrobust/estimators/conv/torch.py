@@ -4,12 +4,13 @@ import math
 
 import torch
 
-from skrobust.bridge import FrontEndModule
+from skrobust.bridge import FrontEndModule, as_one_node
 from skrobust.bridge.recall import recalled_pursuit
 from skrobust.operators import ConvolutionalOperator
 from skrobust.pursuits import convolutional_thresholding, implicit_pursuit
 from skrobust.pursuits.implicit.conv import with_support_gradient
 from skrobust.pursuits.proximal.smooth import smooth_shrink, smooth_steps
+from skrobust.signals.arrays import by_sample
 from skrobust.signals.tensors import is_exporting
 
 from .pooling import pool_codes
@@ -27,6 +28,9 @@ class ConvSparseCoderModule(FrontEndModule):
     place of reconstructions.
     """
 
+    alpha = None
+    """A tensor of penalties, one per sample, in place of the estimator's `alpha`. None: the estimator's."""
+
     def __init__(self, estimator, tensor, gradient):
         super().__init__(
             gradient,
@@ -40,6 +44,22 @@ class ConvSparseCoderModule(FrontEndModule):
 
     def observe(self, values):
         return values - self._smooth_part(values)
+
+    def codes(self, seen):
+        if self.alpha is None:
+            return super().codes(seen)
+        # The penalty is homogeneous: codes of x at alpha are alpha times those of x / alpha at 1.
+        alpha = by_sample(self.alpha, seen)
+        return super().codes(seen / alpha) * alpha
+
+    def residual(self, X):
+        """What the codes of images leave out of the part that is coded, on the grid of the images."""
+        seen = self.observe(self.layout.place(X).values)
+        return as_one_node(lambda part: part - self._operator().synthesize(self.codes(part)), seen)
+
+    @property
+    def _penalty_weight(self):
+        return self.estimator.alpha if self.alpha is None else 1.0
 
     def undefended(self, seen):
         return self._operator().analyze(seen)
@@ -60,9 +80,9 @@ class ConvSparseCoderModule(FrontEndModule):
         """A few proximal steps with smooth shrinkage from the codes; for thresholding, one from zero."""
         estimator, operator = self.estimator, self._operator()
         if estimator.pursuit == "thresholding":
-            return smooth_shrink(operator.analyze(seen), estimator.alpha, estimator.positive)
+            return smooth_shrink(operator.analyze(seen), self._penalty_weight, estimator.positive)
         operator.lipschitz = estimator._operator.lipschitz  # computed once, not at each pass
-        alpha = estimator.alpha
+        alpha = self._penalty_weight
         if estimator.pursuit == "omp":  # a penalty at which about as many atoms are selected
             correlations = operator.analyze(seen).detach().abs().flatten(1)
             n_selected = (codes != 0).flatten(1).sum(1).clamp(1, correlations.shape[1])
@@ -98,13 +118,13 @@ class ConvSparseCoderModule(FrontEndModule):
             arrays = seen.detach().cpu().numpy()
             return seen.new_tensor(pursue(estimator, arrays))
         if estimator.pursuit == "thresholding":
-            return convolutional_thresholding(seen, operator, estimator.alpha, positive=estimator.positive)
+            return convolutional_thresholding(seen, operator, self._penalty_weight, positive=estimator.positive)
 
         def solve(init, tol):
             return implicit_pursuit(
                 seen,
                 operator,
-                estimator.alpha,
+                self._penalty_weight,
                 penalty=estimator.penalty,
                 positive=estimator.positive,
                 init=init,

@@ -46,7 +46,7 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
     basis_ : skrobust.pursuits.WaveletBasis
         Its `analyze` gives all coefficients.
     n_nonzero_coefs_ : tuple of int
-        K of each channel.
+        K of each channel. Follows `n_nonzero_coefs`, also when it is set after `fit`.
     level_ : int
         Levels used.
     is_orthonormal_ : bool
@@ -103,11 +103,16 @@ class WaveletSparsifier(OneToOneFeatureMixin, SignalTransformer):
             )
         check_clip(self.clip)
         basis = WaveletBasis(self.wavelet, grid, self.level, n_channels)
-        self.n_nonzero_coefs_ = _k_per_channel(self.n_nonzero_coefs, basis.n_coefficients, n_channels)
+        _k_per_channel(self.n_nonzero_coefs, basis.n_coefficients, n_channels)  # raises errors
         self.basis_ = basis
         self.level_ = basis.level
         self.is_orthonormal_ = basis.is_orthonormal
         return self
+
+    @property
+    def n_nonzero_coefs_(self):
+        """K of each channel, of `n_nonzero_coefs` as it is now."""
+        return _k_per_channel(self.n_nonzero_coefs, self.basis_.n_coefficients, self._layout.n_channels)
 
     def transform(self, X):
         """Sparsify images.

@@ -1,6 +1,6 @@
 """Common corruptions with CIFAR-10-C's constants: a function on images, and a class for scorers and reports."""
 
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -23,10 +23,11 @@ CORRUPTIONS = tuple(KINDS)
         "image_shape": [tuple, list, None],
         "data_range": [tuple, list],
         "n_jobs": [Integral, None],
+        "strength": [Interval(Real, 0, None, closed="neither"), None],
     },
     prefer_skip_nested_validation=True,
 )
-def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_range=(0, 1), n_jobs=None):
+def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_range=(0, 1), n_jobs=None, strength=None):
     """Corrupt images as in CIFAR-10-C.
 
     Images are 8-bit, as in CIFAR-10-C: floats are first rounded to 256 levels, and the result is truncated to them.
@@ -51,6 +52,10 @@ def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_ra
         The values that stand for black and white in a float `X`.
     n_jobs : int or None, default=None
         Number of threads; the result does not depend on it.
+    strength : float or None, default=None
+        The constant of the corruption, in place of that of `severity`: the standard deviation of Gaussian and speckle
+        noise, the photons per unit of brightness of shot noise, the share of pixels hit by impulse noise, the radius of
+        Gaussian blur, and so on. Only for kinds with one constant.
 
     Returns
     -------
@@ -83,7 +88,7 @@ def corrupt(X, kind, severity=1, random_state=None, *, image_shape=None, data_ra
     signals = _checked_layout(kind, recipe, X, image_shape)
     images = _to_bytes(signals.values, low, high)
     entropy = check_random_state(random_state).randint(0, 2**32, size=4, dtype=np.uint32).tolist()
-    constants = recipe.constants[severity - 1]
+    constants = recipe.constants[severity - 1] if strength is None else _checked_strength(kind, strength)
 
     def work(part):
         out = np.empty_like(images[part])
@@ -130,6 +135,7 @@ class Corruption(BaseEstimator):
     image_shape: tuple | None = parameter(None)
     data_range: tuple = parameter((0, 1))
     n_jobs: int | None = parameter(None)
+    strength: float | None = parameter(None)
 
     def perturb(self, model, X, y=None):
         """`X` corrupted; `model` and `y` are not used.
@@ -146,16 +152,66 @@ class Corruption(BaseEstimator):
             image_shape=self.image_shape,
             data_range=self.data_range,
             n_jobs=self.n_jobs,
+            strength=self.strength,
         )
 
     def describe(self):
         """Settings for reports."""
+        level = f"severity {self.severity}" if self.strength is None else f"strength {self.strength:.3g}"
         return {
-            "name": f"{self.kind.replace('_', ' ')}, severity {self.severity}",
+            "name": f"{self.kind.replace('_', ' ')}, {level}",
             "threat_model": self.threat_model,
-            "severity": self.severity,
+            **({"severity": self.severity} if self.strength is None else {"strength": self.strength}),
             "seed": self.random_state if isinstance(self.random_state, Integral) else None,
         }
+
+
+N_LEVELS = 10
+"""Levels of noise between the severities 1 and 5."""
+
+
+@documented_like(corrupt)
+def corruption_levels(kind, strengths=None, *, random_state=None, image_shape=None, data_range=(0, 1), n_jobs=None):
+    """One `Corruption` for each of several continuous strengths, from weak to strong.
+
+    Parameters
+    ----------
+    kind : str
+        A kind with one constant: "gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "gaussian_blur",
+        "brightness", "contrast", "pixelate" or "jpeg_compression".
+    strengths : array-like or None, default=None
+        Constants, see `corrupt`. None: ten, in geometric steps from CIFAR-10-C's severity 1 to 5.
+    random_state : int, RandomState instance or None, default=None
+        Of each corruption.
+
+    Returns
+    -------
+    list of Corruption
+
+    Examples
+    --------
+    >>> from skrobust.evaluation import corruption_levels
+    >>> [round(one.strength, 3) for one in corruption_levels("gaussian_noise")][::3]
+    [0.04, 0.054, 0.074, 0.1]
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, got {kind!r}.")
+    if strengths is None:
+        constants = KINDS[kind].constants
+        _checked_strength(kind, constants[0])
+        strengths = np.geomspace(constants[0], constants[-1], N_LEVELS)
+    shared = {"image_shape": image_shape, "data_range": data_range, "n_jobs": n_jobs}
+    return [
+        Corruption(kind, random_state=random_state, strength=_checked_strength(kind, one), **shared)
+        for one in strengths
+    ]
+
+
+def _checked_strength(kind, strength):
+    constant = KINDS[kind].constants[0]
+    if not isinstance(constant, Real):
+        raise ValueError(f"kind={kind!r} has several constants: set severity, not strength.")
+    return max(1, round(float(strength))) if isinstance(constant, int) else float(strength)
 
 
 @documented_like(corrupt)

@@ -80,13 +80,16 @@ class WaveletMatrices(nn.Module):
 
 
 def largest_mask(coefficients, ks):
-    """Boolean mask of the ``ks[c]`` largest magnitudes of each channel, with the kernels' rule for ties."""
+    """Boolean mask of the ``ks[c]`` largest magnitudes of each channel, with the kernels' rule for ties.
+
+    ``ks[c]`` is an int, or a tensor with one integer for each sample.
+    """
     magnitudes = coefficients.detach().abs().flatten(2)
     masks = []
     for channel, k in enumerate(ks):
         values = magnitudes[:, channel]
         tolerance = TIE_ROUNDINGS * torch.finfo(values.dtype).eps * values.amax(-1, keepdim=True)
-        kth_largest = values.topk(k, dim=-1).values[:, -1:]
+        kth_largest, k = _ranked(values, k), _column(k)
         above = values > kth_largest + tolerance
         equal = (values >= kth_largest - tolerance) & ~above
         n_ties_left = k - above.sum(-1, keepdim=True)
@@ -99,11 +102,22 @@ def soften_mask(coefficients, ks, temperature):
     whose width is the fraction `temperature` of the threshold.
     """
     magnitudes = coefficients.abs().flatten(2)
-    masks = []
+    masks, size = [], magnitudes.shape[-1]
     for channel, k in enumerate(ks):
         values = magnitudes[:, channel]
-        largest = values.detach().topk(min(k + 1, values.shape[-1]), dim=-1).values
-        threshold = (largest[:, k - 1 : k] + largest[:, -1:]) / 2
+        following = k.add(1).clamp(max=size) if isinstance(k, torch.Tensor) else min(k + 1, size)
+        threshold = (_ranked(values.detach(), k) + _ranked(values.detach(), following)) / 2
         width = temperature * threshold.clamp_min(torch.finfo(values.dtype).tiny ** 0.5)
         masks.append(torch.sigmoid((values - threshold) / width))
     return torch.stack(masks, dim=1).reshape(coefficients.shape)
+
+
+def _ranked(values, k):
+    """The k-th largest value of each row, as a column; `k` is an int, or a tensor with one for each row."""
+    if isinstance(k, torch.Tensor):
+        return values.topk(int(k.max()), dim=-1).values.gather(-1, _column(k) - 1)
+    return values.topk(k, dim=-1).values[:, -1:]
+
+
+def _column(k):
+    return k[:, None] if isinstance(k, torch.Tensor) else k
