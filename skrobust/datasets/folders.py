@@ -146,12 +146,10 @@ def image_folder_batches(
     random_state : int, RandomState instance or None, default=None
         Of the order.
 
-    Yields
-    ------
-    X : ndarray of shape (batch_size, height, width[, 3])
-        Images.
-    y : ndarray of shape (batch_size,)
-        Numbers of their classes, int64.
+    Returns
+    -------
+    batches : generator of (X, y)
+        Images of shape (batch_size, height, width[, 3]), and the numbers of their classes, int64.
 
     Examples
     --------
