@@ -12,9 +12,9 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
 
+from skrobust.signals import restored_on_error
 from skrobust.signals.arrays import label_indices
 from skrobust.signals.parameters import AT_LEAST_1, POSITIVE, parameter, parametrized
-from skrobust.signals.transformer import restored_on_error
 
 from .proofs import Proof
 from .registry import NoCertificateError, register_certificate
