@@ -63,10 +63,14 @@ def test_no_attack_succeeds_within_a_certified_radius(certified, plain, norm):
 def test_attacks_succeed_beyond_the_radius_of_linear_networks():
     model = TorchClassifier(nn.Linear(64, 10), max_epochs=30, lr=0.01, random_state=0).fit(X[:1000], Y[:1000])
     certificate = certify(model, X[1000:1100], Y[1000:1100], 0.05)
+    images, labels = X[1000:1100].astype(np.float64), Y[1000:1100]
+    weights = model.network_.network.weight.numpy() / model.network_.std.numpy()
     index = np.flatnonzero(np.isfinite(certificate.radius) & (certificate.radius > 0))
-    attack = PGD(eps=certificate.radius[index] * 1.02, n_iter=60, loss="margin", random_state=0)
-    X_adv = attack.perturb(model, X[1000:1100][index], Y[1000:1100][index])
-    assert np.mean(model.predict(X_adv) != Y[1000:1100][index]) > 0.95  # interval bounds of one layer are exact
+    broken = np.zeros(len(index), dtype=bool)
+    for other in range(10):  # interval bounds of one layer are exact: the worst corner for one of the other classes
+        step = 1.001 * certificate.radius[index, None] * np.sign(weights[other] - weights[labels[index]])
+        broken |= model.predict(np.clip(images[index] + step, 0, 1)) != labels[index]
+    assert broken.mean() > 0.95
 
 
 @pytest.mark.parametrize("mean, std", [(0.3, 0.5), ([0.2, 0.7], [0.5, 2.0])])
