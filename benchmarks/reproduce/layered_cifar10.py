@@ -29,12 +29,11 @@ import time
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional
 
+from skrobust import TorchClassifier
 from skrobust.attacks import FGSM, PGD
 from skrobust.datasets import load_dataset
-from skrobust.nn import ImageNetwork, make_network
+from skrobust.nn import make_network
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from _layered_page import draw, write_page
@@ -113,67 +112,38 @@ def unfolded_network(settings, pursuit, seed):
     torch.manual_seed(seed)
     steps = 0 if pursuit == "thresholding" else settings["max_iter"]
     options = {"n_components": settings["n_components"], "head": settings["head"], "max_iter": steps}
-    network = make_network("stability_cifar", n_classes=10, image_shape=SHAPE, **options)
-    return ImageNetwork(network, MEAN, SPREAD)
+    return make_network("stability_cifar", n_classes=10, image_shape=SHAPE, **options)
 
 
 def blocks_network(settings, pursuit, skip, max_iter, seed):
     """Three blocks of `depth` units of two layers; each block but the first begins with stride 2."""
     torch.manual_seed(seed)
     options = {"width": settings["width"], "depth": settings["depth"], "pursuit": pursuit, "max_iter": max_iter}
-    name = f"deep_pursuit_{skip or 'chain'}"
-    return ImageNetwork(make_network(name, n_classes=10, image_shape=SHAPE, **options), MEAN, SPREAD)
+    return make_network(f"deep_pursuit_{skip or 'chain'}", n_classes=10, image_shape=SHAPE, **options)
 
 
 def trained(path, network, data, size, n_epochs, seed, device):
-    """The network trained, or read from `path`; seconds and accuracy in training."""
-    network = network.to(device)
-    settings = {**{key: value for key, value in size.items() if not isinstance(value, dict)}, "n_epochs": n_epochs}
-    if path.exists():
-        kept = torch.load(path, map_location=device, weights_only=True)
-        if kept["settings"] == settings:
-            network.load_state_dict(kept["state"])
-            return network.eval().requires_grad_(False), kept["told"]
-    X, y = (torch.as_tensor(part[: size["n_train"]], device=device) for part in data)
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": size["weight_decay"]}, {"params": others}]
-    optimizer = torch.optim.SGD(groups, lr=size["learning_rate"], momentum=0.9)
-    n_steps = n_epochs * (-(-len(X) // size["batch_size"]))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-    generator, begin, training = torch.Generator().manual_seed(seed), time.perf_counter(), {"accuracy": []}
-    network.train()
-    for _ in range(n_epochs):
-        n_right = 0
-        for rows in torch.randperm(len(X), generator=generator).split(size["batch_size"]):
-            batch, labels = X[rows.to(device)], y[rows.to(device)]
-            if size["augment"]:
-                batch = shifted(batch, generator)
-            scores = network(batch)
-            optimizer.zero_grad()
-            functional.cross_entropy(scores, labels).backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-            n_right += int((scores.argmax(1) == labels).sum())
-        training["accuracy"].append(n_right / len(X))
-    network.network.pursuit.settle()
-    training["seconds"] = time.perf_counter() - begin
+    """The network trained, resumed from `path` or read from it; seconds and accuracy in training."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"settings": settings, "state": network.state_dict(), "told": training}, path)
-    return network.eval().requires_grad_(False), training
-
-
-def shifted(X, generator):
-    """Images mirrored or not, and moved by up to 4 pixels."""
-    n, height, width, _ = X.shape
-    padded = functional.pad(X, (0, 0, 4, 4, 4, 4))
-    down, right = (torch.randint(9, (n, 1), generator=generator).to(X.device) for _ in range(2))
-    rows = down + torch.arange(height, device=X.device)
-    columns = right + torch.arange(width, device=X.device)
-    mirrored = (torch.rand(n, 1, generator=generator) < 0.5).to(X.device)
-    columns = torch.where(mirrored, columns.flip(1), columns)
-    return padded[torch.arange(n, device=X.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    model = TorchClassifier(
+        network,
+        max_epochs=n_epochs,
+        batch_size=size["batch_size"],
+        optimizer="sgd",
+        lr=size["learning_rate"],
+        weight_decay=size["weight_decay"],
+        schedule="cosine",
+        max_gradient_norm=5.0,
+        augment="mirror_shift" if size["augment"] else None,
+        normalize=(MEAN, SPREAD),
+        checkpoint=path,
+        device=device,
+        random_state=seed,
+    )
+    begin = time.perf_counter()
+    model.fit(*(part[: size["n_train"]] for part in data))
+    accuracies = [entry["accuracy"] for entry in model.history_]
+    return model.network_, {"accuracy": accuracies, "seconds": time.perf_counter() - begin}
 
 
 @torch.no_grad()

@@ -222,7 +222,6 @@ def train_layered(
         verbose=verbose,
     )
     classifier.history[:] = history
-    classifier.pursuit.settle()
     return classifier.eval()
 
 

@@ -106,11 +106,12 @@ def _state(value):
     """The state of `value`: a dict of attributes, or its pickle state."""
     if any(base.__module__.startswith("skorch.") for base in type(value).__mro__):
         return {name: vars(value).get(name) for name in _SKORCH}
+    if any(base.__module__ == "torch.nn.modules.module" for base in type(value).__mro__):
+        state = vars(value)  # modules with parametrizations have no pickle state
+        dropped = {"training", *(name for name in state if name.endswith(_MODULE_STATE))}
+        return {name: part for name, part in state.items() if name not in dropped}
     state = value.__getstate__()
     if not isinstance(state, dict):
         # Objects of compiled classes, such as trees, have a pickle state.
         return state if state is not None else value.__reduce_ex__(2)[1:]
-    if any(base.__module__ == "torch.nn.modules.module" for base in type(value).__mro__):
-        dropped = {"training", *(name for name in state if name.endswith(_MODULE_STATE))}
-        return {name: part for name, part in state.items() if name not in dropped}
     return state

@@ -13,6 +13,8 @@ from skorch.dataset import Dataset
 from torch import nn
 from tqdm import tqdm
 
+from skrobust.nn.layered import LayeredPursuit
+
 from .schedules import rate_factor
 
 _OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -146,6 +148,9 @@ def train_network(
             net.fit_loop(X, y, epochs=1)
         net.notify("on_train_end", X=X, y=y)
     progress.finish(net)
+    for module in net.module_.modules():
+        if isinstance(module, LayeredPursuit):
+            module.settle()
     return progress.history, net.optimizer_.state_dict()
 
 
