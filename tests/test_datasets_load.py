@@ -104,9 +104,11 @@ def test_examples_of_the_page_run(tmp_path, monkeypatch):
     publish_mnist(monkeypatch, folder, write_mnist(folder))  # random images replace MNIST
     monkeypatch.chdir(tmp_path)
     blocks = _blocks("Quick start") + _blocks("Your own images")
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     namespace = {}
-    for block in blocks:
+    for block in blocks[:-1]:
         exec(compile(block, str(_PAGE), "exec"), namespace)
     assert namespace["X_train"].shape == (20, 784) and namespace["X"].shape == (450, 64)
+    exec(compile(blocks[-1], str(_PAGE), "exec"), namespace)
+    assert namespace["X"].shape == (2, 224, 224, 3)
     assert namespace["pictures"].target_names.tolist() == ["dark", "light"]
