@@ -200,7 +200,8 @@ memory, relative to the plain loop |
 | --- | --- | --- | --- | --- | --- |
 {layers}
 
-Convolutions take nearly all the time: a layer that leaves none out cannot be much faster than the careful loop.
+Convolutions take most of the time in wide layers: a layer that leaves none out cannot be much faster than the careful
+loop.
 
 A training step of whole networks on images of 32 x 32 pixels, with one and with 20 layers of sparse coding:
 
